@@ -1,0 +1,182 @@
+// Package credential makes, keeps and checks the secrets by which clients prove
+// who they are: EAB keys today, EST users and SCEP challenges in their time. It
+// also seals every secret that the database must give back in clear.
+//
+// It never consumes a credential by itself: it returns the store.Claim that the
+// consuming write carries, so that a use counts if and only if the act it paid
+// for is durable. It logs nothing, and no error of it holds a secret.
+//
+// Start with New and Sealer.
+package credential
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// KEKSize is the length of a key-encryption key in bytes.
+const KEKSize = 32
+
+// A sealed secret is version (1) | key id (8) | nonce (12) | AES-256-GCM
+// ciphertext and tag. The version, the key id and the name under which the
+// secret is kept are authenticated with it: a row copied onto another name, or
+// onto another key, does not open.
+const (
+	sealVersion = 1
+	keyIDSize   = 8
+	nonceSize   = 12
+	headerSize  = 1 + keyIDSize + nonceSize
+	tagSize     = 16
+	sealDomain  = "privyseal sealed secret\x00"
+)
+
+// Errors of Open. Neither says anything about the secret.
+var (
+	ErrSealFormat = errors.New("not a sealed secret of a known version")
+	ErrSealKey    = errors.New("sealed under a key-encryption key that is not configured")
+	ErrSealBroken = errors.New("sealed secret was altered or belongs to another name")
+)
+
+// KeyID names a key-encryption key without telling anything of it.
+type KeyID [keyIDSize]byte
+
+// String returns the id in hexadecimal.
+func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
+
+// Sealer encrypts secrets for the database under a key-encryption key that the
+// database does not hold. It is safe for concurrent use.
+type Sealer struct {
+	current KeyID
+	aeads   map[KeyID]cipher.AEAD
+}
+
+// NewSealer returns a Sealer that seals under kek and opens what was sealed
+// under kek or any of older: to rotate, put the new key first, keep the old one
+// until Stale is false for every row.
+func NewSealer(kek []byte, older ...[]byte) (*Sealer, error) {
+	s := &Sealer{aeads: make(map[KeyID]cipher.AEAD, 1+len(older))}
+	for i, key := range append([][]byte{kek}, older...) {
+		if len(key) != KEKSize {
+			return nil, fmt.Errorf("key-encryption key %d: want %d bytes, have %d", i+1, KEKSize, len(key))
+		}
+		id := keyID(key)
+		if _, twice := s.aeads[id]; twice {
+			return nil, fmt.Errorf("key-encryption key %d: given twice", i+1)
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, fmt.Errorf("key-encryption key %d: %w", i+1, err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, fmt.Errorf("key-encryption key %d: %w", i+1, err)
+		}
+		s.aeads[id] = aead
+		if i == 0 {
+			s.current = id
+		}
+	}
+	return s, nil
+}
+
+// KeyID returns the id of the key that Seal uses.
+func (s *Sealer) KeyID() KeyID { return s.current }
+
+// Seal encrypts plain for the place called name, such as "eab:" and a kid.
+func (s *Sealer) Seal(name string, plain []byte) []byte {
+	out := make([]byte, headerSize, headerSize+len(plain)+tagSize)
+	out[0] = sealVersion
+	copy(out[1:], s.current[:])
+	nonce := out[1+keyIDSize : headerSize]
+	_, _ = rand.Read(nonce) // never fails; it ends the process instead
+	return s.aeads[s.current].Seal(out, nonce, plain, sealData(out[:1+keyIDSize], name))
+}
+
+// Open returns the secret that was sealed for name.
+func (s *Sealer) Open(name string, sealed []byte) ([]byte, error) {
+	id, err := sealedBy(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open secret %q: %w", name, err)
+	}
+	aead, ok := s.aeads[id]
+	if !ok {
+		return nil, fmt.Errorf("open secret %q: %w (key id %s)", name, ErrSealKey, id)
+	}
+	nonce := sealed[1+keyIDSize : headerSize]
+	plain, err := aead.Open(nil, nonce, sealed[headerSize:], sealData(sealed[:1+keyIDSize], name))
+	if err != nil {
+		return nil, fmt.Errorf("open secret %q: %w", name, ErrSealBroken)
+	}
+	return plain, nil
+}
+
+// Stale reports whether sealed opens under a key other than the current one and
+// so should be sealed again before that key is taken away.
+func (s *Sealer) Stale(sealed []byte) bool {
+	id, err := sealedBy(sealed)
+	return err == nil && id != s.current
+}
+
+// GenerateKEK returns a new random key-encryption key as one line of text, the
+// form that ParseKEKs reads.
+func GenerateKEK() string {
+	var key [KEKSize]byte
+	_, _ = rand.Read(key[:])
+	return base64.StdEncoding.EncodeToString(key[:])
+}
+
+// ParseKEKs reads key-encryption keys from a secret file: one key per line in
+// base64, the first seals. Empty lines and lines that begin with # are skipped.
+// Its errors name the line, never its content.
+func ParseKEKs(text []byte) ([][]byte, error) {
+	var keys [][]byte
+	for n, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || len(key) != KEKSize {
+			return nil, fmt.Errorf("parse key-encryption keys: line %d: want %d bytes in base64", n+1, KEKSize)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("parse key-encryption keys: there is none")
+	}
+	return keys, nil
+}
+
+// keyID derives a key's id: a MAC of a constant under the key, so that the id
+// reveals nothing of it and needs no configuration.
+func keyID(key []byte) (id KeyID) {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("privyseal kek id"))
+	copy(id[:], mac.Sum(nil))
+	return id
+}
+
+// sealedBy reads the header of a sealed secret.
+func sealedBy(sealed []byte) (id KeyID, err error) {
+	if len(sealed) < headerSize+tagSize || sealed[0] != sealVersion {
+		return id, ErrSealFormat
+	}
+	copy(id[:], sealed[1:])
+	return id, nil
+}
+
+// sealData is the additional data that the tag covers.
+func sealData(header []byte, name string) []byte {
+	data := make([]byte, 0, len(sealDomain)+len(header)+len(name))
+	data = append(data, sealDomain...)
+	data = append(data, header...)
+	return append(data, name...)
+}

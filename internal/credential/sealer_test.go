@@ -1,0 +1,130 @@
+package credential
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func kek(b byte) []byte { return bytes.Repeat([]byte{b}, KEKSize) }
+
+func newSealer(t *testing.T, kek []byte, older ...[]byte) *Sealer {
+	t.Helper()
+	s, err := NewSealer(kek, older...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSealerRoundTrip(t *testing.T) {
+	s := newSealer(t, kek(1))
+	for _, plain := range [][]byte{nil, {0}, bytes.Repeat([]byte("secret"), 1000)} {
+		sealed := s.Seal("eab:k1", plain)
+		got, err := s.Open("eab:k1", sealed)
+		if err != nil || !bytes.Equal(got, plain) {
+			t.Fatalf("Open(Seal(%d bytes)) = %d bytes, %v", len(plain), len(got), err)
+		}
+		if len(plain) > 0 && bytes.Equal(sealed, s.Seal("eab:k1", plain)) {
+			t.Error("two seals of one secret are equal: the nonce repeats")
+		}
+	}
+}
+
+func TestSealerRotation(t *testing.T) {
+	before := newSealer(t, kek(1))
+	sealed := before.Seal("nonce", []byte("x"))
+
+	during := newSealer(t, kek(2), kek(1))
+	if got, err := during.Open("nonce", sealed); err != nil || string(got) != "x" {
+		t.Fatalf("the former key does not open: %q, %v", got, err)
+	}
+	if !during.Stale(sealed) || during.Stale(during.Seal("nonce", nil)) {
+		t.Error("Stale does not tell the old key from the new")
+	}
+
+	after := newSealer(t, kek(2))
+	if _, err := after.Open("nonce", sealed); !errors.Is(err, ErrSealKey) {
+		t.Errorf("a key that is gone: %v, want ErrSealKey", err)
+	}
+	if got, err := after.Open("nonce", during.Seal("nonce", []byte("y"))); err != nil || string(got) != "y" {
+		t.Errorf("the new key does not open: %q, %v", got, err)
+	}
+}
+
+func TestSealerRefusesWhatWasAltered(t *testing.T) {
+	s := newSealer(t, kek(1), kek(2))
+	sealed := s.Seal("eab:k1", []byte("secret"))
+	if _, err := s.Open("eab:k2", sealed); !errors.Is(err, ErrSealBroken) {
+		t.Errorf("another name: %v, want ErrSealBroken", err)
+	}
+	for i := range sealed {
+		bad := bytes.Clone(sealed)
+		bad[i] ^= 1
+		if _, err := s.Open("eab:k1", bad); err == nil {
+			t.Fatalf("octet %d altered, and it opens", i)
+		}
+	}
+	for n := range sealed {
+		if _, err := s.Open("eab:k1", sealed[:n]); err == nil {
+			t.Fatalf("cut to %d octets, and it opens", n)
+		}
+	}
+	// The header is under the tag: another key's id on the same ciphertext fails
+	// even if both keys were equal in everything else.
+	other := bytes.Clone(sealed)
+	id := keyID(kek(2))
+	copy(other[1:], id[:])
+	if _, err := s.Open("eab:k1", other); !errors.Is(err, ErrSealBroken) {
+		t.Errorf("another key id: %v, want ErrSealBroken", err)
+	}
+}
+
+func TestNewSealerRefuses(t *testing.T) {
+	for name, keys := range map[string][][]byte{
+		"short":     {kek(1)[:31]},
+		"empty":     {nil},
+		"long":      {append(kek(1), 0)},
+		"bad older": {kek(1), kek(2)[:16]},
+		"twice":     {kek(1), kek(2), kek(1)},
+	} {
+		if _, err := NewSealer(keys[0], keys[1:]...); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestParseKEKs(t *testing.T) {
+	a, b := GenerateKEK(), GenerateKEK()
+	keys, err := ParseKEKs([]byte("# current\n" + a + "\r\n\n # former\n" + b + "\n"))
+	if err != nil || len(keys) != 2 || bytes.Equal(keys[0], keys[1]) || len(keys[0]) != KEKSize {
+		t.Fatalf("ParseKEKs: %d keys, %v", len(keys), err)
+	}
+	for name, text := range map[string]string{
+		"empty": "", "only a comment": "# nothing\n", "not base64": "p@ssw0rd-in-clear\n", "short": "c2hvcnQ=\n",
+	} {
+		if _, err := ParseKEKs([]byte(text)); err == nil {
+			t.Errorf("%s: no error", name)
+		} else if strings.Contains(err.Error(), "p@ssw0rd") || strings.Contains(err.Error(), "c2hvcnQ") {
+			t.Errorf("%s: the error shows the secret: %v", name, err)
+		}
+	}
+}
+
+func FuzzSealerOpen(f *testing.F) {
+	s, err := NewSealer(kek(1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := s.Seal("n", []byte("secret"))
+	f.Add(good)
+	f.Add([]byte{})
+	f.Add([]byte{sealVersion})
+	f.Fuzz(func(t *testing.T, sealed []byte) {
+		if _, err := s.Open("n", sealed); err == nil && !bytes.Equal(sealed, good) {
+			t.Errorf("forged: %x", sealed)
+		}
+		s.Stale(sealed)
+	})
+}
