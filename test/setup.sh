@@ -1,0 +1,48 @@
+#!/bin/bash
+# Installs what the tests need where it may (root on Debian); elsewhere prints
+# one line that does, and the tests that miss something skip and say so.
+# With CI=true anything still missing is an error.
+set -u
+export PATH="$PATH:/usr/sbin:/sbin"
+
+found() { # name of a need
+  case $1 in
+    postgresql)
+      [ -n "${PRIVYSEAL_TEST_POSTGRES:-}" ] && return 0
+      command -v initdb >/dev/null 2>&1 && return 0
+      for d in /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
+        [ -x "$d/initdb" ] && return 0
+      done
+      docker info >/dev/null 2>&1 ;;
+    softhsm)
+      for f in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /opt/homebrew/lib/softhsm/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so; do
+        [ -e "$f" ] && return 0
+      done
+      return 1 ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+  esac
+}
+
+debian() { case $1 in postgresql) echo postgresql ;; softhsm) echo softhsm2 opensc ;; *) echo "$1" ;; esac; }
+brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; acme-tiny) ;; *) echo "$1" ;; esac; }
+
+missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm; do found "$n" || echo "$n"; done; }
+
+lacks=$(missing)
+[ -z "$lacks" ] && exit 0
+
+if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
+  packages=$(for n in $lacks; do debian "$n"; done)
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >/dev/null && apt-get install -q -y --no-install-recommends $packages >/dev/null
+  lacks=$(missing)
+  [ -z "$lacks" ] && exit 0
+fi
+
+echo "setup-test: missing:" $lacks
+case $(uname -s) in
+  Darwin) echo "setup-test: brew install" $(for n in $lacks; do brew "$n"; done) ;;
+  *) echo "setup-test: sudo apt-get install -y --no-install-recommends" $(for n in $lacks; do debian "$n"; done) ;;
+esac
+[ "${CI:-}" = true ] && exit 1
+exit 0
