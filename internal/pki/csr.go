@@ -1,0 +1,269 @@
+package pki
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// maxCSR is the largest certificate request that is looked at, in octets.
+const maxCSR = 64 << 10
+
+// CSR is a PKCS#10 request (RFC 2986) whose signature has been verified. It is
+// what somebody asks for; nothing in it is granted yet.
+type CSR struct {
+	Raw                []byte
+	PublicKey          crypto.PublicKey
+	KeyHash            KeyHash
+	RawSubject         []byte
+	Subject            Name
+	Names              []Identifier     // SAN entries in order, canonical, each once
+	Extensions         []pkix.Extension // requested, other than SAN
+	ChallengePassword  string           // PKCS#9 attribute, or ""
+	SignatureAlgorithm x509.SignatureAlgorithm
+}
+
+var (
+	oidExtensionRequest   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
+	oidChallengePassword  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
+	oidMicrosoftExtension = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
+	oidSAN                = asn1.ObjectIdentifier{2, 5, 29, 17}
+)
+
+// badCSR is the fault of a request that cannot be taken.
+func badCSR(reason, format string, args ...any) *fault.Error {
+	return fault.New(fault.BadCSR, "certificate request: "+format, args...).Because(reason)
+}
+
+// ParseCSR reads and verifies a DER certificate request. Its faults are BadCSR
+// and, for keys that cannot be read, BadPublicKey. It is strict where leniency
+// would let something past a later check: no trailing data, no repeated
+// attribute or extension, no SAN entry that it does not understand, no SHA-1
+// (rules A41, X5).
+func ParseCSR(der []byte) (*CSR, error) {
+	if len(der) > maxCSR {
+		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
+	}
+	c := &CSR{Raw: der}
+	input := cryptobyte.String(der)
+	var outer, tbs, algorithm cryptobyte.String
+	var signature []byte
+	if !input.ReadASN1(&outer, cbasn1.SEQUENCE) || !input.Empty() ||
+		!outer.ReadASN1Element(&tbs, cbasn1.SEQUENCE) ||
+		!outer.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) ||
+		!outer.ReadASN1BitStringAsBytes(&signature) || !outer.Empty() {
+		return nil, badCSR("csr_syntax", "not the DER of a PKCS#10 request")
+	}
+	if err := c.parseInfo(tbs); err != nil {
+		return nil, err
+	}
+	if err := c.verify(tbs, algorithm, signature); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parseInfo reads CertificationRequestInfo.
+func (c *CSR) parseInfo(tbs cryptobyte.String) error {
+	var info, subject, spki, attributes cryptobyte.String
+	var version int
+	if !tbs.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(&version) || version != 0 ||
+		!info.ReadASN1Element(&subject, cbasn1.SEQUENCE) || !info.ReadASN1Element(&spki, cbasn1.SEQUENCE) {
+		return badCSR("csr_syntax", "its information part is not DER, or not version 1")
+	}
+	// Some tools leave the attributes out altogether instead of writing an
+	// empty set; there is nothing to misread in that.
+	if !info.Empty() && (!info.ReadASN1(&attributes, cbasn1.Tag(0).ContextSpecific().Constructed()) || !info.Empty()) {
+		return badCSR("csr_syntax", "its attributes are not DER")
+	}
+	var err error
+	c.RawSubject = subject
+	if c.Subject, err = ParseNameDER(subject); err == nil {
+		err = c.Subject.Check()
+	}
+	if err != nil {
+		return badCSR("subject", "its subject: %v", err)
+	}
+	if c.PublicKey, err = x509.ParsePKIXPublicKey(spki); err != nil {
+		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its public key cannot be read").Because("key_type")
+	}
+	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
+		return badKey("key_size", "public key rsa: more than %d bits", maxRSA)
+	}
+	// The hash is of the key as we write it, so that two spellings of one key
+	// (parameters absent or NULL) cannot be told apart by it.
+	canonical, err := x509.MarshalPKIXPublicKey(c.PublicKey)
+	if err != nil {
+		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its kind of public key is not known").Because("key_type")
+	}
+	c.KeyHash = sha256.Sum256(canonical)
+	return c.parseAttributes(attributes)
+}
+
+func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
+	seen := map[string]bool{}
+	for !attributes.Empty() {
+		var attribute, values cryptobyte.String
+		if !attributes.ReadASN1(&attribute, cbasn1.SEQUENCE) {
+			return badCSR("csr_syntax", "an attribute that is not a sequence")
+		}
+		oid, ok := readOID(&attribute)
+		if !ok || !attribute.ReadASN1(&values, cbasn1.SET) || !attribute.Empty() {
+			return badCSR("csr_syntax", "an attribute without type or values")
+		}
+		if seen[oid.String()] {
+			return badCSR("csr_duplicate", "the attribute %s twice", oid)
+		}
+		seen[oid.String()] = true
+		var err error
+		switch {
+		case oid.Equal(oidExtensionRequest):
+			err = c.parseExtensions(values)
+		case oid.Equal(oidMicrosoftExtension):
+			err = errors.New("extensions in the outdated Microsoft attribute 1.3.6.1.4.1.311.2.1.14, which is not read")
+		case oid.Equal(oidChallengePassword):
+			c.ChallengePassword, err = readText(&values)
+			if err == nil && (!values.Empty() || len(c.ChallengePassword) > 255) {
+				err = errors.New("a challenge password that is not one string of at most 255 octets")
+			}
+		}
+		if err != nil {
+			return badCSR("csr_attribute", "%v", err)
+		}
+	}
+	return nil
+}
+
+// parseExtensions reads the one Extensions value of an extensionRequest.
+func (c *CSR) parseExtensions(values cryptobyte.String) error {
+	var list cryptobyte.String
+	if !values.ReadASN1(&list, cbasn1.SEQUENCE) || !values.Empty() {
+		return errors.New("an extension request that is not one sequence")
+	}
+	seen := map[string]bool{}
+	for !list.Empty() {
+		var ext, value cryptobyte.String
+		var critical bool
+		if !list.ReadASN1(&ext, cbasn1.SEQUENCE) {
+			return errors.New("an extension that is not a sequence")
+		}
+		oid, ok := readOID(&ext)
+		if !ok || !ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) ||
+			!ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
+			return errors.New("an extension that is not DER")
+		}
+		if seen[oid.String()] {
+			return fmt.Errorf("the extension %s twice", oid)
+		}
+		seen[oid.String()] = true
+		if !oid.Equal(oidSAN) {
+			c.Extensions = append(c.Extensions, pkix.Extension{Id: oid, Critical: critical, Value: value})
+			continue
+		}
+		var err error
+		if c.Names, err = ParseSAN(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify checks the request's own signature: proof that its sender holds the key.
+func (c *CSR) verify(tbs, algorithm, signature []byte) error {
+	c.SignatureAlgorithm = signatureAlgorithm(algorithm)
+	if c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
+		return badCSR("signature_algorithm", "signed by an algorithm that is not accepted; use SHA-256 or better")
+	}
+	signed := &x509.CertificateRequest{
+		RawTBSCertificateRequest: tbs, Signature: signature,
+		SignatureAlgorithm: c.SignatureAlgorithm, PublicKey: c.PublicKey,
+	}
+	if err := signed.CheckSignature(); err != nil {
+		f := badCSR("signature", "its signature does not verify")
+		f.Err = err
+		return f
+	}
+	return nil
+}
+
+// signatureAlgorithm reads an AlgorithmIdentifier; SHA-1 and MD5 are unknown to
+// it on purpose.
+func signatureAlgorithm(der []byte) x509.SignatureAlgorithm {
+	input := cryptobyte.String(der)
+	var body cryptobyte.String
+	if !input.ReadASN1(&body, cbasn1.SEQUENCE) {
+		return x509.UnknownSignatureAlgorithm
+	}
+	oid, ok := readOID(&body)
+	if !ok {
+		return x509.UnknownSignatureAlgorithm
+	}
+	for _, a := range signatureAlgorithms {
+		switch {
+		case !a.oid.Equal(oid):
+		case a.parameters != nil && bytes.Equal(body, a.parameters):
+			return a.algorithm
+		case a.parameters == nil && (len(body) == 0 || bytes.Equal(body, asn1.NullBytes)):
+			return a.algorithm
+		}
+	}
+	return x509.UnknownSignatureAlgorithm
+}
+
+var (
+	oidPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
+
+	// Parameters nil stand for NULL or absent: signers of both kinds exist.
+	signatureAlgorithms = []struct {
+		oid        asn1.ObjectIdentifier
+		parameters []byte
+		algorithm  x509.SignatureAlgorithm
+	}{
+		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, nil, x509.ECDSAWithSHA256},
+		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, nil, x509.ECDSAWithSHA384},
+		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}, nil, x509.ECDSAWithSHA512},
+		{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, nil, x509.SHA256WithRSA},
+		{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 12}, nil, x509.SHA384WithRSA},
+		{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 13}, nil, x509.SHA512WithRSA},
+		{asn1.ObjectIdentifier{1, 3, 101, 112}, nil, x509.PureEd25519},
+		{oidPSS, pssParameters(1, 32), x509.SHA256WithRSAPSS},
+		{oidPSS, pssParameters(2, 48), x509.SHA384WithRSAPSS},
+		{oidPSS, pssParameters(3, 64), x509.SHA512WithRSAPSS},
+	}
+)
+
+// pssParameters returns the one encoding of RSASSA-PSS-params that is accepted
+// for a SHA-2 hash (the last arc of its OID) and a salt of its length (RFC 4055,
+// section 3.1; rule X2).
+func pssParameters(hash, salt int) []byte {
+	b := cryptobyte.NewBuilder(nil)
+	addHash := func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, hash})
+			b.AddASN1NULL()
+		})
+	}
+	explicit := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(explicit(0), addHash)
+		b.AddASN1(explicit(1), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8})
+				addHash(b)
+			})
+		})
+		b.AddASN1(explicit(2), func(b *cryptobyte.Builder) { b.AddASN1Int64(int64(salt)) })
+	})
+	return b.BytesOrPanic()
+}
