@@ -1,0 +1,216 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ErrUnreachable is in the chain of every error that means that no server
+// answered: the socket is not there, not ours to open, or nobody listens on it.
+var ErrUnreachable = errors.New("server not reachable")
+
+// maxAnswer bounds an answer that is read into memory; exports are streamed.
+const maxAnswer = 64 << 20
+
+// Client calls the operator API over a unix socket. It is safe for concurrent
+// use and keeps connections open; Close drops the idle ones.
+type Client struct {
+	raw       *rawClient
+	transport *http.Transport
+}
+
+// Dial returns a client of the server that listens on the unix socket at path.
+// It does not connect: the first call does.
+func Dial(path string) *Client {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			}
+			return conn, nil
+		},
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     time.Minute,
+	}
+	return &Client{transport: transport, raw: &rawClient{
+		Server:         "http://privyseal/",
+		Client:         &http.Client{Transport: transport},
+		RequestEditors: []RequestEditorFn{dropUnset},
+	}}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Issue issues a certificate. With r.DryRun set use Preview.
+func (c *Client) Issue(ctx context.Context, r IssueRequest) (*IssuedCertificate, error) {
+	r.DryRun = false
+	return answer[IssuedCertificate](c.raw.IssueCertificate(ctx, r))
+}
+
+// Preview says whether Issue would issue, and what. A refusal by the rules is a
+// verdict, not an error.
+func (c *Client) Preview(ctx context.Context, r IssueRequest) (*Verdict, error) {
+	r.DryRun = true
+	return answer[Verdict](c.raw.IssueCertificate(ctx, r))
+}
+
+// Page returns one page of the inventory.
+func (c *Client) Page(ctx context.Context, p ListCertificatesParams) (*CertificatePage, error) {
+	return answer[CertificatePage](c.raw.ListCertificates(ctx, &p))
+}
+
+// Certificates walks the inventory from p.Cursor on, page by page. After an
+// error it ends.
+func (c *Client) Certificates(ctx context.Context, p ListCertificatesParams) iter.Seq2[Certificate, error] {
+	return func(yield func(Certificate, error) bool) {
+		for {
+			page, err := c.Page(ctx, p)
+			if err != nil {
+				yield(Certificate{}, err)
+				return
+			}
+			for _, cert := range page.Certificates {
+				if !yield(cert, nil) {
+					return
+				}
+			}
+			if page.Next == "" {
+				return
+			}
+			p.Cursor = page.Next
+		}
+	}
+}
+
+// Certificate returns the certificate with the given id or serial; issuer may be
+// empty unless two issuers used that serial.
+func (c *Client) Certificate(ctx context.Context, idOrSerial, issuer string) (*Certificate, error) {
+	return answer[Certificate](c.raw.GetCertificate(ctx, idOrSerial, &GetCertificateParams{Issuer: issuer}))
+}
+
+// PEM returns a certificate and its chain, leaf first, root omitted.
+func (c *Client) PEM(ctx context.Context, idOrSerial, issuer string) ([]byte, error) {
+	body, err := stream(c.raw.GetCertificatePEM(ctx, idOrSerial, &GetCertificatePEMParams{Issuer: issuer}))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	pem, err := io.ReadAll(io.LimitReader(body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read chain: %w", err)
+	}
+	return pem, nil
+}
+
+// Export streams every match of p; the caller closes the answer. A read that
+// ends in anything but io.EOF means that the export is not complete.
+func (c *Client) Export(ctx context.Context, p ExportCertificatesParams) (io.ReadCloser, error) {
+	return stream(c.raw.ExportCertificates(ctx, &p))
+}
+
+// Revoke revokes a certificate and returns it with its revocation.
+func (c *Client) Revoke(ctx context.Context, idOrSerial, issuer string, r RevokeRequest) (*Certificate, error) {
+	return answer[Certificate](c.raw.RevokeCertificate(ctx, idOrSerial, &RevokeCertificateParams{Issuer: issuer}, r))
+}
+
+// Issuers returns the installed issuers.
+func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
+	list, err := answer[IssuerList](c.raw.ListIssuers(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return list.Issuers, nil
+}
+
+// CreateEAB makes an EAB key. The HMAC key in the answer cannot be had again.
+func (c *Client) CreateEAB(ctx context.Context, k NewEABKey) (*EABKeySecret, error) {
+	return answer[EABKeySecret](c.raw.CreateEABKey(ctx, k))
+}
+
+// EABs returns one page of EAB keys.
+func (c *Client) EABs(ctx context.Context, p ListEABKeysParams) (*EABKeyPage, error) {
+	return answer[EABKeyPage](c.raw.ListEABKeys(ctx, &p))
+}
+
+// DisableEAB disables an EAB key.
+func (c *Client) DisableEAB(ctx context.Context, kid string) (*EABKey, error) {
+	return answer[EABKey](c.raw.DisableEABKey(ctx, kid))
+}
+
+// Audit returns one page of audit events, newest first.
+func (c *Client) Audit(ctx context.Context, p ListAuditEventsParams) (*AuditPage, error) {
+	return answer[AuditPage](c.raw.ListAuditEvents(ctx, &p))
+}
+
+// Reload makes the server read its configuration again, all or nothing.
+func (c *Client) Reload(ctx context.Context) (*ReloadResult, error) {
+	return answer[ReloadResult](c.raw.ReloadConfig(ctx))
+}
+
+// Health returns the server's checks.
+func (c *Client) Health(ctx context.Context) (*Health, error) {
+	return answer[Health](c.raw.GetHealth(ctx))
+}
+
+// Version says what runs at the other end.
+func (c *Client) Version(ctx context.Context) (*Version, error) {
+	return answer[Version](c.raw.GetVersion(ctx))
+}
+
+// dropUnset takes parameters without a value out of the query: the generated
+// code writes the zero value of every optional one.
+func dropUnset(_ context.Context, r *http.Request) error {
+	unset := map[string]string{"limit": "0"}
+	query, kept := r.URL.Query(), url.Values{}
+	for name, values := range query {
+		v := values[0]
+		zeroTime := strings.HasPrefix(name, "expires_") && strings.HasPrefix(v, "0001-01-01")
+		if v != "" && v != unset[name] && !zeroTime {
+			kept.Set(name, v)
+		}
+	}
+	r.URL.RawQuery = kept.Encode()
+	return nil
+}
+
+// answer decodes a success, or returns the *Problem that came instead.
+func answer[T any](resp *http.Response, err error) (*T, error) {
+	body, err := stream(resp, err)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	v := new(T)
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(v); err != nil {
+		return nil, fmt.Errorf("decode answer of %s: %w", resp.Request.URL.Path, err)
+	}
+	return v, nil
+}
+
+// stream returns the body of a success, or the *Problem that came instead.
+func stream(resp *http.Response, err error) (io.ReadCloser, error) {
+	if err != nil {
+		return nil, fmt.Errorf("call operator API: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
+		return resp.Body, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	p := &Problem{}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(p); err != nil || p.Status == 0 {
+		return nil, &Problem{Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode),
+			Detail: "the answer was not a problem document: is this socket Privyseal's?"}
+	}
+	return nil, p
+}
