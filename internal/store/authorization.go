@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Authorization is an account's right to a name, proved or to be proved.
+type Authorization struct {
+	ID, AccountID string
+	Identifier    pki.Identifier
+	Wildcard      bool
+	Status        string // "pending", "valid", "invalid" or "deactivated"
+	Expires       time.Time
+	Token         string
+	Attempted     string     // type of the challenge being or last attempted
+	Attempts      int        // attempts that failed and are to be repeated
+	NextAttemptAt *time.Time // when a worker may take it
+	Thumbprint    string     // of the account's key when the client responded
+	ValidatedAt   *time.Time
+	Error, Record json.RawMessage
+	CreatedAt     time.Time
+}
+
+const (
+	authorizationColumns = `id, account_id, identifier_type, identifier_value, wildcard, status, expires, token, attempted, attempts,
+		next_attempt_at, thumbprint, validated_at, error, record, created_at`
+	selectAuthorization = `SELECT a.id, a.account_id, a.identifier_type, a.identifier_value, a.wildcard, a.status, a.expires, a.token, a.attempted, a.attempts,
+		a.next_attempt_at, a.thumbprint, a.validated_at, a.error, a.record, a.created_at FROM authorizations a `
+)
+
+func (a Authorization) row() []any {
+	return []any{
+		a.ID, a.AccountID, a.Identifier.Type, a.Identifier.Value, a.Wildcard, a.Status, a.Expires, a.Token, a.Attempted, a.Attempts,
+		a.NextAttemptAt, a.Thumbprint, a.ValidatedAt, a.Error, a.Record, a.CreatedAt,
+	}
+}
+
+func scanAuthorizations(into *[]Authorization) func(scanFunc) error {
+	return func(scan scanFunc) error {
+		var a Authorization
+		var typ string
+		err := scan(&a.ID, &a.AccountID, &typ, &a.Identifier.Value, &a.Wildcard, &a.Status, &a.Expires, &a.Token, &a.Attempted, &a.Attempts,
+			&a.NextAttemptAt, &a.Thumbprint, &a.ValidatedAt, &a.Error, &a.Record, &a.CreatedAt)
+		a.Identifier.Type = pki.IdentifierType(typ)
+		*into = append(*into, a)
+		return err
+	}
+}
+
+// Authorization returns an authorization by id.
+func (s *Store) Authorization(ctx context.Context, id string) (*Authorization, error) {
+	found, err := s.authorizations(ctx, `WHERE a.id = $1`, id)
+	if err != nil {
+		return nil, err
+	}
+	return one(found, "read authorization")
+}
+
+func (s *Store) authorizations(ctx context.Context, where string, args ...any) ([]Authorization, error) {
+	var found []Authorization
+	err := s.query(ctx, "read authorizations", selectAuthorization+where, args, scanAuthorizations(&found))
+	return found, err
+}
+
+// AuthorizationName is what an authorization is for.
+type AuthorizationName struct {
+	Identifier pki.Identifier // without "*."
+	Wildcard   bool
+}
+
+// ReusableAuthorizations returns an account's valid authorizations for the given
+// names that last beyond validUntil, at most one for a name.
+func (s *Store) ReusableAuthorizations(ctx context.Context, accountID string, names []AuthorizationName, validUntil time.Time) ([]Authorization, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	wanted := map[AuthorizationName]bool{}
+	var values []string
+	for _, n := range names {
+		wanted[n] = true
+		values = append(values, n.Identifier.Value)
+	}
+	for len(values)&(len(values)-1) != 0 { // few different lengths, few statements to prepare
+		values = append(values, values[0])
+	}
+	in, args := list([]any{accountID, validUntil}, values)
+	found, err := s.authorizations(ctx, `WHERE a.account_id = $1 AND a.status = 'valid' AND a.expires > $2
+		AND a.identifier_value IN `+in+` ORDER BY a.expires DESC, a.id`, args...)
+	if err != nil {
+		return nil, err
+	}
+	reusable := found[:0]
+	for _, a := range found {
+		name := AuthorizationName{a.Identifier, a.Wildcard}
+		if wanted[name] {
+			wanted[name] = false
+			reusable = append(reusable, a)
+		}
+	}
+	return reusable, nil
+}
+
+// StartChallenge records the client's response to one challenge of a pending
+// authorization, once. at is when another worker may take the attempt if the
+// starter has not finished it; see ClaimChallenge.
+func (s *Store) StartChallenge(ctx context.Context, authzID, typ, thumbprint string, at time.Time) (started bool, err error) {
+	return s.swap(ctx, "start challenge", nil, must(`UPDATE authorizations SET attempted = $1, thumbprint = $2, next_attempt_at = $3
+		WHERE id = $4 AND status = 'pending' AND attempted = '' AND expires > $3`, typ, thumbprint, at, authzID))
+}
+
+// swap commits one compare-and-swap and reports whether it was won.
+func (s *Store) swap(ctx context.Context, what string, ev *Event, st *stmt) (bool, error) {
+	won := true
+	err := s.commit(ctx, &write{
+		what: what, guards: []*stmt{st}, events: optional(ev),
+		lost: func(int) error { won = false; return fault.New(fault.Conflict, "%s: lost", what) },
+	})
+	if !won {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// FinishChallenge settles a pending authorization: valid until expires, or
+// invalid. It is fault.Conflict if it is settled already or another challenge
+// was attempted.
+func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage, validatedAt, expires time.Time, ev *Event) error {
+	status, at := "invalid", (*time.Time)(nil)
+	if valid {
+		status, at = "valid", &validatedAt
+	}
+	won, err := s.swap(ctx, "finish challenge", ev, must(`UPDATE authorizations SET status = $1, error = $2, record = $3, validated_at = $4,
+		expires = $5, next_attempt_at = NULL WHERE id = $6 AND status = 'pending' AND attempted = $7`,
+		status, problem, record, at, expires, authzID, typ))
+	if err == nil && !won {
+		return fault.New(fault.Conflict, "the authorization is settled")
+	}
+	return err
+}
+
+// RetryChallenge notes a failed attempt that is to be repeated at next. It is
+// fault.Conflict if the authorization is settled.
+func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage) error {
+	won, err := s.swap(ctx, "retry challenge", nil, must(`UPDATE authorizations SET attempts = $1, next_attempt_at = $2, error = $3
+		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))
+	if err == nil && !won {
+		return fault.New(fault.Conflict, "the authorization is settled")
+	}
+	return err
+}
+
+// PendingChallenges returns authorizations whose next attempt is due, the one
+// that has waited longest first.
+func (s *Store) PendingChallenges(ctx context.Context, due time.Time, limit int) ([]Authorization, error) {
+	return s.authorizations(ctx, `WHERE a.status = 'pending' AND a.attempted <> '' AND a.next_attempt_at <= $1
+		ORDER BY a.next_attempt_at, a.id LIMIT $2`, due, limit)
+}
+
+// ClaimChallenge gives a due attempt to one worker of all nodes: until the given
+// time no other gets it.
+func (s *Store) ClaimChallenge(ctx context.Context, authzID string, now, until time.Time) (claimed bool, err error) {
+	return s.swap(ctx, "claim challenge", nil, must(`UPDATE authorizations SET next_attempt_at = $1
+		WHERE id = $2 AND status = 'pending' AND attempted <> '' AND next_attempt_at <= $3`, until, authzID, now))
+}
+
+// DeactivateAuthorization takes back a pending or valid authorization (RFC 8555,
+// section 7.5.2); fault.Conflict if it is neither.
+func (s *Store) DeactivateAuthorization(ctx context.Context, id string, ev Event) error {
+	won, err := s.swap(ctx, "deactivate authorization", &ev, must(`UPDATE authorizations SET status = 'deactivated', next_attempt_at = NULL
+		WHERE id = $1 AND status IN ('pending', 'valid')`, id))
+	if err == nil && !won {
+		return fmt.Errorf("deactivate authorization: %w", fault.New(fault.Conflict, "the authorization is neither pending nor valid"))
+	}
+	return err
+}

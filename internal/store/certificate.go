@@ -1,0 +1,255 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Certificate is a certificate from the moment its serial is reserved.
+type Certificate struct {
+	ID, IssuerID         string
+	Serial               pki.Serial // unique for the issuer
+	Status               string     // "reserved", "issued", "abandoned", "void" or "imported"
+	Node                 string     // that reserved it
+	Profile              string
+	ProfileVersion       string
+	Protocol, Endpoint   string
+	Requester, RequestID string
+	KeyHash              []byte // SHA-256 of the SubjectPublicKeyInfo
+	Subject              string // RFC 4514
+	Names                []pki.Identifier
+	NotBefore, NotAfter  time.Time
+	TBS                  []byte // while reserved, abandoned or void; an issued certificate's is in DER
+	DER                  []byte // once issued
+	Shard                int
+	Lineage              string
+	Origin               string // "order:<id>" or "request:<id>"
+	ReservedAt           time.Time
+	IssuedAt             *time.Time
+	Revocation           *Revocation // nil if not revoked
+}
+
+const (
+	certificateColumns = `id, issuer_id, serial, status, node, profile, profile_version, protocol, endpoint, requester,
+		request_id, key_hash, subject, names, not_before, not_after, tbs, der, shard, lineage, origin, reserved_at, issued_at`
+	selectCertificate = `SELECT c.id, c.issuer_id, c.serial, c.status, c.node, c.profile, c.profile_version, c.protocol, c.endpoint, c.requester,
+		c.request_id, c.key_hash, c.subject, c.names, c.not_before, c.not_after, c.tbs, c.der, c.shard, c.lineage, c.origin, c.reserved_at, c.issued_at,
+		COALESCE(r.reason, -1), r.revoked_at, r.invalidity_at, COALESCE(r.seq, 0), COALESCE(r.requester, '')
+		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id `
+)
+
+func scanCertificates(into *[]Certificate) func(scanFunc) error {
+	return func(scan scanFunc) error {
+		var c Certificate
+		var r Revocation
+		var names []byte
+		var serial string
+		var reason int64
+		var revokedAt *time.Time
+		err := scan(&c.ID, &c.IssuerID, &serial, &c.Status, &c.Node, &c.Profile, &c.ProfileVersion, &c.Protocol, &c.Endpoint, &c.Requester,
+			&c.RequestID, &c.KeyHash, &c.Subject, &names, &c.NotBefore, &c.NotAfter, &c.TBS, &c.DER, &c.Shard, &c.Lineage, &c.Origin,
+			&c.ReservedAt, &c.IssuedAt, &reason, &revokedAt, &r.InvalidityAt, &r.Seq, &r.Requester)
+		if err != nil {
+			return err
+		}
+		c.Serial = pki.Serial(serial)
+		if revokedAt != nil {
+			r.Reason, r.RevokedAt = pki.Reason(reason), *revokedAt
+			c.Revocation = &r
+		}
+		err = fromJSON(names, &c.Names)
+		*into = append(*into, c)
+		return err
+	}
+}
+
+// Reserve records a certificate before it is signed: its serial, draft, names,
+// origin and the audit intent, and takes its claims. It is fault.Conflict if the
+// origin or the serial is taken, fault.Denied if a claim is.
+func (s *Store) Reserve(ctx context.Context, c Certificate, claims []Claim, ev Event) error {
+	w := &write{
+		what:   "reserve certificate",
+		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin) DO NOTHING`, c.Origin, c.ID)},
+		events: []Event{ev},
+		lost: func(guard int) error {
+			if guard == 0 {
+				return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
+			}
+			return claims[guard-1].lost()
+		},
+	}
+	for _, claim := range claims {
+		st, err := claim.use(c.ReservedAt)
+		if err != nil {
+			return fmt.Errorf("reserve certificate: %w", err)
+		}
+		w.guards = append(w.guards, st)
+	}
+	w.effects = append([]*stmt{may(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
+		$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`,
+		c.ID, c.IssuerID, c.Serial, "reserved", c.Node, c.Profile, c.ProfileVersion, c.Protocol, c.Endpoint, c.Requester,
+		c.RequestID, notNull(c.KeyHash), c.Subject, asJSON(c.Names), c.NotBefore, c.NotAfter, c.TBS, nil, c.Shard, c.Lineage, c.Origin,
+		c.ReservedAt, nil, strings.ToLower(c.Subject), asJSON(claims))}, insertNames(c)...)
+	return s.commit(ctx, w)
+}
+
+func insertNames(c Certificate) []*stmt {
+	rows := make([][]any, len(c.Names))
+	for i, n := range c.Names {
+		value := strings.ToLower(n.Value)
+		rows[i] = []any{c.ID, i, n.Type, value, reversed(value)}
+	}
+	return multi(`INSERT INTO certificate_names (certificate_id, position, type, value, reversed)`, rows)
+}
+
+func reversed(s string) string {
+	r := []rune(s)
+	slices.Reverse(r)
+	return string(r)
+}
+
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// Complete turns a reservation into an issued certificate. It is fault.Conflict
+// if the certificate is not reserved (any more).
+func (s *Store) Complete(ctx context.Context, id string, der []byte, at time.Time, ev Event) error {
+	return s.commit(ctx, &write{
+		what: "complete certificate",
+		guards: []*stmt{must(`UPDATE certificates SET status = 'issued', der = $1, tbs = NULL, issued_at = $2
+			WHERE id = $3 AND status = 'reserved'`, der, at, id)},
+		events: []Event{ev},
+		lost:   func(int) error { return fault.New(fault.Conflict, "the certificate is not reserved") },
+	})
+}
+
+// Abandon ends a reservation that came to nothing. It releases the origin and
+// gives the claims back. A void one may have been signed: it is revoked in the
+// same transaction. It is fault.Conflict if the certificate is not reserved.
+func (s *Store) Abandon(ctx context.Context, id string, void bool, ev Event) error {
+	claims, err := s.claims(ctx, id)
+	if err != nil {
+		return err
+	}
+	status := "abandoned"
+	if void {
+		status = "void"
+	}
+	w := &write{
+		what:   "abandon certificate",
+		guards: []*stmt{must(`UPDATE certificates SET status = $1 WHERE id = $2 AND status = 'reserved'`, status, id)},
+		effects: []*stmt{may(`DELETE FROM origins WHERE origin = (SELECT origin FROM certificates WHERE id = $1)
+			AND certificate_id = $1`, id)},
+		events: []Event{ev},
+		lost:   func(int) error { return fault.New(fault.Conflict, "the certificate is not reserved") },
+	}
+	for _, claim := range claims {
+		st, err := claim.giveBack()
+		if err != nil {
+			return fmt.Errorf("abandon certificate: %w", err)
+		}
+		w.effects = append(w.effects, st)
+	}
+	if void {
+		r := Revocation{Reason: pki.CessationOfOperation, RevokedAt: s.cfg.Now(), Requester: ev.Actor}
+		w.effects = append(append(w.effects, insertRevocation(id, r)), raiseSequence(id)...)
+	}
+	return s.commit(ctx, w)
+}
+
+// claims reads what a reservation took; that never changes.
+func (s *Store) claims(ctx context.Context, id string) ([]Claim, error) {
+	var raw []byte
+	if err := s.queryRow(ctx, "read claims", `SELECT claims FROM certificates WHERE id = $1`, []any{id}, &raw); err != nil {
+		return nil, err
+	}
+	var claims []Claim
+	if err := fromJSON(raw, &claims); err != nil {
+		return nil, fmt.Errorf("read claims of certificate %s: %w", id, err)
+	}
+	return claims, nil
+}
+
+// Reserved returns the reservations of a node, or of all nodes if it is empty,
+// that were made before the given time, oldest first.
+func (s *Store) Reserved(ctx context.Context, node string, olderThan time.Time) ([]Certificate, error) {
+	where := `WHERE c.status = 'reserved' AND c.reserved_at < $1`
+	args := []any{olderThan}
+	if node != "" {
+		where += ` AND c.node = $2`
+		args = append(args, node)
+	}
+	return s.certificates(ctx, where+` ORDER BY c.reserved_at, c.id`, args...)
+}
+
+func (s *Store) certificates(ctx context.Context, where string, args ...any) ([]Certificate, error) {
+	var found []Certificate
+	err := s.query(ctx, "read certificates", selectCertificate+where, args, scanCertificates(&found))
+	return found, err
+}
+
+func (s *Store) certificate(ctx context.Context, where string, args ...any) (*Certificate, error) {
+	found, err := s.certificates(ctx, where, args...)
+	if err != nil {
+		return nil, err
+	}
+	return one(found, "read certificate")
+}
+
+// CertificateByID returns a certificate by its id.
+func (s *Store) CertificateByID(ctx context.Context, id string) (*Certificate, error) {
+	return s.certificate(ctx, `WHERE c.id = $1`, id)
+}
+
+// CertificateBySerial returns a certificate by its issuer and serial.
+func (s *Store) CertificateBySerial(ctx context.Context, issuerID string, serial pki.Serial) (*Certificate, error) {
+	return s.certificate(ctx, `WHERE c.serial = $1 AND c.issuer_id = $2`, serial, issuerID)
+}
+
+// CertificateByOrigin returns the certificate that holds an origin: reserved or
+// issued.
+func (s *Store) CertificateByOrigin(ctx context.Context, origin string) (*Certificate, error) {
+	return s.certificate(ctx, `JOIN origins o ON o.certificate_id = c.id WHERE o.origin = $1`, origin)
+}
+
+// Revoke revokes an issued or imported certificate and raises its issuer's
+// sequence. blockKey, and the reason keyCompromise, put the public key on the
+// block list. It is fault.AlreadyRevoked for a revoked one, but a reason may be
+// upgraded to keyCompromise; the time of revocation then stays.
+func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKey bool, ev Event) error {
+	errLost := errors.New("not revoked")
+	w := &write{
+		what:    "revoke certificate",
+		guards:  []*stmt{insertRevocation(certID, r)},
+		effects: raiseSequence(certID),
+		events:  []Event{ev},
+		lost:    func(int) error { return errLost },
+	}
+	if blockKey || r.Reason == pki.KeyCompromise {
+		w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
+			SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, certID))
+	}
+	if err := s.commit(ctx, w); !errors.Is(err, errLost) {
+		return err
+	}
+	c, err := s.CertificateByID(ctx, certID)
+	switch {
+	case err != nil:
+		return err
+	case c.Revocation != nil:
+		return fault.New(fault.AlreadyRevoked, "the certificate is revoked since %s", c.Revocation.RevokedAt.Format(time.RFC3339))
+	default:
+		return fault.New(fault.Conflict, "a certificate that is %s cannot be revoked", c.Status)
+	}
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// IssuerRecord is an installed issuer: one CA key and name. Its id is never used
+// again.
+type IssuerRecord struct {
+	ID, Name      string
+	Generation    int
+	State         string // "active", "draining", "retired" or "offline"
+	ParentID      string // empty for a root
+	Certificate   []byte // DER
+	Subject       string
+	NotAfter      time.Time
+	RevocationSeq int64 // raised with every revocation
+	LastCRLNumber int64
+	CreatedAt     time.Time
+}
+
+const issuerColumns = `id, name, generation, state, parent_id, certificate, subject, not_after, revocation_seq, last_crl_number, created_at`
+
+// PutIssuer installs an issuer, or gives an installed one a new state, parent or
+// certificate. Its counters only rise and its time of creation stays.
+func (s *Store) PutIssuer(ctx context.Context, r IssuerRecord, events ...Event) error {
+	return s.commit(ctx, &write{
+		what: "put issuer",
+		guards: []*stmt{must(`INSERT INTO issuers (`+issuerColumns+`)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, generation = excluded.generation, state = excluded.state,
+				parent_id = excluded.parent_id, certificate = excluded.certificate, subject = excluded.subject, not_after = excluded.not_after`,
+			r.ID, r.Name, r.Generation, r.State, r.ParentID, r.Certificate, r.Subject, r.NotAfter, r.RevocationSeq, r.LastCRLNumber, r.CreatedAt)},
+		events: events,
+	})
+}
+
+// Issuer returns an issuer by id.
+func (s *Store) Issuer(ctx context.Context, id string) (*IssuerRecord, error) {
+	found, err := s.issuers(ctx, `WHERE id = $1`, id)
+	if err != nil {
+		return nil, err
+	}
+	return one(found, "read issuer")
+}
+
+// Issuers returns all issuers by name and generation.
+func (s *Store) Issuers(ctx context.Context) ([]IssuerRecord, error) {
+	return s.issuers(ctx, `ORDER BY name, generation, id`)
+}
+
+func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]IssuerRecord, error) {
+	var found []IssuerRecord
+	err := s.query(ctx, "read issuers", `SELECT `+issuerColumns+` FROM issuers `+where, args, func(scan scanFunc) error {
+		var r IssuerRecord
+		err := scan(&r.ID, &r.Name, &r.Generation, &r.State, &r.ParentID, &r.Certificate, &r.Subject, &r.NotAfter,
+			&r.RevocationSeq, &r.LastCRLNumber, &r.CreatedAt)
+		found = append(found, r)
+		return err
+	})
+	return found, err
+}
+
+// NextCRLNumber takes the next CRL number of an issuer: one more than the last,
+// or the time in Unix milliseconds if that is more. It is durable before the
+// list is signed, so that numbers only rise, also over a restored backup.
+func (s *Store) NextCRLNumber(ctx context.Context, issuerID string, now time.Time) (int64, error) {
+	var number int64
+	err := s.commit(ctx, &write{
+		what: "take CRL number",
+		guards: []*stmt{must(`UPDATE issuers SET last_crl_number =
+			CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number + 1 END
+			WHERE id = $2 RETURNING last_crl_number`, now.UnixMilli(), issuerID).returning(&number)},
+		lost: func(int) error { return fault.New(fault.NotFound, "no such issuer") },
+	})
+	return number, err
+}

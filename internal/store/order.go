@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Order is an ACME order. Two of its states are not stored: it is valid when
+// CertificateID is set, whatever Status says, and ready when it is stored as
+// pending and all its authorizations are valid.
+type Order struct {
+	ID, AccountID     string
+	Endpoint, Profile string
+	Replaces          string
+	Identifiers       []pki.Identifier
+	AuthorizationIDs  []string // in the order of creation
+	NotBefore         *time.Time
+	NotAfter          *time.Time
+	Status            string // stored: "pending", "processing" or "invalid"
+	Error             json.RawMessage
+	CSR               []byte
+	Node              string // that finalizes it
+	Expires           time.Time
+	CreatedAt         time.Time
+	ProcessingAt      *time.Time
+	CertificateID     string // issued under the origin "order:<id>"
+}
+
+const (
+	orderColumns = `id, account_id, endpoint, profile, replaces, identifiers, not_before, not_after, status, error, csr, node,
+		expires, created_at, processing_at`
+	selectOrder = `SELECT o.id, o.account_id, o.endpoint, o.profile, o.replaces, o.identifiers, o.not_before, o.not_after, o.status, o.error, o.csr, o.node,
+		o.expires, o.created_at, o.processing_at, COALESCE(c.id, '')
+		FROM orders o LEFT JOIN origins g ON g.origin = 'order:' || o.id
+		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued' `
+)
+
+func scanOrders(into *[]Order) func(scanFunc) error {
+	return func(scan scanFunc) error {
+		var o Order
+		var identifiers []byte
+		err := scan(&o.ID, &o.AccountID, &o.Endpoint, &o.Profile, &o.Replaces, &identifiers, &o.NotBefore, &o.NotAfter, &o.Status, &o.Error, &o.CSR,
+			&o.Node, &o.Expires, &o.CreatedAt, &o.ProcessingAt, &o.CertificateID)
+		if err != nil {
+			return err
+		}
+		err = fromJSON(identifiers, &o.Identifiers)
+		*into = append(*into, o)
+		return err
+	}
+}
+
+// CreateOrder stores an order and the authorizations that are new for it;
+// o.AuthorizationIDs names those and the reused ones. It is fault.Denied if the
+// account is not valid.
+func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorization, ev *Event) error {
+	w := &write{
+		what: "create order",
+		guards: []*stmt{must(`INSERT INTO orders (`+orderColumns+`)
+			SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text), CAST($5 AS text), CAST($6 AS text),
+				CAST($7 AS timestamptz), CAST($8 AS timestamptz), CAST($9 AS text), CAST($10 AS text), CAST($11 AS bytea), CAST($12 AS text),
+				CAST($13 AS timestamptz), CAST($14 AS timestamptz), CAST($15 AS timestamptz)
+			FROM accounts WHERE id = $2 AND status = 'valid'`,
+			o.ID, o.AccountID, o.Endpoint, o.Profile, o.Replaces, asJSON(o.Identifiers), o.NotBefore, o.NotAfter, o.Status, o.Error, nil, o.Node,
+			o.Expires, o.CreatedAt, o.ProcessingAt)},
+		events: optional(ev),
+		lost:   func(int) error { return fault.New(fault.Denied, "the account is not valid") },
+	}
+	authz := make([][]any, len(newAuthz))
+	for i, a := range newAuthz {
+		authz[i] = a.row()
+	}
+	links := make([][]any, len(o.AuthorizationIDs))
+	for i, id := range o.AuthorizationIDs {
+		links[i] = []any{o.ID, i, id}
+	}
+	w.effects = append(multi(`INSERT INTO authorizations (`+authorizationColumns+`)`, authz),
+		multi(`INSERT INTO order_authorizations (order_id, position, authorization_id)`, links)...)
+	return s.commit(ctx, w)
+}
+
+func optional(ev *Event) []Event {
+	if ev == nil {
+		return nil
+	}
+	return []Event{*ev}
+}
+
+// Order returns an order and its authorizations in one round trip.
+func (s *Store) Order(ctx context.Context, id string) (*Order, []Authorization, error) {
+	var orders []Order
+	var authz []Authorization
+	err := s.engine.read(ctx,
+		query{selectOrder + `WHERE o.id = $1`, []any{id}, scanOrders(&orders)},
+		query{selectAuthorization + `JOIN order_authorizations l ON l.authorization_id = a.id
+			WHERE l.order_id = $1 ORDER BY l.position`, []any{id}, scanAuthorizations(&authz)})
+	if err != nil {
+		return nil, nil, unavailable("read order", err)
+	}
+	o, err := one(orders, "read order")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range authz {
+		o.AuthorizationIDs = append(o.AuthorizationIDs, a.ID)
+	}
+	return o, authz, nil
+}
+
+// OrdersByAccount returns ids of an account's orders after the given one, oldest
+// first.
+func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, limit int) ([]string, error) {
+	var ids []string
+	err := s.query(ctx, "list orders", `SELECT id FROM orders WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3`,
+		[]any{accountID, after, limit}, func(scan scanFunc) error {
+			var id string
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	return ids, err
+}
+
+// CountPending counts an account's pending orders and authorizations that have
+// not expired.
+func (s *Store) CountPending(ctx context.Context, accountID string) (orders, authorizations int, err error) {
+	err = s.queryRow(ctx, "count pending orders", `SELECT
+		(SELECT COUNT(*) FROM orders WHERE account_id = $1 AND status = 'pending' AND expires > $2),
+		(SELECT COUNT(*) FROM authorizations WHERE account_id = $1 AND status = 'pending' AND expires > $2)`,
+		[]any{accountID, s.cfg.Now()}, &orders, &authorizations)
+	return orders, authorizations, err
+}
+
+// StartFinalize stores the CSR and moves an order from pending to processing if
+// all its authorizations are valid and neither they nor it have expired;
+// otherwise it is fault.NotReady.
+func (s *Store) StartFinalize(ctx context.Context, orderID string, csr []byte, node string, at time.Time) error {
+	return s.commit(ctx, &write{
+		what: "start finalize",
+		guards: []*stmt{must(`UPDATE orders SET status = 'processing', csr = $1, node = $2, processing_at = $3
+			WHERE id = $4 AND status = 'pending' AND expires > $3
+			AND EXISTS (SELECT 1 FROM order_authorizations l WHERE l.order_id = orders.id)
+			AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations a ON a.id = l.authorization_id
+				WHERE l.order_id = orders.id AND (a.id IS NULL OR a.status <> 'valid' OR a.expires <= $3))`,
+			csr, node, at, orderID)},
+		lost: func(int) error { return fault.New(fault.NotReady, "the order is not ready") },
+	})
+}
+
+// FailOrder makes an order invalid, unless it has its certificate; that, and one
+// that is invalid already, is fault.Conflict.
+func (s *Store) FailOrder(ctx context.Context, orderID string, problem json.RawMessage, ev *Event) error {
+	return s.commit(ctx, &write{
+		what: "fail order",
+		guards: []*stmt{must(`UPDATE orders SET status = 'invalid', error = $1
+			WHERE id = $2 AND status IN ('pending', 'processing') AND NOT EXISTS
+				(SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id
+				WHERE g.origin = 'order:' || orders.id AND c.status = 'issued')`, problem, orderID)},
+		events: optional(ev),
+		lost:   func(int) error { return fault.New(fault.Conflict, "the order is neither pending nor processing") },
+	})
+}
+
+// ProcessingOrders returns orders without a certificate that a node, or any node
+// if it is empty, has been finalizing since before the given time, oldest first.
+func (s *Store) ProcessingOrders(ctx context.Context, node string, olderThan time.Time) ([]Order, error) {
+	where := `WHERE o.status = 'processing' AND c.id IS NULL AND o.processing_at < $1`
+	args := []any{olderThan}
+	if node != "" {
+		where += ` AND o.node = $2`
+		args = append(args, node)
+	}
+	var orders []Order
+	err := s.query(ctx, "read processing orders", selectOrder+where+` ORDER BY o.processing_at, o.id`, args, scanOrders(&orders))
+	return orders, err
+}
+
+// TakeOrder makes node the one that finalizes a processing order. The order is
+// as it was read: fault.Conflict if another node has taken it since.
+func (s *Store) TakeOrder(ctx context.Context, o Order, node string, at time.Time) error {
+	return s.commit(ctx, &write{
+		what: "take order",
+		guards: []*stmt{must(`UPDATE orders SET node = $1, processing_at = $2
+			WHERE id = $3 AND status = 'processing' AND node = $4 AND processing_at = $5`, node, at, o.ID, o.Node, o.ProcessingAt)},
+		lost: func(int) error { return fault.New(fault.Conflict, "another node has taken the order") },
+	})
+}
