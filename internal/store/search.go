@@ -15,7 +15,7 @@ type Search struct {
 	Serial        pki.Serial
 	Profile       string
 	Issuer        string // id
-	Status        string // as in Certificate, or "revoked"
+	Status        string // as in Certificate, but "revoked" is one of its own, apart from "issued" and "imported"
 	Requester     string
 	ExpiresBefore time.Time
 	ExpiresAfter  time.Time
@@ -72,7 +72,9 @@ func (q Search) where() (string, []any) {
 	switch q.Status {
 	case "":
 	case "revoked":
-		terms = append(terms, `r.certificate_id IS NOT NULL`)
+		terms = append(terms, `r.certificate_id IS NOT NULL AND c.status IN ('issued', 'imported')`)
+	case "issued", "imported": // a person who asks for these does not mean revoked ones
+		term(`r.certificate_id IS NULL AND c.status = %s`, q.Status)
 	default:
 		term(`c.status = %s`, q.Status)
 	}

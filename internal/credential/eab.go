@@ -1,0 +1,238 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// ClaimEAB is the store.Claim kind of one use of an EAB key.
+const ClaimEAB = "eab"
+
+const (
+	hmacSize       = 32 // RFC 2104: as long as SHA-256's output
+	kidSize        = 16
+	maxDescription = 256
+	maxScope       = 256 // profiles, and name patterns, in one key
+)
+
+// Standing is what an EAB key is good for at a moment.
+type Standing string
+
+// Standings.
+const (
+	Active   Standing = "active"
+	UsedUp   Standing = "used_up"
+	Expired  Standing = "expired"
+	Disabled Standing = "disabled"
+)
+
+// EAB keeps the keys of external account binding (RFC 8555, section 7.3.4): an
+// operator hands a key to somebody, whose ACME client proves with it who the
+// new account belongs to. It is safe for concurrent use.
+type EAB struct {
+	store  *store.Store
+	sealer *Sealer
+	now    func() time.Time
+}
+
+// NewEAB returns the keeper of the EAB keys in st.
+func NewEAB(st *store.Store, sealer *Sealer, now func() time.Time) *EAB {
+	return &EAB{store: st, sealer: sealer, now: now}
+}
+
+// NewKey says what a new EAB key is to be good for.
+type NewKey struct {
+	Description string
+	Endpoint    string   // ACME endpoint; empty is any
+	Profiles    []string // that its accounts may use; empty is any
+	Names       []string // that its accounts may order, see Pattern; empty is any
+	MaxUses     int      // accounts that it may make; 0 is without limit
+	ExpiresAt   time.Time
+	CreatedBy   string // such as "uid:0"
+	RequestID   string
+}
+
+// Create makes an EAB key. The HMAC key, in base64url without padding, is
+// returned here and can never be read again by a person.
+func (e *EAB) Create(ctx context.Context, n NewKey) (key *store.EABKey, hmac string, err error) {
+	now := e.now()
+	if err := n.check(now); err != nil {
+		return nil, "", err
+	}
+	kid, secret := newKID(), newHMAC()
+	key = &store.EABKey{
+		KID: kid, HMAC: e.sealer.Seal(eabName(kid), secret), Description: n.Description, Endpoint: n.Endpoint,
+		Profiles: n.Profiles, Names: n.Names, MaxUses: n.MaxUses, CreatedBy: n.CreatedBy, CreatedAt: now,
+	}
+	if !n.ExpiresAt.IsZero() {
+		key.ExpiresAt = &n.ExpiresAt
+	}
+	detail, err := json.Marshal(map[string]any{
+		"description": n.Description, "endpoint": n.Endpoint, "profiles": n.Profiles, "names": n.Names,
+		"max_uses": n.MaxUses, "expires_at": key.ExpiresAt,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("create EAB key: %w", err)
+	}
+	ev := store.Event{At: now, Action: "eab.created", Outcome: "success", Actor: n.CreatedBy,
+		Subject: eabName(kid), RequestID: n.RequestID, Detail: detail}
+	if err := e.store.CreateEAB(ctx, *key, ev); err != nil {
+		return nil, "", fmt.Errorf("create EAB key: %w", err)
+	}
+	return key, base64.RawURLEncoding.EncodeToString(secret), nil
+}
+
+// Key returns the HMAC key of kid for a new account at an endpoint. Whatever
+// speaks against it is fault.Denied: reasons eab_unknown, eab_disabled,
+// eab_expired, eab_used_up, eab_wrong_endpoint. It consumes nothing: the caller
+// creates the account with Claim(kid), where a race for the last use is decided.
+func (e *EAB) Key(ctx context.Context, kid, endpoint string) (hmac []byte, key *store.EABKey, err error) {
+	key, err = e.find(ctx, kid)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch standing := e.Standing(key); {
+	case standing != Active:
+		return nil, nil, fault.New(fault.Denied, "the EAB key %s is %s", kid, standing.words()).Because("eab_" + string(standing))
+	case key.Endpoint != "" && key.Endpoint != endpoint:
+		return nil, nil, fault.New(fault.Denied, "the EAB key %s is for another endpoint", kid).Because("eab_wrong_endpoint")
+	}
+	hmac, err = e.sealer.Open(eabName(kid), key.HMAC)
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.Internal, err, "")
+	}
+	return hmac, key, nil
+}
+
+// Claim is one use of an EAB key, consumed by the write that it is given to.
+func Claim(kid string) store.Claim { return store.Claim{Kind: ClaimEAB, ID: kid} }
+
+// Permit checks an order against the scope of the key that made its account
+// (rule A27). An empty kid permits everything: that account needed no key. The
+// scope holds for as long as the account does, whatever becomes of the key.
+func (e *EAB) Permit(ctx context.Context, kid, profile string, names []pki.Identifier) error {
+	if kid == "" {
+		return nil
+	}
+	key, err := e.find(ctx, kid)
+	if err != nil {
+		return err
+	}
+	return permit(key, profile, names)
+}
+
+// List returns up to limit keys after the one named, in the store's order.
+func (e *EAB) List(ctx context.Context, after string, limit int) ([]store.EABKey, error) {
+	keys, err := e.store.EABs(ctx, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list EAB keys: %w", err)
+	}
+	return keys, nil
+}
+
+// Disable makes an EAB key useless for new accounts and returns it. Disabling a
+// disabled key changes nothing. Accounts that it made stay.
+func (e *EAB) Disable(ctx context.Context, kid, by, requestID string) (*store.EABKey, error) {
+	key, err := e.store.EAB(ctx, kid)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, fault.New(fault.NotFound, "there is no EAB key %s", kid).Because("eab_unknown")
+	case err != nil:
+		return nil, fmt.Errorf("disable EAB key: %w", err)
+	case key.DisabledAt != nil:
+		return key, nil
+	}
+	now := e.now()
+	ev := store.Event{At: now, Action: "eab.disabled", Outcome: "success", Actor: by, Subject: eabName(kid), RequestID: requestID}
+	if err := e.store.DisableEAB(ctx, kid, now, ev); err != nil && !fault.Is(err, fault.Conflict) {
+		return nil, fmt.Errorf("disable EAB key: %w", err)
+	}
+	key.DisabledAt = &now
+	return key, nil
+}
+
+// Standing says what a key is good for now.
+func (e *EAB) Standing(k *store.EABKey) Standing {
+	switch {
+	case k.DisabledAt != nil:
+		return Disabled
+	case k.ExpiresAt != nil && !e.now().Before(*k.ExpiresAt):
+		return Expired
+	case k.MaxUses > 0 && k.Uses >= k.MaxUses:
+		return UsedUp
+	}
+	return Active
+}
+
+func (e *EAB) find(ctx context.Context, kid string) (*store.EABKey, error) {
+	key, err := e.store.EAB(ctx, kid)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.Denied, "there is no EAB key %s", kid).Because("eab_unknown")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read EAB key: %w", err)
+	}
+	return key, nil
+}
+
+func (n *NewKey) check(now time.Time) error {
+	bad := func(reason, format string, args ...any) error {
+		return fault.New(fault.Malformed, format, args...).Because(reason)
+	}
+	switch {
+	case len(n.Description) > maxDescription:
+		return bad("eab_description", "the description is longer than %d bytes", maxDescription)
+	case n.MaxUses < 0:
+		return bad("eab_uses", "the number of uses is negative")
+	case !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(now):
+		return bad("eab_expiry", "the expiry lies in the past")
+	case len(n.Profiles) > maxScope || len(n.Names) > maxScope:
+		return bad("eab_scope", "more than %d profiles or names", maxScope)
+	}
+	for _, p := range n.Names {
+		if _, err := ParsePattern(p); err != nil {
+			return bad("eab_name_pattern", "%w", err)
+		}
+	}
+	return nil
+}
+
+func (s Standing) words() string {
+	if s == UsedUp {
+		return "used up"
+	}
+	return string(s)
+}
+
+// eabName is a key's name in seals and in the audit record.
+func eabName(kid string) string { return "eab:" + kid }
+
+// newKID returns a key id in hexadecimal: it is typed on command lines, where a
+// leading dash of base64url would be read as a flag.
+func newKID() string {
+	var b [kidSize]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// newHMAC returns a key whose base64url form does not begin with a dash, for the
+// same reason: 1 in 64 is thrown again.
+func newHMAC() []byte {
+	b := make([]byte, hmacSize)
+	for {
+		_, _ = rand.Read(b)
+		if b[0]>>2 != 62 {
+			return b
+		}
+	}
+}
