@@ -1,0 +1,193 @@
+package server
+
+import (
+	"time"
+
+	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/keys"
+)
+
+// Config is everything that a server is told, as one YAML file. The comments of
+// its fields are the manual. Relative paths start at the file's folder; secrets
+// are given by reference only (see Reference).
+//
+// The file says what may exist: names, key references, profiles, endpoints. What
+// happened (certificates, generations, numbers) is in the database.
+type Config struct {
+	// State is where the server keeps what it writes itself.
+	State State `yaml:"state,omitempty"`
+	// PublicURLs are the addresses under which clients reach the server, and the
+	// only source of URLs in answers and certificates.
+	PublicURLs PublicURLs `yaml:"public_urls"`
+	// Database is where everything that happened is recorded.
+	Database Database `yaml:"database"`
+	// KeyEncryption refers to the key-encryption keys that seal secrets in the
+	// database: one key of 32 bytes a line in base64, the first one seals, the
+	// others still open what they once sealed.
+	KeyEncryption Reference `yaml:"key_encryption"`
+	// Issuers are the CA keys that this server signs with.
+	Issuers []Issuer `yaml:"issuers,omitempty"`
+	// Endpoints are the services that clients enrol at.
+	Endpoints []Endpoint `yaml:"endpoints,omitempty"`
+	// ACME is what all ACME endpoints say about this CA.
+	ACME ACME `yaml:"acme,omitempty"`
+	// Challenge is how names are validated.
+	Challenge challenge.Config `yaml:"challenge,omitempty"`
+	// Listeners are the addresses to listen on. One that is left out is off.
+	Listeners Listeners `yaml:"listeners"`
+	// Audit is how the audit record is kept.
+	Audit Audit `yaml:"audit"`
+	// Log is how the server logs, on standard error.
+	Log Log `yaml:"log,omitempty"`
+}
+
+// State is where the server keeps what it writes itself.
+type State struct {
+	// Dir holds the node's name, the TLS certificates that the server issued to
+	// itself and the operator socket. It is the file's own folder by default. One
+	// server at a time may use it.
+	Dir string `yaml:"dir,omitempty"`
+	// Passphrase refers to the passphrase of the private keys in Dir.
+	Passphrase Reference `yaml:"passphrase,omitempty"`
+}
+
+// PublicURLs are the addresses under which clients reach the server.
+type PublicURLs struct {
+	// HTTPS is the origin of the ACME endpoints, such as https://ca.example.org.
+	HTTPS string `yaml:"https"`
+	// EST is the origin of the EST endpoints, such as https://est.example.org.
+	EST string `yaml:"est,omitempty"`
+	// HTTP is the plain origin of CRLs, OCSP and CA certificates. It is written
+	// into every certificate, so choose a name that can stay.
+	HTTP string `yaml:"http"`
+	// Former are https origins of earlier days, whose ACME accounts stay good.
+	Former []string `yaml:"former,omitempty"`
+}
+
+// Database is where everything that happened is recorded.
+type Database struct {
+	// URL is sqlite:PATH or postgres://USER@HOST:PORT/NAME?…, or a reference to
+	// one. A URL with a password must be given by reference.
+	URL string `yaml:"url"`
+	// Migrate brings the schema up to date at start. Without it `privyseal
+	// migrate` does, and an older schema refuses to start.
+	Migrate bool `yaml:"migrate,omitempty"`
+}
+
+// Issuer is one CA key and name that this server signs with.
+type Issuer struct {
+	// ID names the issuer for good, such as web-a-1; it is part of the URLs in
+	// certificates and is never used for another key.
+	ID string `yaml:"id"`
+	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file.
+	Key keys.Ref `yaml:"key"`
+	// Passphrase refers to the passphrase of the key.
+	Passphrase Reference `yaml:"passphrase"`
+	// Certificate is a PEM file with the issuer's certificate, then what certifies
+	// it, the root last. It is installed in the database at the first start; after
+	// that the database says which certificate is in force.
+	Certificate string `yaml:"certificate"`
+}
+
+// Endpoint is one mounted protocol with its authentication and profiles.
+type Endpoint struct {
+	// Name is the endpoint's part of the path: /acme/NAME/directory.
+	Name string `yaml:"name"`
+	// Protocol is acme.
+	Protocol string `yaml:"protocol" jsonschema:"enum=acme"`
+	// Issuer is the id of the issuer that signs.
+	Issuer string `yaml:"issuer"`
+	// Profiles are the names of the profiles that a client may choose.
+	Profiles []string `yaml:"profiles"`
+	// DefaultProfile is used when a client names none; the first of Profiles if
+	// left out.
+	DefaultProfile string `yaml:"default_profile,omitempty"`
+	// ExternalAccount is optional (the default) or required: whether a new ACME
+	// account must bind an EAB key. One that is offered is always checked.
+	ExternalAccount string `yaml:"external_account,omitempty" jsonschema:"enum=optional,enum=required"`
+}
+
+// ACME is what all ACME endpoints say about this CA.
+type ACME struct {
+	// TermsOfService is the URL that clients must agree to. PublicURLs.HTTPS/terms
+	// if left out, a page that says there are none.
+	TermsOfService string `yaml:"terms_of_service,omitempty"`
+	// Website tells people more about this CA. PublicURLs.HTTPS if left out.
+	Website string `yaml:"website,omitempty"`
+}
+
+// Listeners are the addresses to listen on.
+type Listeners struct {
+	// HTTPS serves ACME and nothing else. It never asks for a client certificate.
+	HTTPS TLSListener `yaml:"https,omitempty"`
+	// EST serves EST (not built yet: every request is answered 404).
+	EST TLSListener `yaml:"est,omitempty"`
+	// HTTP serves CRLs, OCSP and CA certificates, which must be plain HTTP.
+	HTTP Listener `yaml:"http,omitempty"`
+	// Ops serves /metrics, /healthz and /readyz. Keep it private.
+	Ops OpsListener `yaml:"ops,omitempty"`
+	// Socket is the path of the unix socket of the operator API; privyseal.sock
+	// in State.Dir if left out. Who may open the file is an operator.
+	Socket string `yaml:"socket,omitempty"`
+}
+
+// Listener is an address.
+type Listener struct {
+	// Addr is HOST:PORT, the host an address of this machine or empty for all.
+	Addr string `yaml:"addr"`
+}
+
+// TLSListener is an address and the certificate that it presents.
+type TLSListener struct {
+	// Addr is HOST:PORT, the host an address of this machine or empty for all.
+	Addr string `yaml:"addr"`
+	// TLS is the certificate that the listener presents.
+	TLS TLS `yaml:"tls"`
+}
+
+// TLS is a listener's certificate: either from files or from one of our issuers.
+type TLS struct {
+	// Certificate is a PEM file with the certificate and what certifies it.
+	Certificate string `yaml:"certificate,omitempty"`
+	// Key says where the certificate's private key is: file:PATH, encrypted PKCS#8.
+	Key keys.Ref `yaml:"key,omitempty"`
+	// Passphrase refers to the passphrase of Key.
+	Passphrase Reference `yaml:"passphrase,omitempty"`
+	// Issuer is the id of the issuer that certifies a key of our own making, kept
+	// in State.Dir and renewed when two thirds of its life are over.
+	Issuer string `yaml:"issuer,omitempty"`
+	// Names are the DNS names and IP addresses of a certificate from Issuer.
+	Names []string `yaml:"names,omitempty"`
+}
+
+// OpsListener is the address of health and metrics.
+type OpsListener struct {
+	// Addr is HOST:PORT, the host an address of this machine or empty for all.
+	Addr string `yaml:"addr"`
+	// Pprof serves Go's profiles under /debug/pprof/.
+	Pprof bool `yaml:"pprof,omitempty"`
+}
+
+// Audit is how the audit record is kept.
+type Audit struct {
+	// Key says where the key that signs checkpoints is: file:PATH, encrypted
+	// PKCS#8. It is not in the database, so that who rules the database cannot
+	// forge the record.
+	Key keys.Ref `yaml:"key"`
+	// Passphrase refers to the passphrase of the key.
+	Passphrase Reference `yaml:"passphrase"`
+	// Retention is how long events stay in the database before they move to
+	// Archive. 0 keeps them for ever.
+	Retention time.Duration `yaml:"retention,omitempty"`
+	// Archive is the folder that takes the segments of events older than
+	// Retention.
+	Archive string `yaml:"archive,omitempty"`
+}
+
+// Log is how the server logs.
+type Log struct {
+	// Format is text (the default) or json.
+	Format string `yaml:"format,omitempty" jsonschema:"enum=text,enum=json"`
+	// Level is debug, info (the default), warn or error.
+	Level string `yaml:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"`
+}

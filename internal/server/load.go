@@ -1,0 +1,95 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+)
+
+// loaded is a configuration that was read and checked.
+type loaded struct {
+	Config
+	file string // as given
+	dir  string // the file's folder, absolute: where relative paths start
+}
+
+// load reads and checks a configuration file. It touches nothing, and its error
+// lists everything that is wrong.
+func load(file string) (*loaded, error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	text, err := os.ReadFile(abs)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	l := &loaded{file: file, dir: filepath.Dir(abs)}
+	doc := decode(file, text, &l.Config)
+	if len(doc.problems) == 0 {
+		l.complete()
+		l.check(doc)
+	}
+	if err := doc.err(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// complete fills in what the file may leave out, and makes paths absolute.
+func (l *loaded) complete() {
+	l.State.Dir = under(l.dir, l.State.Dir)
+	if l.Listeners.Socket == "" {
+		l.Listeners.Socket = filepath.Join(l.State.Dir, "privyseal.sock")
+	}
+	l.Listeners.Socket = under(l.dir, l.Listeners.Socket)
+	for i := range l.Issuers {
+		l.Issuers[i].Key = keyUnder(l.dir, l.Issuers[i].Key)
+		l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
+	}
+	for i, e := range l.Endpoints {
+		if e.DefaultProfile == "" && len(e.Profiles) > 0 {
+			l.Endpoints[i].DefaultProfile = e.Profiles[0]
+		}
+		if e.ExternalAccount == "" {
+			l.Endpoints[i].ExternalAccount = "optional"
+		}
+	}
+	l.Audit.Key = keyUnder(l.dir, l.Audit.Key)
+	if l.Audit.Archive != "" {
+		l.Audit.Archive = under(l.dir, l.Audit.Archive)
+	}
+	for _, t := range []*TLS{&l.Listeners.HTTPS.TLS, &l.Listeners.EST.TLS} {
+		t.Key = keyUnder(l.dir, t.Key)
+		if t.Certificate != "" {
+			t.Certificate = under(l.dir, t.Certificate)
+		}
+	}
+	if l.ACME.Website == "" {
+		l.ACME.Website = l.PublicURLs.HTTPS
+	}
+	if l.ACME.TermsOfService == "" {
+		l.ACME.TermsOfService = l.PublicURLs.HTTPS + "/terms"
+	}
+}
+
+// digest identifies what all nodes on one database must agree on. Addresses,
+// paths and references may differ from node to node.
+func (l *loaded) digest() string {
+	c := l.Config
+	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
+	c.Issuers = nil
+	for _, i := range l.Issuers {
+		c.Issuers = append(c.Issuers, Issuer{ID: i.ID})
+	}
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return "" // a Config that was decoded encodes
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

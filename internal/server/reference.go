@@ -1,0 +1,76 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/keys"
+)
+
+// Reference says where a secret is: file:PATH or env:NAME. It holds no secret
+// itself, so it may be shown and logged; errors name it and never the value.
+type Reference string
+
+// read returns the secret, without the newline that an editor leaves at the end
+// of a file. Relative paths start at dir.
+func (r Reference) read(dir string) ([]byte, error) {
+	scheme, rest, _ := strings.Cut(string(r), ":")
+	var value []byte
+	switch {
+	case scheme == "file" && rest != "":
+		text, err := os.ReadFile(under(dir, rest))
+		if err != nil {
+			// The path is already in the reference.
+			return nil, fmt.Errorf("secret %s: %w", r, cause(err))
+		}
+		value = bytes.TrimRight(text, "\r\n")
+	case scheme == "env" && rest != "":
+		text, set := os.LookupEnv(rest)
+		if !set {
+			return nil, fmt.Errorf("secret %s: the variable is not set", r)
+		}
+		value = []byte(text)
+	default:
+		// What stands here may be the secret itself: do not repeat it.
+		return nil, errors.New("want a reference, file:PATH or env:NAME, not the secret")
+	}
+	if len(value) == 0 {
+		return nil, fmt.Errorf("secret %s: it is empty", r)
+	}
+	return value, nil
+}
+
+// secret returns a function that reads the reference each time it is called.
+func (r Reference) secret(dir string) keys.Secret {
+	return func() ([]byte, error) { return r.read(dir) }
+}
+
+// under makes a relative path start at dir.
+func under(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// keyUnder makes the relative path of a file: key reference start at dir.
+func keyUnder(dir string, ref keys.Ref) keys.Ref {
+	if path, ok := strings.CutPrefix(string(ref), "file:"); ok && path != "" {
+		return keys.Ref("file:" + under(dir, path))
+	}
+	return ref
+}
+
+// cause strips the operation and the path of a file error.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
