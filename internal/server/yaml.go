@@ -55,6 +55,7 @@ type document struct {
 	file     string
 	at       map[string]*token.Position
 	problems Problems
+	unread   bool // holds what is not read
 }
 
 // decode reads one strict YAML document into the struct that into points to.
@@ -82,6 +83,9 @@ func decode(file string, text []byte, into any) *document {
 		return d
 	}
 	d.walk("", docs[0], reflect.TypeOf(into).Elem())
+	if d.unread {
+		return d
+	}
 	if err := yaml.NodeToValue(docs[0], into); err != nil {
 		d.add("", err)
 	}
@@ -91,12 +95,11 @@ func decode(file string, text []byte, into any) *document {
 // walk records the place of every key below n and reports those that t does not
 // have.
 func (d *document) walk(path string, n ast.Node, t reflect.Type) {
-	switch v := n.(type) {
-	case *ast.AnchorNode:
-		d.walk(path, v.Value, t)
-		return
-	case *ast.TagNode:
-		d.walk(path, v.Value, t)
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+		// An alias may contain itself, and a reader of the file should not have
+		// to look elsewhere.
+		d.notRead(path, place(n))
 		return
 	}
 	for t.Kind() == reflect.Pointer {
@@ -145,6 +148,10 @@ func place(n ast.Node) *token.Position {
 
 func (d *document) entry(path string, kv *ast.MappingValueNode, fields map[string]reflect.Type, open reflect.Type) {
 	tok := kv.Key.GetToken()
+	if kv.Key.IsMergeKey() {
+		d.notRead(path, tok.Position)
+		return
+	}
 	key := tok.Value
 	p := strings.TrimPrefix(path+"."+key, ".")
 	d.at[p] = tok.Position
@@ -156,7 +163,7 @@ func (d *document) entry(path string, kv *ast.MappingValueNode, fields map[strin
 		d.walk(p, kv.Value, open)
 		return
 	}
-	if fields == nil || key == "<<" {
+	if fields == nil {
 		return
 	}
 	what := "unknown key"
@@ -205,6 +212,11 @@ func readsItself(t reflect.Type) bool {
 		}
 	}
 	return false
+}
+
+func (d *document) notRead(path string, at *token.Position) {
+	d.unread = true
+	d.problem(path, at, "anchors, aliases, merge keys and tags are not read")
 }
 
 func (d *document) problem(key string, at *token.Position, what string) {
