@@ -1,0 +1,223 @@
+package acme
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// The JSON package here is go-jose's: names are case-sensitive and a name that
+// occurs twice is an error (rule A11); the standard one lets both pass.
+
+// accepted are the signature algorithms of outer messages (rule A16).
+var accepted = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.ES384, jose.ES512, jose.RS256}
+
+// acceptedMACs are the algorithms of an external account binding (rule A26).
+var acceptedMACs = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
+
+// maxVerifyBits bounds the RSA keys that we verify with: the cost grows with the
+// cube, and a stranger chooses the key.
+const maxVerifyBits = 8192
+
+func algorithmNames() []string {
+	names := make([]string, len(accepted))
+	for i, a := range accepted {
+		names[i] = string(a)
+	}
+	return names
+}
+
+// message is a parsed JWS whose signature has not been verified yet.
+type message struct {
+	header  header
+	payload []byte // decoded; empty in a POST-as-GET
+	compact string // what the signature covers, and the signature
+}
+
+// header is the protected header; nothing else is read.
+type header struct {
+	Alg   string          `json:"alg"`
+	Nonce *string         `json:"nonce"`
+	URL   *string         `json:"url"`
+	KID   *string         `json:"kid"`
+	JWK   json.RawMessage `json:"jwk"`
+	Crit  json.RawMessage `json:"crit"`
+	B64   json.RawMessage `json:"b64"`
+}
+
+// flattened is the only serialization that ACME uses (RFC 8555, section 6.2).
+type flattened struct {
+	Protected  *string         `json:"protected"`
+	Payload    *string         `json:"payload"`
+	Signature  *string         `json:"signature"`
+	Header     json.RawMessage `json:"header"`
+	Signatures json.RawMessage `json:"signatures"`
+}
+
+// parseJWS reads a flattened JWS. The form is judged here, before go-jose sees
+// it, because that library merges unprotected headers and takes several
+// signatures (rule A14).
+func parseJWS(body []byte) (*message, error) {
+	var f flattened
+	if err := json.Unmarshal(body, &f); err != nil {
+		return nil, fault.Wrap(fault.Malformed, err, "the body is not a JWS in flattened JSON serialization")
+	}
+	switch {
+	case f.Header != nil:
+		return nil, fault.New(fault.Malformed, "the JWS has an unprotected header")
+	case f.Signatures != nil:
+		return nil, fault.New(fault.Malformed, "the JWS has a signatures array; exactly one signature is allowed")
+	case f.Protected == nil || *f.Protected == "":
+		return nil, fault.New(fault.Malformed, "the JWS has no protected header")
+	case f.Payload == nil:
+		return nil, fault.New(fault.Malformed, "the JWS has no payload")
+	case f.Signature == nil || *f.Signature == "":
+		return nil, fault.New(fault.Malformed, "the JWS has no signature")
+	}
+	raw, err := decodeBase64(*f.Protected)
+	if err != nil {
+		return nil, fault.Wrap(fault.Malformed, err, "the protected header is not base64url without padding")
+	}
+	m := &message{compact: *f.Protected + "." + *f.Payload + "." + *f.Signature}
+	if m.payload, err = decodeBase64(*f.Payload); err != nil {
+		return nil, fault.Wrap(fault.Malformed, err, "the payload is not base64url without padding")
+	}
+	if _, err = decodeBase64(*f.Signature); err != nil {
+		return nil, fault.Wrap(fault.Malformed, err, "the signature is not base64url without padding")
+	}
+	if err := json.Unmarshal(raw, &m.header); err != nil {
+		return nil, fault.Wrap(fault.Malformed, err, "the protected header is not a JSON object of known form")
+	}
+	return m, m.header.check()
+}
+
+// check refuses what no message of ACME may carry.
+func (h *header) check() error {
+	switch {
+	case h.Alg == "":
+		return fault.New(fault.Malformed, `the protected header has no "alg"`)
+	case h.Crit != nil:
+		return fault.New(fault.Malformed, `the protected header has "crit"; no extension is supported`)
+	case h.B64 != nil:
+		return fault.New(fault.Malformed, `the protected header has "b64"; payloads are always encoded`)
+	case h.KID != nil && h.JWK != nil:
+		return fault.New(fault.Malformed, `the protected header has both "kid" and "jwk"`)
+	case h.KID == nil && h.JWK == nil:
+		return fault.New(fault.Malformed, `the protected header has neither "kid" nor "jwk"`)
+	case h.URL == nil:
+		return fault.New(fault.Malformed, `the protected header has no "url"`)
+	}
+	return nil
+}
+
+// checkAlgorithm refuses an algorithm that is not in the list (rule A16).
+func (h *header) checkAlgorithm(list []jose.SignatureAlgorithm) error {
+	for _, a := range list {
+		if h.Alg == string(a) {
+			return nil
+		}
+	}
+	return fault.New(fault.BadAlgorithm, "signature algorithm %q is not accepted", h.Alg)
+}
+
+// verify checks the signature with a public key, whose algorithm must be the
+// message's, or with the octets of a MAC key.
+func (m *message) verify(key any) error {
+	list := acceptedMACs
+	if _, mac := key.([]byte); !mac {
+		if want := algorithmFor(key); m.header.Alg != string(want) {
+			return fault.New(fault.BadAlgorithm, "signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
+		}
+		list = accepted
+	}
+	parsed, err := jose.ParseSignedCompact(m.compact, list)
+	if err != nil {
+		return fault.Wrap(fault.Malformed, err, "the JWS cannot be parsed")
+	}
+	if _, err := parsed.Verify(key); err != nil {
+		return fault.Wrap(fault.Unverified, err, "the JWS signature does not verify")
+	}
+	return nil
+}
+
+// algorithmFor is the one algorithm that we take with a key (rule A16).
+func algorithmFor(key crypto.PublicKey) jose.SignatureAlgorithm {
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return jose.ES256
+		case elliptic.P384():
+			return jose.ES384
+		case elliptic.P521():
+			return jose.ES512
+		}
+	case *rsa.PublicKey:
+		return jose.RS256
+	case ed25519.PublicKey:
+		return jose.EdDSA
+	}
+	return ""
+}
+
+// publicKey is a client's key with the name that RFC 7638 gives it.
+type publicKey struct {
+	key        crypto.PublicKey
+	thumbprint string // base64url of SHA-256, as in key authorizations
+	jwk        []byte // its canonical JSON, as the store keeps it
+}
+
+// parseJWK reads a JWK. It refuses private and symmetric keys, keys that name
+// another algorithm than ours, and those whose numbers do not make a key.
+func parseJWK(text []byte) (*publicKey, error) {
+	if len(text) == 0 || text[0] != '{' {
+		return nil, fault.New(fault.Malformed, "the JWK is not a JSON object")
+	}
+	var k jose.JSONWebKey
+	if err := json.Unmarshal(text, &k); err != nil {
+		return nil, fault.Wrap(fault.BadPublicKey, err, "the JWK cannot be read as a public key")
+	}
+	want := algorithmFor(k.Key)
+	if want == "" || !k.Valid() || !k.IsPublic() {
+		return nil, fault.New(fault.BadPublicKey, "the JWK is not a public key of an accepted type")
+	}
+	if k.Algorithm != "" && k.Algorithm != string(want) {
+		return nil, fault.New(fault.BadAlgorithm, "the JWK names algorithm %q; its key needs %q", k.Algorithm, want)
+	}
+	if r, ok := k.Key.(*rsa.PublicKey); ok && r.N.BitLen() > maxVerifyBits {
+		return nil, fault.New(fault.BadPublicKey, "the RSA key has %d bits; at most %d are accepted", r.N.BitLen(), maxVerifyBits)
+	}
+	return newPublicKey(k.Key)
+}
+
+func newPublicKey(key crypto.PublicKey) (*publicKey, error) {
+	k := jose.JSONWebKey{Key: key}
+	sum, err := k.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadPublicKey, err, "the key is of a type that has no thumbprint")
+	}
+	text, err := k.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("encode jwk: %w", err)
+	}
+	return &publicKey{key: key, thumbprint: base64.RawURLEncoding.EncodeToString(sum), jwk: text}, nil
+}
+
+// decodeBase64 decodes base64url without padding and nothing else: the standard
+// decoder alone would skip line ends and accept stray trailing bits (rule A21).
+func decodeBase64(text string) ([]byte, error) {
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, base64.CorruptInputError(strings.IndexAny(text, "\r\n"))
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(text)
+}
