@@ -2,27 +2,20 @@ package store_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
 )
 
 func TestSmoke(t *testing.T) {
+	storetest.Each(t, smoke)
+}
+
+func smoke(t *testing.T, s *store.Store) {
 	ctx := context.Background()
-	s, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b.db"), Node: "n"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.CheckSchema(ctx); err == nil {
-		t.Fatal("empty schema taken")
-	}
-	if err := s.Migrate(ctx); err != nil {
-		t.Fatal(err)
-	}
 	if err := s.CheckSchema(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// purgeBatch is the usual number of rows that one commit deletes.
+const purgeBatch = 500
+
+// keptOrigins is how far back a purge looks for expired certificates whose
+// origins it may forget. One that was missed for so long does no harm.
+const keptOrigins = 90 * 24 * time.Hour
+
+// Purged counts what a purge deleted.
+type Purged struct{ Orders, Authorizations, Nonces, Limits, Origins int64 }
+
+func (p *Purged) add(q Purged) {
+	p.Orders += q.Orders
+	p.Authorizations += q.Authorizations
+	p.Nonces += q.Nonces
+	p.Limits += q.Limits
+	p.Origins += q.Origins
+}
+
+// most returns the largest count.
+func (p Purged) most() int64 {
+	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins)
+}
+
+// Purge deletes what expired before now, step by step until nothing is left.
+func (s *Store) Purge(ctx context.Context, now time.Time, batch int) (Purged, error) {
+	var total Purged
+	for {
+		step, err := s.PurgeStep(ctx, now, batch)
+		total.add(step)
+		if err != nil || step.most() < int64(batch) {
+			return total, err
+		}
+		if err := ctx.Err(); err != nil {
+			return total, fmt.Errorf("purge: %w", err)
+		}
+	}
+}
+
+// PurgeStep deletes at most batch rows of each kind, each kind in a commit of its
+// own: expired orders, then expired authorizations that no order names, then
+// spent nonces, limits that are at rest, and origins of expired certificates
+// whose order is gone. An origin never goes before its order: the order would
+// turn from valid into something else.
+func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purged, err error) {
+	steps := []struct {
+		count *int64
+		sql   string
+		args  []any
+	}{
+		{&p.Orders, `DELETE FROM orders WHERE expires < $1 AND id IN (SELECT id FROM orders WHERE expires < $1 ORDER BY expires LIMIT $2)`,
+			[]any{now, batch}},
+		{&p.Authorizations, `DELETE FROM authorizations WHERE expires < $1 AND id IN (SELECT a.id FROM authorizations a WHERE a.expires < $1
+			AND NOT EXISTS (SELECT 1 FROM order_authorizations l WHERE l.authorization_id = a.id) ORDER BY a.expires LIMIT $2)`,
+			[]any{now, batch}},
+		{&p.Limits, `DELETE FROM limits WHERE tat < $1 AND key IN (SELECT key FROM limits WHERE tat < $1 ORDER BY tat LIMIT $2)`,
+			[]any{now.UnixMicro(), batch}},
+		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g ON g.certificate_id = c.id AND g.origin = c.origin
+			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = SUBSTR(g.origin, 7)) LIMIT $3)`,
+			[]any{now, now.Add(-keptOrigins), batch}},
+	}
+	for _, step := range steps {
+		st := may(step.sql, step.args...)
+		if err := s.commit(ctx, &write{what: "purge", guards: []*stmt{st}}); err != nil {
+			return p, err
+		}
+		*step.count = st.n
+	}
+	p.Nonces, err = s.purgeNonces(ctx, now, batch)
+	return p, err
+}
+
+func (s *Store) purgeNonces(ctx context.Context, now time.Time, batch int) (int64, error) {
+	if s.nonces != nil {
+		s.nonces.purge(now)
+		return 0, nil // all of them at once: nothing is left for another step
+	}
+	st := may(`DELETE FROM nonces WHERE value IN (SELECT value FROM nonces WHERE expires < $1 ORDER BY expires LIMIT $2)`, now, batch)
+	err := s.commit(ctx, &write{what: "purge nonces", guards: []*stmt{st}})
+	return st.n, err
+}
