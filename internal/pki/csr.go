@@ -159,7 +159,7 @@ func (c *CSR) parseExtensions(values cryptobyte.String) error {
 			return errors.New("an extension that is not a sequence")
 		}
 		oid, ok := readOID(&ext)
-		if !ok || !ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) ||
+		if !ok || ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1Boolean(&critical) ||
 			!ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
 			return errors.New("an extension that is not DER")
 		}

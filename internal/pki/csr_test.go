@@ -50,7 +50,7 @@ func TestX5_ParseCSR(t *testing.T) {
 		IPAddresses:     []net.IP{net.ParseIP("10.0.0.1"), net.ParseIP("2001:db8::1")},
 		EmailAddresses:  []string{"Ann@Example.com"},
 		URIs:            []*url.URL{u},
-		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Critical: true, Value: []byte{0x30, 3, 2, 1, 5}}},
 	})
 	c, err := ParseCSR(der)
 	if err != nil {
@@ -66,7 +66,7 @@ func TestX5_ParseCSR(t *testing.T) {
 	if c.Subject.CommonName() != "a.example.com" || c.Subject.String() != "CN=a.example.com,C=CH" {
 		t.Errorf("subject %s", c.Subject)
 	}
-	if len(c.Extensions) != 1 || c.SignatureAlgorithm != x509.ECDSAWithSHA256 {
+	if len(c.Extensions) != 1 || !c.Extensions[0].Critical || c.SignatureAlgorithm != x509.ECDSAWithSHA256 {
 		t.Errorf("extensions %v, algorithm %v", c.Extensions, c.SignatureAlgorithm)
 	}
 	if h, _ := HashKey(key.Public()); h != c.KeyHash {

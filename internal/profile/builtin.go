@@ -1,0 +1,163 @@
+package profile
+
+// BuiltIn returns the configurations that exist without being written: a fresh
+// map, whose values a caller may change before compiling.
+func BuiltIn() map[string]Config {
+	return map[string]Config{
+		"tls-server":       tlsServer(),
+		"tls-server-short": tlsServerShort(),
+		"tls-client":       tlsClient(),
+		"code-signing":     codeSigning(),
+		"user":             user(),
+		"device":           device(),
+		"workload":         workload(),
+		"ocsp-signing":     ocspSigning(),
+		"root-ca":          rootCA(),
+		"issuing-ca":       issuingCA(),
+	}
+}
+
+// twoYears is the usual life of 90 days and the longest that a leaf may have.
+func twoYears() Validity { return Validity{Default: Duration(90 * Day), Max: Duration(maxLeaf)} }
+
+// optional lists fields that a request may bring.
+func optional(attributes ...string) []Field {
+	fields := make([]Field, len(attributes))
+	for i, a := range attributes {
+		fields[i] = Field{Attribute: a}
+	}
+	return fields
+}
+
+// signOrEncipher is for protocols that wrap keys with RSA; other keys only sign.
+func signOrEncipher() []string { return []string{"digitalSignature", "keyEncipherment"} }
+
+func tlsServer() Config {
+	return Config{
+		Description: "Servers that are reached over TLS, by DNS name or address",
+		Subject:     Subject{Fields: optional("CN"), Others: "drop", CommonNameInSAN: true},
+		SAN:         SAN{DNS: &DNSNames{Wildcard: true, SingleLabel: true}, IP: &Addresses{}, Min: 1},
+		Validity:    twoYears(),
+		KeyUsage:    signOrEncipher(),
+		ExtKeyUsage: []string{"serverAuth"},
+	}
+}
+
+func tlsServerShort() Config {
+	c := tlsServer()
+	c.Description = "TLS servers with certificates of 7 days, which need no revocation"
+	c.Validity = Validity{Default: Duration(7 * Day), Max: Duration(7 * Day)}
+	c.NoRevAvail = true
+	return c
+}
+
+func tlsClient() Config {
+	return Config{
+		Description: "Programs and machines that log in over TLS",
+		Subject:     Subject{Fields: optional("CN"), Others: "drop", CommonNameInSAN: true},
+		SAN: SAN{
+			DNS: &DNSNames{SingleLabel: true}, IP: &Addresses{}, Email: &Mailboxes{}, URI: &URIs{}, Min: 1,
+		},
+		Validity:    twoYears(),
+		KeyUsage:    signOrEncipher(),
+		ExtKeyUsage: []string{"clientAuth"},
+	}
+}
+
+func codeSigning() Config {
+	return Config{
+		Description: "Signing of programs and packages",
+		Subject: Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}},
+			append(optional("C", "ST", "L", "O", "serialNumber", "emailAddress"), Field{Attribute: "OU", Max: 4})...)},
+		SAN:         SAN{Email: &Mailboxes{}, URI: &URIs{}},
+		Validity:    twoYears(),
+		KeyUsage:    []string{"digitalSignature"},
+		ExtKeyUsage: []string{"codeSigning"},
+	}
+}
+
+func user() Config {
+	return Config{
+		Description: "People: log-in and signed mail, by mailbox or user principal name",
+		Subject: Subject{Fields: append(optional("CN", "GN", "SN", "C", "O", "UID", "serialNumber", "emailAddress", "title"),
+			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})},
+		SAN:         SAN{Email: &Mailboxes{}, UPN: &Mailboxes{}, Min: 1},
+		Validity:    twoYears(),
+		KeyUsage:    signOrEncipher(),
+		ExtKeyUsage: []string{"clientAuth", "emailProtection"},
+		Extensions:  Extensions{Others: "drop"},
+	}
+}
+
+func device() Config {
+	return Config{
+		Description: "Devices: by serial number, URN, permanent identifier, hardware module, DNS name or address",
+		Subject: Subject{Fields: append(optional("CN", "serialNumber", "C", "ST", "L", "O", "dnQualifier", "UID"),
+			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})},
+		SAN: SAN{
+			DNS: &DNSNames{SingleLabel: true}, IP: &Addresses{}, URI: &URIs{Allow: []string{"urn:**"}},
+			Permanent: &Texts{}, Hardware: &Texts{},
+		},
+		Validity:    twoYears(),
+		KeyUsage:    signOrEncipher(),
+		ExtKeyUsage: []string{"clientAuth"},
+		Extensions:  Extensions{Others: "drop"},
+	}
+}
+
+func workload() Config {
+	return Config{
+		Description: "Workloads with exactly one SPIFFE ID",
+		Subject:     Subject{Others: "drop"},
+		SAN:         SAN{URI: &URIs{SPIFFE: true, Min: 1, Max: 1}},
+		Validity:    twoYears(),
+		KeyUsage:    []string{"digitalSignature"},
+		ExtKeyUsage: []string{"serverAuth", "clientAuth"},
+	}
+}
+
+func ocspSigning() Config {
+	return Config{
+		Description: "Delegated OCSP responders",
+		Subject:     Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}}, optional("C", "O", "OU")...)},
+		Validity:    Validity{Default: Duration(30 * Day), Max: Duration(90 * Day)},
+		KeyUsage:    []string{"digitalSignature"},
+		ExtKeyUsage: []string{"OCSPSigning"},
+		OCSPNoCheck: true,
+	}
+}
+
+// authorityFields is what the name of a CA may hold.
+func authorityFields() Subject {
+	return Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}},
+		append(optional("C", "ST", "L", "O", "serialNumber", "organizationIdentifier"),
+			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})...)}
+}
+
+func rootCA() Config {
+	return Config{
+		Description: "Self-signed roots",
+		Subject:     authorityFields(),
+		Keys:        []string{"ec-p384", "ec-p521", "rsa-4096+"},
+		Validity:    Validity{Default: Duration(20 * Year), Max: Duration(maxAuthority)},
+		KeyUsage:    []string{"keyCertSign", "cRLSign"},
+		CA:          true,
+	}
+}
+
+func issuingCA() Config {
+	none := 0
+	return Config{
+		Description: "CAs that issue to subscribers; none may follow below them",
+		Subject:     authorityFields(),
+		Keys:        []string{"ec-p256", "ec-p384", "ec-p521", "rsa-3072+"},
+		Validity:    Validity{Default: Duration(10 * Year), Max: Duration(15 * Year)},
+		KeyUsage:    []string{"digitalSignature", "keyCertSign", "cRLSign"},
+		ExtKeyUsage: []string{
+			"serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping",
+			"OCSPSigning", "smartcardLogon", "documentSigning", "cmcRA",
+		},
+		CA:      true,
+		PathLen: &none,
+	}
+}

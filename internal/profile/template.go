@@ -1,0 +1,74 @@
+package profile
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/json"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Template is what will be signed, but for serial number and issuer.
+type Template struct {
+	Profile, ProfileVersion string
+
+	PublicKey  crypto.PublicKey
+	RawSubject []byte // DER; the empty sequence where there is none
+	Subject    string // the same in RFC 4514 form
+	Names      []pki.Identifier
+
+	// NotBefore and NotAfter are whole seconds in UTC, both inclusive.
+	NotBefore, NotAfter time.Time
+	// ClampNotAfter asks the issuer's side to cut NotAfter to the issuer's own
+	// instead of refusing.
+	ClampNotAfter bool
+
+	KeyUsage    x509.KeyUsage
+	ExtKeyUsage []asn1.ObjectIdentifier
+	Policies    []asn1.ObjectIdentifier
+	CA          bool
+	MaxPathLen  int // -1 is none
+	// Extra are ready extensions: copied from the request, or the name
+	// constraints of a CA.
+	Extra       []pkix.Extension
+	NoRevAvail  bool
+	OCSPNoCheck bool
+
+	Approval bool
+
+	// askedBefore and askedAfter are the bounds that the request named itself.
+	askedBefore, askedAfter time.Time
+}
+
+// Digest returns a stable digest of everything that will be signed except
+// serial and issuer. Of a validity that the request did not name, only the
+// length counts: the same request made again later, as after an approval, has
+// the same digest.
+func (t *Template) Digest() [32]byte {
+	spki, err := x509.MarshalPKIXPublicKey(t.PublicKey)
+	if err != nil {
+		spki = nil // Apply refuses such keys; a template made by hand gets the digest of none
+	}
+	length := t.NotAfter.Sub(t.NotBefore)
+	if !t.askedAfter.IsZero() {
+		length = 0
+	}
+	c := *t
+	c.PublicKey = nil
+	c.NotBefore, c.NotAfter = t.askedBefore.UTC(), t.askedAfter.UTC()
+	text, err := json.Marshal(struct {
+		Template
+		SPKI   []byte
+		Length time.Duration
+	}{c, spki, length})
+	if err != nil {
+		// Nothing in a Template can fail to marshal, except years beyond 9999,
+		// which a request cannot ask for.
+		return [32]byte{}
+	}
+	return sha256.Sum256(text)
+}
