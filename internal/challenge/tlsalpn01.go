@@ -168,11 +168,11 @@ func sanOf(id pki.Identifier) ([]byte, error) {
 // tlsReason puts a handshake error into words. ok is false where the error is
 // not about TLS; the text then tells of the connection.
 func tlsReason(err error) (what string, ok bool) {
-	var alert tls.AlertError
+	var alert *net.OpError // crypto/tls wraps an alert in this and keeps its type to itself
 	var record tls.RecordHeaderError
 	switch {
-	case errors.As(err, &alert):
-		return "the peer sent an alert: " + strings.TrimPrefix(alert.Error(), "tls: "), true
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return "the peer sent an alert: " + strings.TrimPrefix(alert.Err.Error(), "tls: "), true
 	case errors.As(err, &record):
 		return "the peer does not speak TLS", true
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
