@@ -1,0 +1,208 @@
+// Package issuer is one CA key and name: it turns a template into a certificate
+// and a list of revocations into a CRL.
+//
+// A certificate is made in two steps so that signing something unlinted does not
+// compile: Draft encodes the TBSCertificate, signs it with a throw-away key and
+// lints it; Sign takes only a Draft, once, and puts the CA's signature on exactly
+// those octets. The result is parsed again, compared, and verified with the CA's
+// public key before it is returned.
+//
+// Whether a request may have this certificate is not decided here: profile and
+// hierarchy have said so before. The package does no I/O but the signature and
+// has no clock. Every error says whether a signature may exist (ErrUnsigned).
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/privyseal/privyseal/internal/keys"
+)
+
+// ErrUnsigned is in the chain of every error after which it is certain that the
+// CA's key signed nothing. After any other error a signature may exist somewhere
+// and the serial must be treated as used.
+var ErrUnsigned = errors.New("nothing was signed")
+
+// unsigned marks an error as ErrUnsigned.
+func unsigned(err error) error { return fmt.Errorf("%w: %w", ErrUnsigned, err) }
+
+// Signer is what an issuer needs of its key. SignContext signs a digest (RSA,
+// ECDSA) or a message (Ed25519); an error that wraps keys.ErrNotSigned promises
+// that no signature was made.
+type Signer interface {
+	Public() crypto.PublicKey
+	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// Locations are the URLs that an issuer writes into certificates. They are plain
+// http (rule X10): a client that checks a TLS certificate cannot use TLS to
+// fetch what it checks with. An empty one is left out.
+type Locations struct {
+	CRL       string // the issuer's list, DER
+	OCSP      string // the responder
+	CAIssuers string // the issuer's own certificate, DER
+}
+
+// Issuer is a CA that can sign. Its methods may be called concurrently.
+type Issuer struct {
+	id        string
+	chain     []*x509.Certificate // issuer first, root last; empty for SelfSigned
+	locations Locations
+	signer    Signer
+	scheme    scheme
+	dummy     crypto.Signer // throw-away key of the same type, for drafts
+	subject   []byte        // the DN that goes into certificates, as the CA's own has it
+	keyID     []byte        // the CA's subject key identifier
+}
+
+// New returns the issuer of the given CA certificate and key. chain begins with
+// the issuer and ends with its root. It refuses a key that is not the
+// certificate's, a certificate that may not sign certificates, a chain that
+// breaks the laws of hierarchy, and a self-signed issuer: a root's key has no
+// place in a server (see NewOffline).
+func New(id string, chain []*x509.Certificate, signer Signer, loc Locations) (*Issuer, error) {
+	if len(chain) > 0 && bytes.Equal(chain[0].RawSubject, chain[0].RawIssuer) {
+		return nil, fmt.Errorf("issuer %s: %s is self-signed: a root signs only in a ceremony", id, chain[0].Subject)
+	}
+	return NewOffline(id, chain, signer, loc)
+}
+
+// NewOffline is New for a ceremony, where the issuer may be a root.
+func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locations) (*Issuer, error) {
+	if len(chain) == 0 {
+		return nil, fmt.Errorf("issuer %s: no certificate", id)
+	}
+	ca := chain[0]
+	switch {
+	case !ca.BasicConstraintsValid || !ca.IsCA:
+		return nil, fmt.Errorf("issuer %s: %s is not a CA certificate", id, ca.Subject)
+	case ca.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != x509.KeyUsageCertSign|x509.KeyUsageCRLSign:
+		return nil, fmt.Errorf("issuer %s: key usage lacks keyCertSign or cRLSign", id)
+	case len(ca.SubjectKeyId) == 0:
+		return nil, fmt.Errorf("issuer %s: the CA certificate has no subject key identifier", id)
+	case !sameKey(ca.PublicKey, signer.Public()):
+		return nil, fmt.Errorf("issuer %s: the key is not the one of the certificate %s", id, ca.Subject)
+	}
+	// The laws do not change with time; whether the CA is valid now matters per
+	// certificate, and an expired issuer must still load to publish its lists.
+	if err := verifyChain(chain); err != nil {
+		return nil, fmt.Errorf("issuer %s: %w", id, err)
+	}
+	i, err := newIssuer(id, ca.RawSubject, ca.SubjectKeyId, signer, loc)
+	if err != nil {
+		return nil, err
+	}
+	i.chain = chain
+	return i, nil
+}
+
+// verifyChain checks names and signatures up to the self-signed root.
+func verifyChain(chain []*x509.Certificate) error {
+	for n, c := range chain {
+		parent := chain[min(n+1, len(chain)-1)]
+		if err := c.CheckSignatureFrom(parent); err != nil || !bytes.Equal(c.RawIssuer, parent.RawSubject) {
+			return fmt.Errorf("chain: %s is not signed by %s: %w", c.Subject, parent.Subject, err)
+		}
+	}
+	return nil
+}
+
+// SelfSigned returns an issuer for the one certificate that has no issuer yet: a
+// root of the given DER subject. It drafts nothing but that certificate and
+// signs no CRL; NewOffline takes over once the certificate exists.
+func SelfSigned(id string, subject []byte, signer Signer) (*Issuer, error) {
+	keyID, err := keyIdentifier(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("issuer %s: %w", id, err)
+	}
+	return newIssuer(id, subject, keyID, signer, Locations{})
+}
+
+func newIssuer(id string, subject, keyID []byte, signer Signer, loc Locations) (*Issuer, error) {
+	scheme, err := schemeFor(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("issuer %s: %w", id, err)
+	}
+	for _, u := range []string{loc.CRL, loc.OCSP, loc.CAIssuers} {
+		if err := checkLocation(u); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", id, err)
+		}
+	}
+	dummy, err := throwAway(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("issuer %s: %w", id, err)
+	}
+	return &Issuer{
+		id: id, locations: loc, signer: signer, scheme: scheme, dummy: dummy,
+		subject: subject, keyID: keyID,
+	}, nil
+}
+
+// ID returns the issuer's id, which is part of its URLs.
+func (i *Issuer) ID() string { return i.id }
+
+// Certificate returns the CA's certificate; nil for SelfSigned.
+func (i *Issuer) Certificate() *x509.Certificate {
+	if len(i.chain) == 0 {
+		return nil
+	}
+	return i.chain[0]
+}
+
+// Chain returns the certificates from the issuer up to its root. The slice is
+// shared and must not be changed.
+func (i *Issuer) Chain() []*x509.Certificate { return i.chain }
+
+// Locations returns the URLs that are written into certificates.
+func (i *Issuer) Locations() Locations { return i.locations }
+
+// sign puts the CA's signature on TBS octets and returns the whole structure,
+// verified with the CA's public key (rule X16). kind is for errors.
+func (i *Issuer) sign(ctx context.Context, kind string, tbs []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, unsigned(fmt.Errorf("sign %s: %w", kind, err))
+	}
+	input := i.scheme.digest(tbs)
+	sig, err := i.signer.SignContext(ctx, input, i.scheme.hash)
+	if err != nil {
+		err = fmt.Errorf("sign %s: %w", kind, err)
+		if errors.Is(err, keys.ErrNotSigned) {
+			err = unsigned(err)
+		}
+		return nil, err
+	}
+	if !i.scheme.verify(i.signer.Public(), input, sig) {
+		return nil, fmt.Errorf("sign %s: the key returned a signature that does not verify", kind)
+	}
+	return assemble(tbs, i.scheme.algorithm, sig)
+}
+
+// checkLocation refuses URLs that relying parties could not follow.
+func checkLocation(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || !isIA5(s) {
+		return fmt.Errorf("location %q: want an absolute http URL in ASCII", s)
+	}
+	if u.Scheme != "http" {
+		return fmt.Errorf("location %q: want http, not %s (relying parties cannot use TLS to check TLS)", s, u.Scheme)
+	}
+	return nil
+}
+
+func isIA5(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,133 @@
+package issuer
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	zx509 "github.com/zmap/zcrypto/x509"
+	"github.com/zmap/zlint/v3/lint"
+	_ "github.com/zmap/zlint/v3/lints/community" // registers its lints
+	_ "github.com/zmap/zlint/v3/lints/rfc"       // registers its lints
+)
+
+// lintSources are the rules that hold for a private PKI. Those of browsers and
+// their forum do not: they bound validity and want public suffixes (rule X12).
+var lintSources = lint.SourceList{
+	lint.RFC3279, lint.RFC5280, lint.RFC5480, lint.RFC5891, lint.RFC6960, lint.RFC6962, lint.RFC8813, lint.Community,
+}
+
+// ignored lists lints of those sources that do not hold here, with the reason.
+// A profile's name in profiles confines the exception to it.
+var ignored = []struct {
+	lint     string
+	profiles []string // empty: everywhere
+	reason   string
+}{}
+
+// linter is the filtered registry, built at the first use in the process.
+var linter = sync.OnceValues(newLinter)
+
+type linting struct {
+	certificates []*lint.CertificateLint
+	lists        []*lint.RevocationListLint
+	config       lint.Configuration
+	except       map[string][]string // lint → profiles; nil: everywhere
+}
+
+func newLinter() (*linting, error) {
+	registry, err := lint.GlobalRegistry().Filter(lint.FilterOptions{IncludeSources: lintSources})
+	if err != nil {
+		return nil, fmt.Errorf("build linter: %w", err)
+	}
+	l := &linting{
+		certificates: registry.CertificateLints().Lints(),
+		lists:        registry.RevocationListLints().Lints(),
+		config:       registry.GetConfiguration(),
+		except:       make(map[string][]string),
+	}
+	for _, x := range ignored {
+		if registry.CertificateLints().ByName(x.lint) == nil && registry.RevocationListLints().ByName(x.lint) == nil {
+			return nil, fmt.Errorf("build linter: the ignore list names %q, which does not exist", x.lint)
+		}
+		l.except[x.lint] = x.profiles
+	}
+	return l, nil
+}
+
+// lintCertificate returns an error that names every lint that a certificate
+// fails. Warnings count: what is tolerated stands in the ignore list.
+func lintCertificate(der []byte, profile string) error {
+	l, err := linter()
+	if err != nil {
+		return err
+	}
+	c, err := zx509.ParseCertificate(der)
+	if err != nil {
+		return fmt.Errorf("lint: %w", err)
+	}
+	var bad []string
+	for _, rule := range l.certificates {
+		if l.ignores(rule.Name, profile) {
+			continue
+		}
+		if r := rule.Execute(c, l.config); r.Status >= lint.Warn {
+			bad = append(bad, finding(rule.Name, r.Details))
+		}
+	}
+	return findings(bad)
+}
+
+// lintList is lintCertificate for a CRL.
+func lintList(der []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // the library guards certificates only
+			err = fmt.Errorf("lint: %v", p)
+		}
+	}()
+	l, err := linter()
+	if err != nil {
+		return err
+	}
+	crl, err := zx509.ParseRevocationList(der)
+	if err != nil {
+		return fmt.Errorf("lint: %w", err)
+	}
+	var bad []string
+	for _, rule := range l.lists {
+		if l.ignores(rule.Name, "") {
+			continue
+		}
+		if r := rule.Execute(crl, l.config); r.Status >= lint.Warn {
+			bad = append(bad, finding(rule.Name, r.Details))
+		}
+	}
+	return findings(bad)
+}
+
+func (l *linting) ignores(name, profile string) bool {
+	profiles, ok := l.except[name]
+	if !ok || len(profiles) == 0 {
+		return ok
+	}
+	for _, p := range profiles {
+		if p == profile {
+			return true
+		}
+	}
+	return false
+}
+
+func finding(name, details string) string {
+	if details == "" {
+		return name
+	}
+	return name + " (" + details + ")"
+}
+
+func findings(bad []string) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	return fmt.Errorf("lint: %s", strings.Join(bad, ", "))
+}
