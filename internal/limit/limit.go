@@ -1,0 +1,201 @@
+// Package limit holds the limits that keep one client from using up what all
+// share: new accounts of an address, pending orders and authorizations of an
+// account, wrong guesses at a secret. They are true across nodes, because the
+// count is in the store; a denial is remembered in the process, so that a client
+// that keeps knocking costs no round trip.
+//
+// Limits are data: Config is their manual. Every method returns nil or a
+// fault.RateLimited that says when to come again.
+package limit
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Rate is a number of events in a time. All of them may come at once; after
+// that, one more is allowed each time that Per/Count has passed.
+type Rate struct {
+	// Count is how many events are allowed; 0 is without limit.
+	Count int `yaml:"count" json:"count"`
+	// Per is the time in which they are allowed, such as 10m or 3h.
+	Per time.Duration `yaml:"per" json:"per"`
+}
+
+// Config says how much a client may do.
+type Config struct {
+	// NewAccounts limits the accounts that are made from one IPv4 address, or from
+	// one IPv6 network of 64 bits. Default: 50 in 3h.
+	NewAccounts Rate `yaml:"new_accounts" json:"new_accounts"`
+	// PendingOrders is how many orders of one account may be pending at a time; 0
+	// is without limit. Default: 300.
+	PendingOrders int `yaml:"pending_orders" json:"pending_orders"`
+	// PendingAuthorizations is how many authorizations of one account may be
+	// pending at a time; 0 is without limit. Default: 3000.
+	PendingAuthorizations int `yaml:"pending_authorizations" json:"pending_authorizations"`
+	// WrongSecrets is how many wrong guesses at a secret (EAB keys, passwords,
+	// challenge passwords) one source may make. Default: 10 in 10m.
+	WrongSecrets Rate `yaml:"wrong_secrets" json:"wrong_secrets"`
+}
+
+// Defaults returns the limits of a configuration that sets none.
+func Defaults() Config {
+	return Config{
+		NewAccounts:           Rate{Count: 50, Per: 3 * time.Hour},
+		PendingOrders:         300,
+		PendingAuthorizations: 3000,
+		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
+	}
+}
+
+// Check reports what is wrong with a configuration.
+func (c Config) Check() error {
+	for name, r := range map[string]Rate{"new_accounts": c.NewAccounts, "wrong_secrets": c.WrongSecrets} {
+		if r.Count < 0 || r.Count > 0 && r.period() < time.Millisecond {
+			return fmt.Errorf("limits.%s: want a count and a time of at least a millisecond for each, got %d per %s", name, r.Count, r.Per)
+		}
+	}
+	if c.PendingOrders < 0 || c.PendingAuthorizations < 0 {
+		return fmt.Errorf("limits: pending_orders and pending_authorizations cannot be negative")
+	}
+	return nil
+}
+
+// period is the time for one event, burst how far a key may run ahead of it.
+func (r Rate) period() time.Duration { return r.Per / time.Duration(max(r.Count, 1)) }
+func (r Rate) burst() time.Duration  { return r.period() * time.Duration(r.Count-1) }
+
+// Limiter applies the limits.
+type Limiter struct {
+	cfg   Config
+	store *store.Store
+	now   func() time.Time
+
+	mu     sync.Mutex
+	denied map[string]time.Time // key to the time before which it stays denied
+}
+
+// maxDenied bounds the memory for denials; over it they are forgotten, which
+// costs round trips and nothing else.
+const maxDenied = 100_000
+
+// New returns a limiter over the store's counts.
+func New(cfg Config, s *store.Store, now func() time.Time) (*Limiter, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	return &Limiter{cfg: cfg, store: s, now: now, denied: map[string]time.Time{}}, nil
+}
+
+// NewAccount takes one new account from the client's address.
+func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr) error {
+	return l.take(ctx, "account "+Source(client), l.cfg.NewAccounts, "too many new accounts from this address")
+}
+
+// NewOrder refuses an order that would exceed what an account may have pending;
+// authorizations is the number of new ones that the order needs.
+func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations int) error {
+	if l.cfg.PendingOrders == 0 && l.cfg.PendingAuthorizations == 0 {
+		return nil
+	}
+	orders, pending, err := l.store.CountPending(ctx, accountID)
+	if err != nil {
+		return err
+	}
+	// Nobody knows when the client will finish some: an hour is as good as any.
+	if l.cfg.PendingOrders > 0 && orders >= l.cfg.PendingOrders {
+		return refuse("the account has too many pending orders", time.Hour)
+	}
+	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && pending+authorizations > l.cfg.PendingAuthorizations {
+		return refuse("the account has too many pending authorizations", time.Hour)
+	}
+	return nil
+}
+
+const lockedOut = "too many wrong secrets from this source"
+
+// Locked refuses a source that has guessed too often. Call it before a secret is
+// compared.
+func (l *Limiter) Locked(ctx context.Context, source string) error {
+	key := "secret " + source
+	if l.cfg.WrongSecrets.Count == 0 {
+		return nil
+	}
+	if wait := l.remembered(key); wait > 0 {
+		return refuse(lockedOut, wait)
+	}
+	wait, err := l.store.LimitWait(ctx, key, l.now(), l.cfg.WrongSecrets.burst())
+	if err != nil || wait <= 0 {
+		return err
+	}
+	l.remember(key, wait)
+	return refuse(lockedOut, wait)
+}
+
+// WrongSecret counts a wrong guess. It is a fault when the guess was one too
+// many, so that of several at once no more than allowed are answered.
+func (l *Limiter) WrongSecret(ctx context.Context, source string) error {
+	return l.take(ctx, "secret "+source, l.cfg.WrongSecrets, lockedOut)
+}
+
+func (l *Limiter) take(ctx context.Context, key string, r Rate, detail string) error {
+	if r.Count == 0 {
+		return nil
+	}
+	if wait := l.remembered(key); wait > 0 {
+		return refuse(detail, wait)
+	}
+	allowed, wait, err := l.store.UpdateLimit(ctx, key, l.now(), r.period(), r.burst())
+	if err != nil || allowed {
+		return err
+	}
+	l.remember(key, wait)
+	return refuse(detail, wait)
+}
+
+// remembered returns how long a denial still holds. Arrival times in the store
+// only rise, so what was denied until then is denied until then.
+func (l *Limiter) remembered(key string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until, ok := l.denied[key]
+	if !ok {
+		return 0
+	}
+	wait := until.Sub(l.now())
+	if wait <= 0 {
+		delete(l.denied, key)
+	}
+	return wait
+}
+
+func (l *Limiter) remember(key string, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.denied) >= maxDenied {
+		clear(l.denied)
+	}
+	l.denied[key] = l.now().Add(wait)
+}
+
+func refuse(detail string, wait time.Duration) error {
+	return fault.New(fault.RateLimited, "%s", detail).After(max(wait, time.Second))
+}
+
+// Source returns the name under which an address is counted: the address, or
+// its network of 64 bits for IPv6, which is what one customer gets.
+func Source(client netip.Addr) string {
+	client = client.Unmap().WithZone("")
+	if client.Is6() {
+		if network, err := client.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return client.String()
+}
