@@ -18,7 +18,7 @@ import (
 )
 
 // plainName is what ids and endpoint names look like: they become part of URLs.
-var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
 // check reports everything that is wrong with the configuration. It reads the
 // files that the configuration names and changes nothing.
@@ -144,7 +144,7 @@ func (l *loaded) checkIssuers(d *document) {
 	for i, is := range l.Issuers {
 		key := fmt.Sprintf("issuers[%d]", i)
 		if !plainName.MatchString(is.ID) {
-			d.say(key+".id", "%q: want lower-case letters, digits and hyphens", is.ID)
+			d.say(key+".id", "%q: want lower-case letters, digits, dots and hyphens", is.ID)
 		}
 		if seen[is.ID] {
 			d.say(key+".id", "%q is defined twice", is.ID)
@@ -167,7 +167,7 @@ func (l *loaded) checkEndpoints(d *document) {
 	for i, e := range l.Endpoints {
 		key := fmt.Sprintf("endpoints[%d]", i)
 		if !plainName.MatchString(e.Name) {
-			d.say(key+".name", "%q: want lower-case letters, digits and hyphens", e.Name)
+			d.say(key+".name", "%q: want lower-case letters, digits, dots and hyphens", e.Name)
 		}
 		if seen[e.Name] {
 			d.say(key+".name", "%q is defined twice", e.Name)

@@ -22,10 +22,10 @@ func (s *Store) PutCheckpoint(ctx context.Context, c Checkpoint) error {
 		VALUES ($1, $2, $3, $4, $5, $6)`, c.ID, c.Node, c.At, asJSON(c.Heads), c.KeyID, notNull(c.Signature))}})
 }
 
-// Checkpoints returns up to limit checkpoints made after the given time, oldest
-// first. The zero time is the beginning.
-func (s *Store) Checkpoints(ctx context.Context, after time.Time, limit int) ([]Checkpoint, error) {
-	return s.checkpoints(ctx, `WHERE at > $1 ORDER BY at, id LIMIT $2`, after, limit)
+// Checkpoints returns up to limit checkpoints after the given id, in order of
+// id. The empty id is the beginning.
+func (s *Store) Checkpoints(ctx context.Context, after string, limit int) ([]Checkpoint, error) {
+	return s.checkpoints(ctx, `WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 }
 
 // LastCheckpoint returns the newest checkpoint.

@@ -16,8 +16,9 @@ import (
 // server is the PostgreSQL server that all tests of a binary share.
 var server struct {
 	once     sync.Once
-	admin    string // URL of the database "postgres"
-	template string // migrated database to copy; empty on a server that is not ours
+	cluster  *Cluster // kept reachable: a collected Cluster closes its pipe, and the server stops
+	admin    string   // URL of the database "postgres"
+	template string   // migrated database to copy; empty on a server that is not ours
 	err      error
 
 	mu   sync.Mutex // one copy of the template at a time
@@ -47,9 +48,9 @@ func startServer() {
 		server.admin = dsn
 		return
 	}
-	cluster, err := StartCluster(false)
-	if err == nil {
-		server.admin = cluster.URL("postgres")
+	var err error
+	if server.cluster, err = StartCluster(false); err == nil {
+		server.admin = server.cluster.URL("postgres")
 	} else if server.admin, server.err = startContainer(err); server.err != nil {
 		return
 	}

@@ -1,0 +1,198 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// maxLine bounds one event of a segment file.
+const maxLine = 1 << 20
+
+// line is an event as a segment file holds it. The detail is a string there,
+// because the event's hash covers its very octets and an encoder may write raw
+// JSON differently.
+type line struct {
+	store.Event
+	Detail string
+}
+
+// Archive moves events older than before to segment files in dir, one for each
+// chain, and purges them from the store. Only events at or below the head of a
+// checkpoint are moved, so that the checkpoint vouches for where the store's part
+// of the chain begins. A segment is on disk before its events are purged. It
+// returns the files written.
+func (k *Keeper) Archive(ctx context.Context, dir string, before time.Time) ([]string, error) {
+	cut, err := k.cuts(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for node, seq := range cut {
+		file, last, err := k.writeSegment(ctx, dir, node, seq)
+		if err != nil {
+			return files, fmt.Errorf("archive chain %s: %w", node, err)
+		}
+		if file == "" {
+			continue
+		}
+		files = append(files, file)
+		if _, err := k.store.DeleteAuditBefore(ctx, node, last+1); err != nil {
+			return files, fmt.Errorf("purge chain %s: %w", node, err)
+		}
+	}
+	return files, nil
+}
+
+// cuts returns, for each chain, the highest event that a checkpoint older than
+// the given time ends at.
+func (k *Keeper) cuts(ctx context.Context, before time.Time) (map[string]int64, error) {
+	cut := map[string]int64{}
+	for after := ""; ; {
+		list, err := k.store.Checkpoints(ctx, after, page)
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoints: %w", err)
+		}
+		for _, c := range list {
+			after = c.ID
+			if !c.At.Before(before) {
+				continue
+			}
+			for _, h := range c.Heads {
+				cut[h.Node] = max(cut[h.Node], h.Seq)
+			}
+		}
+		if len(list) < page {
+			return cut, nil
+		}
+	}
+}
+
+func (k *Keeper) writeSegment(ctx context.Context, dir, node string, upTo int64) (file string, last int64, err error) {
+	events, err := k.store.AuditEvents(ctx, node, 0, 1)
+	if err != nil || len(events) == 0 || events[0].Seq > upTo {
+		return "", 0, err
+	}
+	first := events[0].Seq
+	file = filepath.Join(dir, fmt.Sprintf("audit-%s-%d-%d.jsonl", filepath.Base(node), first, upTo))
+	part := file + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { err = errors.Join(err, ignoreClosed(f.Close())) }()
+	w := bufio.NewWriter(f)
+	enc := json.NewEncoder(w)
+	for from := first; from <= upTo; {
+		events, err := k.store.AuditEvents(ctx, node, from, int(min(page, upTo-from+1)))
+		if err != nil {
+			return "", 0, err
+		}
+		if len(events) == 0 {
+			return "", 0, fmt.Errorf("event %d is missing; run audit verify", from)
+		}
+		for _, e := range events {
+			if err := enc.Encode(line{e, string(e.Detail)}); err != nil {
+				return "", 0, err
+			}
+			from = e.Seq + 1
+		}
+	}
+	if err := errors.Join(w.Flush(), f.Sync(), f.Close()); err != nil {
+		return "", 0, err
+	}
+	return file, upTo, errors.Join(os.Rename(part, file), syncDir(dir))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// walkArchives takes the events of the segment files, oldest first in each chain.
+func (v *Verifier) walkArchives(r *Report, chains map[string]*chain) error {
+	type opened struct {
+		first int64
+		name  string
+	}
+	byNode := map[string][]opened{}
+	for _, name := range v.Archives {
+		first, err := firstEvent(name)
+		if err != nil {
+			return err
+		}
+		byNode[first.Node] = append(byNode[first.Node], opened{first.Seq, name})
+	}
+	for node, files := range byNode {
+		for len(files) > 0 { // a handful: picking the lowest each time is sort enough
+			low := 0
+			for i := range files {
+				if files[i].first < files[low].first {
+					low = i
+				}
+			}
+			if err := readSegment(files[low].name, func(e *store.Event) error {
+				if e.Node != node {
+					return fmt.Errorf("event %d belongs to chain %s", e.Seq, e.Node)
+				}
+				v.step(r, at(chains, node), e)
+				return nil
+			}); err != nil {
+				return err
+			}
+			files = append(files[:low], files[low+1:]...)
+		}
+	}
+	return nil
+}
+
+func firstEvent(name string) (store.Event, error) {
+	var first store.Event
+	err := readSegment(name, func(e *store.Event) error { first = *e; return io.EOF })
+	if errors.Is(err, io.EOF) {
+		return first, nil
+	}
+	return first, errors.Join(fmt.Errorf("audit segment %s holds no event", name), err)
+}
+
+func readSegment(name string, each func(*store.Event) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for n := 1; lines.Scan(); n++ {
+		var l line
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return fmt.Errorf("audit segment %s, line %d: %w", name, n, err)
+		}
+		if l.Detail != "" {
+			l.Event.Detail = json.RawMessage(l.Detail)
+		}
+		if err := each(&l.Event); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}

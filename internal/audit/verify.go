@@ -1,0 +1,194 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"fmt"
+
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// page is how many events or checkpoints are read at once.
+const page = 1000
+
+// Finding is the first thing wrong with one chain, or with a checkpoint.
+type Finding struct {
+	Node string `json:"node,omitempty"`
+	Seq  int64  `json:"seq,omitempty"` // of the bad event; 0 if the finding is about a checkpoint
+	What string `json:"what"`
+}
+
+func (f Finding) String() string {
+	if f.Seq == 0 {
+		return f.What
+	}
+	return fmt.Sprintf("chain %s, event %d: %s", f.Node, f.Seq, f.What)
+}
+
+// Report is the outcome of Verify.
+type Report struct {
+	Chains      int       `json:"chains"`
+	Events      int64     `json:"events"`
+	Checkpoints int       `json:"checkpoints"`
+	Findings    []Finding `json:"findings"` // the first of each chain; empty if all is well
+}
+
+// Verifier checks chains. Archives are segment files written by Archive, in any
+// order, whose events stand in for those that were purged.
+type Verifier struct {
+	Store    *store.Store
+	Keys     []crypto.PublicKey // the checkpoint keys, past and present
+	Archives []string
+	Each     func(*store.Event) // sees every event read; may be nil
+}
+
+// chain is the state of the walk along one chain.
+type chain struct {
+	seq     int64  // of the last good event
+	hash    []byte // of the last good event
+	anchors map[int64][]byte
+	broken  bool
+}
+
+// Verify walks every chain from its oldest event kept and holds it against every
+// checkpoint. The error says that the record could not be read; what is wrong
+// with the record is in the report.
+func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
+	r := &Report{}
+	chains := map[string]*chain{}
+	if err := v.readCheckpoints(ctx, r, chains); err != nil {
+		return nil, err
+	}
+	if err := v.walkArchives(r, chains); err != nil {
+		return nil, err
+	}
+	heads, err := v.Store.AuditHeads(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read audit heads: %w", err)
+	}
+	for _, h := range heads {
+		if err := v.walkStored(ctx, r, chains, h.Node); err != nil {
+			return nil, err
+		}
+	}
+	for node, c := range chains {
+		r.Chains++
+		if last := c.lastAnchor(); !c.broken && c.seq < last {
+			r.Findings = append(r.Findings, Finding{node, c.seq + 1, fmt.Sprintf("missing: a checkpoint saw event %d", last)})
+		}
+	}
+	return r, nil
+}
+
+func (c *chain) lastAnchor() int64 {
+	last := int64(0)
+	for seq := range c.anchors {
+		last = max(last, seq)
+	}
+	return last
+}
+
+func (v *Verifier) readCheckpoints(ctx context.Context, r *Report, chains map[string]*chain) error {
+	for after := ""; ; {
+		list, err := v.Store.Checkpoints(ctx, after, page)
+		if err != nil {
+			return fmt.Errorf("read checkpoints: %w", err)
+		}
+		for _, c := range list {
+			after = c.ID
+			r.Checkpoints++
+			if err := v.checkSignature(c); err != nil {
+				r.Findings = append(r.Findings, Finding{What: fmt.Sprintf("checkpoint %s: %v", c.ID, err)})
+				continue
+			}
+			for _, h := range c.Heads {
+				at(chains, h.Node).anchors[h.Seq] = h.Hash
+			}
+		}
+		if len(list) < page {
+			return nil
+		}
+	}
+}
+
+func at(chains map[string]*chain, node string) *chain {
+	c, ok := chains[node]
+	if !ok {
+		c = &chain{anchors: map[int64][]byte{}}
+		chains[node] = c
+	}
+	return c
+}
+
+func (v *Verifier) checkSignature(c store.Checkpoint) error {
+	for _, pub := range v.Keys {
+		id, err := pki.HashKey(pub)
+		if err != nil {
+			return err
+		}
+		if id.String() == c.KeyID {
+			return verifySignature(pub, statement(c), c.Signature)
+		}
+	}
+	return fmt.Errorf("it is signed by key %s, which is not known here", c.KeyID)
+}
+
+func (v *Verifier) walkStored(ctx context.Context, r *Report, chains map[string]*chain, node string) error {
+	from := int64(0)
+	for {
+		events, err := v.Store.AuditEvents(ctx, node, from, page)
+		if err != nil {
+			return fmt.Errorf("read audit events of %s: %w", node, err)
+		}
+		for i := range events {
+			v.step(r, at(chains, node), &events[i])
+			from = events[i].Seq + 1
+		}
+		if len(events) < page {
+			return nil
+		}
+	}
+}
+
+// step takes one event; after the first bad one of a chain it only counts. An
+// event that a segment already brought (it was archived, but not yet purged) is
+// passed over.
+func (v *Verifier) step(r *Report, c *chain, e *store.Event) {
+	r.Events++
+	if v.Each != nil {
+		v.Each(e)
+	}
+	if c.broken || c.hash != nil && e.Seq <= c.seq {
+		return
+	}
+	if what := c.wrong(e); what != "" {
+		c.broken = true
+		r.Findings = append(r.Findings, Finding{e.Node, e.Seq, what})
+		return
+	}
+	c.seq, c.hash = e.Seq, e.Hash
+}
+
+func (c *chain) wrong(e *store.Event) string {
+	if c.hash == nil && e.Seq != 1 { // the chain begins inside: only a checkpoint can vouch for what came before
+		before, seen := c.anchors[e.Seq-1]
+		if itself := c.anchors[e.Seq]; !seen && itself == nil {
+			return fmt.Sprintf("events before it are missing, and no checkpoint ends at event %d", e.Seq-1)
+		}
+		c.seq, c.hash = e.Seq-1, before
+	}
+	switch {
+	case e.Seq != c.seq+1:
+		return fmt.Sprintf("event %d is missing before it", c.seq+1)
+	case c.hash != nil && !bytes.Equal(e.Prev, c.hash):
+		return "its link to the event before it does not match"
+	case !bytes.Equal(e.Digest(), e.Hash):
+		return "its content does not match its hash"
+	}
+	if anchor, ok := c.anchors[e.Seq]; ok && !bytes.Equal(anchor, e.Hash) {
+		return "a checkpoint saw another event in its place"
+	}
+	return ""
+}

@@ -1,0 +1,50 @@
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the "pgx" driver
+	_ "modernc.org/sqlite"             // the "sqlite" driver
+
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// EachURL is Each for tests that also need the database's URL: to open it a
+// second time, or to change it behind the store's back with Exec.
+func EachURL(t *testing.T, run func(t *testing.T, url string, s *store.Store)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		url := SQLiteURL(t)
+		s := Open(t, url, "node-1")
+		if err := s.Migrate(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		run(t, url, s)
+	})
+	t.Run("postgres", func(t *testing.T) {
+		url := PostgresURL(t)
+		run(t, url, Open(t, url, "node-1"))
+	})
+}
+
+// Exec runs statements on a database directly, as its administrator could.
+func Exec(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	driver, dsn := "pgx", url
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		driver, dsn = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.ExecContext(context.Background(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
