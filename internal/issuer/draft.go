@@ -50,7 +50,7 @@ func (i *Issuer) Draft(t *profile.Template, serial pki.Serial) (*Draft, error) {
 		return nil, unsigned(fmt.Errorf("draft certificate: %w", err))
 	}
 	if err := lintCertificate(der, t.Profile); err != nil {
-		return nil, unsigned(fault.Wrap(fault.BadCSR, err, "the certificate would break a rule: "+err.Error()).Because("lint"))
+		return nil, unsigned(fault.New(fault.BadCSR, "certificate does not pass the linter: %w", err).Because("lint"))
 	}
 	return &Draft{issuer: i, serial: serial, tbs: tbs}, nil
 }
