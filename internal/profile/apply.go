@@ -154,6 +154,7 @@ func (p *Profile) applyValidity(r Request, t *Template, now time.Time) error {
 		}
 		// Both ends count, so the last second is one less (RFC 5280, 4.1.2.5).
 		after = before.Add(p.life.usual - time.Second)
+		t.nominal = p.life.usual
 		t.ClampNotAfter = p.life.clamp
 	} else {
 		after = after.Truncate(time.Second)

@@ -42,6 +42,23 @@ type Template struct {
 
 	// askedBefore and askedAfter are the bounds that the request named itself.
 	askedBefore, askedAfter time.Time
+	// nominal is the length that the profile gave, before any fitting.
+	nominal time.Duration
+}
+
+// Fit returns the template moved into the life of an issuer: a beginning that
+// only backdating made is raised to the issuer's, an end that may be clamped is
+// cut to the issuer's (rule X3). Bounds that the request named stay, for the
+// laws of hierarchy to refuse.
+func (t *Template) Fit(notBefore, notAfter time.Time) *Template {
+	c := *t
+	if c.askedBefore.IsZero() && c.NotBefore.Before(notBefore) {
+		c.NotBefore = notBefore.UTC()
+	}
+	if c.ClampNotAfter && c.NotAfter.After(notAfter) {
+		c.NotAfter = notAfter.UTC()
+	}
+	return &c
 }
 
 // Digest returns a stable digest of everything that will be signed except
@@ -53,10 +70,6 @@ func (t *Template) Digest() [32]byte {
 	if err != nil {
 		spki = nil // Apply refuses such keys; a template made by hand gets the digest of none
 	}
-	length := t.NotAfter.Sub(t.NotBefore)
-	if !t.askedAfter.IsZero() {
-		length = 0
-	}
 	c := *t
 	c.PublicKey = nil
 	c.NotBefore, c.NotAfter = t.askedBefore.UTC(), t.askedAfter.UTC()
@@ -64,7 +77,7 @@ func (t *Template) Digest() [32]byte {
 		Template
 		SPKI   []byte
 		Length time.Duration
-	}{c, spki, length})
+	}{c, spki, t.nominal})
 	if err != nil {
 		// Nothing in a Template can fail to marshal, except years beyond 9999,
 		// which a request cannot ask for.
