@@ -75,7 +75,7 @@ func newGuard(cfg Config, own []netip.AddrPort) (*guard, error) {
 	}
 	for _, p := range cfg.DenyCIDRs {
 		if !p.IsValid() {
-			return nil, fmt.Errorf("challenge: deny_cidrs: an entry is not a prefix")
+			return nil, fmt.Errorf("deny_cidrs: an entry is not a prefix")
 		}
 		g.deny = append(g.deny, p.Masked())
 	}
@@ -93,7 +93,7 @@ func newGuard(cfg Config, own []netip.AddrPort) (*guard, error) {
 // spans several ranges: 0.0.0.0/0 is a mistake more often than a wish.
 func checkAllow(p netip.Prefix) error {
 	if !p.IsValid() {
-		return fmt.Errorf("challenge: allow_cidrs: an entry is not a prefix")
+		return fmt.Errorf("allow_cidrs: an entry is not a prefix")
 	}
 	p = p.Masked()
 	for _, b := range blocks {
@@ -101,10 +101,10 @@ func checkAllow(p netip.Prefix) error {
 			continue
 		}
 		if p.Bits() < b.prefix.Bits() {
-			return fmt.Errorf("challenge: allow_cidrs: %s is wider than the %s range %s: list that range itself", p, b.name, b.prefix)
+			return fmt.Errorf("allow_cidrs: %s is wider than the %s range %s: list that range itself", p, b.name, b.prefix)
 		}
 		if !b.open {
-			return fmt.Errorf("challenge: allow_cidrs: %s lies in %s (%s), which is never dialled", p, b.prefix, b.name)
+			return fmt.Errorf("allow_cidrs: %s lies in %s (%s), which is never dialled", p, b.prefix, b.name)
 		}
 		return nil
 	}

@@ -147,18 +147,18 @@ func (c Config) complete() (Config, error) {
 	}
 	for name, port := range map[string]int{"http_port": c.HTTPPort, "tls_port": c.TLSPort} {
 		if port < 1 || port > 65535 {
-			return c, fmt.Errorf("challenge: %s %d is not a port", name, port)
+			return c, fmt.Errorf("%s %d is not a port", name, port)
 		}
 	}
 	if c.Timeout < 0 {
-		return c, fmt.Errorf("challenge: timeout %s is negative", c.Timeout)
+		return c, fmt.Errorf("timeout %s is negative", c.Timeout)
 	}
 	if !slices.Contains([]string{CAAAlways, CAAPublic, CAANever}, c.CAA) {
-		return c, fmt.Errorf("challenge: caa is %q, want always, public or never", c.CAA)
+		return c, fmt.Errorf("caa is %q, want always, public or never", c.CAA)
 	}
 	for _, id := range c.CAAIdentities {
 		if !isIssuerDomain(id) {
-			return c, fmt.Errorf("challenge: caa_identities: %q is not a domain name", id)
+			return c, fmt.Errorf("caa_identities: %q is not a domain name", id)
 		}
 	}
 	return c, nil

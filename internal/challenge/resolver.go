@@ -39,7 +39,7 @@ func newResolver(address string) (*resolver, error) {
 		host, port = strings.Trim(address, "[]"), "53"
 	}
 	if host == "" || port == "" || port == "0" {
-		return nil, fmt.Errorf("challenge: resolver %q is not HOST:PORT", address)
+		return nil, fmt.Errorf("resolver %q is not HOST:PORT", address)
 	}
 	return &resolver{fixed: net.JoinHostPort(host, port)}, nil
 }
