@@ -1,0 +1,55 @@
+// Package e2e runs the built program as a newcomer would, and real ACME clients
+// against it: certbot, lego, uacme, acme-tiny and golang.org/x/crypto/acme, on
+// SQLite and on PostgreSQL. What they get is read by openssl and by zlint, and
+// after each scenario `privyseal verify` looks over the whole store.
+//
+// A client that is not installed skips its test with the reason; with CI=true
+// it fails instead.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "privyseal-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "privyseal")
+	build := exec.Command("go", "build", "-o", binary, "../../cmd/privyseal")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// need skips a test that wants a program which is not here, or fails it in CI.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			missing(t, p+" is not installed (make setup-test)")
+		}
+	}
+}
+
+func missing(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
