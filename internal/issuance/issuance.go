@@ -1,0 +1,236 @@
+// Package issuance is the one door: every certificate, whichever protocol asked
+// for it, is made by Pipeline.Issue, and every revocation passes Pipeline.Revoke.
+//
+// Issue reads straight down: profile, hierarchy, draft and lint, reservation,
+// signature, completion. A signature that could have happened is on record, with
+// an audit event, before it happens; what becomes of a reservation that is never
+// completed is in settle.go. Front-ends translate their protocol to a Request and
+// the fault that comes back to their protocol; they hold no policy.
+package issuance
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Deadlines, in the order of ARCHITECTURE, section 6: a key operation is given
+// less time than Timeout, and a foreign node's reservation is settled only after
+// SweepAge, when that node has certainly given up.
+const (
+	Timeout  = 20 * time.Second
+	SweepAge = 120 * time.Second
+)
+
+// attempts bounds how often one Issue may reserve, counting the first.
+const attempts = 3
+
+// Request is what a front-end asks for.
+type Request struct {
+	Endpoint string // the endpoint's name; empty for the operator API
+	Protocol string // "acme", "est", "scep", "operator", "server"
+	Profile  string // name of the profile that rules the template
+	Issuer   string // name of an issuer or of a pool
+
+	// Origin is the row of ours that this certificate answers: "order:<id>" or
+	// "request:<id>". One origin has at most one certificate.
+	Origin string
+
+	CSR       *pki.CSR         // the PKCS#10, or nil with PublicKey set
+	PublicKey crypto.PublicKey // used when CSR is nil
+	Subject   *pki.Name        // overrides the CSR's subject
+	Names     []pki.Identifier // the names that were proved; nil takes the CSR's
+	NotBefore time.Time        // zero lets the profile decide
+	NotAfter  time.Time        // zero lets the profile decide
+
+	Requester string          // "account:<id>", "uid:<n>", "server"
+	Evidence  json.RawMessage // how the requester proved the names; for the audit record
+	RequestID string          // of the protocol request, to find its log lines
+	Claims    []store.Claim   // one-time credentials consumed with the reservation
+}
+
+// Certificate is what came out of the door.
+type Certificate struct {
+	ID        string
+	IssuerID  string
+	Serial    pki.Serial
+	DER       []byte
+	Chain     [][]byte // issuing CA first, each certifying the one before; the root is left out
+	Profile   string
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// Rules are what the configuration says may exist. A reload swaps them whole.
+type Rules struct {
+	Profiles map[string]*profile.Profile
+	Issuers  map[string][]*issuer.Issuer // by issuer id and by pool name, preferred first
+}
+
+// Outcome tells an observer how one Issue ended.
+type Outcome struct {
+	Profile, Protocol, IssuerID string
+	Result                      string        // "issued", "rejected", "pending", "unavailable", "error"
+	Took                        time.Duration // the whole of Issue
+	Signature                   time.Duration // the key's share; 0 if it was not reached
+}
+
+// Config is what a Pipeline needs.
+type Config struct {
+	Store   *store.Store
+	Node    string           // this node's stable name: whose reservations are ours
+	Now     func() time.Time // the clock
+	Log     *slog.Logger     // for what no caller can be told
+	Observe func(Outcome)    // may be nil
+}
+
+// Pipeline issues and revokes. It is safe for concurrent use.
+type Pipeline struct {
+	store   *store.Store
+	node    string
+	now     func() time.Time
+	log     *slog.Logger
+	observe func(Outcome)
+	rules   atomic.Pointer[Rules]
+
+	mu       sync.Mutex
+	inFlight map[string]struct{} // certificate ids that an Issue of this process works on
+	draining bool
+	idle     *sync.Cond // signalled when inFlight calls end
+	calls    int
+}
+
+// New returns a Pipeline that refuses everything until Swap gives it rules.
+func New(cfg Config) *Pipeline {
+	p := &Pipeline{
+		store: cfg.Store, node: cfg.Node, now: cfg.Now, log: cfg.Log, observe: cfg.Observe,
+		inFlight: map[string]struct{}{},
+	}
+	if p.observe == nil {
+		p.observe = func(Outcome) {}
+	}
+	p.idle = sync.NewCond(&p.mu)
+	p.rules.Store(&Rules{})
+	return p
+}
+
+// Swap puts new rules in force; calls under way finish under the old ones.
+func (p *Pipeline) Swap(r Rules) { p.rules.Store(&r) }
+
+// Rules returns the rules in force. The caller changes nothing in them.
+func (p *Pipeline) Rules() *Rules { return p.rules.Load() }
+
+// Issue returns the certificate that answers the request, making it if the
+// origin has none yet. It does not stop when ctx is cancelled, because a client
+// that hangs up must not orphan a signature; its own timeout bounds it.
+//
+// Faults: whatever profile and hierarchy refuse; Pending when a person has to
+// approve or when another call works on the same origin; Unavailable with a time
+// to come back when the key, the database or the audit record is away.
+func (p *Pipeline) Issue(ctx context.Context, r Request) (*Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
+	defer cancel()
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+
+	began := p.now()
+	out := Outcome{Profile: r.Profile, Protocol: r.Protocol}
+	cert, err := p.issue(ctx, r, &out)
+	out.Result, out.Took = result(err), p.now().Sub(began)
+	p.observe(out)
+	return cert, err
+}
+
+func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certificate, error) {
+	rules := p.rules.Load()
+	candidates, err := rules.issuers(r.Issuer)
+	if err != nil {
+		return nil, p.rejected(ctx, r, err)
+	}
+	for try := 0; ; try++ {
+		ca := candidates[try%len(candidates)]
+		v, err := p.judge(ctx, rules, ca, r)
+		if err != nil {
+			return nil, p.rejected(ctx, r, err)
+		}
+		out.IssuerID = ca.ID()
+		cert, err := p.attempt(ctx, r, v, out)
+		if err == nil {
+			return cert, nil
+		}
+		if !again(err) || try+1 == attempts || (try+1 >= len(candidates) && !fault.Is(err, fault.Conflict)) {
+			return nil, giveUp(err)
+		}
+	}
+}
+
+// attempt is steps 3 to 6 of the door with one issuer and one serial.
+func (p *Pipeline) attempt(ctx context.Context, r Request, v *verdict, out *Outcome) (*Certificate, error) {
+	draft, err := v.issuer.Draft(v.template, pki.NewSerial())
+	if err != nil {
+		return nil, p.rejected(ctx, r, err)
+	}
+	row := p.row(r, v, draft)
+	p.track(row.ID)
+	defer p.untrack(row.ID)
+
+	if err := p.store.Reserve(ctx, row, r.Claims, intent(row, r, v, draft)); err != nil {
+		if fault.Is(err, fault.Conflict) {
+			return p.existing(ctx, r.Origin)
+		}
+		return nil, err
+	}
+	signing := p.now()
+	der, err := v.issuer.Sign(ctx, draft)
+	out.Signature = p.now().Sub(signing)
+	if err != nil {
+		p.release(row, r.RequestID, err)
+		return nil, unsigned{err}
+	}
+	if err := p.complete(ctx, row, der, r.RequestID); err != nil {
+		p.release(row, r.RequestID, err)
+		return nil, err
+	}
+	return certificate(row, der, v.issuer), nil
+}
+
+// Certificate returns an issued certificate with its chain.
+func (p *Pipeline) Certificate(ctx context.Context, id string) (*Certificate, error) {
+	row, err := p.find(ctx, Revocation{CertificateID: id})
+	if err != nil {
+		return nil, err
+	}
+	if row.DER == nil {
+		return nil, fault.New(fault.NotFound, "certificate %s was never issued", id)
+	}
+	cas, err := p.rules.Load().issuers(row.IssuerID)
+	if err != nil {
+		return nil, err
+	}
+	return certificate(*row, row.DER, cas[0]), nil
+}
+
+func certificate(row store.Certificate, der []byte, ca *issuer.Issuer) *Certificate {
+	c := &Certificate{
+		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile,
+		NotBefore: row.NotBefore, NotAfter: row.NotAfter,
+	}
+	for _, up := range ca.Chain() {
+		if string(up.RawSubject) != string(up.RawIssuer) { // RFC 8555, section 7.4.2: the root is omitted
+			c.Chain = append(c.Chain, up.Raw)
+		}
+	}
+	return c
+}

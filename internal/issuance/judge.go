@@ -1,0 +1,126 @@
+package issuance
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"sort"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// verdict is a request that the profile and the hierarchy allow.
+type verdict struct {
+	issuer   *issuer.Issuer
+	template *profile.Template
+	key      pki.KeyHash
+}
+
+// Preview is the verdict on a request, for a dry run: nothing is signed with a
+// CA's key and nothing is written.
+type Preview struct {
+	Allowed  bool
+	Fault    *fault.Error      // why not; nil if allowed
+	IssuerID string            // the issuer that would sign
+	Template *profile.Template // what would be signed; nil if the profile refused
+}
+
+// Preview judges a request as Issue would, lint included.
+func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
+	rules := p.rules.Load()
+	candidates, err := rules.issuers(r.Issuer)
+	if err != nil {
+		return Preview{Fault: fault.Of(err)}
+	}
+	ca := candidates[0]
+	v, err := p.judge(ctx, rules, ca, r)
+	if err == nil {
+		_, err = ca.Draft(v.template, pki.NewSerial())
+	}
+	out := Preview{Allowed: err == nil, Fault: fault.Of(err), IssuerID: ca.ID()}
+	if v != nil {
+		out.Template = v.template
+	}
+	return out
+}
+
+// judge is steps 1 and 2 of the door: the profile makes the template, the
+// hierarchy checks it against the whole chain of the issuer.
+func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r Request) (*verdict, error) {
+	prof, ok := rules.Profiles[r.Profile]
+	if !ok {
+		return nil, fault.New(fault.InvalidProfile, "profile %q does not exist", r.Profile)
+	}
+	t, err := prof.Apply(profile.Request{
+		CSR: r.CSR, PublicKey: r.PublicKey, Subject: r.Subject, Names: r.Names,
+		NotBefore: r.NotBefore, NotAfter: r.NotAfter,
+	}, p.now())
+	if err != nil {
+		return nil, err
+	}
+	t = t.Fit(ca.Certificate().NotBefore, ca.Certificate().NotAfter)
+	v := &verdict{issuer: ca, template: t}
+	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
+		return v, fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
+	}
+	if err := p.checkKey(ctx, v.key); err != nil {
+		return v, err
+	}
+	return v, nest(t, ca.Certificate(), ca.Chain())
+}
+
+// nest applies the laws of the tree to the template.
+func nest(t *profile.Template, ca *x509.Certificate, chain []*x509.Certificate) error {
+	if !t.CA && string(ca.RawSubject) == string(ca.RawIssuer) {
+		return fault.New(fault.Denied, "a self-signed CA issues no end-entity certificates").Because("root_issuance_forbidden")
+	}
+	return hierarchy.Check(chain, hierarchy.Child{
+		CA: t.CA, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
+		Names: t.Names, RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,
+	})
+}
+
+// checkKey refuses keys that are known to be compromised (rule X14).
+func (p *Pipeline) checkKey(ctx context.Context, h pki.KeyHash) error {
+	blocked, err := p.store.BlockedKey(ctx, h)
+	if err != nil {
+		return err
+	}
+	if blocked {
+		return fault.New(fault.BadPublicKey, "the public key is on the list of compromised keys").Because("compromised_key")
+	}
+	return nil
+}
+
+// CheckKey refuses a public key that may not be used anywhere because it is
+// known to be compromised. Front-ends ask before they accept an account key.
+func (p *Pipeline) CheckKey(ctx context.Context, pub crypto.PublicKey) error {
+	h, err := pki.HashKey(pub)
+	if err != nil {
+		return fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
+	}
+	return p.checkKey(ctx, h)
+}
+
+// issuers returns the candidates for a name, preferred first.
+func (r *Rules) issuers(name string) ([]*issuer.Issuer, error) {
+	cas := r.Issuers[name]
+	if len(cas) == 0 {
+		return nil, fault.New(fault.Unavailable, "issuer %q has no CA that can sign", name).Because("no_issuer")
+	}
+	return cas, nil
+}
+
+// sortedNames returns the names as the lineage needs them.
+func sortedNames(names []pki.Identifier) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(n.Type) + ":" + n.Value
+	}
+	sort.Strings(out)
+	return out
+}

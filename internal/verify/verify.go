@@ -1,0 +1,104 @@
+// Package verify holds a whole store against the invariants of a CA
+// (ARCHITECTURE.md, "Invariants"). CheckCA is what `privyseal verify` runs, and
+// what the tests run after every scenario. It reads pages, changes nothing, and
+// may run beside a serving node: what is in progress is no finding until it is
+// older than its deadline.
+package verify
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/audit"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// The deadlines after which something unfinished is a finding.
+const (
+	processingAge  = 60 * time.Second
+	reservationAge = 2 * time.Minute
+)
+
+// page is how many rows are read at once.
+const page = 500
+
+// Finding is one broken invariant.
+type Finding struct {
+	Invariant int    `json:"invariant"` // its number in ARCHITECTURE.md
+	Subject   string `json:"subject"`   // what it is about: "certificate <id>", "order <id>", "chain <node>"
+	What      string `json:"what"`
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("invariant %d: %s: %s", f.Invariant, f.Subject, f.What)
+}
+
+// Report says what was looked at and what is wrong.
+type Report struct {
+	Issuers      int       `json:"issuers"`
+	Certificates int       `json:"certificates"`
+	Imported     int       `json:"imported"` // certificates that did not come through the door
+	Orders       int       `json:"orders"`
+	Lists        int       `json:"crls"`
+	AuditEvents  int64     `json:"audit_events"`
+	Findings     []Finding `json:"findings"`
+}
+
+// Config is what CheckCA needs beside the store.
+type Config struct {
+	AuditKeys []crypto.PublicKey // public halves of the checkpoint keys
+	Archives  []string           // audit segments whose events were purged
+	Now       time.Time
+	Progress  func(certificates int) // may be nil; called after each page
+}
+
+type check struct {
+	Config
+	store   *store.Store
+	report  Report
+	chains  map[string][]*x509.Certificate // issuer id → its chain, issuer first
+	intents map[string]struct{}            // certificate ids with an audit intent
+	oldest  time.Time                      // of the first audit event kept
+}
+
+// CheckCA checks every invariant that can be seen in the store. The error says
+// that it could not be read; what is wrong is in the report.
+func CheckCA(ctx context.Context, s *store.Store, cfg Config) (*Report, error) {
+	c := &check{Config: cfg, store: s, chains: map[string][]*x509.Certificate{}, intents: map[string]struct{}{}}
+	for _, part := range []func(context.Context) error{
+		c.audit, c.issuers, c.certificates, c.orders, c.lists,
+	} {
+		if err := part(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &c.report, nil
+}
+
+func (c *check) find(invariant int, subject, format string, args ...any) {
+	c.report.Findings = append(c.report.Findings, Finding{invariant, subject, fmt.Sprintf(format, args...)})
+}
+
+// audit is invariant 7, and remembers the intents for invariant 1.
+func (c *check) audit(ctx context.Context) error {
+	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Each: func(e *store.Event) {
+		if c.oldest.IsZero() || e.At.Before(c.oldest) {
+			c.oldest = e.At
+		}
+		if e.Action == audit.ActionIntent {
+			c.intents[e.Subject] = struct{}{}
+		}
+	}}
+	r, err := v.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	c.report.AuditEvents = r.Events
+	for _, f := range r.Findings {
+		c.find(7, "audit", "%s", f)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package verify_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"log/slog"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/internal/verify"
+)
+
+// issued makes a CA with a root and one issuing CA and issues n certificates.
+func issued(t *testing.T, s *store.Store, n int) {
+	t.Helper()
+	secret := func() ([]byte, error) { return []byte("correct horse"), nil }
+	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	root := create(t, template, template, rootKey.Public(), rootKey)
+	key, err := keys.Generate(keys.Ref("file:"+t.TempDir()+"/ca.key"), "ec-p256", secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := create(t, &x509.Certificate{
+		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Issuing"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, root, key.Public(), rootKey)
+	for _, r := range []store.IssuerRecord{
+		{ID: "root", Name: "root", State: "offline", Certificate: root.Raw, Subject: "CN=Root", NotAfter: root.NotAfter, CreatedAt: now},
+		{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: ca.Raw, Subject: "CN=Issuing", NotAfter: ca.NotAfter, CreatedAt: now},
+	} {
+		if err := s.PutIssuer(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	iss, err := issuer.New("web-1", []*x509.Certificate{ca, root}, key, issuer.Locations{
+		CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1", CAIssuers: "http://ca.test/issuers/web-1.cer",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prof, err := profile.Compile("tls-server", profile.BuiltIn()["tls-server"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := issuance.New(issuance.Config{Store: s, Node: "node-1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	p.Swap(issuance.Rules{
+		Profiles: map[string]*profile.Profile{"tls-server": prof}, Issuers: map[string][]*issuer.Issuer{"web": {iss}},
+	})
+	for range n {
+		_, err := p.Issue(t.Context(), issuance.Request{
+			Protocol: "operator", Profile: "tls-server", Issuer: "web", Origin: "request:" + store.NewID(),
+			PublicKey: rootKey.Public(), Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example.test"}}, Requester: "uid:0",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func create(t *testing.T, template, parent *x509.Certificate, pub any, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// foreign is a certificate of another CA, in hexadecimal for SQL.
+func foreign(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	return create(t, template, template, key.Public(), key).Raw
+}
+
+func TestCheckCAFindsEachBrokenInvariant(t *testing.T) {
+	for name, tt := range map[string]struct {
+		tamper string
+		want   string // part of a finding; empty for none
+	}{
+		"whole":                     {`SELECT 1`, ""},
+		"1: no intent":              {`UPDATE audit_events SET subject = 'x' WHERE action = 'certificate.intent'`, "invariant 1"},
+		"1: status unknown":         {`UPDATE certificates SET status = 'odd'`, "none that exists"},
+		"1: void without a row":     {`UPDATE certificates SET status = 'void'`, "not entered as revoked"},
+		"1: abandoned but signed":   {`UPDATE certificates SET status = 'abandoned'`, "abandoned, but has a signature"},
+		"2: serial differs":         {`UPDATE certificates SET serial = SUBSTR(serial, 1, 36)`, "invariant 2"},
+		"3: another's signature":    {`UPDATE certificates SET der = $FOREIGN`, "does not verify to its issuer"},
+		"3: not a certificate":      {`UPDATE certificates SET der = tbs_or_junk`, "cannot be parsed"},
+		"3: names differ":           {`UPDATE certificates SET names = '[{"type":"dns","value":"b.example.test"}]'`, "its names"},
+		"3: issuer gone":            {`DELETE FROM issuers WHERE id = 'web-1'`, "is not installed"},
+		"3: chain broken":           {`DELETE FROM issuers WHERE id = 'root'`, "does not reach a root"},
+		"4: origin without subject": {`INSERT INTO origins (origin, certificate_id) VALUES ('order:9', 'gone')`, "invariant 4"},
+		"7: event altered":          {`UPDATE audit_events SET outcome = 'x' WHERE seq = 2`, "invariant 7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
+				issued(t, s, 2)
+				literal := func(b []byte) string {
+					if strings.HasPrefix(url, "sqlite:") {
+						return "x'" + hex.EncodeToString(b) + "'"
+					}
+					return `'\x` + hex.EncodeToString(b) + `'`
+				}
+				sql := strings.NewReplacer("$FOREIGN", literal(foreign(t)), "tbs_or_junk", literal([]byte("junk"))).Replace(tt.tamper)
+				storetest.Exec(t, url, sql)
+				report, err := verify.CheckCA(t.Context(), s, verify.Config{Now: time.Now()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var all []string
+				for _, f := range report.Findings {
+					all = append(all, f.String())
+				}
+				text := strings.Join(all, "\n")
+				if tt.want == "" && text != "" || !strings.Contains(text, tt.want) {
+					t.Errorf("findings:\n%s\nwant one with %q", text, tt.want)
+				}
+				if report.Certificates != 2 {
+					t.Errorf("%d certificates looked at, want 2", report.Certificates)
+				}
+			})
+		})
+	}
+}
+
+// A reservation, and an order in processing, are findings only once they are
+// older than what the door allows them.
+func TestCheckCAKnowsWhatIsUnderWay(t *testing.T) {
+	storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
+		issued(t, s, 1)
+		storetest.Exec(t, url, `UPDATE certificates SET status = 'reserved'`)
+		for later, want := range map[time.Duration]int{time.Second: 0, 3 * time.Minute: 1} {
+			report, err := verify.CheckCA(t.Context(), s, verify.Config{Now: time.Now().Add(later)})
+			if err != nil || len(report.Findings) != want {
+				t.Errorf("after %v: %v, %v; want %d findings", later, report, err, want)
+			}
+		}
+	})
+}
