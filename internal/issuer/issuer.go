@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
 )
 
@@ -91,7 +92,7 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	}
 	// The laws do not change with time; whether the CA is valid now matters per
 	// certificate, and an expired issuer must still load to publish its lists.
-	if err := verifyChain(chain); err != nil {
+	if err := hierarchy.VerifyChain(chain, ca.NotBefore); err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", id, err)
 	}
 	i, err := newIssuer(id, ca.RawSubject, ca.SubjectKeyId, signer, loc)
@@ -100,17 +101,6 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	}
 	i.chain = chain
 	return i, nil
-}
-
-// verifyChain checks names and signatures up to the self-signed root.
-func verifyChain(chain []*x509.Certificate) error {
-	for n, c := range chain {
-		parent := chain[min(n+1, len(chain)-1)]
-		if err := c.CheckSignatureFrom(parent); err != nil || !bytes.Equal(c.RawIssuer, parent.RawSubject) {
-			return fmt.Errorf("chain: %s is not signed by %s: %w", c.Subject, parent.Subject, err)
-		}
-	}
-	return nil
 }
 
 // SelfSigned returns an issuer for the one certificate that has no issuer yet: a

@@ -1,0 +1,110 @@
+// Package ceremony holds the acts of an offline CA over a folder: make a root,
+// sign a CA below it, revoke, publish the list. `privyseal dev` performs them for
+// its small hierarchy, the offline tool for the real ones.
+//
+// There is no store and no network. The folder has the layout that OpenSSL's CA
+// guides use, so that openssl can read it, and carry on with it in an emergency:
+//
+//	private/ca.key    the CA's key, encrypted (folder 0700, file 0400)
+//	certs/ca.pem      the CA's certificate, then those above it
+//	newcerts/         every certificate that was signed, SERIAL.pem
+//	csr/              every request that was signed, SERIAL.pem
+//	crl/ca.crl        the newest list, DER; ca.crl.pem is the same
+//	index.txt         what was signed and what is revoked
+//	crlnumber         the number of the next list, hexadecimal
+//
+// Unlike the guides' folders there is no serial file: serials are random.
+//
+// Certificates and lists are made by issuer alone, which lints each under a
+// throw-away signature before the key is used. What is about to be signed is on
+// record first: the line in index.txt, the number in crlnumber.
+package ceremony
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// CA is a CA's folder and what opens its key.
+type CA struct {
+	Dir    string           // the folder
+	Key    keys.Ref         // the CA's key; empty is the file private/ca.key in the folder
+	Secret keys.Secret      // passphrase or PIN of the key
+	Now    func() time.Time // the clock
+}
+
+// Names of what a folder holds.
+const (
+	keyFile   = "private/ca.key"
+	certFile  = "certs/ca.pem"
+	crlFile   = "crl/ca.crl"
+	indexFile = "index.txt"
+	numberTxt = "crlnumber"
+)
+
+func (ca CA) path(name string) string { return filepath.Join(ca.Dir, filepath.FromSlash(name)) }
+
+func (ca CA) key() keys.Ref {
+	if ca.Key != "" {
+		return ca.Key
+	}
+	return keys.Ref("file:" + ca.path(keyFile))
+}
+
+// Chain returns the CA's certificate and those above it, root last.
+func (ca CA) Chain() ([]*x509.Certificate, error) {
+	text, err := os.ReadFile(ca.path(certFile))
+	if err != nil {
+		return nil, fmt.Errorf("read CA certificate: %w", err)
+	}
+	chain, err := pki.ParseChain(text)
+	if err != nil {
+		return nil, fmt.Errorf("read CA certificate %s: %w", ca.path(certFile), err)
+	}
+	return chain, nil
+}
+
+// open returns the CA as an issuer. The caller closes the key.
+func (ca CA) open(ctx context.Context, loc issuer.Locations) (*issuer.Issuer, *keys.Key, error) {
+	chain, err := ca.Chain()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	i, err := issuer.NewOffline(filepath.Base(ca.Dir), chain, key, loc)
+	if err != nil {
+		return nil, nil, errors.Join(err, key.Close())
+	}
+	return i, key, nil
+}
+
+// makeDirs makes the folders that are not there yet.
+func (ca CA) makeDirs() error {
+	for _, d := range []struct {
+		name string
+		mode os.FileMode
+	}{
+		{"", 0o755}, {"certs", 0o755}, {"crl", 0o755}, {"newcerts", 0o755}, {"csr", 0o755}, {"private", 0o700},
+	} {
+		if err := os.MkdirAll(ca.path(d.name), d.mode); err != nil {
+			return fmt.Errorf("make CA folder: %w", err)
+		}
+	}
+	// MkdirAll leaves a folder that is there already as it is.
+	if err := os.Chmod(ca.path("private"), 0o700); err != nil { //nolint:gosec // a folder
+		return fmt.Errorf("make CA folder: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// CRLSpec says what list is to be signed.
+type CRLSpec struct {
+	Days   int  // until nextUpdate; default 180
+	OnlyCA bool // say in the list that it covers CA certificates only
+}
+
+const (
+	crlDays     = 180
+	firstNumber = "1000" // hexadecimal, as in the guides
+)
+
+// CRL signs and files a list of all that the index has as revoked, and returns
+// its DER. Numbers only rise: the next one is on disk before the list is signed,
+// and a number is never used twice. A list that would take back a revocation of
+// the one on disk is refused.
+func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
+	if spec.Days == 0 {
+		spec.Days = crlDays
+	}
+	entries, err := ca.revoked()
+	if err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	last, err := ca.lastCRL()
+	if err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	now := ca.Now().Truncate(time.Second)
+	if err := follows(last, entries, now); err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	i, key, err := ca.open(ctx, issuer.Locations{})
+	if err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	defer key.Close() //nolint:errcheck // a file's key has nothing to release
+	number, err := ca.takeNumber(last)
+	if err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	der, err := i.SignCRL(ctx, issuer.CRL{
+		Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 0, spec.Days), Entries: entries, OnlyCA: spec.OnlyCA,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+	if err := errors.Join(writeFile(ca.path(crlFile), der, 0o644), writeFile(ca.path(crlFile+".pem"), text, 0o644)); err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	return der, nil
+}
+
+// revoked returns the index's revoked entries.
+func (ca CA) revoked() ([]issuer.Revoked, error) {
+	index, err := ca.Index()
+	if err != nil {
+		return nil, err
+	}
+	var list []issuer.Revoked
+	for _, e := range index {
+		if e.Revoked != nil {
+			list = append(list, *e.Revoked)
+		}
+	}
+	return list, nil
+}
+
+// lastCRL returns the list on disk, or nil.
+func (ca CA) lastCRL() (*x509.RevocationList, error) {
+	der, err := os.ReadFile(ca.path(crlFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last CRL: %w", err)
+	}
+	last, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("read last CRL %s: %w", ca.path(crlFile), err)
+	}
+	return last, nil
+}
+
+// follows refuses a list that would be older than the last one or miss one of its
+// entries.
+func follows(last *x509.RevocationList, entries []issuer.Revoked, now time.Time) error {
+	if last == nil {
+		return nil
+	}
+	if now.Before(last.ThisUpdate) {
+		return refuse("clock", "the last list is from %s, later than this machine's clock says", last.ThisUpdate.Format(time.RFC3339))
+	}
+	listed := make(map[pki.Serial]bool, len(entries))
+	for _, e := range entries {
+		listed[e.Serial] = true
+	}
+	for _, e := range last.RevokedCertificateEntries {
+		if s := pki.SerialFromBig(e.SerialNumber); !listed[s] {
+			return refuse("index", "serial %s is on the last list but not revoked in %s", s, indexFile)
+		}
+	}
+	return nil
+}
+
+// takeNumber returns the number of the next list after it has put the one after
+// that on disk.
+func (ca CA) takeNumber(last *x509.RevocationList) (*big.Int, error) {
+	text, err := os.ReadFile(ca.path(numberTxt))
+	if err != nil {
+		return nil, fmt.Errorf("read CRL number: %w", err)
+	}
+	number, ok := new(big.Int).SetString(strings.TrimSpace(string(text)), 16)
+	if !ok || number.Sign() < 0 {
+		return nil, fmt.Errorf("%s: want a hexadecimal number", ca.path(numberTxt))
+	}
+	if last != nil && last.Number != nil && number.Cmp(last.Number) <= 0 {
+		number.Add(last.Number, big.NewInt(1)) // the file was put back
+	}
+	next := new(big.Int).Add(number, big.NewInt(1))
+	digits := strings.ToUpper(next.Text(16))
+	if len(digits)%2 == 1 { // OpenSSL reads whole octets
+		digits = "0" + digits
+	}
+	if err := writeFile(ca.path(numberTxt), []byte(digits+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	return number, nil
+}
+
+// Revocation says what is to be revoked.
+type Revocation struct {
+	Serial       pki.Serial
+	Reason       pki.Reason
+	InvalidityAt *time.Time // for keyCompromise and cACompromise: since when
+}
+
+// Revoke enters a certificate of this CA as revoked. It takes effect with the
+// next CRL. The key is not used.
+func Revoke(_ context.Context, ca CA, r Revocation) error {
+	compromise := r.Reason == pki.KeyCompromise || r.Reason == pki.CACompromise
+	switch {
+	case !storable(r.Reason):
+		return refuse("reason", "revoke %s: an index in OpenSSL's format cannot hold the reason %s", r.Serial, r.Reason)
+	case r.InvalidityAt != nil && !compromise:
+		return refuse("reason", "revoke %s: only a compromise has an invalidity date", r.Serial)
+	}
+	index, err := ca.Index()
+	if err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	for n, e := range index {
+		if e.Serial != r.Serial {
+			continue
+		}
+		if e.Revoked != nil {
+			return fault.New(fault.AlreadyRevoked, "revoke %s: revoked since %s", e.Serial, e.Revoked.At.Format(time.RFC3339))
+		}
+		index[n].Revoked = &issuer.Revoked{
+			Serial: r.Serial, At: ca.Now().Truncate(time.Second), Reason: r.Reason, InvalidityAt: r.InvalidityAt,
+		}
+		return ca.writeIndex(index)
+	}
+	return fault.New(fault.NotFound, "revoke %s: not in %s", r.Serial, ca.path(indexFile))
+}
+
+func storable(r pki.Reason) bool {
+	for _, o := range opensslReasons {
+		if o.reason == r {
+			return true
+		}
+	}
+	return false
+}

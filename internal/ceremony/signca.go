@@ -1,0 +1,148 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// CASpec says what CA certificate is to be signed for a request.
+type CASpec struct {
+	Years     int       // calendar years; default 10
+	NotBefore time.Time // default: now
+	PathLen   int       // CAs that may follow below; 0 is an issuing CA
+	// ExtKeyUsage bounds what the CA's certificates may be used for; it must hold
+	// all that its leaves carry (rule X8). Default: what the built-in profiles need.
+	ExtKeyUsage []string
+	Policies    []string // certificate policy OIDs
+	// NameConstraints bounds every name below the CA; nil leaves them free.
+	NameConstraints *profile.NameConstraints
+	// Names relates the request's subject to the signer's; default StrictNames.
+	Names NamePolicy
+	// Locations are where the signing CA's list and certificate will be found.
+	Locations issuer.Locations
+}
+
+// SignCA signs a CA certificate for a request, files both and returns the
+// certificate. Refused are requests that do not ask for a CA or bring alternative
+// names, weak keys, subjects outside the name policy, and whatever the laws of
+// the hierarchy forbid: a CA that would outlive its signer, or a tree too deep.
+func SignCA(ctx context.Context, ca CA, csr *pki.CSR, spec CASpec) (*x509.Certificate, error) {
+	i, key, err := ca.open(ctx, spec.Locations)
+	if err != nil {
+		return nil, fmt.Errorf("sign CA: %w", err)
+	}
+	defer key.Close() //nolint:errcheck // a file's key has nothing to release
+	t, err := spec.template(i.Chain(), csr, ca.Now())
+	if err != nil {
+		return nil, fmt.Errorf("sign CA: %w", err)
+	}
+	draft, err := i.Draft(t, pki.NewSerial())
+	if err != nil {
+		return nil, fmt.Errorf("sign CA: %w", err)
+	}
+	der, err := ca.sign(ctx, i, draft, t)
+	if err != nil {
+		return nil, fmt.Errorf("sign CA: %w", err)
+	}
+	name := strings.ToUpper(string(draft.Serial())) + ".pem"
+	request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr.Raw})
+	if err := errors.Join(
+		writeFile(ca.path("newcerts/"+name), pki.EncodeChain(der), 0o444),
+		writeFile(ca.path("csr/"+name), request, 0o444),
+	); err != nil {
+		return nil, fmt.Errorf("sign CA: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// sign records the draft in the index, signs it and settles the record: a serial
+// that was certainly not used is taken out again, one that may have been used is
+// entered as revoked, so that the next list names it.
+func (ca CA) sign(ctx context.Context, i *issuer.Issuer, d *issuer.Draft, t *profile.Template) ([]byte, error) {
+	before, err := ca.Index()
+	if err != nil {
+		return nil, err
+	}
+	subject, err := pki.ParseNameDER(t.RawSubject)
+	if err != nil {
+		return nil, err
+	}
+	entry := Entry{Serial: d.Serial(), NotAfter: t.NotAfter, Subject: oneLine(subject)}
+	after := append(before[:len(before):len(before)], entry)
+	if err := ca.writeIndex(after); err != nil {
+		return nil, err
+	}
+	der, err := i.Sign(ctx, d)
+	if err == nil {
+		return der, nil
+	}
+	if errors.Is(err, issuer.ErrUnsigned) {
+		return nil, errors.Join(err, ca.writeIndex(before))
+	}
+	after[len(after)-1].Revoked = &issuer.Revoked{Serial: entry.Serial, At: ca.Now(), Reason: pki.CessationOfOperation}
+	return nil, errors.Join(err, ca.writeIndex(after))
+}
+
+// NewRequest returns a certificate request of a CA for the given subject (RFC
+// 4514), signed by its key.
+func NewRequest(key crypto.Signer, subject string) (*pki.CSR, error) {
+	name, err := pki.ParseName(subject)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	raw, err := name.DER()
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	// Only CA:TRUE is asked for; the path length is the signer's to say.
+	isCA, err := asn1.Marshal(struct{ CA bool }{true})
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		RawSubject:      raw,
+		ExtraExtensions: []pkix.Extension{{Id: oidBasic, Critical: true, Value: isCA}},
+	}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	return pki.ParseCSR(der)
+}
+
+var oidBasic = asn1.ObjectIdentifier{2, 5, 29, 19}
+
+// checkRequest refuses what is no request of a CA.
+func checkRequest(csr *pki.CSR) error {
+	for _, e := range csr.Extensions {
+		if !e.Id.Equal(oidBasic) {
+			continue
+		}
+		var basic struct {
+			CA      bool `asn1:"optional"`
+			PathLen int  `asn1:"optional,default:-1"`
+		}
+		if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) != 0 {
+			return refuse("not_a_ca", "the request's basic constraints cannot be read")
+		}
+		if !basic.CA {
+			return refuse("not_a_ca", "the request asks for CA:FALSE: only CAs are signed here")
+		}
+	}
+	if len(csr.Names) > 0 {
+		return refuse("not_a_ca", "the request asks for the alternative name %s, which no CA has", csr.Names[0].Value)
+	}
+	return nil
+}
