@@ -32,7 +32,7 @@ var (
 )
 
 // newValidator returns a validator that asks d and may dial loopback.
-func newValidator(t *testing.T, d *dnstest.Server, change func(*Config)) *Validator {
+func newValidator(t testing.TB, d *dnstest.Server, change func(*Config)) *Validator {
 	t.Helper()
 	cfg := Config{AllowCIDRs: []netip.Prefix{loopback4, loopback6}, CAA: CAANever, HTTPPort: 1, TLSPort: 1}
 	if d != nil {
@@ -57,7 +57,7 @@ func task(typ, name string) Task {
 }
 
 // portOf returns the port of an address or URL host.
-func portOf(t *testing.T, hostport string) int {
+func portOf(t testing.TB, hostport string) int {
 	t.Helper()
 	_, p, err := net.SplitHostPort(hostport)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 const wellKnown = "/.well-known/acme-challenge/" + testToken
 
 // webServer serves h on a loopback address and returns the port.
-func webServer(t *testing.T, host string, h http.HandlerFunc) int {
+func webServer(t testing.TB, host string, h http.HandlerFunc) int {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
