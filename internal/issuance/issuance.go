@@ -67,6 +67,7 @@ type Certificate struct {
 	DER       []byte
 	Chain     [][]byte // issuing CA first, each certifying the one before; the root is left out
 	Profile   string
+	Requester string // who asked for it, as in Request
 	NotBefore time.Time
 	NotAfter  time.Time
 }
@@ -224,7 +225,7 @@ func (p *Pipeline) Certificate(ctx context.Context, id string) (*Certificate, er
 
 func certificate(row store.Certificate, der []byte, ca *issuer.Issuer) *Certificate {
 	c := &Certificate{
-		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile,
+		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile, Requester: row.Requester,
 		NotBefore: row.NotBefore, NotAfter: row.NotAfter,
 	}
 	for _, up := range ca.Chain() {

@@ -1,0 +1,107 @@
+package acme
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// challengeView is a challenge object (RFC 8555, section 7.1.5).
+type challengeView struct {
+	Type      string          `json:"type"`
+	URL       string          `json:"url"`
+	Status    string          `json:"status"`
+	Validated string          `json:"validated,omitempty"`
+	Token     string          `json:"token"`
+	Error     json.RawMessage `json:"error,omitempty"`
+}
+
+// newToken returns a challenge token of 192 random bits (rule A37).
+func newToken() string {
+	var b [24]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// challengeView derives a challenge from its authorization: all challenges of
+// one share the token, and one of them at most is attempted.
+func (e *endpoint) challengeView(a *store.Authorization, typ string) challengeView {
+	v := challengeView{Type: typ, URL: e.challenge(a.ID, typ), Status: statusPending, Token: a.Token}
+	if a.Attempted != typ {
+		return v
+	}
+	v.Error = a.Error
+	switch {
+	case a.Status == statusPending:
+		v.Status = statusProcessing
+	case a.Status == statusInvalid:
+		v.Status = statusInvalid
+	case a.ValidatedAt != nil:
+		v.Status, v.Validated, v.Error = statusValid, stamp(*a.ValidatedAt), nil
+	}
+	return v
+}
+
+// challenge reads a challenge (empty payload) or asks for its validation, which
+// runs on its own and is on record before the client is answered (RFC 8555,
+// section 7.5.1). A client that asks twice is answered twice (rule A38).
+func (s *Server) challenge(w http.ResponseWriter, r *http.Request, c *call) error {
+	typ := chi.URLParam(r, "type")
+	a, err := s.loadAuthorization(r.Context(), c, chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	if !offers(a, typ) {
+		return fault.New(fault.NotFound, "no such challenge")
+	}
+	if !c.reading() {
+		if err := c.decode(&struct{}{}); err != nil {
+			return err
+		}
+		if err := s.start(r, c, a, typ); err != nil {
+			return err
+		}
+	}
+	v := c.ep.challengeView(a, typ)
+	if v.Status == statusPending || v.Status == statusProcessing {
+		w.Header().Set("Retry-After", seconds(s.untilAttempt(a)))
+	}
+	w.Header().Add("Link", link(c.ep.authorization(a.ID), "up"))
+	return reply(w, http.StatusOK, v)
+}
+
+// start records that a challenge is to be validated and hands it to a worker.
+func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ string) error {
+	if idle(a) && authzStatus(a, s.Now()) == statusPending {
+		started, err := s.Store.StartChallenge(r.Context(), a.ID, typ, c.account.Thumbprint, s.Now().Add(claimFor))
+		if err != nil {
+			return err
+		}
+		if started {
+			a.Attempted, a.Thumbprint = typ, c.account.Thumbprint
+			s.work.validate(*a)
+			return nil
+		}
+		again, err := s.Store.Authorization(r.Context(), a.ID) // somebody was quicker
+		if err != nil {
+			return err
+		}
+		*a = *again
+	}
+	switch status := authzStatus(a, s.Now()); {
+	case status != statusPending && status != statusValid:
+		return fault.New(fault.Malformed, "the authorization is %s; its challenges cannot be tried again", status)
+	case a.Attempted != typ:
+		return fault.New(fault.Malformed, "the authorization is being decided by its %s challenge", a.Attempted)
+	}
+	return nil
+}
+
+// idle reports whether no challenge of the authorization was attempted yet.
+func idle(a *store.Authorization) bool { return a.Attempted == "" }

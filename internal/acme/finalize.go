@@ -1,0 +1,190 @@
+package acme
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// finalizeWait is how long a client is kept waiting for its certificate before
+// it is told to poll: most are ready by then.
+const finalizeWait = 2 * time.Second
+
+// finalize takes the CSR of an order (RFC 8555, section 7.4). The CSR is stored
+// with the move to processing; a worker passes it through the door. The same CSR
+// again finds the order as it is (rule A40).
+func (s *Server) finalize(w http.ResponseWriter, r *http.Request, c *call) error {
+	ctx := r.Context()
+	var p struct {
+		CSR string `json:"csr"`
+	}
+	if err := c.decode(&p); err != nil {
+		return err
+	}
+	der, err := decodeBase64(p.CSR)
+	if err != nil || len(der) == 0 {
+		return fault.Wrap(fault.BadCSR, err, `"csr" is not a DER request in base64url without padding`)
+	}
+	o, authzs, err := s.loadOrder(ctx, c, chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	if status, _ := orderStatus(o, authzs, s.Now()); status != statusReady {
+		return s.finalizeAgain(w, c, o, authzs, der, status)
+	}
+	csr, err := pki.ParseCSR(der)
+	if err != nil {
+		return badCSR(err)
+	}
+	if err := s.checkCSR(ctx, c, o, csr); err != nil {
+		return badCSR(err)
+	}
+	at := s.Now()
+	if err := s.Store.StartFinalize(ctx, o.ID, der, s.Node, at); err != nil {
+		if fault.Is(err, fault.NotReady) { // another request was quicker
+			if o, authzs, err = s.loadOrder(ctx, c, o.ID); err != nil {
+				return err
+			}
+			status, _ := orderStatus(o, authzs, s.Now())
+			return s.finalizeAgain(w, c, o, authzs, der, status)
+		}
+		return err
+	}
+	o.Status, o.CSR, o.Node, o.ProcessingAt = statusProcessing, der, s.Node, &at
+	s.await(ctx, c, o, authzs, csr)
+	return s.showOrder(w, http.StatusOK, c, o, authzs)
+}
+
+// finalizeAgain answers a finalize of an order that is not ready: a repeated one
+// gets the order, any other orderNotReady.
+func (s *Server) finalizeAgain(w http.ResponseWriter, c *call, o *store.Order, authzs []store.Authorization, der []byte, status string) error {
+	if (status == statusProcessing || status == statusValid) && bytes.Equal(o.CSR, der) {
+		return s.showOrder(w, http.StatusOK, c, o, authzs)
+	}
+	return fault.New(fault.NotReady, "the order is %s", status).Because("order_" + status)
+}
+
+// await hands the order to a worker and waits a little for the outcome.
+func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []store.Authorization, csr *pki.CSR) {
+	j := &job{order: *o, authzs: authzs, csr: csr, requestID: c.id, done: make(chan struct{})}
+	if !s.work.finalize(j) {
+		return
+	}
+	timer := time.NewTimer(finalizeWait)
+	defer timer.Stop()
+	select {
+	case <-j.done:
+		o.Status, o.Error, o.CertificateID = j.order.Status, j.order.Error, j.order.CertificateID
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// checkCSR checks what RFC 8555 says of a CSR: exactly the order's names, no
+// account's key, nothing that was not ordered. Then the profile has its say, so
+// that a CSR that cannot be granted costs the client no order.
+func (s *Server) checkCSR(ctx context.Context, c *call, o *store.Order, csr *pki.CSR) error {
+	if err := sameNames(csr, o.Identifiers); err != nil {
+		return err
+	}
+	key, err := newPublicKey(csr.PublicKey)
+	if err == nil { // a key of a type without thumbprint is nobody's account key
+		if err := s.notAccountKey(ctx, c, key.thumbprint); err != nil {
+			return err
+		}
+	}
+	prof := s.Pipeline.Rules().Profiles[o.Profile]
+	if prof == nil {
+		return fault.New(fault.InvalidProfile, "profile %q does not exist any more", o.Profile)
+	}
+	_, err = prof.Apply(profile.Request{
+		CSR: csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+	}, s.Now())
+	if err != nil {
+		return err
+	}
+	return s.Pipeline.CheckKey(ctx, csr.PublicKey)
+}
+
+// badCSR says a fault of the key to be certified in ACME's words: badPublicKey
+// is for the key that signs a message (RFC 8555, section 6.7).
+func badCSR(err error) error {
+	if !fault.Is(err, fault.BadPublicKey) {
+		return err
+	}
+	f := *fault.Of(err)
+	f.Kind = fault.BadCSR
+	return &f
+}
+
+// notAccountKey refuses a certificate for a key that signs for an account (RFC
+// 8555, section 11.1).
+func (s *Server) notAccountKey(ctx context.Context, c *call, thumbprint string) error {
+	used := thumbprint == c.account.Thumbprint
+	if !used {
+		_, err := s.Store.AccountByThumbprint(ctx, c.ep.Name, thumbprint)
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		used = err == nil
+	}
+	if used {
+		return fault.New(fault.BadCSR, "the CSR's key is an account's key; a certificate needs a key of its own").Because("account_key")
+	}
+	return nil
+}
+
+// sameNames compares the names of a CSR, SAN and CN together, with the order's
+// (RFC 8555, section 7.4). A CN alone will do for one DNS name.
+func sameNames(csr *pki.CSR, ordered []pki.Identifier) error {
+	want := make(map[pki.Identifier]bool, len(ordered)) // true once seen
+	for _, id := range ordered {
+		want[id] = false
+	}
+	var bad []*fault.Error
+	for _, id := range csr.Names {
+		if _, ok := want[id]; !ok {
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR names %s %s, which the order does not", id.Type, id.Value).About(string(id.Type), id.Value))
+			continue
+		}
+		want[id] = true
+	}
+	if cn := csr.Subject.CommonName(); cn != "" {
+		id, ok := commonName(cn, want)
+		if !ok {
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR's common name %q is no identifier of the order", cn))
+		} else if id.Type == pki.DNS {
+			want[id] = true
+		}
+	}
+	for _, id := range ordered {
+		if !want[id] {
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR lacks %s %s, which the order has", id.Type, id.Value).About(string(id.Type), id.Value))
+		}
+	}
+	return combine(bad)
+}
+
+// commonName finds the identifier that a CN spells: a DNS name in any case, or
+// an address, which then stands in the SAN as well (RFC 8738, section 3).
+func commonName(cn string, names map[pki.Identifier]bool) (pki.Identifier, bool) {
+	id := pki.Identifier{Type: pki.DNS, Value: strings.ToLower(cn)}
+	if _, ok := names[id]; ok {
+		return id, true
+	}
+	if ip, err := pki.CanonicalIP(cn); err == nil {
+		id = pki.Identifier{Type: pki.IP, Value: ip}
+		_, ok := names[id]
+		return id, ok
+	}
+	return id, false
+}

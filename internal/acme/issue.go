@@ -1,0 +1,196 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+const (
+	giveUpAfter = 45 * time.Second // an order leaves processing within a minute
+	takeOver    = 50 * time.Second // another node's order is taken then
+	tryAgain    = 2 * time.Second  // between two tries of one order
+	caaFresh    = 8 * time.Hour    // rule A44
+)
+
+func (w *workers) finalizeAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-w.jobs:
+			w.finish(ctx, j)
+		}
+	}
+}
+
+// finish passes an order through the door. What the client caused makes the
+// order invalid; what is only away is tried again until the order has to leave
+// processing. A pending approval is left to the sweep.
+func (w *workers) finish(ctx context.Context, j *job) {
+	s := w.s
+	began := s.Now()
+	cert, err := s.issue(ctx, j)
+	outcome := statusValid
+	switch f := fault.Of(err); {
+	case err == nil:
+		j.order.CertificateID = cert.ID
+	case f.Kind == fault.Pending:
+		outcome = "retry"
+	case w.later(ctx, j, f):
+		s.Log.WarnContext(ctx, "order will be tried again", "order", j.order.ID, "error", err)
+		s.Observe(Event{What: "finalize", Outcome: "retry", Took: s.Now().Sub(began)})
+		return // still held: the timer has it
+	case ctx.Err() != nil:
+		outcome = "error" // the server stops; the next start resumes
+	default:
+		outcome = s.fail(ctx, j, err)
+	}
+	w.release(j.order.ID)
+	close(j.done)
+	s.Observe(Event{What: "finalize", Outcome: outcome, Took: s.Now().Sub(began)})
+}
+
+// later puts a job back into the queue if the fault may pass in time.
+func (w *workers) later(ctx context.Context, j *job, f *fault.Error) bool {
+	switch f.Kind {
+	case fault.Unavailable, fault.Internal, fault.Conflict, fault.RateLimited:
+	default:
+		return false
+	}
+	if ctx.Err() != nil || w.s.Now().Sub(*j.order.ProcessingAt)+tryAgain > giveUpAfter {
+		return false
+	}
+	time.AfterFunc(tryAgain, func() {
+		select {
+		case w.jobs <- j:
+		default:
+			w.release(j.order.ID)
+			close(j.done)
+		}
+	})
+	return true
+}
+
+// fail makes an order invalid and says why.
+func (s *Server) fail(ctx context.Context, j *job, cause error) (outcome string) {
+	problem := problemJSON(badCSR(cause))
+	err := s.Store.FailOrder(ctx, j.order.ID, problem, nil)
+	if err != nil && !fault.Is(err, fault.Conflict) { // the sweep will find it again
+		s.Log.ErrorContext(ctx, "failure of an order not recorded", "order", j.order.ID, "cause", cause, "error", err)
+		return "error"
+	}
+	if k := fault.Of(cause).Kind; k == fault.Internal || k == fault.Unavailable {
+		s.Log.ErrorContext(ctx, "order failed", "order", j.order.ID, "error", cause)
+	}
+	if err == nil {
+		j.order.Status, j.order.Error = statusInvalid, problem
+	}
+	return statusInvalid
+}
+
+// evidence is how the requester proved a name, for the audit record.
+type evidence struct {
+	Authorization string `json:"authorization"`
+	Name          string `json:"name"`
+	Method        string `json:"method"`
+	ValidatedAt   string `json:"validated_at,omitempty"`
+}
+
+// issue asks the door for the order's certificate.
+func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, error) {
+	o := &j.order
+	ep := s.current().endpoints[o.Endpoint]
+	if ep == nil {
+		return nil, fault.New(fault.Denied, "endpoint %q does not exist any more", o.Endpoint)
+	}
+	if j.csr == nil {
+		csr, err := pki.ParseCSR(o.CSR)
+		if err != nil {
+			return nil, err
+		}
+		j.csr = csr
+	}
+	if err := s.recheckCAA(ctx, ep, j); err != nil {
+		return nil, err
+	}
+	proof := make([]evidence, len(j.authzs))
+	for i := range j.authzs {
+		a := &j.authzs[i]
+		proof[i] = evidence{Authorization: a.ID, Name: display(a), Method: a.Attempted, ValidatedAt: stamp(value(a.ValidatedAt))}
+	}
+	text, err := json.Marshal(proof)
+	if err != nil {
+		return nil, err
+	}
+	return s.Pipeline.Issue(ctx, issuance.Request{
+		Endpoint: o.Endpoint, Protocol: "acme", Profile: o.Profile, Issuer: ep.Issuer, Origin: "order:" + o.ID,
+		CSR: j.csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID,
+	})
+}
+
+// recheckCAA asks again for names whose authorization, and with it the CAA
+// check, is older than eight hours (rule A44).
+func (s *Server) recheckCAA(ctx context.Context, ep *endpoint, j *job) error {
+	var bad []*fault.Error
+	for i := range j.authzs {
+		a := &j.authzs[i]
+		if a.Identifier.Type != pki.DNS || a.ValidatedAt == nil || s.Now().Sub(*a.ValidatedAt) < caaFresh {
+			continue
+		}
+		if err := s.Validator.CheckCAA(ctx, a.Identifier, a.Wildcard, ep.accountURLs(a.AccountID), a.Attempted); err != nil {
+			bad = append(bad, fault.Of(err).About(string(a.Identifier.Type), display(a)))
+		}
+	}
+	return combine(bad)
+}
+
+// sweepOrders takes up orders that nobody finishes: at start all that this node
+// left, and those of any node that are overdue.
+func (w *workers) sweepOrders(ctx context.Context, start bool) error {
+	var found []store.Order
+	var err error
+	if start {
+		if found, err = w.s.Store.ProcessingOrders(ctx, w.s.Node, w.s.Now()); err != nil {
+			return err
+		}
+	}
+	overdue, err := w.s.Store.ProcessingOrders(ctx, "", w.s.Now().Add(-takeOver))
+	if err != nil {
+		return err
+	}
+	for _, o := range append(found, overdue...) {
+		if err := w.take(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take makes this node the one that finishes an order. The time since which it
+// is processed stays in the job, so that an old order is given up sooner.
+func (w *workers) take(ctx context.Context, o store.Order) error {
+	if w.held(o.ID) {
+		return nil
+	}
+	err := w.s.Store.TakeOrder(ctx, o, w.s.Node, w.s.Now())
+	if fault.Is(err, fault.Conflict) {
+		return nil // it is in both lists, or another node was quicker
+	}
+	if err != nil {
+		return err
+	}
+	full, authzs, err := w.s.Store.Order(ctx, o.ID)
+	if err != nil {
+		return err
+	}
+	full.ProcessingAt = o.ProcessingAt
+	w.finalize(&job{order: *full, authzs: authzs, done: make(chan struct{})})
+	return nil
+}

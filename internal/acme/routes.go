@@ -1,0 +1,103 @@
+package acme
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+type (
+	getHandler  func(w http.ResponseWriter, r *http.Request, ep *endpoint) error
+	postHandler func(w http.ResponseWriter, r *http.Request, c *call) error
+)
+
+var (
+	reading = []string{http.MethodGet, http.MethodHead}
+	posting = []string{http.MethodPost}
+)
+
+// Routes is everything under /acme.
+func (s *Server) Routes() chi.Router {
+	r := chi.NewRouter()
+	r.NotFound(s.handle(nil, func(http.ResponseWriter, *http.Request, *endpoint) error {
+		return fault.New(fault.NotFound, "no such resource")
+	}))
+	r.HandleFunc("/{endpoint}/directory", s.handle(reading, s.directory))
+	r.HandleFunc("/{endpoint}/new-nonce", s.handle(reading, s.newNonce))
+	for path, p := range map[string]struct {
+		by keyUse
+		h  postHandler
+	}{
+		"/new-account":         {byJWK, s.newAccount},
+		"/new-order":           {byKID, s.newOrder},
+		"/revoke-cert":         {byEither, s.revokeCert},
+		"/key-change":          {byKID, s.keyChange},
+		"/acct/{id}":           {byKID, s.account},
+		"/acct/{id}/orders":    {byKID, s.orders},
+		"/order/{id}":          {byKID, s.order},
+		"/order/{id}/finalize": {byKID, s.finalize},
+		"/authz/{id}":          {byKID, s.authorization},
+		"/chall/{id}/{type}":   {byKID, s.challenge},
+		"/cert/{id}":           {byKID, s.certificate},
+	} {
+		r.HandleFunc("/{endpoint}"+path, s.handle(posting, s.signed(p.by, p.h)))
+	}
+	return r
+}
+
+// handle puts around a handler what all ACME resources share: CORS, the index
+// link, the methods, and problem documents for errors.
+func (s *Server) handle(methods []string, h getHandler) http.HandlerFunc {
+	answer := web.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		ep := s.current().endpoints[chi.URLParam(r, "endpoint")]
+		if ep == nil {
+			return fault.New(fault.NotFound, "no such ACME endpoint")
+		}
+		if !strings.HasSuffix(r.URL.Path, "/directory") { // RFC 8555, section 7.1
+			w.Header().Add("Link", ep.index)
+		}
+		if methods != nil && !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", ")+", OPTIONS")
+			return fault.New(fault.MethodNotAllowed, "%s is not allowed here; ACME resources are read by POST-as-GET", r.Method)
+		}
+		return h(w, r, ep)
+	}, s.refuse)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !allowOrigin(w, r, methods) {
+			answer(w, r)
+		}
+	}
+}
+
+// signed lets a handler see only a message that passed authenticate. Every
+// answer to a POST carries a fresh nonce, errors included (rule A4).
+func (s *Server) signed(by keyUse, h postHandler) getHandler {
+	return func(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+		w.Header().Set("Replay-Nonce", s.nonces.next())
+		w.Header().Set("Cache-Control", "no-store")
+		c, err := s.authenticate(r, ep, by)
+		if err != nil {
+			return err
+		}
+		return h(w, r, c)
+	}
+}
+
+// reply writes a JSON object.
+func reply(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+	return nil
+}

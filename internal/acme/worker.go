@@ -1,0 +1,136 @@
+package acme
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+const (
+	validators = 64 // validations at the same time
+	finalizers = 32 // issuances at the same time
+	backlog    = 4096
+	sweepEvery = 5 * time.Second
+	sweepLimit = 500
+)
+
+// workers do what a client does not wait for. Whatever they hold is a row in the
+// store as well: a task that is dropped because the queue is full, or because
+// the process dies, is found by the sweep of this or another node.
+type workers struct {
+	s           *Server
+	validations chan store.Authorization
+	jobs        chan *job
+	delays      []time.Duration // before the second, third … attempt
+
+	mu   sync.Mutex
+	busy map[string]bool // ids of authorizations and orders held here
+}
+
+// job is an order to finish. When done is closed, the order's status, error and
+// certificate say how far it came.
+type job struct {
+	order     store.Order
+	authzs    []store.Authorization
+	csr       *pki.CSR // nil: to be parsed from the order
+	requestID string
+	done      chan struct{}
+}
+
+func newWorkers(s *Server) *workers {
+	return &workers{
+		s: s, validations: make(chan store.Authorization, backlog), jobs: make(chan *job, backlog),
+		delays: retryDelays, busy: map[string]bool{},
+	}
+}
+
+// Run validates challenges and finishes orders until ctx ends, first those that
+// were left when the last process stopped. It returns when nothing runs any more.
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for range validators {
+		wg.Go(func() { s.work.validateAll(ctx) })
+	}
+	for range finalizers {
+		wg.Go(func() { s.work.finalizeAll(ctx) })
+	}
+	s.work.sweep(ctx, true)
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			return nil
+		case <-tick.C:
+			s.work.sweep(ctx, false)
+		}
+	}
+}
+
+// hold marks an id as worked on here; false if it is already.
+func (w *workers) hold(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy[id] {
+		return false
+	}
+	w.busy[id] = true
+	return true
+}
+
+func (w *workers) release(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.busy, id)
+}
+
+func (w *workers) held(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.busy[id]
+}
+
+// validate queues a challenge whose start is on record.
+func (w *workers) validate(a store.Authorization) {
+	if !w.hold(a.ID) {
+		return
+	}
+	w.requeue(a)
+}
+
+func (w *workers) requeue(a store.Authorization) {
+	select {
+	case w.validations <- a:
+	default:
+		w.release(a.ID) // the sweep finds it when it is due
+	}
+}
+
+// finalize queues an order; false if it is not, or is queued already.
+func (w *workers) finalize(j *job) bool {
+	if !w.hold(j.order.ID) {
+		return false
+	}
+	select {
+	case w.jobs <- j:
+		return true
+	default:
+		w.release(j.order.ID)
+		return false
+	}
+}
+
+// sweep finds what nobody works on: at start everything that this node left, and
+// from time to time what is overdue, whoever left it.
+func (w *workers) sweep(ctx context.Context, start bool) {
+	if err := w.sweepChallenges(ctx, start); err != nil && ctx.Err() == nil {
+		w.s.Log.WarnContext(ctx, "pending challenges not read", "error", err)
+	}
+	if err := w.sweepOrders(ctx, start); err != nil && ctx.Err() == nil {
+		w.s.Log.WarnContext(ctx, "processing orders not read", "error", err)
+	}
+}
