@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,6 +43,8 @@ type Directory struct {
 
 // Client is one account. It may be used from many goroutines.
 type Client struct {
+	Posts atomic.Int64 // signed requests sent so far
+
 	http       *http.Client
 	dir        Directory
 	key        *ecdsa.PrivateKey
@@ -134,8 +137,8 @@ func (c *Client) Certify(ctx context.Context, key *ecdsa.PrivateKey, steps Steps
 	if err := c.post(ctx, o.Finalize, `{"csr":"`+b64(csr)+`"}`, http.StatusOK, &o, &h); err != nil {
 		return nil, fmt.Errorf("finalize: %w", err)
 	}
-	for o.Status == "processing" {
-		if err := pause(ctx, h); err != nil {
+	for wait := firstPoll; o.Status == "processing"; wait *= 2 {
+		if err := pause(ctx, wait); err != nil {
 			return nil, err
 		}
 		if err := c.post(ctx, url, "", http.StatusOK, &o, &h); err != nil {
@@ -154,8 +157,7 @@ func (c *Client) Certify(ctx context.Context, key *ecdsa.PrivateKey, steps Steps
 // authorize answers the http-01 challenge and waits until the name is proved.
 func (c *Client) authorize(ctx context.Context, url string, mark func(string)) error {
 	var a authorization
-	var h http.Header
-	if err := c.post(ctx, url, "", http.StatusOK, &a, &h); err != nil {
+	if err := c.post(ctx, url, "", http.StatusOK, &a, nil); err != nil {
 		return fmt.Errorf("authorization: %w", err)
 	}
 	mark("authorization")
@@ -167,13 +169,13 @@ func (c *Client) authorize(ctx context.Context, url string, mark func(string)) e
 			continue
 		}
 		c.responder.Set(ch.Token, ch.Token+"."+c.thumbprint)
-		if err := c.post(ctx, ch.URL, "{}", http.StatusOK, nil, &h); err != nil {
+		if err := c.post(ctx, ch.URL, "{}", http.StatusOK, nil, nil); err != nil {
 			return fmt.Errorf("challenge: %w", err)
 		}
 		mark("challenge")
 	}
-	for {
-		if err := c.post(ctx, url, "", http.StatusOK, &a, &h); err != nil {
+	for wait := firstPoll; ; wait *= 2 {
+		if err := c.post(ctx, url, "", http.StatusOK, &a, nil); err != nil {
 			return fmt.Errorf("poll authorization: %w", err)
 		}
 		switch a.Status {
@@ -181,7 +183,7 @@ func (c *Client) authorize(ctx context.Context, url string, mark func(string)) e
 			mark("validated")
 			return nil
 		case "pending":
-			if err := pause(ctx, h); err != nil {
+			if err := pause(ctx, wait); err != nil {
 				return err
 			}
 		default:
@@ -205,17 +207,15 @@ func problem(p *Problem) error {
 	return p
 }
 
-// pause waits a moment before the next poll: Retry-After at most, but the load
-// program knows that this server is quicker than whole seconds.
-func pause(ctx context.Context, h http.Header) error {
-	wait := 20 * time.Millisecond
-	if h.Get("Retry-After") == "" {
-		wait = 5 * time.Millisecond
-	}
+// firstPoll is how long the client waits before it asks again, the first time.
+// Retry-After counts in whole seconds, which is longer than a whole flow takes.
+const firstPoll = 20 * time.Millisecond
+
+func pause(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(wait):
+	case <-time.After(min(wait, time.Second)):
 		return nil
 	}
 }
@@ -250,6 +250,7 @@ func (c *Client) post(ctx context.Context, url, payload string, status int, into
 			return err
 		}
 		req.Header.Set("Content-Type", "application/jose+json")
+		c.Posts.Add(1)
 		err = c.do(req, status, into, header)
 		if p, ok := err.(*Problem); ok && p.Type == "urn:ietf:params:acme:error:badNonce" && try < 3 { //nolint:errorlint // do returns it bare
 			continue

@@ -8,6 +8,8 @@
 package dnstest
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -54,14 +56,27 @@ type question struct {
 // Start runs a server for zones, lab.test if none is given, until the test ends.
 func Start(t testing.TB, zones ...string) *Server {
 	t.Helper()
+	s, stop, err := New(zones...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return s
+}
+
+// New is Start for programs that are no tests; stop ends the server.
+func New(zones ...string) (s *Server, stop func(), err error) {
 	if len(zones) == 0 {
 		zones = []string{"lab.test"}
 	}
-	s := &Server{records: map[string][]dns.RR{}, faults: map[string]Fault{}, counts: map[question]int{}}
+	s = &Server{records: map[string][]dns.RR{}, faults: map[string]Fault{}, counts: map[question]int{}}
 	for _, z := range zones {
 		s.zones = append(s.zones, key(z))
 	}
-	pc, l := listen(t)
+	pc, l, err := listen()
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for DNS: %w", err)
+	}
 	s.addr = pc.LocalAddr().String()
 	udp := &dns.Server{PacketConn: pc, Handler: s}
 	tcp := &dns.Server{Listener: l, Handler: s}
@@ -73,31 +88,28 @@ func Start(t testing.TB, zones ...string) *Server {
 		<-up
 	}
 	s.control = httptest.NewServer(http.HandlerFunc(s.serveControl))
-	t.Cleanup(func() {
+	return s, func() {
 		_ = udp.Shutdown()
 		_ = tcp.Shutdown()
 		s.control.Close()
 		running.Wait()
-	})
-	return s
+	}, nil
 }
 
 // listen finds one port that is free for UDP and TCP.
-func listen(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
+func listen() (net.PacketConn, net.Listener, error) {
 	for range 20 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			t.Fatalf("listen for DNS: %v", err)
+			return nil, nil, err
 		}
 		pc, err := net.ListenPacket("udp", l.Addr().String())
 		if err == nil {
-			return pc, l
+			return pc, l, nil
 		}
 		_ = l.Close()
 	}
-	t.Fatal("listen for DNS: no port is free for both UDP and TCP")
-	return nil, nil
+	return nil, nil, errors.New("no port is free for both UDP and TCP")
 }
 
 // Addr is HOST:PORT of the server.

@@ -105,16 +105,25 @@ func (c *Cluster) Start() error {
 	return c.await()
 }
 
-// Stop ends the server at once, as a crash would: it says good-bye to nobody and
-// recovers at the next start.
-func (c *Cluster) Stop() error {
+// PID returns the process id of the postmaster.
+func (c *Cluster) PID() (int, error) {
 	raw, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
-		return fmt.Errorf("stop cluster: %w", err)
+		return 0, fmt.Errorf("find the server's process: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(string(raw), "\n", 2)[0]))
 	if err != nil {
-		return fmt.Errorf("stop cluster: %w", err)
+		return 0, fmt.Errorf("find the server's process: %w", err)
+	}
+	return pid, nil
+}
+
+// Stop ends the server at once, as a crash would: it says good-bye to nobody and
+// recovers at the next start.
+func (c *Cluster) Stop() error {
+	pid, err := c.PID()
+	if err != nil {
+		return err
 	}
 	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("stop cluster: %w", err)
