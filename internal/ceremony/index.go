@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,11 +37,11 @@ func (ca CA) Index() ([]Entry, error) {
 }
 
 func (ca CA) writeIndex(entries []Entry) error {
-	var b bytes.Buffer
+	var text strings.Builder
 	for _, e := range entries {
-		e.write(&b)
+		text.WriteString(e.line())
 	}
-	return writeFile(ca.path(indexFile), b.Bytes(), 0o644)
+	return writeFile(ca.path(indexFile), []byte(text.String()), 0o644)
 }
 
 // ParseIndex reads OpenSSL's index.txt: six fields with tabs between them, of
@@ -77,6 +76,9 @@ func parseEntry(line string) (Entry, error) {
 		return Entry{}, err
 	}
 	e.File, e.Subject = f[4], f[5]
+	if e.File == "" {
+		e.File = "unknown"
+	}
 	if !utf8.ValidString(line) {
 		return Entry{}, errors.New("not UTF-8")
 	}
@@ -164,7 +166,8 @@ func revocation(r issuer.Revoked) string {
 	return s
 }
 
-func (e Entry) write(b *bytes.Buffer) {
+// line is the inverse of parseEntry.
+func (e Entry) line() string {
 	status, revoked, file := "V", "", e.File
 	switch {
 	case e.Revoked != nil:
@@ -175,7 +178,7 @@ func (e Entry) write(b *bytes.Buffer) {
 	if file == "" {
 		file = "unknown"
 	}
-	fmt.Fprintf(b, "%s\t%s\t%s\t%s\t%s\t%s\n",
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\n",
 		status, formatTime(e.NotAfter), revoked, strings.ToUpper(string(e.Serial)), file, e.Subject)
 }
 
