@@ -1,0 +1,118 @@
+package operator
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/api"
+)
+
+// progressEvery is how often a long export says how far it is.
+const progressEvery = 2 * time.Second
+
+func (c *CLI) certExport() *cobra.Command {
+	var f filter
+	var format, out string
+	var asJSON *bool
+	return c.command(verb{
+		use: "export", short: "write every match as CSV, JSON lines or PEM",
+		long: `Writes every certificate that matches, streamed, so that any number fits. How far
+it is goes to standard error. An export that breaks off exits 1; with --out the
+file appears only when it is complete.`,
+		example: `  privyseal cert export --format csv --out inventory.csv
+  privyseal cert export --status issued --expires-before 30d --json | jq -r .subject
+  privyseal cert export --format pem --issuer web-a-1 > all.pem`,
+		flags: func(cmd *cobra.Command) {
+			f.flags(cmd)
+			cmd.Flags().StringVar(&format, "format", "csv", "csv, jsonl or pem")
+			cmd.Flags().StringVar(&out, "out", "", "write to this file instead of standard output")
+			asJSON = cmd.Flags().Bool("json", false, "the same as --format jsonl")
+		},
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if *asJSON {
+				if cmd.Flags().Changed("format") && format != string(api.FormatJSONL) {
+					return usagef("%s: --json and --format %s contradict each other", cmd.CommandPath(), format)
+				}
+				format = string(api.FormatJSONL)
+			}
+			if !api.ExportFormat(format).Valid() {
+				return usagef("--format %q: want csv, jsonl or pem", format)
+			}
+			after, before, err := f.times(c.now())
+			if err != nil {
+				return err
+			}
+			body, err := client.Export(cmd.Context(), api.ExportCertificatesParams{
+				Format: api.ExportFormat(format), Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer,
+				Status: api.CertificateStatus(f.status), Requester: f.requester, ExpiresAfter: after, ExpiresBefore: before,
+			})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = body.Close() }()
+			return c.save(cmd, body, api.ExportFormat(format), out)
+		},
+	})
+}
+
+// save copies an export to standard output, or to a file that appears when it is
+// complete.
+func (c *CLI) save(cmd *cobra.Command, body io.Reader, format api.ExportFormat, path string) error {
+	count := &counter{mark: []byte("\n"), now: c.now, last: c.now(), report: func(n int) { cmd.PrintErrf("%d certificates so far\n", n) }}
+	switch format {
+	case api.FormatCSV:
+		count.n = -1 // the header
+	case api.FormatPEM:
+		count.mark = []byte("-----END")
+	}
+	body = io.TeeReader(body, count)
+	if path == "" {
+		if _, err := io.Copy(cmd.OutOrStdout(), body); err != nil {
+			return fmt.Errorf("the export broke off after %d certificates: %w", max(count.n, 0), err)
+		}
+	} else if err := saveFile(path, body); err != nil {
+		return fmt.Errorf("the export broke off after %d certificates: %w", max(count.n, 0), err)
+	}
+	cmd.PrintErrf("%d certificates\n", max(count.n, 0))
+	return nil
+}
+
+func saveFile(path string, body io.Reader) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".privyseal-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // gone by then, unless something failed
+	if _, err := io.Copy(f, body); err != nil {
+		return err
+	}
+	return writeOut(f, path, "")
+}
+
+// counter counts marks in what passes, and reports now and then.
+type counter struct {
+	mark   []byte
+	tail   []byte // the end of the last write, in case a mark is cut in two
+	n      int
+	now    func() time.Time
+	last   time.Time
+	report func(int)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	seen := append(c.tail, p...)
+	c.n += bytes.Count(seen, c.mark)
+	keep := min(len(seen), len(c.mark)-1)
+	c.tail = bytes.Clone(seen[len(seen)-keep:])
+	if now := c.now(); now.Sub(c.last) >= progressEvery {
+		c.last = now
+		c.report(max(c.n, 0))
+	}
+	return len(p), nil
+}

@@ -1,0 +1,148 @@
+// Package operator is the operator's command line: cobra commands that call the
+// operator API of a running server over its unix socket. It opens no store and
+// reads no configuration; what it prints is what the server answered.
+//
+// Every command has --socket and, where there is something to print, --json.
+// What is asked for goes to standard output and everything else to standard
+// error, so that output can be piped. Exit codes are those of ExitCode.
+//
+// New returns the commands' maker; main attaches Groups at the root, and
+// AuditTail and ConfigReload to the server's own groups.
+package operator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/api"
+)
+
+// Exit codes.
+const (
+	exitRefused     = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// CLI makes the commands.
+type CLI struct {
+	now    func() time.Time
+	getenv func(string) string
+}
+
+// New returns a CLI that reads its times against now and its environment with
+// getenv, which is os.Getenv outside of tests.
+func New(now func() time.Time, getenv func(string) string) *CLI {
+	return &CLI{now: now, getenv: getenv}
+}
+
+// Groups returns the commands that are the operator's alone: cert, eab, issuer
+// and status.
+func (c *CLI) Groups() []*cobra.Command {
+	return []*cobra.Command{c.cert(), c.eab(), c.issuer(), c.status()}
+}
+
+// errUsage is in the chain of errors that the caller of the command made.
+var errUsage = errors.New("usage")
+
+// usageError is a mistake on the command line; its text is shown as it is.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+func (e usageError) Unwrap() error { return errUsage }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// ExitCode returns the exit code of what a command returned: 0 done, 1 refused
+// or failed, 2 the command line is wrong, 3 no server answers.
+func ExitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, api.ErrUnreachable):
+		return exitUnreachable
+	case errors.Is(err, errUsage):
+		return exitUsage
+	default:
+		return exitRefused
+	}
+}
+
+// verb is a command that calls the server.
+type verb struct {
+	use, short, example string
+	long                string
+	args                cobra.PositionalArgs // nil: none are taken
+	flags               func(*cobra.Command)
+	run                 func(*cobra.Command, *api.Client, []string) error
+}
+
+func (c *CLI) command(v verb) *cobra.Command {
+	if v.args == nil {
+		v.args = cobra.NoArgs
+	}
+	cmd := &cobra.Command{
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example,
+		SilenceUsage: true, SilenceErrors: true, DisableFlagsInUseLine: false,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := v.args(cmd, args); err != nil {
+				return usagef("%s: %s\nusage: %s", cmd.CommandPath(), err, cmd.UseLine())
+			}
+			return nil
+		},
+	}
+	socket := cmd.Flags().String("socket", "", "the server's unix socket, or the folder that holds it")
+	cmd.SetFlagErrorFunc(flagError)
+	if v.flags != nil {
+		v.flags(cmd)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		client, err := c.dial(cmd.Context(), *socket)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return v.run(cmd, client, args)
+	}
+	return cmd
+}
+
+func flagError(cmd *cobra.Command, err error) error {
+	return usagef("%s: %s\nsee %s --help", cmd.CommandPath(), err, cmd.CommandPath())
+}
+
+// group is a command that only holds others.
+func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("%s has no command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.AddCommand(verbs...)
+	return cmd
+}
+
+// jsonFlag adds --json.
+func jsonFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON")
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package operator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/api"
+)
+
+func (c *CLI) issuer() *cobra.Command {
+	return group("issuer", "the CAs that are installed", c.issuerList())
+}
+
+func (c *CLI) issuerList() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "list", short: "list the installed issuers",
+		example: "  privyseal issuer list\n  privyseal issuer list --json | jq -r '.issuers[].certificate'",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			issuers, err := client.Issuers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), api.IssuerList{Issuers: issuers})
+			}
+			t := newTable(cmd.OutOrStdout(), "ID", "STATE", "NOT AFTER", "PARENT", "SUBJECT", "FINGERPRINT")
+			for _, i := range issuers {
+				t.row(i.ID, i.State, stamp(i.NotAfter), or(i.Parent, "-"), i.Subject, i.Fingerprint)
+			}
+			return t.end()
+		},
+	})
+}
+
+// AuditTail returns `tail`, for the group audit.
+func (c *CLI) AuditTail() *cobra.Command {
+	var n int
+	var asJSON *bool
+	return c.command(verb{
+		use: "tail", short: "show the newest audit events, newest last",
+		example: `  privyseal audit tail
+  privyseal audit tail -n 1000 --json | jq -c 'select(.outcome != "success")'`,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().IntVarP(&n, "number", "n", 20, "how many events")
+			asJSON = cmd.Flags().Bool("json", false, "print JSON, one event a line")
+		},
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if n < 1 {
+				return usagef("--number %d: want 1 or more", n)
+			}
+			events, err := tail(cmd, client, n)
+			if err != nil {
+				return err
+			}
+			return printEvents(cmd, events, *asJSON)
+		},
+	})
+}
+
+// tail returns the newest n events, oldest first.
+func tail(cmd *cobra.Command, client *api.Client, n int) ([]api.AuditEvent, error) {
+	var events []api.AuditEvent
+	for p := (api.ListAuditEventsParams{}); len(events) < n; {
+		p.Limit = min(n-len(events), 1000)
+		page, err := client.Audit(cmd.Context(), p)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, page.Events...)
+		if p.Cursor = page.Next; p.Cursor == "" {
+			break
+		}
+	}
+	slices.Reverse(events)
+	return events, nil
+}
+
+func printEvents(cmd *cobra.Command, events []api.AuditEvent, asJSON bool) error {
+	if asJSON {
+		lines := json.NewEncoder(cmd.OutOrStdout())
+		for _, e := range events {
+			if err := lines.Encode(e); err != nil {
+				return fmt.Errorf("print audit events: %w", err)
+			}
+		}
+		return nil
+	}
+	t := newTable(cmd.OutOrStdout(), "AT", "NODE", "SEQ", "ACTION", "OUTCOME", "ACTOR", "SUBJECT")
+	for _, e := range events {
+		t.row(stamp(e.At), e.Node, strconv.FormatInt(e.Seq, 10), e.Action, e.Outcome, e.Actor, e.Subject)
+	}
+	return t.end()
+}
+
+// ConfigReload returns `reload`, for the group config.
+func (c *CLI) ConfigReload() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "reload", short: "make the server read its configuration again, all or nothing",
+		long: `Makes the server read its configuration file again and swap it in. A file that does
+not pass the check changes nothing; what is wrong with it is printed, and the
+command exits 1.`,
+		example: "  privyseal config reload",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			r, err := client.Reload(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
+			text := "the configuration has not changed"
+			if r.Changed {
+				text = "the new configuration is in force"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s (%s)\n", text, r.ConfigDigest)
+			return err
+		},
+	})
+}
+
+// errNotReady makes `status` exit 1.
+var errNotReady = errors.New("the server is not ready")
+
+func (c *CLI) status() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "status", short: "say whether the server is fit to serve, and if not, why",
+		example: "  privyseal status",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			h, err := client.Health(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				err = printJSON(cmd.OutOrStdout(), h)
+			} else {
+				t := newTable(cmd.OutOrStdout(), "CHECK", "STATE", "DETAIL")
+				for _, check := range h.Checks {
+					state := "ok"
+					if !check.OK {
+						state = "failed"
+					}
+					t.row(check.Name, state, check.Detail)
+				}
+				err = t.end()
+			}
+			if err == nil && !h.Ready {
+				return errNotReady
+			}
+			return err
+		},
+	})
+}
