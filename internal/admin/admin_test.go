@@ -1,0 +1,441 @@
+package admin_test
+
+import (
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+// wantProblem checks that err is a problem of that status and reason.
+func wantProblem(t *testing.T, err error, status int, reason string) {
+	t.Helper()
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != status || p.Reason != reason {
+		t.Errorf("got %v, want %d because %q", err, status, reason)
+		return
+	}
+	if p.RequestID == "" {
+		t.Errorf("%v has no request id", err)
+	}
+}
+
+func uid() string { return fmt.Sprintf("uid:%d", os.Getuid()) }
+
+func issued(t *testing.T, c *api.Client, name string) *api.IssuedCertificate {
+	t.Helper()
+	cert, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: admintest.CSR(t, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// The operator's way from a request to a revoked certificate, on both engines.
+func TestIssueFindRevoke(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := admintest.Start(t, st, "web-a-1")
+		c := s.Client(t)
+		cert := issued(t, c, "www.a.test")
+
+		chain, err := pki.ParseChain([]byte(cert.Chain))
+		if err != nil || len(chain) != 2 {
+			t.Fatalf("chain of %d, %v", len(chain), err)
+		}
+		roots, middle := x509.NewCertPool(), x509.NewCertPool()
+		roots.AddCert(s.Root)
+		middle.AddCert(chain[1])
+		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: middle, DNSName: "www.a.test"}); err != nil {
+			t.Error(err)
+		}
+
+		for _, ref := range []string{cert.ID, cert.Serial, strings.ToUpper(cert.Serial)} {
+			row, err := c.Certificate(t.Context(), ref, "")
+			if err != nil || row.ID != cert.ID || row.Status != api.StatusIssued || row.Requester != uid() ||
+				row.Protocol != "operator" || row.Fingerprint != cert.Fingerprint || row.RequestID == "" {
+				t.Errorf("Certificate(%s) = %+v, %v", ref, row, err)
+			}
+		}
+		if text, err := c.PEM(t.Context(), cert.Serial, "web-a-1"); err != nil || string(text) != cert.Chain {
+			t.Errorf("PEM: %v\n%s", err, text)
+		}
+
+		row, err := c.Revoke(t.Context(), cert.Serial, "", api.RevokeRequest{Reason: "superseded", InvalidityAt: time.Now().Add(-time.Hour)})
+		if err != nil || row.Status != api.StatusRevoked || row.Revocation.Reason != "superseded" || row.Revocation.Requester != uid() || row.Revocation.InvalidityAt.IsZero() {
+			t.Errorf("Revoke = %+v, %v", row, err)
+		}
+		_, err = c.Revoke(t.Context(), cert.Serial, "", api.RevokeRequest{Reason: "superseded"})
+		wantProblem(t, err, http.StatusConflict, "")
+
+		page, err := c.Audit(t.Context(), api.ListAuditEventsParams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var actions []string
+		for _, e := range page.Events {
+			actions = append(actions, e.Action)
+			if e.Actor != uid() && e.Action == "certificate.revoked" {
+				t.Errorf("%s by %q", e.Action, e.Actor)
+			}
+		}
+		for _, want := range []string{"certificate.intent", "certificate.issued", "certificate.revoked"} {
+			if !slices.Contains(actions, want) {
+				t.Errorf("audit has %v, not %s", actions, want)
+			}
+		}
+	})
+}
+
+func TestDryRunSignsAndStoresNothing(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1")
+	c := s.Client(t)
+	s.KeyFails.Store(true)
+
+	v, err := c.Preview(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: admintest.CSR(t, "www.a.test")})
+	if err != nil || v.Verdict != api.DecisionIssue {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	tmpl := v.Template
+	if tmpl.Profile != "tls-server" || tmpl.Issuer != "web-a-1" || tmpl.KeyAlgorithm != "ec-p256" || tmpl.CA ||
+		!slices.Contains(tmpl.ExtKeyUsage, "serverAuth") || !slices.Contains(tmpl.KeyUsage, "digitalSignature") ||
+		len(tmpl.Names) != 1 || tmpl.Names[0].Value != "www.a.test" || !tmpl.NotAfter.After(tmpl.NotBefore) {
+		t.Errorf("template %+v", tmpl)
+	}
+
+	for name, r := range map[string]api.IssueRequest{
+		"no names":        {Profile: "tls-server", CSR: admintest.CSR(t)},
+		"unknown profile": {Profile: "boredom", CSR: admintest.CSR(t, "a.test")},
+		"not PEM":         {Profile: "tls-server", CSR: "hello"},
+		"no profile":      {CSR: admintest.CSR(t, "a.test")},
+	} {
+		if v, err := c.Preview(t.Context(), r); err != nil || v.Verdict != api.DecisionRefuse || v.Kind == "" || v.Detail == "" {
+			t.Errorf("%s: %+v, %v; want a refusal", name, v, err)
+		}
+	}
+	page, err := c.Page(t.Context(), api.ListCertificatesParams{})
+	if err != nil || len(page.Certificates) != 0 {
+		t.Errorf("a dry run left %d rows, %v", len(page.Certificates), err)
+	}
+}
+
+func TestIssueOverridesNames(t *testing.T) {
+	t.Parallel()
+	c := admintest.Start(t, nil, "web-a-1").Client(t)
+	cert, err := c.Issue(t.Context(), api.IssueRequest{
+		Profile: "tls-server", CSR: admintest.CSR(t, "asked.test"),
+		Names: []api.Identifier{{Type: "dns", Value: "given.test"}, {Type: "ip", Value: "192.0.2.7"}}, Subject: "CN=given.test",
+		NotAfter: time.Now().Add(24 * time.Hour),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := pki.ParseChain([]byte(cert.Chain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf := chain[0]; !slices.Equal(leaf.DNSNames, []string{"given.test"}) || len(leaf.IPAddresses) != 1 || leaf.Subject.CommonName != "given.test" ||
+		time.Until(leaf.NotAfter) > 25*time.Hour {
+		t.Errorf("leaf %v %v %v until %v", leaf.Subject, leaf.DNSNames, leaf.IPAddresses, leaf.NotAfter)
+	}
+}
+
+func TestIssueRefuses(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1", "web-b-1")
+	c := s.Client(t)
+	good := admintest.CSR(t, "a.test")
+	block, _ := pem.Decode([]byte(good))
+	for name, want := range map[string]struct {
+		r      api.IssueRequest
+		status int
+		reason string
+	}{
+		"profile missing": {api.IssueRequest{CSR: good}, 400, "profile_missing"},
+		"profile unknown": {api.IssueRequest{Profile: "x", CSR: good, Issuer: "web-a-1"}, 400, ""},
+		"issuer missing":  {api.IssueRequest{Profile: "tls-server", CSR: good}, 400, "issuer_missing"},
+		"issuer unknown":  {api.IssueRequest{Profile: "tls-server", CSR: good, Issuer: "x"}, 503, "no_issuer"},
+		"not PEM":         {api.IssueRequest{Profile: "tls-server", CSR: "x"}, 400, "csr_not_pem"},
+		"a certificate":   {api.IssueRequest{Profile: "tls-server", CSR: string(pki.EncodeChain(s.Root.Raw))}, 400, "csr_other_pem"},
+		"two requests":    {api.IssueRequest{Profile: "tls-server", CSR: good + good}, 400, "csr_trailing"},
+		"bad subject":     {api.IssueRequest{Profile: "tls-server", CSR: good, Issuer: "web-a-1", Subject: "=,="}, 400, "subject"},
+	} {
+		_, err := c.Issue(t.Context(), want.r)
+		t.Run(name, func(t *testing.T) { wantProblem(t, err, want.status, want.reason) })
+	}
+	block.Bytes[len(block.Bytes)-1] ^= 1 // the request's own signature
+	if _, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-a-1", CSR: string(pem.EncodeToMemory(block))}); err == nil {
+		t.Error("a request with a broken signature was taken")
+	}
+
+	s.KeyFails.Store(true)
+	_, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-a-1", CSR: good})
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || strings.Contains(p.Detail, "token is gone") {
+		t.Errorf("a key that fails: %v", err)
+	}
+}
+
+func TestSearchPages(t *testing.T) {
+	t.Parallel()
+	c := admintest.Start(t, nil, "web-a-1").Client(t)
+	for i := range 5 {
+		issued(t, c, fmt.Sprintf("h%d.a.test", i))
+	}
+	other := issued(t, c, "h.b.test")
+	var found []string
+	for cert, err := range c.Certificates(t.Context(), api.ListCertificatesParams{Name: "*.a.test", Limit: 2}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, cert.Names[0].Value)
+	}
+	if want := []string{"h4.a.test", "h3.a.test", "h2.a.test", "h1.a.test", "h0.a.test"}; !slices.Equal(found, want) {
+		t.Errorf("found %v, want %v", found, want)
+	}
+	for _, p := range []api.ListCertificatesParams{
+		{Serial: other.Serial}, {Name: "b.test"}, {Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(), ExpiresAfter: time.Now()},
+	} {
+		if page, err := c.Page(t.Context(), p); err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
+			t.Errorf("%+v: %d found, %v", p, len(page.Certificates), err)
+		}
+	}
+	if page, err := c.Page(t.Context(), api.ListCertificatesParams{ExpiresBefore: time.Now()}); err != nil || len(page.Certificates) != 0 {
+		t.Errorf("expired by now: %d found, %v", len(page.Certificates), err)
+	}
+	_, err := c.Page(t.Context(), api.ListCertificatesParams{Status: "lost"})
+	wantProblem(t, err, 400, "status")
+	_, err = c.Page(t.Context(), api.ListCertificatesParams{Limit: 1001})
+	wantProblem(t, err, 400, "limit")
+	_, err = c.Page(t.Context(), api.ListCertificatesParams{Serial: "xyz"})
+	wantProblem(t, err, 400, "serial")
+}
+
+func TestExport(t *testing.T) {
+	t.Parallel()
+	c := admintest.Start(t, nil, "web-a-1").Client(t)
+	for i := range 3 {
+		issued(t, c, fmt.Sprintf("h%d.test", i))
+	}
+	for format, mark := range map[api.ExportFormat]string{api.FormatCSV: "uid:", api.FormatJSONL: `"serial":`, api.FormatPEM: "BEGIN CERTIFICATE"} {
+		body, err := c.Export(t.Context(), api.ExportCertificatesParams{Format: format})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(body)
+		if n := strings.Count(string(text), mark); err != nil || n != 3 {
+			t.Errorf("%s: %d certificates, %v", format, n, err)
+		}
+		_ = body.Close()
+	}
+	_, err := c.Export(t.Context(), api.ExportCertificatesParams{Format: "xml"})
+	wantProblem(t, err, 400, "format")
+	_, err = c.Export(t.Context(), api.ExportCertificatesParams{Format: api.FormatCSV, Status: "lost"})
+	wantProblem(t, err, 400, "status")
+}
+
+func TestEABKeys(t *testing.T) {
+	t.Parallel()
+	c := admintest.Start(t, nil, "web-a-1").Client(t)
+	ctx := t.Context()
+	secret, err := c.CreateEAB(ctx, api.NewEABKey{Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"}})
+	if err != nil || len(secret.HMAC) != 43 || secret.Key.MaxUses != 1 || secret.Key.CreatedBy != uid() || secret.Key.Status != "active" {
+		t.Fatalf("%+v, %v", secret, err)
+	}
+	unlimited := 0
+	if other, err := c.CreateEAB(ctx, api.NewEABKey{MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour)}); err != nil || other.Key.MaxUses != 0 {
+		t.Fatalf("%+v, %v", other, err)
+	}
+	var kids []string
+	for p := (api.ListEABKeysParams{Limit: 1}); ; {
+		page, err := c.EABs(ctx, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range page.Keys {
+			kids = append(kids, k.KID)
+		}
+		if p.Cursor = page.Next; p.Cursor == "" {
+			break
+		}
+	}
+	if len(kids) != 2 {
+		t.Errorf("listed %v", kids)
+	}
+	if k, err := c.DisableEAB(ctx, secret.KID); err != nil || k.Status != "disabled" {
+		t.Errorf("%+v, %v", k, err)
+	}
+	_, err = c.DisableEAB(ctx, "nobody")
+	wantProblem(t, err, 404, "eab_unknown")
+	_, err = c.CreateEAB(ctx, api.NewEABKey{Endpoint: "x"})
+	wantProblem(t, err, 400, "endpoint_unknown")
+	_, err = c.CreateEAB(ctx, api.NewEABKey{Profiles: []string{"x"}})
+	wantProblem(t, err, 400, "profile_unknown")
+	_, err = c.CreateEAB(ctx, api.NewEABKey{ExpiresAt: time.Now().Add(-time.Hour)})
+	wantProblem(t, err, 400, "eab_expiry")
+	_, err = c.CreateEAB(ctx, api.NewEABKey{Names: []string{"*"}})
+	wantProblem(t, err, 400, "eab_name_pattern")
+}
+
+func TestSystem(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1")
+	c := s.Client(t)
+	ctx := t.Context()
+	issuers, err := c.Issuers(ctx)
+	if err != nil || len(issuers) != 2 || issuers[1].ID != "web-a-1" && issuers[0].ID != "web-a-1" || !strings.Contains(issuers[0].Certificate, "BEGIN CERTIFICATE") {
+		t.Errorf("%+v, %v", issuers, err)
+	}
+	if v, err := c.Version(ctx); err != nil || v.Version != "v0-test" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if h, err := c.Health(ctx); err != nil || !h.Ready || len(h.Checks) != 1 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if r, err := c.Reload(ctx); err != nil || !r.Changed || r.ConfigDigest != "d1g357" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	refusal := errors.New("privyseal.yaml:7:3: unknown key \"profle\"")
+	s.ReloadErr.Store(&refusal)
+	_, err = c.Reload(ctx)
+	wantProblem(t, err, 400, "config_refused")
+	if !strings.Contains(err.Error(), "privyseal.yaml:7:3") {
+		t.Errorf("the operator does not learn what is wrong: %v", err)
+	}
+	page, err := c.Audit(ctx, api.ListAuditEventsParams{Limit: 1})
+	if err != nil || len(page.Events) != 1 || page.Next == "" || page.Events[0].Action != "config.reloaded" || page.Events[0].Outcome != "refused" || page.Events[0].Actor != uid() {
+		t.Errorf("%+v, %v", page, err)
+	}
+	if page, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: page.Next}); err != nil || len(page.Events) != 1 || page.Events[0].Outcome != "success" {
+		t.Errorf("%+v, %v", page, err)
+	}
+	_, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: "*"})
+	wantProblem(t, err, 400, "")
+}
+
+// What the generated frame would swallow is refused.
+func TestStrictRequests(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1")
+	hc := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.Socket)
+	}, DisableKeepAlives: true}}
+	call := func(method, path, body string) (int, api.Problem) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://privyseal"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := hc.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		var p api.Problem
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &p); resp.StatusCode >= 400 && (err != nil || resp.Header.Get("Content-Type") != "application/problem+json") {
+			t.Errorf("%s %s: not a problem document: %s", method, path, text)
+		}
+		return resp.StatusCode, p
+	}
+	csr, err := json.Marshal(admintest.CSR(t, "a.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := func(extra string) string { return fmt.Sprintf(`{"profile":"tls-server","csr":%s%s}`, csr, extra) }
+	for name, want := range map[string]struct {
+		method, path, body string
+		status             int
+		reason             string
+	}{
+		"misspelt dry_run":      {"POST", "/v1/certificates", body(`,"dryrun":true`), 400, "body"},
+		"not JSON":              {"POST", "/v1/certificates", `{`, 400, "body"},
+		"empty":                 {"POST", "/v1/certificates", ``, 400, "body"},
+		"wrong type":            {"POST", "/v1/certificates", `{"profile":7}`, 400, "body"},
+		"two objects":           {"POST", "/v1/certificates", body("") + "{}", 400, "body"},
+		"too large":             {"POST", "/v1/certificates", body(`,"x":"` + strings.Repeat("x", admin.MaxBody) + `"`), 413, ""},
+		"too large, white":      {"POST", "/v1/certificates", body("") + strings.Repeat(" ", admin.MaxBody), 413, ""},
+		"misspelt parameter":    {"GET", "/v1/certificates?serail=01", "", 400, "parameter"},
+		"parameter twice":       {"GET", "/v1/certificates?name=a&name=b", "", 400, "parameter"},
+		"parameter where none":  {"GET", "/v1/issuers?x=1", "", 400, "parameter"},
+		"not a number":          {"GET", "/v1/certificates?limit=many", "", 400, "parameter"},
+		"not a time":            {"GET", "/v1/certificates?expires_before=soon", "", 400, "parameter"},
+		"format missing":        {"GET", "/v1/certificates/export", "", 400, "parameter"},
+		"unknown path":          {"GET", "/v2/certificates", "", 404, "no_such_path"},
+		"unknown method":        {"DELETE", "/v1/certificates", "", 405, ""},
+		"unknown certificate":   {"GET", "/v1/certificates/77", "", 404, "certificate_unknown"},
+		"bad reference":         {"GET", "/v1/certificates/" + url.PathEscape("../x"), "", 400, "certificate_reference"},
+		"bad revocation reason": {"POST", "/v1/certificates/77/revoke", `{"reason":"boredom"}`, 400, "revocation_reason"},
+	} {
+		if status, p := call(want.method, want.path, want.body); status != want.status || p.Reason != want.reason {
+			t.Errorf("%s: %d %q (%s), want %d %q", name, status, p.Reason, p.Detail, want.status, want.reason)
+		}
+	}
+	if status, _ := call("POST", "/v1/certificates", body(`,"dry_run":true`)); status != http.StatusOK {
+		t.Errorf("a good body: %d", status)
+	}
+}
+
+// Whoever does not come over the unix socket has no uid and gets nothing.
+func TestNobodyWithoutAPeer(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1")
+	for _, path := range []string{"/v1/version", "/v1/certificates", "/nowhere"} {
+		w := httptest.NewRecorder()
+		s.Admin.Routes().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != http.StatusUnauthorized {
+			t.Errorf("%s: %d, want 401", path, w.Code)
+		}
+	}
+}
+
+func TestNewWantsEverything(t *testing.T) {
+	t.Parallel()
+	if _, err := admin.New(admin.Config{}); err == nil {
+		t.Error("an empty configuration was taken")
+	}
+}
+
+// A certificate that was never handed out has no PEM.
+func TestReservedHasNoPEM(t *testing.T) {
+	t.Parallel()
+	s := admintest.Start(t, nil, "web-a-1")
+	c := s.Client(t)
+	s.KeyFails.Store(true)
+	_, _ = c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: admintest.CSROf(t, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "a.test"}, DNSNames: []string{"a.test"},
+	})})
+	page, err := c.Page(t.Context(), api.ListCertificatesParams{})
+	if err != nil || len(page.Certificates) == 0 {
+		t.Fatalf("%v, %v", page, err)
+	}
+	_, err = c.PEM(t.Context(), page.Certificates[0].ID, "")
+	wantProblem(t, err, 404, "never_issued")
+	_, err = c.Revoke(t.Context(), page.Certificates[0].ID, "", api.RevokeRequest{})
+	wantProblem(t, err, 404, "")
+}

@@ -1,0 +1,201 @@
+// Package admintest runs the operator API over a test CA on a real unix socket,
+// for tests of the API and of its clients.
+package admintest
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// Server is a running operator API. Its fields may be used by the test.
+type Server struct {
+	Socket   string
+	Store    *store.Store
+	Pipeline *issuance.Pipeline
+	Root     *x509.Certificate
+	Admin    *admin.Server
+	Config   admin.Config
+
+	KeyFails  atomic.Bool           // the CA's key refuses to sign
+	ReloadErr atomic.Pointer[error] // what a reload answers
+	NotReady  atomic.Bool           // what health says
+}
+
+// Start runs the API over st with issuing CAs of the given ids. With a nil store
+// it makes one on SQLite.
+func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
+	t.Helper()
+	if st == nil {
+		st = storetest.SQLite(t)
+	}
+	s := &Server{Store: st}
+	s.Pipeline = issuance.New(issuance.Config{Store: st, Node: "node-1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s.Pipeline.Swap(s.rules(t, issuers))
+	sealer, err := credential.NewSealer(make([]byte, credential.KEKSize))
+	must(t, err)
+	s.Config = admin.Config{
+		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now),
+		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
+		Endpoints: func() []string { return []string{"default", "eab"} },
+		Health: func(context.Context) api.Health {
+			ok := !s.NotReady.Load()
+			return api.Health{Ready: ok, Checks: []api.HealthCheck{{Name: "database", OK: ok, Detail: "asked just now"}}}
+		},
+		Reload: func(context.Context) (api.ReloadResult, error) {
+			if err := s.ReloadErr.Load(); err != nil {
+				return api.ReloadResult{}, *err
+			}
+			return api.ReloadResult{ConfigDigest: "d1g357", Changed: true}, nil
+		},
+	}
+	s.Admin, err = admin.New(s.Config)
+	must(t, err)
+	s.listen(t)
+	return s
+}
+
+func (s *Server) listen(t testing.TB) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pst") // t.TempDir can be too long for a socket
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s.Socket = filepath.Join(dir, "privyseal.sock")
+	ln, err := web.ListenUnix(context.Background(), "socket", s.Socket)
+	must(t, err)
+	limits := web.DefaultLimits()
+	limits.Body = admin.MaxBody
+	running := web.Start(ln, s.Admin.Routes(), web.Config{
+		Name: "socket", Limits: limits, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
+		Observe: func(web.Event) {}, ConnContext: admin.ConnContext,
+	})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = running.Shutdown(ctx)
+	})
+}
+
+// Client returns a client of the API, closed at the test's end.
+func (s *Server) Client(t testing.TB) *api.Client {
+	c := api.Dial(s.Socket)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// rules makes a root and issuing CAs under it, with every built-in profile.
+func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
+	t.Helper()
+	rootKey, now := newKey(t), time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	s.Root = sign(t, template, template, rootKey.Public(), rootKey)
+	s.put(t, "root", "", s.Root)
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{}}
+	for i, id := range ids {
+		key := newKey(t)
+		cert := sign(t, &x509.Certificate{
+			SerialNumber: big.NewInt(int64(2 + i)), Subject: pkix.Name{CommonName: "Test Issuing CA " + id}, IsCA: true,
+			BasicConstraintsValid: true, MaxPathLenZero: true, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		}, s.Root, key.Public(), rootKey)
+		s.put(t, id, "root", cert)
+		ca, err := issuer.New(id, []*x509.Certificate{cert, s.Root}, caKey{key, &s.KeyFails}, issuer.Locations{
+			CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id, CAIssuers: "http://ca.test/issuers/" + id + ".cer",
+		})
+		must(t, err)
+		rules.Issuers[id] = []*issuer.Issuer{ca}
+	}
+	for name, cfg := range profile.BuiltIn() {
+		p, err := profile.Compile(name, cfg)
+		must(t, err)
+		rules.Profiles[name] = p
+	}
+	return rules
+}
+
+func (s *Server) put(t testing.TB, id, parent string, cert *x509.Certificate) {
+	t.Helper()
+	must(t, s.Store.PutIssuer(context.Background(), store.IssuerRecord{
+		ID: id, Name: id, Generation: 1, State: "active", ParentID: parent, Certificate: cert.Raw,
+		Subject: cert.Subject.String(), NotAfter: cert.NotAfter, CreatedAt: time.Now(),
+	}))
+}
+
+// caKey is a CA's key that a test can break.
+type caKey struct {
+	*ecdsa.PrivateKey
+	fails *atomic.Bool
+}
+
+// SignContext signs a digest.
+func (k caKey) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if k.fails.Load() {
+		return nil, errors.New("the token is gone")
+	}
+	return k.Sign(rand.Reader, digest, opts)
+}
+
+// CSR returns a certificate request in PEM for a new P-256 key and DNS names.
+func CSR(t testing.TB, names ...string) string {
+	t.Helper()
+	return CSROf(t, &x509.CertificateRequest{DNSNames: names})
+}
+
+// CSROf returns a certificate request in PEM made from a template.
+func CSROf(t testing.TB, template *x509.CertificateRequest) string {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, newKey(t))
+	must(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return key
+}
+
+func sign(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	must(t, err)
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
+	return cert
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// CreateEABKey is POST /v1/eab/keys.
+func (s *Server) CreateEABKey(ctx context.Context, r api.CreateEABKeyRequestObject) (api.CreateEABKeyResponseObject, error) {
+	n := credential.NewKey{
+		Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profiles: r.Body.Profiles, Names: r.Body.Names,
+		MaxUses: 1, ExpiresAt: r.Body.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
+	}
+	if r.Body.MaxUses != nil {
+		n.MaxUses = *r.Body.MaxUses
+	}
+	if endpoints := s.cfg.Endpoints(); n.Endpoint != "" && !slices.Contains(endpoints, n.Endpoint) {
+		return nil, fault.New(fault.Malformed, "there is no ACME endpoint %q; there are: %s", n.Endpoint, strings.Join(endpoints, ", ")).
+			Because("endpoint_unknown")
+	}
+	for _, p := range n.Profiles {
+		if _, ok := s.cfg.Pipeline.Rules().Profiles[p]; !ok {
+			return nil, fault.New(fault.InvalidProfile, "there is no profile %q", p).Because("profile_unknown")
+		}
+	}
+	key, hmac, err := s.cfg.EAB.Create(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return api.CreateEABKey201JSONResponse{KID: key.KID, HMAC: hmac, Key: s.eabKey(key)}, nil
+}
+
+// ListEABKeys is GET /v1/eab/keys.
+func (s *Server) ListEABKeys(ctx context.Context, r api.ListEABKeysRequestObject) (api.ListEABKeysResponseObject, error) {
+	limit, err := pageSize(r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.cfg.EAB.List(ctx, r.Params.Cursor, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	page := api.ListEABKeys200JSONResponse{Keys: []api.EABKey{}}
+	if len(keys) > limit {
+		keys = keys[:limit]
+		page.Next = keys[limit-1].KID
+	}
+	for i := range keys {
+		page.Keys = append(page.Keys, s.eabKey(&keys[i]))
+	}
+	return page, nil
+}
+
+// DisableEABKey is POST /v1/eab/keys/{kid}/disable.
+func (s *Server) DisableEABKey(ctx context.Context, r api.DisableEABKeyRequestObject) (api.DisableEABKeyResponseObject, error) {
+	key, err := s.cfg.EAB.Disable(ctx, r.KID, requester(ctx), web.RequestID(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return api.DisableEABKey200JSONResponse(s.eabKey(key)), nil
+}
+
+func (s *Server) eabKey(k *store.EABKey) api.EABKey {
+	out := api.EABKey{
+		KID: k.KID, Status: string(s.cfg.EAB.Standing(k)), Description: k.Description, Endpoint: k.Endpoint,
+		Profiles: append([]string{}, k.Profiles...), Names: append([]string{}, k.Names...),
+		MaxUses: k.MaxUses, Uses: k.Uses, CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt.UTC(),
+	}
+	if k.ExpiresAt != nil {
+		out.ExpiresAt = k.ExpiresAt.UTC()
+	}
+	if k.DisabledAt != nil {
+		out.DisabledAt = k.DisabledAt.UTC()
+	}
+	return out
+}
+
+// pageSize applies the default and the bounds of a page.
+func pageSize(limit int) (int, error) {
+	if limit == 0 {
+		return inventory.DefaultPage, nil
+	}
+	if limit < 1 || limit > inventory.MaxPage {
+		return 0, fault.New(fault.Malformed, "limit %d: want 1 to %d", limit, inventory.MaxPage).Because("limit")
+	}
+	return limit, nil
+}

@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"encoding/json"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// statuses has a row for every kind of fault. Kinds that only ACME can raise
+// are here too: a request that two protocols share must not meet a hole.
+var statuses = map[fault.Kind]int{
+	fault.Internal:                http.StatusInternalServerError,
+	fault.Malformed:               http.StatusBadRequest,
+	fault.Unverified:              http.StatusUnauthorized,
+	fault.BadNonce:                http.StatusBadRequest,
+	fault.BadCSR:                  http.StatusBadRequest,
+	fault.BadPublicKey:            http.StatusBadRequest,
+	fault.BadAlgorithm:            http.StatusBadRequest,
+	fault.RejectedIdentifier:      http.StatusForbidden,
+	fault.UnsupportedIdentifier:   http.StatusBadRequest,
+	fault.InvalidProfile:          http.StatusBadRequest,
+	fault.Denied:                  http.StatusForbidden,
+	fault.Unauthenticated:         http.StatusUnauthorized,
+	fault.AccountDoesNotExist:     http.StatusNotFound,
+	fault.ExternalAccountRequired: http.StatusForbidden,
+	fault.UserActionRequired:      http.StatusForbidden,
+	fault.InvalidContact:          http.StatusBadRequest,
+	fault.UnsupportedContact:      http.StatusBadRequest,
+	fault.NotFound:                http.StatusNotFound,
+	fault.MethodNotAllowed:        http.StatusMethodNotAllowed,
+	fault.UnsupportedMediaType:    http.StatusUnsupportedMediaType,
+	fault.TooLarge:                http.StatusRequestEntityTooLarge,
+	fault.NotReady:                http.StatusConflict,
+	fault.AlreadyRevoked:          http.StatusConflict,
+	fault.BadRevocationReason:     http.StatusBadRequest,
+	fault.AlreadyReplaced:         http.StatusConflict,
+	fault.Conflict:                http.StatusConflict,
+	fault.DNS:                     http.StatusBadRequest,
+	fault.Connection:              http.StatusBadRequest,
+	fault.TLS:                     http.StatusBadRequest,
+	fault.CAA:                     http.StatusForbidden,
+	fault.IncorrectResponse:       http.StatusForbidden,
+	fault.RateLimited:             http.StatusTooManyRequests,
+	fault.Pending:                 http.StatusAccepted,
+	fault.Unavailable:             http.StatusServiceUnavailable,
+}
+
+// render answers a request with the problem document of err.
+func render(w http.ResponseWriter, r *http.Request, err error) {
+	f := fault.Of(err)
+	p := problem(f)
+	p.RequestID = web.RequestID(r.Context())
+	web.Note(r.Context(), slog.String("error", err.Error()), slog.String("reason", f.Reason))
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client is gone; nobody is left to tell
+}
+
+// problem is the document of a fault, without the request's id.
+func problem(f *fault.Error) api.Problem {
+	status := statuses[f.Kind]
+	if status == 0 {
+		status = http.StatusInternalServerError
+	}
+	p := api.Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status,
+		Kind: f.Kind.String(), Reason: f.Reason, Detail: f.Detail, Identifier: identifier(f.Identifier),
+		Subproblems: subproblems(f), RetryAfter: int(math.Ceil(f.RetryAfter.Seconds())),
+	}
+	if f.Kind == fault.Internal { // whatever its detail: the log has it
+		p.Detail, p.Identifier, p.Subproblems = "the server failed; its log says why under this request's id", api.Identifier{}, nil
+	}
+	return p
+}
+
+func subproblems(f *fault.Error) []api.Subproblem {
+	var subs []api.Subproblem
+	for _, s := range f.Sub {
+		subs = append(subs, api.Subproblem{Kind: s.Kind.String(), Reason: s.Reason, Detail: s.Detail, Identifier: identifier(s.Identifier)})
+	}
+	return subs
+}
+
+func identifier(id fault.Identifier) api.Identifier {
+	return api.Identifier{Type: id.Type, Value: id.Value}
+}

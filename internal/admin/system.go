@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// ListIssuers is GET /v1/issuers.
+func (s *Server) ListIssuers(ctx context.Context, _ api.ListIssuersRequestObject) (api.ListIssuersResponseObject, error) {
+	records, err := s.cfg.Store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := api.ListIssuers200JSONResponse{Issuers: make([]api.Issuer, 0, len(records))}
+	for i := range records {
+		out, err := issuerOf(&records[i])
+		if err != nil {
+			return nil, err
+		}
+		list.Issuers = append(list.Issuers, out)
+	}
+	return list, nil
+}
+
+func issuerOf(r *store.IssuerRecord) (api.Issuer, error) {
+	cert, err := x509.ParseCertificate(r.Certificate)
+	if err != nil {
+		return api.Issuer{}, fmt.Errorf("parse certificate of issuer %s: %w", r.ID, err)
+	}
+	return api.Issuer{
+		ID: r.ID, Name: r.Name, Generation: r.Generation, State: r.State, Parent: r.ParentID, Subject: r.Subject,
+		Serial: string(pki.SerialFromBig(cert.SerialNumber)), Fingerprint: pki.Fingerprint(r.Certificate), NotAfter: r.NotAfter.UTC(),
+		RevocationSeq: r.RevocationSeq, LastCRLNumber: r.LastCRLNumber, Certificate: string(pki.EncodeChain(r.Certificate)),
+	}, nil
+}
+
+// ListAuditEvents is GET /v1/audit/events.
+func (s *Server) ListAuditEvents(ctx context.Context, r api.ListAuditEventsRequestObject) (api.ListAuditEventsResponseObject, error) {
+	limit, err := pageSize(r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	events, next, err := s.cfg.Store.AuditTail(ctx, limit, r.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	page := api.ListAuditEvents200JSONResponse{Events: make([]api.AuditEvent, 0, len(events)), Next: next}
+	for _, e := range events {
+		page.Events = append(page.Events, api.AuditEvent{
+			Node: e.Node, Seq: e.Seq, At: e.At.UTC(), Action: e.Action, Outcome: e.Outcome, Actor: e.Actor,
+			Subject: e.Subject, RequestID: e.RequestID, Detail: e.Detail, Hash: hex.EncodeToString(e.Hash),
+		})
+	}
+	return page, nil
+}
+
+// ReloadConfig is POST /v1/config/reload. The attempt is on record, whatever
+// came of it.
+func (s *Server) ReloadConfig(ctx context.Context, _ api.ReloadConfigRequestObject) (api.ReloadConfigResponseObject, error) {
+	result, err := s.cfg.Reload(ctx)
+	outcome := "success"
+	if err != nil {
+		outcome = "refused"
+	}
+	ev := s.event(ctx, "config.reloaded", outcome, "config:"+result.ConfigDigest)
+	var encodeErr error
+	if ev.Detail, encodeErr = json.Marshal(map[string]any{"changed": result.Changed}); encodeErr != nil {
+		return nil, fmt.Errorf("record reload: %w", encodeErr)
+	}
+	if auditErr := s.cfg.Store.AppendAudit(ctx, ev); auditErr != nil && err == nil {
+		return nil, fmt.Errorf("record reload: %w", auditErr)
+	}
+	if err != nil {
+		// The operator wrote the file: what is wrong with it is for them to read.
+		return nil, fault.New(fault.Malformed, "the configuration is unchanged: %w", err).Because("config_refused")
+	}
+	return api.ReloadConfig200JSONResponse(result), nil
+}
+
+// GetHealth is GET /v1/health.
+func (s *Server) GetHealth(ctx context.Context, _ api.GetHealthRequestObject) (api.GetHealthResponseObject, error) {
+	return api.GetHealth200JSONResponse(s.cfg.Health(ctx)), nil
+}
+
+// GetVersion is GET /v1/version.
+func (s *Server) GetVersion(context.Context, api.GetVersionRequestObject) (api.GetVersionResponseObject, error) {
+	return api.GetVersion200JSONResponse(s.cfg.Version), nil
+}
