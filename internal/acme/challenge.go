@@ -85,7 +85,7 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 		}
 		if started {
 			a.Attempted, a.Thumbprint = typ, c.account.Thumbprint
-			s.work.validate(*a)
+			s.work.validate(attempt{*a, c.ep.Name})
 			return nil
 		}
 		again, err := s.Store.Authorization(r.Context(), a.ID) // somebody was quicker

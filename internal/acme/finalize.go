@@ -60,7 +60,9 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request, c *call) error
 		return err
 	}
 	o.Status, o.CSR, o.Node, o.ProcessingAt = statusProcessing, der, s.Node, &at
-	s.await(ctx, c, o, authzs, csr)
+	if err := s.await(ctx, c, o, authzs, csr); fault.Is(err, fault.BadCSR) {
+		return err // what only the door could see, such as a compromised key
+	}
 	return s.showOrder(w, http.StatusOK, c, o, authzs)
 }
 
@@ -73,20 +75,23 @@ func (s *Server) finalizeAgain(w http.ResponseWriter, c *call, o *store.Order, a
 	return fault.New(fault.NotReady, "the order is %s", status).Because("order_" + status)
 }
 
-// await hands the order to a worker and waits a little for the outcome.
-func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []store.Authorization, csr *pki.CSR) {
+// await hands the order to a worker and waits a little for the outcome. The
+// error says why the order became invalid.
+func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []store.Authorization, csr *pki.CSR) error {
 	j := &job{order: *o, authzs: authzs, csr: csr, requestID: c.id, done: make(chan struct{})}
 	if !s.work.finalize(j) {
-		return
+		return nil
 	}
 	timer := time.NewTimer(finalizeWait)
 	defer timer.Stop()
 	select {
 	case <-j.done:
 		o.Status, o.Error, o.CertificateID = j.order.Status, j.order.Error, j.order.CertificateID
+		return j.err
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return nil
 }
 
 // checkCSR checks what RFC 8555 says of a CSR: exactly the order's names, no
@@ -109,10 +114,7 @@ func (s *Server) checkCSR(ctx context.Context, c *call, o *store.Order, csr *pki
 	_, err = prof.Apply(profile.Request{
 		CSR: csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
 	}, s.Now())
-	if err != nil {
-		return err
-	}
-	return s.Pipeline.CheckKey(ctx, csr.PublicKey)
+	return err
 }
 
 // badCSR says a fault of the key to be certified in ACME's words: badPublicKey

@@ -86,7 +86,7 @@ func (s *testSigner) SignContext(_ context.Context, digest []byte, opts crypto.S
 }
 
 // newEnv returns a running server on SQLite.
-func newEnv(t *testing.T, change ...func(*Config, *limit.Config)) *env {
+func newEnv(t testing.TB, change ...func(*Config, *limit.Config)) *env {
 	t.Helper()
 	e := newIdleEnv(t, storetest.SQLite(t), change...)
 	e.run(t)
@@ -94,7 +94,7 @@ func newEnv(t *testing.T, change ...func(*Config, *limit.Config)) *env {
 }
 
 // newIdleEnv returns a server whose workers do not run.
-func newIdleEnv(t *testing.T, st *store.Store, change ...func(*Config, *limit.Config)) *env {
+func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Config)) *env {
 	t.Helper()
 	e := &env{store: st, tokens: map[string]string{}, signer: &testSigner{key: newECKey(t, elliptic.P256())}}
 	e.dns = dnstest.Start(t)
@@ -147,7 +147,7 @@ func newIdleEnv(t *testing.T, st *store.Store, change ...func(*Config, *limit.Co
 }
 
 // run starts the workers and stops them when the test ends.
-func (e *env) run(t *testing.T) (stop func()) {
+func (e *env) run(t testing.TB) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -169,7 +169,7 @@ func (e *env) observe(ev Event) {
 }
 
 // newPipeline makes a root and the issuing CA "web".
-func (e *env) newPipeline(t *testing.T, log *slog.Logger) *issuance.Pipeline {
+func (e *env) newPipeline(t testing.TB, log *slog.Logger) *issuance.Pipeline {
 	t.Helper()
 	rootKey, now := newECKey(t, elliptic.P256()), time.Now()
 	ca := func(serial int64, cn string) *x509.Certificate {
@@ -211,7 +211,7 @@ func (e *env) newPipeline(t *testing.T, log *slog.Logger) *issuance.Pipeline {
 	return pipeline
 }
 
-func certify(t *testing.T, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
 	if err != nil {
@@ -281,7 +281,7 @@ func (r *response) links(rel string) []string {
 	return out
 }
 
-func decodeInto[T any](t *testing.T, r *response) T {
+func decodeInto[T any](t testing.TB, r *response) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal(r.body, &v); err != nil {
@@ -291,7 +291,7 @@ func decodeInto[T any](t *testing.T, r *response) T {
 }
 
 // wantProblem checks status, type and the header fields of every problem.
-func wantProblem(t *testing.T, r *response, status int, typ string) problem {
+func wantProblem(t testing.TB, r *response, status int, typ string) problem {
 	t.Helper()
 	p := decodeInto[problem](t, r)
 	if r.code != status || p.Type != errorURN+typ || p.Status != status {
@@ -306,7 +306,7 @@ func wantProblem(t *testing.T, r *response, status int, typ string) problem {
 	return p
 }
 
-func want(t *testing.T, r *response, status int) {
+func want(t testing.TB, r *response, status int) {
 	t.Helper()
 	if r.code != status {
 		t.Fatalf("got %d %s, want %d", r.code, r.body, status)
@@ -315,20 +315,20 @@ func want(t *testing.T, r *response, status int) {
 
 // client is a tiny ACME client.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	e    *env
 	base string // of the endpoint
 	key  crypto.Signer
 	kid  string
 }
 
-func (e *env) client(t *testing.T, endpoint string) *client {
+func (e *env) client(t testing.TB, endpoint string) *client {
 	t.Helper()
 	return &client{t: t, e: e, base: testBase + "/acme/" + endpoint, key: newECKey(t, elliptic.P256())}
 }
 
 // account registers a new account at /acme/default.
-func (e *env) account(t *testing.T) *client {
+func (e *env) account(t testing.TB) *client {
 	t.Helper()
 	c := e.client(t, "default")
 	c.register(map[string]any{"termsOfServiceAgreed": true})
@@ -343,7 +343,7 @@ func (c *client) register(payload map[string]any) *response {
 	return r
 }
 
-func text(t *testing.T, payload any) string {
+func text(t testing.TB, payload any) string {
 	t.Helper()
 	if s, ok := payload.(string); ok {
 		return s
@@ -470,7 +470,7 @@ func (c *client) authorize(o orderView) {
 }
 
 // csr returns a request for names, SAN only, with a new key unless one is given.
-func csr(t *testing.T, key crypto.Signer, names ...string) []byte {
+func csr(t testing.TB, key crypto.Signer, names ...string) []byte {
 	t.Helper()
 	template := &x509.CertificateRequest{}
 	for _, n := range names {
@@ -483,7 +483,7 @@ func csr(t *testing.T, key crypto.Signer, names ...string) []byte {
 	return csrOf(t, template, key)
 }
 
-func csrOf(t *testing.T, template *x509.CertificateRequest, key crypto.Signer) []byte {
+func csrOf(t testing.TB, template *x509.CertificateRequest, key crypto.Signer) []byte {
 	t.Helper()
 	if key == nil {
 		key = newECKey(t, elliptic.P256())
@@ -524,7 +524,7 @@ func (c *client) issue(key crypto.Signer, names ...string) []*x509.Certificate {
 	return chainOf(c.t, c.read(o.Certificate).body)
 }
 
-func chainOf(t *testing.T, text []byte) []*x509.Certificate {
+func chainOf(t testing.TB, text []byte) []*x509.Certificate {
 	t.Helper()
 	var chain []*x509.Certificate
 	for len(text) > 0 {

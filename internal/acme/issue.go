@@ -79,7 +79,8 @@ func (w *workers) later(ctx context.Context, j *job, f *fault.Error) bool {
 
 // fail makes an order invalid and says why.
 func (s *Server) fail(ctx context.Context, j *job, cause error) (outcome string) {
-	problem := problemJSON(badCSR(cause))
+	cause = badCSR(cause)
+	problem := problemJSON(cause)
 	err := s.Store.FailOrder(ctx, j.order.ID, problem, nil)
 	if err != nil && !fault.Is(err, fault.Conflict) { // the sweep will find it again
 		s.Log.ErrorContext(ctx, "failure of an order not recorded", "order", j.order.ID, "cause", cause, "error", err)
@@ -89,7 +90,7 @@ func (s *Server) fail(ctx context.Context, j *job, cause error) (outcome string)
 		s.Log.ErrorContext(ctx, "order failed", "order", j.order.ID, "error", cause)
 	}
 	if err == nil {
-		j.order.Status, j.order.Error = statusInvalid, problem
+		j.order.Status, j.order.Error, j.err = statusInvalid, problem, cause
 	}
 	return statusInvalid
 }

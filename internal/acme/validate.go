@@ -31,21 +31,17 @@ func (w *workers) validateAll(ctx context.Context) {
 
 // attempt makes one attempt and records what came out of it. If that cannot be
 // recorded the row still says that an attempt is due, and the sweep repeats it.
-func (w *workers) attempt(ctx context.Context, a store.Authorization) {
+func (w *workers) attempt(ctx context.Context, a attempt) {
 	s := w.s
 	began := s.Now()
-	task, err := s.task(ctx, &a)
-	var rec challenge.Record
-	if err == nil {
-		rec, err = s.Validator.Validate(ctx, task)
-	}
+	rec, err := s.Validator.Validate(ctx, s.task(&a))
 	outcome := statusValid
 	switch {
 	case ctx.Err() != nil: // the server stops; it proved nothing
 		w.release(a.ID)
 		return
 	case err == nil:
-		err = s.succeed(ctx, &a, rec)
+		err = s.succeed(ctx, &a.Authorization, rec)
 	case again(err) && a.Attempts < len(w.delays):
 		outcome = "retry"
 		err = w.retry(ctx, a, err)
@@ -55,7 +51,7 @@ func (w *workers) attempt(ctx context.Context, a store.Authorization) {
 		}
 	default:
 		outcome = statusInvalid
-		err = s.decline(ctx, &a, rec, err)
+		err = s.decline(ctx, &a.Authorization, rec, err)
 	}
 	w.release(a.ID)
 	if err != nil && !fault.Is(err, fault.Conflict) { // a conflict: it was deactivated meanwhile
@@ -78,20 +74,16 @@ func again(err error) bool {
 
 // task is what the validator needs. The key authorization is that of the key
 // with which the client asked (rule A39).
-func (s *Server) task(ctx context.Context, a *store.Authorization) (challenge.Task, error) {
-	account, err := s.Store.Account(ctx, a.AccountID)
-	if err != nil {
-		return challenge.Task{}, err
-	}
+func (s *Server) task(a *attempt) challenge.Task {
 	t := challenge.Task{
 		Type: a.Attempted, Identifier: a.Identifier, Wildcard: a.Wildcard, Token: a.Token,
 		KeyAuthorization: a.Token + "." + a.Thumbprint,
 	}
-	if ep := s.current().endpoints[account.Endpoint]; ep != nil {
-		urls := ep.accountURLs(account.ID)
+	if ep := s.current().endpoints[a.endpoint]; ep != nil {
+		urls := ep.accountURLs(a.AccountID)
 		t.AccountURI, t.AccountURIs = urls[0], urls[1:]
 	}
-	return t, nil
+	return t
 }
 
 func (s *Server) succeed(ctx context.Context, a *store.Authorization, rec challenge.Record) error {
@@ -122,7 +114,7 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 
 // retry records a failed attempt and puts the next one into the queue when it is
 // due. The claim covers the delay and the attempt.
-func (w *workers) retry(ctx context.Context, a store.Authorization, cause error) error {
+func (w *workers) retry(ctx context.Context, a attempt, cause error) error {
 	delay := w.delays[a.Attempts]
 	next := w.s.Now().Add(delay)
 	a.Attempts++
@@ -150,15 +142,31 @@ func (w *workers) sweepChallenges(ctx context.Context, start bool) error {
 		if !w.hold(a.ID) {
 			continue
 		}
-		claimed, err := w.s.Store.ClaimChallenge(ctx, a.ID, due, w.s.Now().Add(claimFor))
-		if err != nil || !claimed {
+		endpoint, err := w.claim(ctx, &a, due)
+		if err != nil {
 			w.release(a.ID)
-			if err != nil {
-				return err
+			if fault.Is(err, fault.Conflict) {
+				continue // another node was quicker
 			}
-			continue
+			return err
 		}
-		w.requeue(a)
+		w.requeue(attempt{a, endpoint})
 	}
 	return nil
+}
+
+// claim makes a due attempt this node's and returns the account's endpoint.
+func (w *workers) claim(ctx context.Context, a *store.Authorization, due time.Time) (endpoint string, err error) {
+	claimed, err := w.s.Store.ClaimChallenge(ctx, a.ID, due, w.s.Now().Add(claimFor))
+	if err != nil {
+		return "", err
+	}
+	if !claimed {
+		return "", fault.New(fault.Conflict, "claimed by another node")
+	}
+	account, err := w.s.Store.Account(ctx, a.AccountID)
+	if err != nil {
+		return "", err
+	}
+	return account.Endpoint, nil
 }

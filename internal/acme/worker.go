@@ -22,12 +22,18 @@ const (
 // the process dies, is found by the sweep of this or another node.
 type workers struct {
 	s           *Server
-	validations chan store.Authorization
+	validations chan attempt
 	jobs        chan *job
 	delays      []time.Duration // before the second, third … attempt
 
 	mu   sync.Mutex
 	busy map[string]bool // ids of authorizations and orders held here
+}
+
+// attempt is a challenge to validate.
+type attempt struct {
+	store.Authorization
+	endpoint string // of the account
 }
 
 // job is an order to finish. When done is closed, the order's status, error and
@@ -37,12 +43,13 @@ type job struct {
 	authzs    []store.Authorization
 	csr       *pki.CSR // nil: to be parsed from the order
 	requestID string
+	err       error // why the order is invalid, if this job made it so
 	done      chan struct{}
 }
 
 func newWorkers(s *Server) *workers {
 	return &workers{
-		s: s, validations: make(chan store.Authorization, backlog), jobs: make(chan *job, backlog),
+		s: s, validations: make(chan attempt, backlog), jobs: make(chan *job, backlog),
 		delays: retryDelays, busy: map[string]bool{},
 	}
 }
@@ -95,14 +102,14 @@ func (w *workers) held(id string) bool {
 }
 
 // validate queues a challenge whose start is on record.
-func (w *workers) validate(a store.Authorization) {
+func (w *workers) validate(a attempt) {
 	if !w.hold(a.ID) {
 		return
 	}
 	w.requeue(a)
 }
 
-func (w *workers) requeue(a store.Authorization) {
+func (w *workers) requeue(a attempt) {
 	select {
 	case w.validations <- a:
 	default:
