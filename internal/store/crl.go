@@ -32,7 +32,7 @@ func (s *Store) PutCRL(ctx context.Context, r CRLRecord, der []byte) error {
 			// The issuer's row also makes writers of one issuer wait for each other.
 			must(`UPDATE issuers SET last_crl_number = CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number END WHERE id = $2`, r.Number, r.IssuerID),
 			must(`INSERT INTO crls (issuer_id, shard, number, this_update, next_update, sha256, size)
-				SELECT CAST($1 AS text), CAST($2 AS bigint), CAST($3 AS bigint), CAST($4 AS timestamptz), CAST($5 AS timestamptz), CAST($6 AS bytea), CAST($7 AS bigint)
+				SELECT CAST($1 AS text), CAST($2 AS bigint), CAST($3 AS bigint), CAST($4 AS timestamptz), CAST($5 AS timestamptz), $6, CAST($7 AS bigint)
 				WHERE NOT EXISTS (SELECT 1 FROM crls WHERE issuer_id = $1 AND shard = $2 AND number >= $3)
 				ON CONFLICT DO NOTHING`, r.IssuerID, r.Shard, r.Number, r.ThisUpdate, r.NextUpdate, r.SHA256, int64(len(der))),
 		},

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,6 +37,20 @@ func away(err error) bool {
 		}
 	}
 	return true
+}
+
+// disconnected reports whether an error is about the connection and not about
+// what was sent on it.
+func disconnected(err error) bool {
+	if errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, errAway) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
+	}
+	var op *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) || pgconn.SafeToRetry(err)
 }
 
 // transient reports whether the same write may well succeed when tried again.

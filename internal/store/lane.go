@@ -150,7 +150,11 @@ func (l *lane) commitAll(batch []*write) {
 	if len(batch) == 0 {
 		return
 	}
+	began := time.Now() //nolint:forbidigo // only whether it failed quickly
 	verdicts, err := l.try(batch)
+	for tries := 0; err != nil && tries < staleTries && disconnected(err) && time.Since(began) < quickly; tries++ {
+		verdicts, err = l.try(batch) // on another connection: nothing was committed
+	}
 	if err == nil {
 		for i, w := range batch {
 			w.finish(verdicts[i])

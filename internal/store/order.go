@@ -62,7 +62,7 @@ func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorizati
 		what: "create order",
 		guards: []*stmt{must(`INSERT INTO orders (`+orderColumns+`)
 			SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text), CAST($5 AS text), CAST($6 AS text),
-				CAST($7 AS timestamptz), CAST($8 AS timestamptz), CAST($9 AS text), CAST($10 AS text), CAST($11 AS bytea), CAST($12 AS text),
+				CAST($7 AS timestamptz), CAST($8 AS timestamptz), CAST($9 AS text), CAST($10 AS text), $11, CAST($12 AS text),
 				CAST($13 AS timestamptz), CAST($14 AS timestamptz), CAST($15 AS timestamptz)
 			FROM accounts WHERE id = $2 AND status = 'valid'`,
 			o.ID, o.AccountID, o.Endpoint, o.Profile, o.Replaces, asJSON(o.Identifiers), o.NotBefore, o.NotAfter, o.Status, o.Error, nil, o.Node,

@@ -19,6 +19,8 @@ const (
 	statementTimeout = 7 * time.Second // the server's own limit, below the batch's
 	batchTimeout     = 8 * time.Second
 	rollbackTimeout  = 2 * time.Second
+	quickly          = time.Second // within which a failure may be tried again
+	staleTries       = 16          // as many as there may be dead connections in the pool
 )
 
 // postgres is the engine over a native pgx pool. pgx prepares each text once per
@@ -111,9 +113,26 @@ func (p *postgres) close() error {
 	return nil
 }
 
+// read tries once more when its connection turns out to be dead, as all pooled
+// ones are after the server was restarted.
 func (p *postgres) read(ctx context.Context, queries ...query) error {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
+	began, rows := time.Now(), 0 //nolint:forbidigo // only whether it failed quickly
+	for i, q := range queries {
+		queries[i].each = func(scan scanFunc) error {
+			rows++
+			return q.each(scan)
+		}
+	}
+	err := p.readOnce(ctx, queries)
+	for tries := 0; err != nil && rows == 0 && tries < staleTries && disconnected(err) && time.Since(began) < quickly; tries++ {
+		err = p.readOnce(ctx, queries)
+	}
+	return err
+}
+
+func (p *postgres) readOnce(ctx context.Context, queries []query) error {
 	if len(queries) == 1 {
 		rows, err := p.pool.Query(ctx, queries[0].sql, encodeAll(queries[0].args)...)
 		if err != nil {

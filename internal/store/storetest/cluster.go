@@ -23,7 +23,7 @@ type Cluster struct {
 	bin, dir string // folder of the binaries; temporary folder with data and socket
 	login    *syscall.SysProcAttr
 	flags    []string
-	alive    *os.File // open as long as the server is to live
+	alive    []*os.File // open as long as the server is to live; a keeper of an earlier Start would remove the folder
 }
 
 // StartCluster makes a new server that listens on a Unix socket only. A durable
@@ -101,7 +101,7 @@ func (c *Cluster) Start() error {
 		return fmt.Errorf("start cluster: %w", err)
 	}
 	_ = read.Close() // the keeper has its own
-	c.alive = write
+	c.alive = append(c.alive, write)
 	return c.await()
 }
 
@@ -135,6 +135,13 @@ func (c *Cluster) Stop() error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return errors.New("stop cluster: it does not stop")
+}
+
+// Close ends the server and removes its folder.
+func (c *Cluster) Close() {
+	for _, pipe := range c.alive {
+		_ = pipe.Close() // the keeper does the rest
+	}
 }
 
 func (c *Cluster) await() error {

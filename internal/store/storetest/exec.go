@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"testing"
 
@@ -45,6 +46,33 @@ func Exec(t testing.TB, url string, statements ...string) {
 	for _, s := range statements {
 		if _, err := db.ExecContext(context.Background(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// Lock keeps others from writing to a database until the returned function is
+// called: SQLite's write lock, or a lock on PostgreSQL's audit table.
+func Lock(t testing.TB, url string) (release func()) {
+	t.Helper()
+	ctx := context.Background()
+	driver, dsn, lock := "pgx", url, "LOCK TABLE audit_events"
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		driver, dsn, lock = "sqlite", "file:"+path+"?_txlock=immediate", "SELECT 1"
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, lock)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(tx.Rollback(), db.Close()); err != nil {
+			t.Error(err)
 		}
 	}
 }
