@@ -2,7 +2,9 @@ package server
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -15,10 +17,11 @@ import (
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
 )
 
 // plainName is what ids and endpoint names look like: they become part of URLs.
-var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // check reports everything that is wrong with the configuration. It reads the
 // files that the configuration names and changes nothing.
@@ -32,6 +35,9 @@ func (l *loaded) check(d *document) {
 	l.checkLog(d)
 	if _, err := challenge.New(l.Challenge, nil, nil); err != nil {
 		d.say("challenge", "%v", err)
+	}
+	if err := l.Limits.Check(); err != nil {
+		d.say("limits", "%v", err)
 	}
 }
 
@@ -144,7 +150,7 @@ func (l *loaded) checkIssuers(d *document) {
 	for i, is := range l.Issuers {
 		key := fmt.Sprintf("issuers[%d]", i)
 		if !plainName.MatchString(is.ID) {
-			d.say(key+".id", "%q: want lower-case letters, digits, dots and hyphens", is.ID)
+			d.say(key+".id", "%q: want lower-case letters, digits and hyphens", is.ID)
 		}
 		if seen[is.ID] {
 			d.say(key+".id", "%q is defined twice", is.ID)
@@ -160,14 +166,34 @@ func (l *loaded) checkIssuers(d *document) {
 			d.say(key+".certificate", "want the issuer's certificate and all that certify it, the root last: a root does not sign on a server")
 		}
 	}
+	for i, o := range l.Offline {
+		key := fmt.Sprintf("offline[%d]", i)
+		if !plainName.MatchString(o.ID) {
+			d.say(key+".id", "%q: want lower-case letters, digits and hyphens", o.ID)
+		}
+		if seen[o.ID] {
+			d.say(key+".id", "%q is defined twice", o.ID)
+		}
+		seen[o.ID] = true
+		if _, err := readChain(o.Certificate); err != nil {
+			d.say(key+".certificate", "%v", err)
+		}
+		if o.CRL != "" {
+			if _, err := readList(o.CRL); err != nil {
+				d.say(key+".crl", "%v", err)
+			}
+		}
+	}
 }
 
 func (l *loaded) checkEndpoints(d *document) {
 	seen := map[string]bool{}
+	compiled := l.checkProfiles(d)
+	profiles := slices.Sorted(maps.Keys(compiled))
 	for i, e := range l.Endpoints {
 		key := fmt.Sprintf("endpoints[%d]", i)
 		if !plainName.MatchString(e.Name) {
-			d.say(key+".name", "%q: want lower-case letters, digits, dots and hyphens", e.Name)
+			d.say(key+".name", "%q: want lower-case letters, digits and hyphens", e.Name)
 		}
 		if seen[e.Name] {
 			d.say(key+".name", "%q is defined twice", e.Name)
@@ -180,11 +206,28 @@ func (l *loaded) checkEndpoints(d *document) {
 			d.say(key+".profiles", "required: at least one profile")
 			continue
 		}
+		for j, p := range e.Profiles {
+			oneOf(d, fmt.Sprintf("%s.profiles[%d]", key, j), p, profiles...)
+		}
 		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
 	}
 	if len(l.Endpoints) > 0 && l.Listeners.HTTPS.Addr == "" {
 		d.say("listeners.https.addr", "required: there are ACME endpoints")
 	}
+}
+
+// checkProfiles compiles the profiles, one by one, so that all mistakes are
+// reported.
+func (l *loaded) checkProfiles(d *document) map[string]*profile.Profile {
+	for name, c := range l.Profiles {
+		if _, err := profile.Compile(name, c); err != nil {
+			for _, line := range strings.Split(err.Error(), "\n") {
+				d.say("profiles."+name, "%s", line)
+			}
+		}
+	}
+	compiled, _ := l.compileProfiles() // mistakes are reported above
+	return compiled
 }
 
 func (l *loaded) issuerIDs() []string {
@@ -294,4 +337,20 @@ func readChain(path string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return chain, nil
+}
+
+// readList reads a revocation list, DER or PEM.
+func readList(path string) (*x509.RevocationList, error) {
+	der, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, cause(err))
+	}
+	if block, _ := pem.Decode(der); block != nil {
+		der = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/profile"
 )
 
 // Config is everything that a server is told, as one YAML file. The comments of
@@ -27,12 +29,21 @@ type Config struct {
 	KeyEncryption Reference `yaml:"key_encryption"`
 	// Issuers are the CA keys that this server signs with.
 	Issuers []Issuer `yaml:"issuers,omitempty"`
+	// Offline are the CAs above the issuers, whose keys are elsewhere. Their
+	// certificates are published with the issuers' chains in any case; listing one
+	// here gives it a name in URLs and publishes its revocation list.
+	Offline []Offline `yaml:"offline,omitempty"`
+	// Profiles are kinds of certificates beside the built-in ones, or in place of
+	// one of the same name.
+	Profiles map[string]profile.Config `yaml:"profiles,omitempty"`
 	// Endpoints are the services that clients enrol at.
 	Endpoints []Endpoint `yaml:"endpoints,omitempty"`
 	// ACME is what all ACME endpoints say about this CA.
 	ACME ACME `yaml:"acme,omitempty"`
 	// Challenge is how names are validated.
 	Challenge challenge.Config `yaml:"challenge,omitempty"`
+	// Limits bound what one client may do.
+	Limits limit.Config `yaml:"limits,omitempty"`
 	// Listeners are the addresses to listen on. One that is left out is off.
 	Listeners Listeners `yaml:"listeners"`
 	// Audit is how the audit record is kept.
@@ -87,6 +98,17 @@ type Issuer struct {
 	// it, the root last. It is installed in the database at the first start; after
 	// that the database says which certificate is in force.
 	Certificate string `yaml:"certificate"`
+}
+
+// Offline is a CA above our issuers.
+type Offline struct {
+	// ID names the CA for good, such as root-1; it is part of URLs.
+	ID string `yaml:"id"`
+	// Certificate is a PEM file with the CA's certificate.
+	Certificate string `yaml:"certificate"`
+	// CRL is a file with the CA's newest revocation list, DER or PEM. It is
+	// published when it is newer than the one in the database.
+	CRL string `yaml:"crl,omitempty"`
 }
 
 // Endpoint is one mounted protocol with its authentication and profiles.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/privyseal/privyseal/internal/limit"
 )
 
 // loaded is a configuration that was read and checked.
@@ -28,7 +30,7 @@ func load(file string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	l := &loaded{file: file, dir: filepath.Dir(abs)}
+	l := &loaded{file: file, dir: filepath.Dir(abs), Config: Config{Limits: limit.Defaults()}}
 	doc := decode(file, text, &l.Config)
 	if len(doc.problems) == 0 {
 		l.complete()
@@ -51,6 +53,12 @@ func (l *loaded) complete() {
 		l.Issuers[i].Key = keyUnder(l.dir, l.Issuers[i].Key)
 		l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
 	}
+	for i, o := range l.Offline {
+		l.Offline[i].Certificate = under(l.dir, o.Certificate)
+		if o.CRL != "" {
+			l.Offline[i].CRL = under(l.dir, o.CRL)
+		}
+	}
 	for i, e := range l.Endpoints {
 		if e.DefaultProfile == "" && len(e.Profiles) > 0 {
 			l.Endpoints[i].DefaultProfile = e.Profiles[0]
@@ -59,6 +67,16 @@ func (l *loaded) complete() {
 			l.Endpoints[i].ExternalAccount = "optional"
 		}
 	}
+	l.completeFiles()
+	if l.ACME.Website == "" {
+		l.ACME.Website = l.PublicURLs.HTTPS
+	}
+	if l.ACME.TermsOfService == "" {
+		l.ACME.TermsOfService = l.PublicURLs.HTTPS + "/terms"
+	}
+}
+
+func (l *loaded) completeFiles() {
 	l.Audit.Key = keyUnder(l.dir, l.Audit.Key)
 	if l.Audit.Archive != "" {
 		l.Audit.Archive = under(l.dir, l.Audit.Archive)
@@ -69,12 +87,6 @@ func (l *loaded) complete() {
 			t.Certificate = under(l.dir, t.Certificate)
 		}
 	}
-	if l.ACME.Website == "" {
-		l.ACME.Website = l.PublicURLs.HTTPS
-	}
-	if l.ACME.TermsOfService == "" {
-		l.ACME.TermsOfService = l.PublicURLs.HTTPS + "/terms"
-	}
 }
 
 // digest identifies what all nodes on one database must agree on. Addresses,
@@ -82,7 +94,7 @@ func (l *loaded) complete() {
 func (l *loaded) digest() string {
 	c := l.Config
 	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
-	c.Issuers = nil
+	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
 		c.Issuers = append(c.Issuers, Issuer{ID: i.ID})
 	}

@@ -1,0 +1,32 @@
+// Command privyseal is the online certificate authority and its operator's
+// command line.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/internal/operator"
+	"github.com/privyseal/privyseal/internal/server"
+)
+
+// version is set at build time (see Makefile).
+var version = "dev"
+
+func main() {
+	cli := operator.New(time.Now, os.Getenv)
+	root := &cobra.Command{
+		Use: "privyseal", Short: "A private certificate authority that you run yourself",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(server.Commands(version, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()})...)
+	root.AddCommand(cli.Groups()...)
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "privyseal:", err)
+		os.Exit(operator.ExitCode(err))
+	}
+}

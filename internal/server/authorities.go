@@ -1,0 +1,298 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// The states of an issuer's row that the server itself writes.
+const (
+	stateActive  = "active"
+	stateOffline = "offline" // its key is elsewhere
+)
+
+// installAuthorities enters the CAs of the configuration into the database, where
+// they are not there yet. From then on the database says which certificate of a
+// CA is in force.
+func (h *house) installAuthorities(ctx context.Context, cfg *loaded) error {
+	for _, is := range cfg.Issuers {
+		chain, err := readChain(is.Certificate)
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", is.ID, err)
+		}
+		parent := ""
+		for i := len(chain) - 1; i >= 0; i-- {
+			id, state := is.ID, stateActive
+			if i > 0 {
+				id, state = cfg.offlineID(chain[i]), stateOffline
+			}
+			if err := h.installAuthority(ctx, id, parent, state, chain[i]); err != nil {
+				return err
+			}
+			parent = id
+		}
+	}
+	for _, o := range cfg.Offline {
+		if err := h.importCRL(ctx, o); err != nil {
+			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+	}
+	return nil
+}
+
+func (h *house) installAuthority(ctx context.Context, id, parent, state string, c *x509.Certificate) error {
+	rec, err := h.store.Issuer(ctx, id)
+	if err == nil {
+		return h.compareAuthority(ctx, rec, c)
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("issuer %s: %w", id, err)
+	}
+	now := h.now()
+	err = h.store.PutIssuer(ctx, store.IssuerRecord{
+		ID: id, Name: id, Generation: 1, State: state, ParentID: parent, Certificate: c.Raw,
+		Subject: c.Subject.String(), NotAfter: c.NotAfter, CreatedAt: now,
+	}, store.Event{At: now, Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: id})
+	if err != nil {
+		return fmt.Errorf("install issuer %s: %w", id, err)
+	}
+	h.log.InfoContext(ctx, "issuer installed", "issuer", id, "subject", c.Subject.String(), "state", state)
+	return nil
+}
+
+// compareAuthority refuses a name that is used for another key: relying parties
+// have its URLs in their certificates.
+func (h *house) compareAuthority(ctx context.Context, rec *store.IssuerRecord, c *x509.Certificate) error {
+	if bytes.Equal(rec.Certificate, c.Raw) {
+		return nil
+	}
+	installed, err := x509.ParseCertificate(rec.Certificate)
+	if err != nil {
+		return fmt.Errorf("issuer %s: read installed certificate: %w", rec.ID, err)
+	}
+	if !bytes.Equal(installed.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
+		return fmt.Errorf("issuer %s: the database knows this name with another key; a name is for one key: give the new issuer a new one", rec.ID)
+	}
+	h.log.WarnContext(ctx, "the configuration names another certificate of this issuer than the one in force", "issuer", rec.ID)
+	return nil
+}
+
+// offlineID is the name of a CA above an issuer: as configured, or else derived
+// from its certificate.
+func (l *loaded) offlineID(c *x509.Certificate) string {
+	for _, o := range l.Offline {
+		if chain, err := readChain(o.Certificate); err == nil && bytes.Equal(chain[0].Raw, c.Raw) {
+			return o.ID
+		}
+	}
+	return "ca-" + pki.Fingerprint(c.Raw)[:16]
+}
+
+// importCRL publishes the list of an offline CA if it is newer than the one that
+// is published. A list that is older is left alone: numbers only rise.
+func (h *house) importCRL(ctx context.Context, o Offline) error {
+	if o.CRL == "" {
+		return nil
+	}
+	list, err := readList(o.CRL)
+	if err != nil {
+		return err
+	}
+	rec, err := h.store.Issuer(ctx, o.ID)
+	if err != nil {
+		return fmt.Errorf("it is above none of the issuers: %w", err)
+	}
+	ca, err := x509.ParseCertificate(rec.Certificate)
+	if err != nil {
+		return err
+	}
+	if err := list.CheckSignatureFrom(ca); err != nil {
+		return fmt.Errorf("list %s is not signed by this CA: %w", o.CRL, err)
+	}
+	if !list.Number.IsInt64() {
+		return fmt.Errorf("list %s: its number is too large", o.CRL)
+	}
+	if have, _, err := h.store.LatestCRL(ctx, o.ID, 0); err == nil && have.Number >= list.Number.Int64() {
+		return nil
+	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	sum := sha256.Sum256(list.Raw)
+	return h.store.PutCRL(ctx, store.CRLRecord{
+		IssuerID: o.ID, Number: list.Number.Int64(), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
+		SHA256: sum[:], Size: int64(len(list.Raw)),
+	}, list.Raw)
+}
+
+// installed reads every CA with its chain from the database.
+func (h *house) installed(ctx context.Context) ([]authority, error) {
+	records, err := h.store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	certs, parents := map[string]*x509.Certificate{}, map[string]string{}
+	for _, r := range records {
+		if certs[r.ID], err = x509.ParseCertificate(r.Certificate); err != nil {
+			return nil, fmt.Errorf("issuer %s: read installed certificate: %w", r.ID, err)
+		}
+		parents[r.ID] = r.ParentID
+	}
+	all := make([]authority, 0, len(records))
+	for _, r := range records {
+		a := authority{ID: r.ID}
+		for id := r.ID; id != "" && len(a.Chain) <= len(records); id = parents[id] {
+			if certs[id] == nil {
+				return nil, fmt.Errorf("issuer %s: its parent %s is not installed", r.ID, id)
+			}
+			a.Chain = append(a.Chain, certs[id])
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// signing is what may be signed and by whom, made from one configuration.
+type signing struct {
+	rules       issuance.Rules
+	keys        map[string]*openKey // by issuer id
+	authorities []authority
+}
+
+// openKey is an issuer's private key and the passphrase that opened it.
+type openKey struct {
+	*keys.Key
+	passphrase Reference
+}
+
+// prepare installs what the configuration brings and makes its rules, without
+// putting them in force. Keys that are open already are taken over.
+func (h *house) prepare(ctx context.Context, cfg *loaded) (s *signing, err error) {
+	if err := h.installAuthorities(ctx, cfg); err != nil {
+		return nil, err
+	}
+	old := h.signing.Load()
+	if old == nil {
+		old = &signing{}
+	}
+	s = &signing{rules: issuance.Rules{Issuers: map[string][]*issuer.Issuer{}}, keys: map[string]*openKey{}}
+	defer func() {
+		if err != nil {
+			s.closeAllBut(old)
+		}
+	}()
+	if s.authorities, err = h.installed(ctx); err != nil {
+		return nil, err
+	}
+	if s.rules.Profiles, err = cfg.compileProfiles(); err != nil {
+		return nil, err
+	}
+	for _, is := range cfg.Issuers {
+		key := old.keys[is.ID]
+		if key == nil || key.Ref() != is.Key || key.passphrase != is.Passphrase {
+			k, err := h.openKey(ctx, cfg, is.ID, is.Key, is.Passphrase)
+			if err != nil {
+				return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
+			}
+			key = &openKey{k, is.Passphrase}
+		}
+		s.keys[is.ID] = key
+		i, err := issuer.New(is.ID, s.chain(is.ID), key.Key, cfg.locations(is.ID))
+		if err != nil {
+			return nil, err
+		}
+		s.rules.Issuers[is.ID] = []*issuer.Issuer{i}
+	}
+	return s, nil
+}
+
+// enforce puts prepared rules in force; nothing in it can fail.
+func (h *house) enforce(s *signing) {
+	if old := h.signing.Swap(s); old != nil {
+		for id, k := range old.keys {
+			if s.keys[id] != k {
+				h.retired = append(h.retired, k)
+			}
+		}
+	}
+	h.pipeline.Swap(s.rules)
+	h.publisher.swap(s.authorities)
+	h.metrics.expires.Reset()
+	for id, issuers := range s.rules.Issuers {
+		h.metrics.expires.WithLabelValues(id).Set(float64(issuers[0].Certificate().NotAfter.Unix()))
+	}
+}
+
+func (s *signing) chain(id string) []*x509.Certificate {
+	for _, a := range s.authorities {
+		if a.ID == id {
+			return a.Chain
+		}
+	}
+	return nil
+}
+
+// closeAllBut closes the keys that old does not have.
+func (s *signing) closeAllBut(old *signing) {
+	for id, k := range s.keys {
+		if old.keys[id] != k {
+			_ = k.Close() // it was never used
+		}
+	}
+}
+
+// compileProfiles compiles the built-in profiles and the configured ones. Those
+// of CAs are for ceremonies and are left out.
+func (l *loaded) compileProfiles() (map[string]*profile.Profile, error) {
+	configs := profile.BuiltIn()
+	maps.Copy(configs, l.Profiles)
+	compiled := map[string]*profile.Profile{}
+	var wrong []error
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		p, err := profile.Compile(name, configs[name])
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		if !p.CA() {
+			compiled[name] = p
+		}
+	}
+	return compiled, errors.Join(wrong...)
+}
+
+// issuerHealth says which issuers cannot sign now.
+func (h *house) issuerHealth(context.Context) []string {
+	s := h.signing.Load()
+	issuers := s.rules.Issuers
+	if len(issuers) == 0 {
+		return []string{"issuers: none is configured: add one to issuers and reload"}
+	}
+	var reasons []string
+	for _, id := range slices.Sorted(maps.Keys(issuers)) {
+		i := issuers[id][0]
+		switch now := h.now(); {
+		case now.After(i.Certificate().NotAfter):
+			reasons = append(reasons, "issuer "+id+": its certificate has expired")
+		case now.Before(i.Certificate().NotBefore):
+			reasons = append(reasons, "issuer "+id+": its certificate is not valid yet; check the clock")
+		default:
+			if err := s.keys[id].Healthy(); err != nil {
+				reasons = append(reasons, "issuer "+id+": "+detail(err))
+			}
+		}
+	}
+	return reasons
+}

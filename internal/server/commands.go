@@ -1,0 +1,251 @@
+// Package server composes the house: it reads the configuration, builds every
+// floor from the bottom up, runs listeners and background work, and drains.
+//
+// It holds no policy of its own. Config is what an operator writes; house is
+// everything that runs; run and start show the order in which it comes up and
+// goes down; dev makes a small CA for one machine and runs it in the same way.
+// Commands returns the verbs of the server's side of the command line.
+package server
+
+import (
+	"context"
+	"crypto"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/internal/audit"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/verify"
+)
+
+// errFindings is returned by the verbs that look for faults and found some. They
+// have printed them.
+var errFindings = errors.New("there are findings")
+
+// Commands returns the server's verbs. The operator's verbs of the groups config
+// and audit are handed in, because they speak to a running server.
+func Commands(version string, config, audit []*cobra.Command) []*cobra.Command {
+	configGroup := &cobra.Command{Use: "config", Short: "check, describe and reload the configuration"}
+	configGroup.AddCommand(append([]*cobra.Command{checkCommand(), schemaCommand()}, config...)...)
+	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
+	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand()}, audit...)...)
+	return []*cobra.Command{
+		devCommand(version), serveCommand(version), migrateCommand(), verifyCommand(), configGroup, auditGroup, versionCommand(version),
+	}
+}
+
+func devCommand(version string) *cobra.Command {
+	o := &devOptions{}
+	cmd := &cobra.Command{
+		Use: "dev", Short: "make a small CA in a folder and serve it on this machine", Args: cobra.NoArgs,
+		Long: `Makes a root, an issuing CA and a configuration in DIR, serves them on loopback
+and prints what to type next. A second start on the same DIR goes on with what is
+there; flags that are given win over DIR/privyseal.yaml and are written back.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signals(cmd.Context())
+			defer stop()
+			return runDev(ctx, o, newEnv(version, Log{}), cmd.OutOrStdout())
+		},
+	}
+	o.flags(cmd.Flags())
+	return cmd
+}
+
+func serveCommand(version string) *cobra.Command {
+	return withConfig(&cobra.Command{Use: "serve", Short: "serve what a configuration file says", Args: cobra.NoArgs},
+		func(cmd *cobra.Command, cfg *loaded) error {
+			ctx, stop := signals(cmd.Context())
+			defer stop()
+			n, err := claimNode(cfg.State.Dir)
+			if err != nil {
+				return err
+			}
+			return run(ctx, newEnv(version, cfg.Log), n, cfg, func() {})
+		})
+}
+
+func migrateCommand() *cobra.Command {
+	return withConfig(&cobra.Command{Use: "migrate", Short: "bring the database's schema up to this release", Args: cobra.NoArgs},
+		withStore(func(cmd *cobra.Command, _ *loaded, s *store.Store) error {
+			if err := s.Migrate(cmd.Context()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
+			return err
+		}))
+}
+
+func verifyCommand() *cobra.Command {
+	var asJSON bool
+	var archives []string
+	cmd := withConfig(&cobra.Command{
+		Use: "verify", Short: "check every invariant of the CA over the whole database", Args: cobra.NoArgs,
+		Long: "Reads the whole database, changes nothing, prints what is wrong and exits 1 if anything is.",
+	}, withStore(func(cmd *cobra.Command, cfg *loaded, s *store.Store) error {
+		key, err := auditPublicKey(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: time.Now()})
+		if err != nil {
+			return err
+		}
+		summary := fmt.Sprintf("%d issuers, %d certificates (%d imported), %d orders, %d lists, %d audit events",
+			r.Issuers, r.Certificates, r.Imported, r.Orders, r.Lists, r.AuditEvents)
+		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
+	}))
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of audit events that are no longer in the database")
+	return cmd
+}
+
+func auditVerifyCommand() *cobra.Command {
+	var asJSON bool
+	var archives []string
+	cmd := withConfig(&cobra.Command{
+		Use: "verify", Short: "check the chains of the audit record against their checkpoints", Args: cobra.NoArgs,
+		Long: "Reads the audit record, names the first bad event of each chain and exits 1 if there is one.",
+	}, withStore(func(cmd *cobra.Command, cfg *loaded, s *store.Store) error {
+		key, err := auditPublicKey(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives}
+		r, err := v.Verify(cmd.Context())
+		if err != nil {
+			return err
+		}
+		summary := fmt.Sprintf("%d events in %d chains, %d checkpoints", r.Events, r.Chains, r.Checkpoints)
+		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
+	}))
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of events that are no longer in the database")
+	return cmd
+}
+
+// printFindings prints a report, and fails if there is anything in it.
+func printFindings[F fmt.Stringer](out io.Writer, asJSON bool, report any, findings []F, summary string) error {
+	if asJSON {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			if _, err := fmt.Fprintln(out, f); err != nil {
+				return err
+			}
+		}
+		if _, err := fmt.Fprintf(out, "checked %s: %d findings\n", summary, len(findings)); err != nil {
+			return err
+		}
+	}
+	if len(findings) > 0 {
+		return errFindings
+	}
+	return nil
+}
+
+func checkCommand() *cobra.Command {
+	return withConfig(&cobra.Command{
+		Use: "check", Short: "report everything that is wrong with a configuration file", Args: cobra.NoArgs,
+		Long: "Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.",
+	}, func(cmd *cobra.Command, cfg *loaded) error {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.file, cfg.digest())
+		return err
+	})
+}
+
+//go:embed schema.json
+var schema []byte
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "print the JSON Schema of the configuration file", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(schema)
+			return err
+		},
+	}
+}
+
+func versionCommand(version string) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "privyseal %s %s%s\n", version, runtime.Version(), commit())
+			return err
+		},
+	}
+}
+
+// commit is the revision that the binary was built from, if the build knew it.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return " " + s.Value
+		}
+	}
+	return ""
+}
+
+// withConfig gives a command --config and hands it the file, read and checked.
+func withConfig(cmd *cobra.Command, do func(*cobra.Command, *loaded) error) *cobra.Command {
+	file := cmd.Flags().String("config", "privyseal.yaml", "the configuration file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load(*file)
+		if err != nil {
+			return err
+		}
+		return do(cmd, cfg)
+	}
+	return cmd
+}
+
+// withStore hands a command the database, beside a server that may be running.
+func withStore(do func(*cobra.Command, *loaded, *store.Store) error) func(*cobra.Command, *loaded) error {
+	return func(cmd *cobra.Command, cfg *loaded) (err error) {
+		s, err := openStore(cmd.Context(), cfg, "command:"+store.NewID(), time.Now)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		return do(cmd, cfg, s)
+	}
+}
+
+// auditPublicKey is the public half of the key that signs checkpoints.
+func auditPublicKey(ctx context.Context, cfg *loaded) (crypto.PublicKey, error) {
+	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.secret(cfg.dir), keys.Config{})
+	if err != nil {
+		return nil, fmt.Errorf("audit key: %w", err)
+	}
+	return k.Public(), k.Close()
+}
+
+func newEnv(version string, l Log) env {
+	level := slog.LevelInfo
+	_ = level.UnmarshalText([]byte(l.Level)) // checked; empty leaves info
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(os.Stderr, options)
+	if l.Format == "json" {
+		handler = slog.NewJSONHandler(os.Stderr, options)
+	}
+	return env{version: version, log: slog.New(handler), now: time.Now}
+}

@@ -1,0 +1,264 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/pflag"
+
+	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/limit"
+)
+
+// The names of dev's small hierarchy, and of the files that it makes in DIR.
+const (
+	devRoot   = "dev-root"
+	devIssuer = "dev-a-1"
+
+	devConfig = "privyseal.yaml"
+)
+
+// devOptions are the flags of `privyseal dev`. They win over DIR/privyseal.yaml
+// and are written back to it.
+type devOptions struct {
+	dir          string
+	database     string
+	https, est   string
+	http, ops    string
+	http01, alpn int
+	resolver     string
+	unsafeListen bool
+	freeNames    bool
+
+	given func(flag string) bool // reports whether the flag is on the command line
+}
+
+func (o *devOptions) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.dir, "dir", "./privyseal-dev", "folder of everything that the server keeps")
+	f.StringVar(&o.database, "database", "", "sqlite:PATH or postgres://… (default sqlite:privyseal.db in DIR)")
+	f.StringVar(&o.https, "https-addr", "127.0.0.1:8443", "address of ACME")
+	f.StringVar(&o.est, "est-addr", "127.0.0.1:8444", "address of EST")
+	f.StringVar(&o.http, "http-addr", "127.0.0.1:8080", "address of CRLs, OCSP and CA certificates")
+	f.StringVar(&o.ops, "ops-addr", "127.0.0.1:9090", "address of metrics and health")
+	f.IntVar(&o.http01, "http01-port", 5002, "port on which http-01 challenges are fetched")
+	f.IntVar(&o.alpn, "tls-alpn01-port", 5001, "port on which tls-alpn-01 challenges are fetched")
+	f.StringVar(&o.resolver, "dns-resolver", "", "DNS server to ask, HOST:PORT (default the system's)")
+	f.BoolVar(&o.unsafeListen, "unsafe-listen", false, "allow addresses that other machines can reach")
+	f.BoolVar(&o.freeNames, "unconstrained", false, "make the root without name constraints (first start only)")
+	o.given = f.Changed
+}
+
+// check refuses what dev must not do before anything is touched.
+func (o *devOptions) check() error {
+	for _, a := range []struct{ flag, addr string }{
+		{"--https-addr", o.https}, {"--est-addr", o.est}, {"--http-addr", o.http}, {"--ops-addr", o.ops},
+	} {
+		host, port, err := net.SplitHostPort(a.addr)
+		if err != nil {
+			return fmt.Errorf("%s %q: want HOST:PORT", a.flag, a.addr)
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) && !o.unsafeListen {
+			return fmt.Errorf("%s %s: other machines could reach it; a development server is for this machine, unless --unsafe-listen is given", a.flag, a.addr)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%s %q: want a port from 1 to 65535", a.flag, a.addr)
+		}
+	}
+	for flag, port := range map[string]int{"--http01-port": o.http01, "--tls-alpn01-port": o.alpn} {
+		if port < 1 || port > 65535 {
+			return fmt.Errorf("%s %d: want a port from 1 to 65535", flag, port)
+		}
+	}
+	return nil
+}
+
+// setUp makes DIR ready to serve and returns its configuration file, which is
+// written last: a folder that has it is complete.
+func (o *devOptions) setUp(ctx context.Context, e env, out io.Writer) (file string, err error) {
+	file = filepath.Join(o.dir, devConfig)
+	cfg := &Config{Limits: limit.Defaults()}
+	text, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		doc := decode(file, text, cfg)
+		if err := doc.err(); err != nil {
+			return "", err
+		}
+		before, err := yaml.Marshal(cfg)
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", file, err)
+		}
+		if err := o.apply(cfg, o.given); err != nil {
+			return "", err
+		}
+		after, err := yaml.Marshal(cfg)
+		if err != nil || string(after) == string(before) {
+			return file, err
+		}
+		return file, writeConfig(file, cfg)
+	case !errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("read %s: %w", file, cause(err))
+	}
+	if err := makeSecrets(o.dir); err != nil {
+		return "", err
+	}
+	if err := o.ceremony(ctx, e, out); err != nil {
+		return "", err
+	}
+	*cfg = devDefaults()
+	if err := o.apply(cfg, func(string) bool { return true }); err != nil {
+		return "", err
+	}
+	return file, writeConfig(file, cfg)
+}
+
+// devDefaults is the configuration of a first start, but for what flags say.
+func devDefaults() Config {
+	profiles := []string{"tls-server", "tls-server-short", "tls-client"}
+	c := Config{
+		State:         State{Passphrase: "file:secrets/state"},
+		KeyEncryption: "file:secrets/kek",
+		Issuers: []Issuer{{
+			ID: devIssuer, Key: "file:keys/" + devIssuer + ".key", Passphrase: "file:secrets/issuer", Certificate: "chain.pem",
+		}},
+		Offline: []Offline{{ID: devRoot, Certificate: "root.pem", CRL: "root.crl"}},
+		Endpoints: []Endpoint{
+			{Name: "default", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "optional"},
+			{Name: "eab", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "required"},
+		},
+		Challenge: challenge.Config{LocalhostIsLoopback: true},
+		Limits:    limit.Defaults(),
+		Audit:     Audit{Key: "file:keys/audit.key", Passphrase: "file:secrets/audit"},
+	}
+	c.Database.Migrate = true
+	for _, s := range []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"} {
+		c.Challenge.AllowCIDRs = append(c.Challenge.AllowCIDRs, netip.MustParsePrefix(s))
+	}
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	c.Listeners.HTTPS.TLS = TLS{Issuer: devIssuer, Names: names}
+	c.Listeners.EST.TLS = TLS{Issuer: devIssuer, Names: names}
+	return c
+}
+
+// apply writes the flags for which given holds into the configuration.
+func (o *devOptions) apply(c *Config, given func(flag string) bool) error {
+	for flag, set := range map[string]func(){
+		"https-addr": func() {
+			c.Listeners.HTTPS.Addr, c.PublicURLs.HTTPS = o.https, "https://"+reachable(o.https)
+			c.Listeners.HTTPS.TLS.Names = withHost(c.Listeners.HTTPS.TLS.Names, o.https)
+		},
+		"est-addr": func() {
+			c.Listeners.EST.Addr, c.PublicURLs.EST = o.est, "https://"+reachable(o.est)
+			c.Listeners.EST.TLS.Names = withHost(c.Listeners.EST.TLS.Names, o.est)
+		},
+		"http-addr":       func() { c.Listeners.HTTP.Addr, c.PublicURLs.HTTP = o.http, "http://"+reachable(o.http) },
+		"ops-addr":        func() { c.Listeners.Ops.Addr = o.ops },
+		"http01-port":     func() { c.Challenge.HTTPPort = o.http01 },
+		"tls-alpn01-port": func() { c.Challenge.TLSPort = o.alpn },
+		"dns-resolver":    func() { c.Challenge.Resolver = o.resolver },
+	} {
+		if given(flag) {
+			set()
+		}
+	}
+	if given("database") {
+		return o.applyDatabase(c)
+	}
+	return nil
+}
+
+// applyDatabase makes a path absolute, and moves a URL with a password into a
+// secret file.
+func (o *devOptions) applyDatabase(c *Config) error {
+	c.Database.URL = o.database
+	path, isPath := strings.CutPrefix(o.database, "sqlite:")
+	switch {
+	case o.database == "":
+		c.Database.URL = "sqlite:privyseal.db"
+	case isPath:
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return fmt.Errorf("--database: %w", err)
+		}
+		c.Database.URL = "sqlite:" + abs
+	default:
+		u, err := url.Parse(o.database)
+		if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+			return errors.New("--database: want sqlite:PATH or postgres://USER@HOST:PORT/NAME")
+		}
+		if _, secret := u.User.Password(); secret || u.Query().Has("password") {
+			c.Database.URL = "file:secrets/database"
+			return writeFile(filepath.Join(o.dir, "secrets", "database"), []byte(o.database+"\n"), 0o600)
+		}
+	}
+	return nil
+}
+
+// reachable is how a client on this machine reaches a listener.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+		return addr
+	}
+	return "localhost:" + port
+}
+
+// withHost adds the address of a listener that is not on loopback to the names
+// of its certificate.
+func withHost(names []string, addr string) []string {
+	host, _, _ := net.SplitHostPort(reachable(addr))
+	for _, n := range names {
+		if n == host {
+			return names
+		}
+	}
+	return append(names[:len(names):len(names)], host)
+}
+
+func writeConfig(file string, c *Config) error {
+	text, err := yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	const head = "# Written by `privyseal dev`, whose flags win over it and are written back.\n" +
+		"# `privyseal serve --config` with this file starts the same server.\n"
+	return writeFile(file, append([]byte(head), text...), 0o600)
+}
+
+// runDev is `privyseal dev`.
+func runDev(ctx context.Context, o *devOptions, e env, out io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(o.dir)
+	if err != nil {
+		return err
+	}
+	o.dir = dir
+	n, err := claimNode(dir)
+	if err != nil {
+		return err
+	}
+	file, err := o.setUp(ctx, e, out)
+	if err != nil {
+		return errors.Join(err, n.release())
+	}
+	cfg, err := load(file)
+	if err != nil {
+		return errors.Join(err, n.release())
+	}
+	return run(ctx, e, n, cfg, func() { _ = hints(ctx, out, dir, cfg) })
+}

@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// makeSecrets makes the secrets that DIR lacks.
+func makeSecrets(dir string) error {
+	folder := filepath.Join(dir, "secrets")
+	for _, d := range []string{folder, filepath.Join(dir, "keys")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("make secrets: %w", err)
+		}
+	}
+	for name, fresh := range map[string]func() string{
+		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": credential.GenerateKEK,
+	} {
+		file := filepath.Join(folder, name)
+		if _, err := os.Stat(file); err == nil {
+			continue
+		}
+		if err := writeFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
+			return fmt.Errorf("make secrets: %w", err)
+		}
+	}
+	return nil
+}
+
+// newPassphrase is 160 random bits in groups of letters and digits that a person
+// can copy.
+func newPassphrase() string {
+	var b [20]byte
+	_, _ = rand.Read(b[:]) // never fails
+	text := strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	var groups []string
+	for ; text != ""; text = text[4:] {
+		groups = append(groups, text[:4])
+	}
+	return strings.Join(groups, "-")
+}
+
+// chainFile is written last: a folder that has it has held its ceremony.
+const chainFile = "chain.pem"
+
+// ceremony makes the root in DIR/offline, the issuing CA and the root's list. The
+// passphrase of the root's key is shown and kept nowhere. A ceremony that was
+// interrupted signed nothing that is in use and is held again from the beginning.
+func (o *devOptions) ceremony(ctx context.Context, e env, out io.Writer) error {
+	if _, err := os.Stat(filepath.Join(o.dir, chainFile)); err == nil {
+		return nil
+	}
+	if err := o.hold(ctx, e, out); err != nil {
+		return fmt.Errorf("hold ceremony: %w", err)
+	}
+	return nil
+}
+
+func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
+	passphrase := newPassphrase()
+	offline := filepath.Join(o.dir, "offline")
+	if err := os.RemoveAll(offline); err != nil {
+		return err
+	}
+	root := ceremony.CA{Dir: offline, Secret: literal(passphrase), Now: e.now}
+	var names *profile.NameConstraints
+	if !o.freeNames {
+		names = ceremony.PrivateNames()
+	}
+	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names})
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(offline, 0o700); err != nil { //nolint:gosec // a folder
+		return err
+	}
+	key, err := o.key(ctx, devIssuer, "issuer")
+	if err != nil {
+		return err
+	}
+	audit, err := o.key(ctx, "audit", "audit")
+	if err != nil {
+		return err
+	}
+	csr, err := ceremony.NewRequest(key, "CN=Privyseal Development Issuing CA A1,O=Privyseal Development")
+	if err != nil {
+		return err
+	}
+	base := "http://" + reachable(o.http)
+	issued, err := ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
+		Locations: issuer.Locations{CRL: base + "/crl/" + devRoot + ".crl", CAIssuers: base + "/issuers/" + devRoot + ".cer"},
+	})
+	if err != nil {
+		return err
+	}
+	list, err := ceremony.CRL(ctx, root, ceremony.CRLSpec{})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		key.Close(), audit.Close(),
+		writeFile(filepath.Join(o.dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
+		writeFile(filepath.Join(o.dir, "root.crl"), list, 0o644),
+	); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n", offline, passphrase); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(o.dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+}
+
+// key makes a P-256 key in DIR/keys, or opens the one that an interrupted start
+// left.
+func (o *devOptions) key(ctx context.Context, name, secret string) (*keys.Key, error) {
+	file := filepath.Join(o.dir, "keys", name+".key")
+	ref, open := keys.Ref("file:"+file), Reference("file:secrets/"+secret).secret(o.dir)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return keys.Generate(ref, "ec-p256", open)
+	}
+	return keys.Open(ctx, ref, open, keys.Config{})
+}
+
+// literal is a secret that is kept nowhere. Its readers wipe what they get.
+func literal(s string) keys.Secret { return func() ([]byte, error) { return []byte(s), nil } }

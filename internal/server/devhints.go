@@ -1,0 +1,92 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// hintsTemplate is what dev prints once it serves. Each command works as it
+// stands, from any folder and without root.
+var hintsTemplate = template.Must(template.New("hints").Parse(`Privyseal serves {{.Directory}}
+The root to trust is {{.Root}}
+
+Look at the directory:
+
+  curl -sS --cacert {{.Root}} {{.Directory}}
+
+Get a certificate (any name below .localhost is this machine):
+
+  REQUESTS_CA_BUNDLE={{.Root}} certbot certonly --non-interactive --agree-tos --register-unsafely-without-email --server {{.Directory}} --standalone --preferred-challenges http --http-01-address 127.0.0.1 --http-01-port {{.Port}} --config-dir {{.Clients}}/certbot/config --work-dir {{.Clients}}/certbot/work --logs-dir {{.Clients}}/certbot/logs -d certbot.localhost
+
+  LEGO_CA_CERTIFICATES={{.Root}} {{.Lego}}
+
+Accounts at {{.EAB}} need a key; this makes one:
+
+  {{.Self}} eab create --socket {{.Socket}}
+
+Health: http://{{.Ops}}/readyz   Metrics: http://{{.Ops}}/metrics   Roots: {{.HTTP}}/roots
+Stop with Ctrl-C; the next start goes on with {{.Dir}}
+`))
+
+// hints prints what to type next.
+func hints(ctx context.Context, out io.Writer, dir string, cfg *loaded) error {
+	clients := filepath.Join(dir, "clients")
+	if err := os.MkdirAll(clients, 0o700); err != nil {
+		return fmt.Errorf("make folder of the clients: %w", err)
+	}
+	directory := cfg.PublicURLs.HTTPS + "/acme/default/directory"
+	self, err := os.Executable()
+	if err != nil {
+		self = "privyseal"
+	}
+	port := fmt.Sprint(cfg.Challenge.HTTPPort)
+	var page bytes.Buffer
+	err = hintsTemplate.Execute(&page, map[string]string{
+		"Directory": directory, "EAB": cfg.PublicURLs.HTTPS + "/acme/eab/directory",
+		"Root": quote(filepath.Join(dir, "root.pem")), "Clients": quote(clients), "Port": port,
+		"Lego": legoLine(ctx, directory, port, filepath.Join(clients, "lego")),
+		"Self": quote(self), "Socket": quote(cfg.Listeners.Socket),
+		"Ops": cfg.Listeners.Ops.Addr, "HTTP": cfg.PublicURLs.HTTP, "Dir": dir,
+	})
+	if err != nil {
+		return fmt.Errorf("print hints: %w", err)
+	}
+	_, err = out.Write(page.Bytes())
+	return err
+}
+
+// legoLine fits the lego on PATH: up to version 4 options stand before the verb,
+// from version 5 on after it, and the port has another name. Without lego on
+// PATH it is the line of version 4, which distributions carry.
+func legoLine(ctx context.Context, directory, port, path string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	help, err := exec.CommandContext(ctx, "lego", "--help").Output()
+	return legoFor(err == nil && !bytes.Contains(help, []byte("--server")), directory, port, path)
+}
+
+func legoFor(v5 bool, directory, port, path string) string {
+	options := []string{"--server", directory, "--accept-tos", "--email", "you@example.com", "--path", quote(path), "--http"}
+	if v5 {
+		return strings.Join(append(append([]string{"lego", "run"}, options...), "--http.address", "127.0.0.1:"+port, "-d", "lego.localhost"), " ")
+	}
+	return strings.Join(append(append([]string{"lego"}, options...), "--http.port", "127.0.0.1:"+port, "-d", "lego.localhost", "run"), " ")
+}
+
+// quote makes a path one word of a shell.
+func quote(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@%,=", r))
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

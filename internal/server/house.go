@@ -1,0 +1,299 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/acme"
+	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/audit"
+	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/lease"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// house is everything that runs, floor by floor.
+type house struct {
+	env
+	cfg      atomic.Pointer[loaded] // in force
+	changing sync.Mutex             // held while starting, reloading or stopping
+	fail     context.CancelCauseFunc
+
+	health  health
+	metrics *metrics
+	node    *node
+
+	// floor 2
+	store    *store.Store
+	auditKey *keys.Key
+	pairs    map[string]*web.Pair // by listener
+
+	// floor 3
+	audit     *audit.Keeper
+	leases    *lease.Leases
+	limits    *limit.Limiter
+	validator *challenge.Validator
+
+	signing atomic.Pointer[signing] // the issuers in force
+	retired []*openKey              // of issuers that a reload replaced; calls under way may use them
+
+	// floor 4
+	pipeline *issuance.Pipeline
+
+	// floor 5
+	sealer *credential.Sealer
+	eab    *credential.EAB
+
+	// floor 6
+	acme  *acme.Server
+	admin *admin.Server
+
+	// floor 7
+	publisher *publisher
+	servers   []*web.Server // in the order in which they were started
+	workers   sync.WaitGroup
+	stopWork  context.CancelFunc
+}
+
+// env is what the process lends to the house.
+type env struct {
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// build makes floors 2 to 6, from the bottom up. Nothing listens yet. What was
+// built when a floor fails is taken down by close.
+func (h *house) build(ctx context.Context) error {
+	for _, floor := range []func(context.Context) error{
+		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildACME, h.buildAdmin,
+	} {
+		if err := floor(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildStore opens the database and looks at its schema.
+func (h *house) buildStore(ctx context.Context) error {
+	cfg := h.cfg.Load()
+	s, err := openStore(ctx, cfg, h.node.Chain, h.now)
+	if err != nil {
+		return err
+	}
+	h.store = s
+	if cfg.Database.Migrate {
+		if err := s.Migrate(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.CheckSchema(ctx); err != nil {
+		return err
+	}
+	h.metrics.watchStore(s)
+	h.health.check(func(ctx context.Context) []string {
+		if err := h.store.Ping(ctx); err != nil {
+			return []string{"database: " + detail(err)}
+		}
+		return nil
+	})
+	return nil
+}
+
+// openStore connects to the configured database and makes sure that it answers.
+// Its error says which database, without its password.
+func openStore(ctx context.Context, cfg *loaded, chain string, now func() time.Time) (*store.Store, error) {
+	database, err := cfg.databaseURL()
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	s, err := store.Open(ctx, store.Config{URL: database, Node: chain, Now: now})
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", redact(database), err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database %s: %w", redact(database), err), s.Close())
+	}
+	return s, nil
+}
+
+// buildAudit opens this process's chain. Without it nothing may be signed.
+func (h *house) buildAudit(ctx context.Context) error {
+	cfg := h.cfg.Load()
+	var err error
+	if h.auditKey, err = h.openKey(ctx, cfg, "audit", cfg.Audit.Key, cfg.Audit.Passphrase); err != nil {
+		return fmt.Errorf("audit key: %w", err)
+	}
+	keeper, err := audit.NewKeeper(h.store, h.auditKey, h.node.Chain, h.now, h.log)
+	if err != nil {
+		return err
+	}
+	if err := keeper.Open(ctx, h.node.former); err != nil {
+		return err
+	}
+	h.audit = keeper
+	return nil
+}
+
+func (h *house) buildValidation(context.Context) error {
+	cfg := h.cfg.Load()
+	v, err := challenge.New(cfg.Challenge, cfg.ownAddresses(), h.now)
+	if err != nil {
+		return err
+	}
+	h.validator = v
+	h.leases = lease.New(h.store, h.node.Chain, h.now, h.log)
+	h.limits, err = limit.New(cfg.Limits, h.store, h.now)
+	return err
+}
+
+func (h *house) buildPipeline(context.Context) error {
+	h.pipeline = issuance.New(issuance.Config{
+		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.issuance,
+	})
+	return nil
+}
+
+func (h *house) buildCredentials(context.Context) error {
+	cfg := h.cfg.Load()
+	text, err := cfg.KeyEncryption.read(cfg.dir)
+	if err != nil {
+		return fmt.Errorf("key_encryption: %w", err)
+	}
+	keks, err := credential.ParseKEKs(text)
+	if err != nil {
+		return fmt.Errorf("key_encryption: %w", err)
+	}
+	if h.sealer, err = credential.NewSealer(keks[0], keks[1:]...); err != nil {
+		return fmt.Errorf("key_encryption: %w", err)
+	}
+	h.eab = credential.NewEAB(h.store, h.sealer, h.now)
+	return nil
+}
+
+func (h *house) buildACME(ctx context.Context) error {
+	cfg := h.cfg.Load()
+	key, err := credential.SharedSecret(ctx, h.store, h.sealer, "acme-nonce", 32)
+	if err != nil {
+		return err
+	}
+	database, err := cfg.databaseURL()
+	if err != nil {
+		return err
+	}
+	alone := strings.HasPrefix(database, "sqlite:")
+	h.acme, err = acme.New(cfg.acme(), acme.Deps{
+		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
+		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
+		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.acme,
+	})
+	return err
+}
+
+func (h *house) buildAdmin(context.Context) error {
+	var err error
+	h.admin, err = admin.New(admin.Config{
+		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab,
+		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
+		Endpoints: func() []string { return h.cfg.Load().endpointNames() },
+		Health:    h.report,
+		Reload:    h.reload,
+	})
+	return err
+}
+
+// openKey opens a private key whose operations are counted under name.
+func (h *house) openKey(ctx context.Context, cfg *loaded, name string, ref keys.Ref, passphrase Reference) (*keys.Key, error) {
+	return keys.Open(ctx, ref, passphrase.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now})
+}
+
+// ownAddresses are the addresses that validation must never dial: ours.
+func (l *loaded) ownAddresses() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, addr := range []string{l.Listeners.HTTPS.Addr, l.Listeners.EST.Addr, l.Listeners.HTTP.Addr, l.Listeners.Ops.Addr} {
+		if strings.HasPrefix(addr, ":") {
+			addr = "[::]" + addr
+		}
+		if a, err := netip.ParseAddrPort(strings.Replace(addr, "localhost", "127.0.0.1", 1)); err == nil {
+			own = append(own, a)
+		}
+	}
+	return own
+}
+
+func (l *loaded) endpointNames() []string {
+	names := make([]string, 0, len(l.Endpoints))
+	for _, e := range l.Endpoints {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// acme is the configuration of the ACME front-end.
+func (l *loaded) acme() acme.Config {
+	c := acme.Config{
+		BaseURL: l.PublicURLs.HTTPS, FormerBaseURLs: l.PublicURLs.Former,
+		TermsOfService: l.ACME.TermsOfService, Website: l.ACME.Website, CAAIdentities: l.Challenge.CAAIdentities,
+	}
+	for _, e := range l.Endpoints {
+		c.Endpoints = append(c.Endpoints, acme.Endpoint{
+			Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile,
+			RequireEAB: e.ExternalAccount == "required",
+		})
+	}
+	return c
+}
+
+// locations are the URLs that go into the certificates of an issuer.
+func (l *loaded) locations(id string) issuer.Locations {
+	base := l.PublicURLs.HTTP
+	return issuer.Locations{CRL: base + "/crl/" + id + ".crl", OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer"}
+}
+
+// report is the operator API's view of health.
+func (h *house) report(ctx context.Context) api.Health {
+	reasons := h.health.reasons(ctx)
+	answer := api.Health{Ready: len(reasons) == 0, Checks: []api.HealthCheck{}}
+	for _, r := range reasons {
+		name, what, _ := strings.Cut(r, ": ")
+		answer.Checks = append(answer.Checks, api.HealthCheck{Name: name, Detail: what})
+	}
+	for _, n := range h.notes(ctx) {
+		name, what, _ := strings.Cut(n, ": ")
+		answer.Checks = append(answer.Checks, api.HealthCheck{Name: name, OK: true, Detail: what})
+	}
+	return answer
+}
+
+// redact removes the password of a database URL, for errors.
+func redact(database string) string {
+	u, err := url.Parse(database)
+	if err != nil {
+		return "(unreadable URL)"
+	}
+	if q := u.Query(); q.Has("password") {
+		q.Set("password", "xxxxx")
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
+}

@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// The names of the listeners, in errors, logs and metrics.
+const (
+	listenHTTPS  = "https"
+	listenEST    = "https-est"
+	listenHTTP   = "http"
+	listenOps    = "ops"
+	listenSocket = "socket"
+)
+
+// startSocket serves the operator API on the unix socket.
+func (h *house) startSocket(ctx context.Context, cfg *loaded) error {
+	ln, err := web.ListenUnix(ctx, listenSocket, cfg.Listeners.Socket)
+	if err != nil {
+		return err
+	}
+	c := h.webConfig(listenSocket)
+	c.ConnContext = admin.ConnContext
+	c.Limits.Body = admin.MaxBody
+	c.Limits.Write = 0 // an export may be long
+	h.serve(ln, h.admin.Routes(), c)
+	return nil
+}
+
+// startOps serves health and metrics.
+func (h *house) startOps(ctx context.Context, cfg *loaded) error {
+	r := chi.NewRouter()
+	r.Get("/healthz", healthz)
+	r.Get("/readyz", h.health.readyz)
+	r.Handle("/metrics", h.metrics.handler(h.log))
+	if cfg.Listeners.Ops.Pprof {
+		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		r.HandleFunc("/debug/pprof/*", pprof.Index)
+	}
+	c := h.webConfig(listenOps)
+	if cfg.Listeners.Ops.Pprof {
+		c.Limits.Write = 0 // a profile takes as long as it is asked to
+	}
+	return h.listen(ctx, cfg.Listeners.Ops.Addr, r, c)
+}
+
+// startHTTP serves what must be plain HTTP.
+func (h *house) startHTTP(ctx context.Context, cfg *loaded) error {
+	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.publisher.routes(), h.webConfig(listenHTTP))
+}
+
+// startTLS opens the listeners that need a certificate of their own. Those whose
+// certificate cannot be had stay closed, and /readyz says why; calling startTLS
+// again tries them again.
+func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
+	for _, l := range []struct {
+		name    string
+		conf    TLSListener
+		handler http.Handler
+	}{
+		{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes()},
+		{listenEST, cfg.Listeners.EST, notBuilt("this release has no EST yet")},
+	} {
+		if l.conf.Addr == "" {
+			continue
+		}
+		pair := h.pairs[l.name]
+		if pair == nil {
+			pair = &web.Pair{}
+			h.pairs[l.name] = pair
+		}
+		current, err := h.pair(ctx, cfg, l.name, l.conf.TLS)
+		if err != nil {
+			h.health.set("listener "+l.name, "no TLS certificate: "+detail(err))
+			h.log.ErrorContext(ctx, "no TLS certificate for a listener", "listener", l.name, "error", err)
+			continue // it keeps the one that it has, if it is open
+		}
+		pair.Set(current)
+		h.health.set("listener "+l.name, "")
+		if h.serving(l.name) {
+			continue
+		}
+		c := h.webConfig(l.name)
+		c.TLS = pair.Config()
+		if err := h.listen(ctx, l.conf.Addr, l.handler, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// httpsRoutes is ACME and the page of its terms.
+func (h *house) httpsRoutes() http.Handler {
+	r := chi.NewRouter()
+	r.Mount("/acme", h.acme.Routes())
+	r.Get("/terms", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
+	})
+	return r
+}
+
+// notBuilt answers every request 404 and says why.
+func notBuilt(why string) http.Handler {
+	return web.Handler(func(http.ResponseWriter, *http.Request) error { return fault.New(fault.NotFound, "%s", why) }, renderText)
+}
+
+// listen opens a TCP listener and serves it. An empty address is a listener that
+// is off.
+func (h *house) listen(ctx context.Context, addr string, handler http.Handler, cfg web.Config) error {
+	if addr == "" {
+		return nil
+	}
+	ln, err := web.Listen(ctx, cfg.Name, addr)
+	if err != nil {
+		return err
+	}
+	h.serve(ln, handler, cfg)
+	return nil
+}
+
+func (h *house) serve(ln net.Listener, handler http.Handler, cfg web.Config) {
+	s := web.Start(ln, handler, cfg)
+	h.servers = append(h.servers, s)
+	h.log.Info("listening", "listener", s.Name(), "addr", s.Addr().String())
+	h.workers.Go(func() {
+		if err := s.Err(); err != nil { // it stopped by itself
+			h.health.set("listener "+s.Name(), err.Error())
+			h.fail(err)
+		}
+	})
+}
+
+func (h *house) serving(name string) bool {
+	return slices.ContainsFunc(h.servers, func(s *web.Server) bool { return s.Name() == name })
+}
+
+func (h *house) webConfig(name string) web.Config {
+	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: h.log, Now: h.now, Observe: h.metrics.request}
+}
+
+// stopListeners stops taking connections and waits for the requests under way.
+func (h *house) stopListeners(ctx context.Context) error {
+	errs := make([]error, len(h.servers))
+	done := make(chan struct{})
+	for i, s := range h.servers {
+		go func() {
+			if err := s.Shutdown(ctx); err != nil {
+				errs[i] = fmt.Errorf("stop listener: %w", err)
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range h.servers {
+		<-done
+	}
+	return errors.Join(errs...)
+}

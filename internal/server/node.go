@@ -1,0 +1,102 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// node is who this process is. The name stays over restarts, so that what a
+// former process left unfinished is ours to settle; the chain is new with each
+// process, because an audit chain has one writer.
+type node struct {
+	Name   string `json:"node"`
+	Chain  string `json:"chain"`
+	former string // the chain of the process before
+	lock   *os.File
+}
+
+// claimNode takes the state folder for this process and names it. The lock is
+// the system's: it is gone when the process is, however it ended.
+func claimNode(dir string) (*node, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("claim state folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("claim state folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("claim state folder: another privyseal runs on %s", dir)
+		}
+		return nil, fmt.Errorf("claim state folder: %w", err)
+	}
+	n := &node{lock: lock}
+	if err := n.name(filepath.Join(dir, "node.json")); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return n, nil
+}
+
+func (n *node) name(file string) error {
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		n.Name = store.NewID()
+	case err != nil:
+		return fmt.Errorf("read node name: %w", err)
+	default:
+		if err := json.Unmarshal(text, n); err != nil || n.Name == "" {
+			return fmt.Errorf("read node name: %s is damaged; remove it to start as a new node", file)
+		}
+	}
+	n.former, n.Chain = n.Chain, store.NewID()
+	text, err = json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("write node name: %w", err)
+	}
+	return writeFile(file, append(text, '\n'), 0o600)
+}
+
+// release gives the state folder up.
+func (n *node) release() error { return n.lock.Close() }
+
+// writeFile replaces a file in one step: after a crash it is the old one or the
+// new one, whole.
+func writeFile(path string, content []byte, mode os.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("write %s: %w", path, cause(err))
+		}
+	}()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a rename durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,198 @@
+package server
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// authority is a CA certificate that is published, our own issuers' and those
+// above them.
+type authority struct {
+	ID    string
+	Chain []*x509.Certificate // this one first, the root last
+}
+
+func (a authority) root() bool { return len(a.Chain) == 1 }
+
+// publisher serves CA certificates and revocation lists over plain HTTP: what a
+// client fetches while it checks a certificate cannot need TLS.
+type publisher struct {
+	store *store.Store
+	now   func() time.Time
+	all   atomic.Pointer[[]authority]
+}
+
+// swap puts another set of authorities in force.
+func (p *publisher) swap(all []authority) { p.all.Store(&all) }
+
+func (p *publisher) authorities() []authority {
+	if all := p.all.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+func (p *publisher) find(id string) (authority, error) {
+	for _, a := range p.authorities() {
+		if a.ID == id {
+			return a, nil
+		}
+	}
+	return authority{}, fault.New(fault.NotFound, "there is no issuer of this name")
+}
+
+func (p *publisher) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(middleware.GetHead)
+	text := func(h web.HandlerFunc) http.HandlerFunc { return web.Handler(h, renderText) }
+	r.Get("/issuers/{issuer}.cer", text(p.certificate))
+	r.Get("/issuers/{issuer}/chain.pem", text(p.chain))
+	r.Get("/roots/{issuer}.cer", text(p.rootCertificate))
+	r.Get("/roots.pem", text(p.rootsPEM))
+	r.Get("/roots", text(p.rootsPage))
+	r.Get("/crl/{issuer}.crl", text(p.list))
+	notYet := text(func(http.ResponseWriter, *http.Request) error {
+		return fault.New(fault.NotFound, "this release has no OCSP responder yet: use the CRL")
+	})
+	r.Handle("/ocsp/*", notYet)
+	return r
+}
+
+// caFor is how long a cache may keep a CA certificate.
+const caFor = 24 * time.Hour
+
+func (p *publisher) certificate(w http.ResponseWriter, r *http.Request) error {
+	a, err := p.find(chi.URLParam(r, "issuer"))
+	if err != nil {
+		return err
+	}
+	serve(w, r, "application/pkix-cert", a.Chain[0].Raw, a.Chain[0].NotBefore, caFor)
+	return nil
+}
+
+func (p *publisher) rootCertificate(w http.ResponseWriter, r *http.Request) error {
+	a, err := p.find(chi.URLParam(r, "issuer"))
+	if err != nil {
+		return err
+	}
+	if !a.root() {
+		return fault.New(fault.NotFound, "this issuer is not a root")
+	}
+	serve(w, r, "application/pkix-cert", a.Chain[0].Raw, a.Chain[0].NotBefore, caFor)
+	return nil
+}
+
+func (p *publisher) chain(w http.ResponseWriter, r *http.Request) error {
+	a, err := p.find(chi.URLParam(r, "issuer"))
+	if err != nil {
+		return err
+	}
+	serve(w, r, "application/pem-certificate-chain", encode(a.Chain), a.Chain[0].NotBefore, caFor)
+	return nil
+}
+
+func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
+	var roots []*x509.Certificate
+	for _, a := range p.authorities() {
+		if a.root() {
+			roots = append(roots, a.Chain[0])
+		}
+	}
+	if len(roots) == 0 {
+		return fault.New(fault.NotFound, "no root is installed yet")
+	}
+	serve(w, r, "application/x-pem-file", encode(roots), time.Time{}, time.Hour)
+	return nil
+}
+
+// list serves the newest revocation list of an issuer.
+func (p *publisher) list(w http.ResponseWriter, r *http.Request) error {
+	a, err := p.find(chi.URLParam(r, "issuer"))
+	if err != nil {
+		return err
+	}
+	rec, der, err := p.store.LatestCRL(r.Context(), a.ID, 0)
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.New(fault.NotFound, "no revocation list of issuer %s is published yet", a.ID)
+	}
+	if err != nil {
+		return err
+	}
+	// A cache may not outlive the list, and should notice an early one soon.
+	keep := min(rec.NextUpdate.Sub(p.now()), time.Hour)
+	serve(w, r, "application/pkix-crl", der, rec.ThisUpdate, max(keep, 0))
+	return nil
+}
+
+// serve answers conditional and range requests too.
+func serve(w http.ResponseWriter, r *http.Request, contentType string, content []byte, modified time.Time, keep time.Duration) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("ETag", `"`+pki.Fingerprint(content)[:32]+`"`)
+	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(keep.Seconds())))
+	http.ServeContent(w, r, "", modified, bytes.NewReader(content))
+}
+
+func encode(certs []*x509.Certificate) []byte {
+	ders := make([][]byte, len(certs))
+	for i, c := range certs {
+		ders[i] = c.Raw
+	}
+	return pki.EncodeChain(ders...)
+}
+
+var rootsTemplate = template.Must(template.New("roots").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Root certificates</title>
+<h1>Root certificates</h1>
+<p>Install a root only if its SHA-256 fingerprint is the one that you were given by another way.
+All of them in one file: <a href="/roots.pem">roots.pem</a>.</p>
+<table>
+<tr><th>Name<th>Valid until<th>SHA-256<th>Download
+{{range .}}<tr><td>{{.Name}}<td>{{.Until}}<td><code>{{.SHA256}}</code><td><a href="/roots/{{.ID}}.cer">{{.ID}}.cer</a>
+{{else}}<tr><td colspan="4">No root is installed yet.
+{{end}}</table>
+`))
+
+func (p *publisher) rootsPage(w http.ResponseWriter, r *http.Request) error {
+	type row struct{ ID, Name, Until, SHA256 string }
+	var rows []row
+	for _, a := range p.authorities() {
+		if !a.root() {
+			continue
+		}
+		c := a.Chain[0]
+		rows = append(rows, row{a.ID, c.Subject.String(), c.NotAfter.UTC().Format(time.DateOnly), colons(pki.Fingerprint(c.Raw))})
+	}
+	var page bytes.Buffer
+	if err := rootsTemplate.Execute(&page, rows); err != nil {
+		return fmt.Errorf("render roots: %w", err)
+	}
+	w.Header().Set("Content-Security-Policy", "default-src 'none'")
+	serve(w, r, "text/html; charset=utf-8", page.Bytes(), time.Time{}, time.Hour)
+	return nil
+}
+
+// colons writes a hex fingerprint as openssl does: AB:CD:….
+func colons(fingerprint string) string {
+	raw, err := hex.DecodeString(fingerprint)
+	if err != nil {
+		return fingerprint
+	}
+	return strings.ReplaceAll(fmt.Sprintf("% X", raw), " ", ":")
+}

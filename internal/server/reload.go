@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// reload reads the configuration file again and puts it in force, all or
+// nothing: what is refused leaves the server as it was.
+func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
+	if !h.changing.TryLock() {
+		return api.ReloadResult{}, fault.New(fault.Conflict, "the server is starting, stopping or reloading").Because("busy")
+	}
+	defer h.changing.Unlock()
+	result, err := h.swap(ctx)
+	outcome := "ok"
+	if err != nil {
+		outcome = "refused"
+		h.log.ErrorContext(ctx, "configuration not reloaded", "error", err)
+	} else {
+		h.log.InfoContext(ctx, "configuration reloaded", "config", result.ConfigDigest, "changed", result.Changed)
+	}
+	h.metrics.reloads.WithLabelValues(outcome).Inc()
+	return result, err
+}
+
+func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
+	old := h.cfg.Load()
+	cfg, err := load(old.file)
+	if err != nil {
+		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
+	}
+	if changed := needsRestart(old, cfg); len(changed) > 0 {
+		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
+	}
+	// Everything that can be refused comes before the first thing that changes.
+	signing, err := h.prepare(ctx, cfg)
+	if err != nil {
+		return api.ReloadResult{}, err
+	}
+	if err := h.acme.Swap(cfg.acme()); err != nil {
+		signing.closeAllBut(h.signing.Load())
+		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
+	}
+	h.enforce(signing)
+	h.cfg.Store(cfg)
+	if err := h.startTLS(ctx, cfg); err != nil {
+		return api.ReloadResult{}, err
+	}
+	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.digest()}, nil
+}
+
+// needsRestart names the sections that are read once, at start, and that differ.
+func needsRestart(old, cfg *loaded) []string {
+	var changed []string
+	for _, s := range []struct {
+		name string
+		a, b any
+	}{
+		{"state", old.State, cfg.State},
+		{"database", old.Database, cfg.Database},
+		{"key_encryption", old.KeyEncryption, cfg.KeyEncryption},
+		{"challenge", old.Challenge, cfg.Challenge},
+		{"limits", old.Limits, cfg.Limits},
+		{"audit", old.Audit, cfg.Audit},
+		{"log", old.Log, cfg.Log},
+		{"listeners.https.addr", old.Listeners.HTTPS.Addr, cfg.Listeners.HTTPS.Addr},
+		{"listeners.est.addr", old.Listeners.EST.Addr, cfg.Listeners.EST.Addr},
+		{"listeners.http", old.Listeners.HTTP, cfg.Listeners.HTTP},
+		{"listeners.ops", old.Listeners.Ops, cfg.Listeners.Ops},
+		{"listeners.socket", old.Listeners.Socket, cfg.Listeners.Socket},
+	} {
+		if !reflect.DeepEqual(s.a, s.b) {
+			changed = append(changed, s.name)
+		}
+	}
+	return changed
+}
+
+// reloadOnHangup reloads at each SIGHUP until ctx ends.
+func (h *house) reloadOnHangup(ctx context.Context) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	h.workers.Go(func() {
+		defer signal.Stop(hangup)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangup:
+				_, _ = h.reload(ctx) // it logs its error
+			}
+		}
+	})
+}
+
+// detail is what may be shown of an error: a fault's own words, or the error's.
+func detail(err error) string {
+	if f := fault.Of(err); f.Detail != "" {
+		return f.Detail
+	}
+	return fmt.Sprint(err)
+}

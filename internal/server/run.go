@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// drainTime bounds an orderly stop (ARCHITECTURE, section 6): longer than an
+// issuance, shorter than a lease.
+const drainTime = 30 * time.Second
+
+// run serves cfg as node n until ctx ends or a listener fails, then drains and
+// gives the node up. ready is called once everything is up.
+func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err error) {
+	h := &house{env: e, node: n, metrics: newMetrics(e.version), pairs: map[string]*web.Pair{}}
+	h.cfg.Store(cfg)
+	ctx, h.fail = context.WithCancelCause(ctx)
+	defer h.fail(nil)
+	defer func() { err = errors.Join(err, h.close()) }()
+
+	h.reloadOnHangup(ctx)
+	h.health.set("server", "starting")
+	if err := h.start(ctx, cfg); err != nil {
+		return err
+	}
+	h.health.set("server", "")
+	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.digest())
+	ready()
+
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// start follows the order of ARCHITECTURE, section 6: store, socket, ops, http,
+// issuers, TLS listeners. A server without issuers gets as far as it can.
+func (h *house) start(ctx context.Context, cfg *loaded) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if err := h.build(ctx); err != nil {
+		return err
+	}
+	h.publisher = &publisher{store: h.store, now: h.now}
+	h.health.notes = h.notes
+	for _, open := range []func(context.Context, *loaded) error{h.startSocket, h.startOps, h.startHTTP} {
+		if err := open(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	signing, err := h.prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	h.enforce(signing)
+	h.health.check(h.issuerHealth)
+	if err := h.startTLS(ctx, cfg); err != nil {
+		return err
+	}
+	return h.startWork(ctx)
+}
+
+// close drains in the reverse order of start: not ready, listeners, Issue calls,
+// last audit event, keys, store. It takes down a house that was half built too.
+func (h *house) close() error {
+	h.health.set("server", "stopping")
+	h.changing.Lock() // for good: nothing is reloaded any more
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	err := h.stopListeners(ctx)
+	if h.stopWork != nil {
+		h.stopWork()
+	}
+	h.fail(nil)
+	h.workers.Wait()
+	if h.pipeline != nil {
+		err = errors.Join(err, h.pipeline.Drain(ctx))
+	}
+	if h.audit != nil {
+		err = errors.Join(err, h.audit.Close(ctx))
+	}
+	err = errors.Join(err, h.closeKeys())
+	if h.store != nil {
+		err = errors.Join(err, h.store.Close())
+	}
+	if err = errors.Join(err, h.node.release()); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	h.log.Info("stopped")
+	return nil
+}
+
+func (h *house) closeKeys() error {
+	var err error
+	if s := h.signing.Load(); s != nil {
+		for _, k := range s.keys {
+			err = errors.Join(err, k.Close())
+		}
+	}
+	for _, k := range h.retired {
+		err = errors.Join(err, k.Close())
+	}
+	if h.auditKey != nil {
+		err = errors.Join(err, h.auditKey.Close())
+	}
+	return err
+}
+
+// signals returns a context that ends with the first SIGINT or SIGTERM. The
+// second one ends the process at once.
+func signals(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}

@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	heartbeatEvery = 10 * time.Second
+	settleEvery    = 30 * time.Second
+	purgeEvery     = time.Minute
+	renewEvery     = 10 * time.Minute
+	leaseTime      = 60 * time.Second
+
+	// aliveFor is how long a node counts as there after its last heartbeat.
+	aliveFor = 3 * heartbeatEvery
+	// purgeBatch is how many rows of a kind one commit deletes.
+	purgeBatch = 500
+)
+
+// startWork settles what the former process left, then starts everything that
+// runs beside the listeners.
+func (h *house) startWork(ctx context.Context) error {
+	if _, err := h.pipeline.Settle(ctx); err != nil {
+		return err
+	}
+	if err := h.beat(ctx); err != nil {
+		return err
+	}
+	// Work stops after the listeners, so that requests under way finish.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	h.stopWork = stop
+	h.workers.Go(func() { h.logged("acme", h.acme.Run(work)) })
+	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
+	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
+	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
+	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })
+	h.workers.Go(func() {
+		h.leases.Run(work, "purge", leaseTime, func(ctx context.Context, _ int64) { h.every(ctx, purgeEvery, "purge", h.purge) })
+	})
+	return nil
+}
+
+// every does work at each interval until ctx ends.
+func (h *house) every(ctx context.Context, interval time.Duration, name string, work func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := work(ctx); err != nil && ctx.Err() == nil {
+				h.logged(name, err)
+			}
+		}
+	}
+}
+
+func (h *house) logged(what string, err error) {
+	if err != nil {
+		h.log.Error("background work failed", "work", what, "error", err)
+	}
+}
+
+func (h *house) settle(ctx context.Context) error {
+	_, err := h.pipeline.Settle(ctx)
+	return err
+}
+
+func (h *house) purge(ctx context.Context) error {
+	p, err := h.store.Purge(ctx, h.now(), purgeBatch)
+	for table, n := range map[string]int64{
+		"orders": p.Orders, "authorizations": p.Authorizations, "nonces": p.Nonces, "limits": p.Limits, "origins": p.Origins,
+	} {
+		h.metrics.purged.WithLabelValues(table).Add(float64(n))
+	}
+	if cfg := h.cfg.Load(); err == nil && cfg.Audit.Retention > 0 {
+		_, err = h.audit.Archive(ctx, cfg.Audit.Archive, h.now().Add(-cfg.Audit.Retention))
+	}
+	return err
+}
+
+// renewTLS replaces the certificates of our own listeners in time, and opens the
+// listeners that had none.
+func (h *house) renewTLS(ctx context.Context) error {
+	if !h.changing.TryLock() {
+		return nil // a reload does the same, and a server that stops needs none
+	}
+	defer h.changing.Unlock()
+	return h.startTLS(ctx, h.cfg.Load())
+}
+
+// beat tells the other nodes that this one is there, and with which
+// configuration.
+func (h *house) beat(ctx context.Context) error {
+	return h.store.Heartbeat(ctx, h.node.Name, h.node.Chain, h.cfg.Load().digest(), h.now())
+}
+
+// notes say what is worth knowing but no reason to send clients elsewhere: nodes
+// that run another configuration.
+func (h *house) notes(ctx context.Context) []string {
+	nodes, err := h.store.Nodes(ctx)
+	if err != nil {
+		return nil // the database check says so
+	}
+	ours := h.cfg.Load().digest()
+	var notes []string
+	for _, n := range nodes {
+		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {
+			notes = append(notes, fmt.Sprintf("configuration: node %s runs %s, this one %s", n.Node, n.ConfigDigest, ours))
+		}
+	}
+	return notes
+}
