@@ -128,16 +128,15 @@ func badCSR(err error) error {
 	return &f
 }
 
-// notAccountKey refuses a certificate for a key that signs for an account (RFC
-// 8555, section 11.1).
+// notAccountKey refuses a certificate for a key that signs for an account, this
+// or another, here or at another endpoint (RFC 8555, section 11.1).
 func (s *Server) notAccountKey(ctx context.Context, c *call, thumbprint string) error {
 	used := thumbprint == c.account.Thumbprint
 	if !used {
-		_, err := s.Store.AccountByThumbprint(ctx, c.ep.Name, thumbprint)
-		if err != nil && !isNotFound(err) {
+		var err error
+		if used, err = s.Store.AccountKeyUsed(ctx, thumbprint); err != nil {
 			return err
 		}
-		used = err == nil
 	}
 	if used {
 		return fault.New(fault.BadCSR, "the CSR's key is an account's key; a certificate needs a key of its own").Because("account_key")

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -91,6 +92,10 @@ func TestACME_A41_CSRsThatAreRefused(t *testing.T) {
 	good := csr(t, nil, "a.localhost", "b.localhost", "127.0.0.1")
 	broken := append([]byte(nil), good...)
 	broken[len(broken)-1] ^= 1
+	kid, mac := e.newEAB(t, credential.NewKey{})
+	elsewhere := e.client(t, "eab")
+	elsewhere.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": elsewhere.bind(kid, mac, nil, "")})
+
 	for name, der := range map[string][]byte{
 		"junk":                   []byte("junk"),
 		"trailing data":          append(append([]byte(nil), good...), 0),
@@ -114,10 +119,11 @@ func TestACME_A41_CSRsThatAreRefused(t *testing.T) {
 		"an unknown extension": req(func(r *x509.CertificateRequest) {
 			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Value: []byte{5, 0}}}
 		}),
-		"the account's key":       csr(t, c.key, "a.localhost", "b.localhost", "127.0.0.1"),
-		"another account's key":   csr(t, other.key, "a.localhost", "b.localhost", "127.0.0.1"),
-		"a weak key":              csr(t, weak, "a.localhost", "b.localhost", "127.0.0.1"),
-		"a key type not accepted": csr(t, edKey, "a.localhost", "b.localhost", "127.0.0.1"),
+		"the account's key":                   csr(t, c.key, "a.localhost", "b.localhost", "127.0.0.1"),
+		"another account's key":               csr(t, other.key, "a.localhost", "b.localhost", "127.0.0.1"),
+		"a key of another endpoint's account": csr(t, elsewhere.key, "a.localhost", "b.localhost", "127.0.0.1"),
+		"a weak key":                          csr(t, weak, "a.localhost", "b.localhost", "127.0.0.1"),
+		"a key type not accepted":             csr(t, edKey, "a.localhost", "b.localhost", "127.0.0.1"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantProblem(t, c.post(o.Finalize, csrPayload(der)), http.StatusBadRequest, "badCSR")

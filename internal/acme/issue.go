@@ -14,7 +14,7 @@ import (
 const (
 	giveUpAfter = 45 * time.Second // an order leaves processing within a minute
 	takeOver    = 50 * time.Second // another node's order is taken then
-	tryAgain    = 2 * time.Second  // between two tries of one order
+	tryAgain    = 2 * time.Second  // between two tries of one order; doubles
 	caaFresh    = 8 * time.Hour    // rule A44
 )
 
@@ -63,10 +63,12 @@ func (w *workers) later(ctx context.Context, j *job, f *fault.Error) bool {
 	default:
 		return false
 	}
-	if ctx.Err() != nil || w.s.Now().Sub(*j.order.ProcessingAt)+tryAgain > giveUpAfter {
+	delay := tryAgain << j.tries
+	if ctx.Err() != nil || w.s.Now().Sub(*j.order.ProcessingAt)+delay > giveUpAfter {
 		return false
 	}
-	time.AfterFunc(tryAgain, func() {
+	j.tries++
+	time.AfterFunc(delay, func() {
 		select {
 		case w.jobs <- j:
 		default:
@@ -81,12 +83,17 @@ func (w *workers) later(ctx context.Context, j *job, f *fault.Error) bool {
 func (s *Server) fail(ctx context.Context, j *job, cause error) (outcome string) {
 	cause = badCSR(cause)
 	problem := problemJSON(cause)
-	err := s.Store.FailOrder(ctx, j.order.ID, problem, nil)
+	f := fault.Of(cause)
+	detail, _ := json.Marshal(map[string]string{"kind": f.Kind.String(), "reason": f.Reason, "cause": f.Error()})
+	err := s.Store.FailOrder(ctx, j.order.ID, problem, &store.Event{
+		At: s.Now(), Action: "order.failed", Outcome: "failure", Actor: "account:" + j.order.AccountID,
+		Subject: "order:" + j.order.ID, RequestID: j.requestID, Detail: detail,
+	})
 	if err != nil && !fault.Is(err, fault.Conflict) { // the sweep will find it again
 		s.Log.ErrorContext(ctx, "failure of an order not recorded", "order", j.order.ID, "cause", cause, "error", err)
 		return "error"
 	}
-	if k := fault.Of(cause).Kind; k == fault.Internal || k == fault.Unavailable {
+	if f.Kind == fault.Internal || f.Kind == fault.Unavailable {
 		s.Log.ErrorContext(ctx, "order failed", "order", j.order.ID, "error", cause)
 	}
 	if err == nil {

@@ -43,6 +43,7 @@ type job struct {
 	authzs    []store.Authorization
 	csr       *pki.CSR // nil: to be parsed from the order
 	requestID string
+	tries     int   // that failed because something was away
 	err       error // why the order is invalid, if this job made it so
 	done      chan struct{}
 }

@@ -101,6 +101,14 @@ func (s *Store) AccountByThumbprint(ctx context.Context, endpoint, thumbprint st
 	return one(found, "read account by key")
 }
 
+// AccountKeyUsed reports whether an account of any endpoint, ended or not, has
+// the key.
+func (s *Store) AccountKeyUsed(ctx context.Context, thumbprint string) (bool, error) {
+	var n int64
+	err := s.queryRow(ctx, "look for account key", `SELECT COUNT(*) FROM accounts WHERE thumbprint = $1`, []any{thumbprint}, &n)
+	return n > 0, err
+}
+
 // UpdateAccount replaces the contacts, unless contact is nil, and deactivates
 // the account if asked, and with it its pending authorizations. It is
 // fault.Conflict if the account is not valid (any more).

@@ -1,0 +1,169 @@
+package acme
+
+import (
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/limit"
+)
+
+// bind returns a binding of the client's key, with changes.
+func (c *client) bind(kid string, mac []byte, header map[string]any, payload string) json.RawMessage {
+	h := map[string]any{"kid": kid, "url": c.base + "/new-account"}
+	for k, v := range header {
+		if v == nil {
+			delete(h, k)
+		} else {
+			h[k] = v
+		}
+	}
+	if payload == "" {
+		payload = string(jwkOf(c.t, c.key.Public()))
+	}
+	return sign(c.t, mac, h, payload)
+}
+
+func (e *env) newEAB(t *testing.T, k credential.NewKey) (string, []byte) {
+	t.Helper()
+	k.CreatedBy = "test"
+	key, secret, err := e.eab.Create(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac, err := base64.RawURLEncoding.DecodeString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.KID, mac
+}
+
+func TestACME_A26_ExternalAccountBinding(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	kid, mac := e.newEAB(t, credential.NewKey{})
+	other := newECKey(t, elliptic.P256())
+	try := func(endpoint string, make func(c *client) json.RawMessage) (*client, *response) {
+		c := e.client(t, endpoint)
+		payload := map[string]any{"termsOfServiceAgreed": true}
+		if make != nil {
+			payload["externalAccountBinding"] = make(c)
+		}
+		return c, c.postJWK(c.base+"/new-account", payload)
+	}
+	_, r := try("eab", nil)
+	wantProblem(t, r, http.StatusForbidden, "externalAccountRequired")
+	_, r = try("eab", func(*client) json.RawMessage { return json.RawMessage("null") })
+	wantProblem(t, r, http.StatusForbidden, "externalAccountRequired")
+
+	for name, tc := range map[string]struct {
+		make   func(c *client) json.RawMessage
+		status int
+		typ    string
+	}{
+		"unknown kid": {func(c *client) json.RawMessage { return c.bind("nobody", mac, nil, "") }, 403, "unauthorized"},
+		"wrong MAC key": {func(c *client) json.RawMessage {
+			return c.bind(kid, []byte("0123456789abcdef0123456789abcdef"), nil, "")
+		}, 403, "unauthorized"},
+		"another url": {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"url": c.base}, "") }, 403, "unauthorized"},
+		"another key": {func(c *client) json.RawMessage { return c.bind(kid, mac, nil, string(jwkOf(t, other.Public()))) }, 403, "unauthorized"},
+		"a nonce":     {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"nonce": "x"}, "") }, 400, "malformed"},
+		"no kid":      {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"kid": nil}, "") }, 400, "malformed"},
+		"no url":      {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"url": nil}, "") }, 400, "malformed"},
+		"jwk": {func(c *client) json.RawMessage {
+			return c.bind(kid, mac, map[string]any{"kid": nil, "jwk": jwkOf(t, other.Public())}, "")
+		}, 400, "malformed"},
+		"alg none":       {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"alg": "none"}, "") }, 400, "malformed"},
+		"alg ES256":      {func(c *client) json.RawMessage { return c.bind(kid, mac, map[string]any{"alg": "ES256"}, "") }, 400, "malformed"},
+		"not a JWS":      {func(*client) json.RawMessage { return json.RawMessage(`"x"`) }, 400, "malformed"},
+		"payload no JWK": {func(c *client) json.RawMessage { return c.bind(kid, mac, nil, `"x"`) }, 400, "malformed"},
+	} {
+		for _, endpoint := range []string{"eab", "default"} { // a binding that is sent is checked, needed or not
+			t.Run(name+" "+endpoint, func(t *testing.T) {
+				_, r := try(endpoint, tc.make)
+				wantProblem(t, r, tc.status, tc.typ)
+			})
+		}
+	}
+	for _, endpoint := range []string{"eab", "default"} {
+		c, r := try(endpoint, func(c *client) json.RawMessage { return c.bind(kid, mac, nil, "") })
+		want(t, r, http.StatusCreated)
+		if a := decodeInto[accountView](t, r); a.EABKID != kid {
+			t.Errorf("A27: the binding is not shown: %s", r.body)
+		}
+		c.kid = r.header.Get("Location")
+		c.order("a.localhost")
+	}
+	// The MAC's algorithm is independent of the account key's, and JWKs are compared by thumbprint.
+	c := e.client(t, "eab")
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.key = key
+	spaced := strings.Replace(string(jwkOf(t, key.Public())), "{", `{ "use" : "sig", `, 1)
+	want(t, c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": c.bind(kid, mac, nil, spaced)}), 201)
+}
+
+func TestACME_A26_GuessingIsLimited(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, func(_ *Config, l *limit.Config) { l.WrongSecrets = limit.Rate{Count: 3, Per: time.Hour} })
+	kid, mac := e.newEAB(t, credential.NewKey{})
+	guess := func(mac []byte) *response {
+		c := e.client(t, "eab")
+		return c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": c.bind(kid, mac, nil, "")})
+	}
+	for range 3 {
+		wantProblem(t, guess([]byte("0123456789abcdef0123456789abcdef")), 403, "unauthorized")
+	}
+	wantProblem(t, guess([]byte("0123456789abcdef0123456789abcdef")), 429, "rateLimited")
+	wantProblem(t, guess(mac), 429, "rateLimited")
+	e.sleep(time.Hour)
+	want(t, guess(mac), http.StatusCreated)
+}
+
+func TestACME_A27_BindingPolicy(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	register := func(c *client, kid string, mac []byte) *response {
+		return c.postJWK(c.base+"/new-account", map[string]any{
+			"termsOfServiceAgreed": true, "externalAccountBinding": c.bind(kid, mac, nil, ""),
+		})
+	}
+	kid, mac := e.newEAB(t, credential.NewKey{MaxUses: 1})
+	c := e.client(t, "eab")
+	want(t, register(c, kid, mac), http.StatusCreated)
+	want(t, register(c, kid, mac), http.StatusOK) // the client's retry, with a key used up by now
+	wantProblem(t, register(e.client(t, "eab"), kid, mac), http.StatusForbidden, "unauthorized")
+
+	soon := e.now().Add(time.Minute)
+	kid, mac = e.newEAB(t, credential.NewKey{ExpiresAt: soon})
+	e.sleep(2 * time.Minute)
+	wantProblem(t, register(e.client(t, "eab"), kid, mac), http.StatusForbidden, "unauthorized")
+
+	kid, mac = e.newEAB(t, credential.NewKey{})
+	if _, err := e.eab.Disable(t.Context(), kid, "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, register(e.client(t, "eab"), kid, mac), http.StatusForbidden, "unauthorized")
+
+	kid, mac = e.newEAB(t, credential.NewKey{Endpoint: "eab"})
+	wantProblem(t, register(e.client(t, "default"), kid, mac), http.StatusForbidden, "unauthorized")
+
+	kid, mac = e.newEAB(t, credential.NewKey{Names: []string{"*.in.localhost"}, Profiles: []string{"tls-server"}})
+	c = e.client(t, "default")
+	r := register(c, kid, mac)
+	want(t, r, http.StatusCreated)
+	c.kid = r.header.Get("Location")
+	c.order("a.in.localhost")
+	wantProblem(t, c.post(c.base+"/new-order", map[string]any{"identifiers": dnsNames("a.out.localhost")}), 403, "rejectedIdentifier")
+	r = c.post(c.base+"/new-order", map[string]any{"identifiers": dnsNames("a.in.localhost"), "profile": "tls-server-short"})
+	wantProblem(t, r, http.StatusForbidden, "unauthorized")
+}
