@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -273,26 +274,28 @@ func (l *loaded) compileProfiles() (map[string]*profile.Profile, error) {
 	return compiled, errors.Join(wrong...)
 }
 
-// issuerHealth says which issuers cannot sign now.
-func (h *house) issuerHealth(context.Context) []string {
+// issuerHealth says which issuers can sign now.
+func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	s := h.signing.Load()
 	issuers := s.rules.Issuers
 	if len(issuers) == 0 {
-		return []string{"issuers: none is configured: add one to issuers and reload"}
+		return []api.HealthCheck{{Name: "issuers", Detail: "none is configured: add one to issuers and reload"}}
 	}
-	var reasons []string
+	var checks []api.HealthCheck
 	for _, id := range slices.Sorted(maps.Keys(issuers)) {
-		i := issuers[id][0]
-		switch now := h.now(); {
-		case now.After(i.Certificate().NotAfter):
-			reasons = append(reasons, "issuer "+id+": its certificate has expired")
-		case now.Before(i.Certificate().NotBefore):
-			reasons = append(reasons, "issuer "+id+": its certificate is not valid yet; check the clock")
+		check := api.HealthCheck{Name: "issuer " + id}
+		c, now := issuers[id][0].Certificate(), h.now()
+		switch err := s.keys[id].Healthy(); {
+		case now.After(c.NotAfter):
+			check.Detail = "its certificate has expired"
+		case now.Before(c.NotBefore):
+			check.Detail = "its certificate is not valid yet; check the clock"
+		case err != nil:
+			check.Detail = detail(err)
 		default:
-			if err := s.keys[id].Healthy(); err != nil {
-				reasons = append(reasons, "issuer "+id+": "+detail(err))
-			}
+			check.OK = true
 		}
+		checks = append(checks, check)
 	}
-	return reasons
+	return checks
 }

@@ -1,77 +1,75 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/privyseal/privyseal/api"
 )
 
 // health knows whether the server can do its work, and if not, why.
 type health struct {
-	mu     sync.Mutex
-	states map[string]string                    // standing reasons by what they are about
-	checks []func(ctx context.Context) []string // asked at each request
-	notes  func(ctx context.Context) []string   // worth knowing, no reason to send clients away
+	mu       sync.Mutex
+	standing map[string]string                             // what is wrong, by what it is about
+	checks   []func(ctx context.Context) []api.HealthCheck // asked at each request
 }
 
 // checkTime bounds all checks of one request.
 const checkTime = 3 * time.Second
 
-// set records why about is not ready; an empty why clears it.
+// set records that something is wrong until it is cleared.
 func (h *health) set(about, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.states == nil {
-		h.states = map[string]string{}
+	if h.standing == nil {
+		h.standing = map[string]string{}
 	}
-	if why == "" {
-		delete(h.states, about)
-		return
-	}
-	h.states[about] = why
+	h.standing[about] = why
 }
 
-// reasons returns why the server is not ready, in a stable order.
-func (h *health) reasons(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
+func (h *health) clear(about string) {
 	h.mu.Lock()
-	found := make([]string, 0, len(h.states))
-	for about, why := range h.states {
-		found = append(found, about+": "+why)
-	}
-	checks := h.checks
-	h.mu.Unlock()
-	for _, check := range checks {
-		found = append(found, check(ctx)...)
-	}
-	slices.Sort(found)
-	return found
+	defer h.mu.Unlock()
+	delete(h.standing, about)
 }
 
 // check adds a check that is asked at each request.
-func (h *health) check(f func(ctx context.Context) []string) {
+func (h *health) check(f func(ctx context.Context) []api.HealthCheck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks = append(h.checks, f)
 }
 
-// readiness is what /readyz answers.
-type readiness struct {
-	Ready   bool     `json:"ready"`
-	Reasons []string `json:"reasons"`         // why not
-	Notes   []string `json:"notes,omitempty"` // worth knowing
+// report asks every check. The server is ready if nothing is wrong.
+func (h *health) report(ctx context.Context) api.Health {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	h.mu.Lock()
+	answer := api.Health{Ready: true, Checks: []api.HealthCheck{}}
+	for about, why := range h.standing {
+		answer.Checks = append(answer.Checks, api.HealthCheck{Name: about, Detail: why})
+	}
+	checks := slices.Clone(h.checks)
+	h.mu.Unlock()
+	for _, check := range checks {
+		answer.Checks = append(answer.Checks, check(ctx)...)
+	}
+	slices.SortFunc(answer.Checks, func(a, b api.HealthCheck) int { return cmp.Compare(a.Name, b.Name) })
+	for _, c := range answer.Checks {
+		answer.Ready = answer.Ready && c.OK
+	}
+	return answer
 }
 
+// readyz answers 200 when the server can do its work, else 503; the body says
+// what was looked at and what is wrong.
 func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
-	answer := readiness{Reasons: h.reasons(r.Context())}
-	answer.Ready = len(answer.Reasons) == 0
-	if h.notes != nil {
-		answer.Notes = h.notes(r.Context())
-	}
+	answer := h.report(r.Context())
 	status := http.StatusOK
 	if !answer.Ready {
 		status = http.StatusServiceUnavailable

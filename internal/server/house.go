@@ -109,13 +109,15 @@ func (h *house) buildStore(ctx context.Context) error {
 		return err
 	}
 	h.metrics.watchStore(s)
-	h.health.check(func(ctx context.Context) []string {
-		if err := h.store.Ping(ctx); err != nil {
-			return []string{"database: " + detail(err)}
-		}
-		return nil
-	})
+	h.health.check(h.databaseHealth)
 	return nil
+}
+
+func (h *house) databaseHealth(ctx context.Context) []api.HealthCheck {
+	if err := h.store.Ping(ctx); err != nil {
+		return []api.HealthCheck{{Name: "database", Detail: detail(err)}}
+	}
+	return []api.HealthCheck{{Name: "database", OK: true}}
 }
 
 // openStore connects to the configured database and makes sure that it answers.
@@ -272,17 +274,7 @@ func (l *loaded) locations(id string) issuer.Locations {
 
 // report is the operator API's view of health.
 func (h *house) report(ctx context.Context) api.Health {
-	reasons := h.health.reasons(ctx)
-	answer := api.Health{Ready: len(reasons) == 0, Checks: []api.HealthCheck{}}
-	for _, r := range reasons {
-		name, what, _ := strings.Cut(r, ": ")
-		answer.Checks = append(answer.Checks, api.HealthCheck{Name: name, Detail: what})
-	}
-	for _, n := range h.notes(ctx) {
-		name, what, _ := strings.Cut(n, ": ")
-		answer.Checks = append(answer.Checks, api.HealthCheck{Name: name, OK: true, Detail: what})
-	}
-	return answer
+	return h.health.report(ctx)
 }
 
 // redact removes the password of a database URL, for errors.

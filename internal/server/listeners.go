@@ -54,6 +54,7 @@ func (h *house) startOps(ctx context.Context, cfg *loaded) error {
 		r.HandleFunc("/debug/pprof/*", pprof.Index)
 	}
 	c := h.webConfig(listenOps)
+	c.Quiet = true
 	if cfg.Listeners.Ops.Pprof {
 		c.Limits.Write = 0 // a profile takes as long as it is asked to
 	}
@@ -92,7 +93,7 @@ func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
 			continue // it keeps the one that it has, if it is open
 		}
 		pair.Set(current)
-		h.health.set("listener "+l.name, "")
+		h.health.clear("listener " + l.name)
 		if h.serving(l.name) {
 			continue
 		}

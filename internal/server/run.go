@@ -27,10 +27,11 @@ func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err er
 
 	h.reloadOnHangup(ctx)
 	h.health.set("server", "starting")
+
 	if err := h.start(ctx, cfg); err != nil {
 		return err
 	}
-	h.health.set("server", "")
+	h.health.clear("server")
 	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.digest())
 	ready()
 
@@ -50,7 +51,6 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 		return err
 	}
 	h.publisher = &publisher{store: h.store, now: h.now}
-	h.health.notes = h.notes
 	for _, open := range []func(context.Context, *loaded) error{h.startSocket, h.startOps, h.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err
@@ -62,6 +62,7 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 	}
 	h.enforce(signing)
 	h.health.check(h.issuerHealth)
+	h.health.check(h.configHealth)
 	if err := h.startTLS(ctx, cfg); err != nil {
 		return err
 	}
@@ -114,10 +115,14 @@ func (h *house) closeKeys() error {
 	return err
 }
 
-// signals returns a context that ends with the first SIGINT or SIGTERM. The
-// second one ends the process at once.
+// patience is how long after the first signal a second one is taken as the same:
+// shells and timeout(1) signal a process and then its group.
+const patience = time.Second
+
+// signals returns a context that ends with the first SIGINT or SIGTERM. One more,
+// later, ends the process at once.
 func signals(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
 	return ctx, stop
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/privyseal/privyseal/api"
 )
 
 const (
@@ -98,19 +100,20 @@ func (h *house) beat(ctx context.Context) error {
 	return h.store.Heartbeat(ctx, h.node.Name, h.node.Chain, h.cfg.Load().digest(), h.now())
 }
 
-// notes say what is worth knowing but no reason to send clients elsewhere: nodes
-// that run another configuration.
-func (h *house) notes(ctx context.Context) []string {
+// configHealth names the nodes that run another configuration. That is worth
+// knowing but no reason to send clients elsewhere: while a new configuration
+// goes round, it is so on every node.
+func (h *house) configHealth(ctx context.Context) []api.HealthCheck {
 	nodes, err := h.store.Nodes(ctx)
 	if err != nil {
 		return nil // the database check says so
 	}
 	ours := h.cfg.Load().digest()
-	var notes []string
+	check := api.HealthCheck{Name: "configuration", OK: true, Detail: ours}
 	for _, n := range nodes {
 		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {
-			notes = append(notes, fmt.Sprintf("configuration: node %s runs %s, this one %s", n.Node, n.ConfigDigest, ours))
+			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
 		}
 	}
-	return notes
+	return []api.HealthCheck{check}
 }

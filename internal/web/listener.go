@@ -33,8 +33,8 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Config is what Start needs beside the handler. All but TLS and ConnContext
-// are required.
+// Config is what Start needs beside the handler. TLS, Quiet and ConnContext may
+// be left out.
 type Config struct {
 	Name    string // of the listener, for logs, metrics and errors
 	Limits  Limits
@@ -43,6 +43,8 @@ type Config struct {
 	Now     func() time.Time
 	Observe func(Event)
 
+	// Quiet logs requests at debug level: for what monitors ask all the time.
+	Quiet bool
 	// ConnContext may add to a connection's context what only the connection
 	// knows, such as the uid of a unix socket's peer.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context

@@ -52,7 +52,10 @@ func observed(next http.Handler, cfg Config) http.Handler {
 			slog.Int64("bytes", sw.bytes), slog.Duration("took", took),
 		}, rec.noted()...)
 		level := slog.LevelInfo
-		if sw.code() >= 500 {
+		switch {
+		case cfg.Quiet:
+			level = slog.LevelDebug
+		case sw.code() >= 500:
 			level = slog.LevelError
 		}
 		cfg.Log.LogAttrs(r.Context(), level, "request", attrs...)
