@@ -21,6 +21,10 @@ var ErrUnreachable = errors.New("server not reachable")
 // maxAnswer bounds an answer that is read into memory; exports are streamed.
 const maxAnswer = 64 << 20
 
+// headerTimeout is longer than the server ever takes to answer: it bounds an
+// issuance to 20 s.
+const headerTimeout = time.Minute
+
 // Client calls the operator API over a unix socket. It is safe for concurrent
 // use and keeps connections open; Close drops the idle ones.
 type Client struct {
@@ -39,8 +43,9 @@ func Dial(path string) *Client {
 			}
 			return conn, nil
 		},
-		MaxIdleConnsPerHost: 16,
-		IdleConnTimeout:     time.Minute,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       time.Minute,
+		ResponseHeaderTimeout: headerTimeout,
 	}
 	return &Client{transport: transport, raw: &rawClient{
 		Server:         "http://privyseal/",

@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -323,11 +324,15 @@ func TestSystem(t *testing.T) {
 	if !strings.Contains(err.Error(), "privyseal.yaml:7:3") {
 		t.Errorf("the operator does not learn what is wrong: %v", err)
 	}
+	restart := error(fault.New(fault.Conflict, "database: a change here needs a restart").Because("restart_needed"))
+	s.ReloadErr.Store(&restart)
+	_, err = c.Reload(ctx)
+	wantProblem(t, err, 409, "restart_needed")
 	page, err := c.Audit(ctx, api.ListAuditEventsParams{Limit: 1})
 	if err != nil || len(page.Events) != 1 || page.Next == "" || page.Events[0].Action != "config.reloaded" || page.Events[0].Outcome != "refused" || page.Events[0].Actor != uid() {
 		t.Errorf("%+v, %v", page, err)
 	}
-	if page, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: page.Next}); err != nil || len(page.Events) != 1 || page.Events[0].Outcome != "success" {
+	if page, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: page.Next}); err != nil || len(page.Events) != 2 || page.Events[1].Outcome != "success" {
 		t.Errorf("%+v, %v", page, err)
 	}
 	_, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: "*"})

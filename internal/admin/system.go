@@ -79,10 +79,20 @@ func (s *Server) ReloadConfig(ctx context.Context, _ api.ReloadConfigRequestObje
 		return nil, fmt.Errorf("record reload: %w", auditErr)
 	}
 	if err != nil {
-		// The operator wrote the file: what is wrong with it is for them to read.
-		return nil, fault.New(fault.Malformed, "the configuration is unchanged: %w", err).Because("config_refused")
+		return nil, unchanged(err)
 	}
 	return api.ReloadConfig200JSONResponse(result), nil
+}
+
+// unchanged is the refusal of a configuration. The operator wrote the file: even
+// an error that is no fault is for them to read.
+func unchanged(err error) error {
+	f := *fault.Of(err)
+	if f.Kind == fault.Internal {
+		f = fault.Error{Kind: fault.Malformed, Reason: "config_refused", Detail: err.Error(), Err: err}
+	}
+	f.Detail = "the configuration is unchanged: " + f.Detail
+	return &f
 }
 
 // GetHealth is GET /v1/health.
