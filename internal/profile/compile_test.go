@@ -89,8 +89,7 @@ func TestCompileSingleMistakes(t *testing.T) {
 
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	var c Config
-	err := yaml.UnmarshalWithOptions([]byte(`
+	c, err := Decode([]byte(`
 description: Printers
 subject:
   fields:
@@ -108,7 +107,7 @@ ext_key_usage: [serverAuth, 1.3.6.1.4.1.99999.7]
 policies: [1.3.6.1.4.1.99999.1]
 extensions: {copy: [1.3.6.1.5.5.7.1.24]}
 approval: true
-`), &c, yaml.Strict())
+`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,10 +130,10 @@ approval: true
 		"validity: {default: [1]}":        "duration",
 		"keys: {a: b}":                    "keys",
 		"validity: {max: 999999999999y}":  "100 years",
+		"subject: {fields: !x}":           "",
 		"validity: {default: 1d, max: 5}": "", // a bare number has no unit
 	} {
-		var c Config
-		if err := yaml.UnmarshalWithOptions([]byte(text), &c, yaml.Strict()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want something about %q", text, err, want)
 		}
 	}
@@ -231,8 +230,8 @@ func FuzzProfileYAML(f *testing.F) {
 	f.Add([]byte("san: {dns: {allow: [\"*.a\", \"**\"]}, ip: {deny: [\"::/0\"]}}\next_key_usage: [1.2.3]\nvalidity: {max: 1y}\n"))
 	key := ecKey().Public()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var c Config
-		if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
+		c, err := Decode(text)
+		if err != nil {
 			return
 		}
 		p, err := Compile("fuzz", c)
