@@ -34,6 +34,17 @@ func EachURL(t *testing.T, run func(t *testing.T, url string, s *store.Store)) {
 // Exec runs statements on a database directly, as its administrator could.
 func Exec(t testing.TB, url string, statements ...string) {
 	t.Helper()
+	db := open(t, url)
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.ExecContext(context.Background(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+func open(t testing.TB, url string) *sql.DB {
+	t.Helper()
 	driver, dsn := "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		driver, dsn = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
@@ -42,10 +53,36 @@ func Exec(t testing.TB, url string, statements ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db
+}
+
+// Count runs a query that returns one number.
+func Count(t testing.TB, url, query string) int {
+	t.Helper()
+	db := open(t, url)
 	defer db.Close()
-	for _, s := range statements {
-		if _, err := db.ExecContext(context.Background(), s); err != nil {
-			t.Fatalf("%s: %v", s, err)
+	n := 0
+	if err := db.QueryRowContext(context.Background(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// Lock holds the write lock of a SQLite file until unlock is called.
+func Lock(t testing.TB, url string) (unlock func()) {
+	t.Helper()
+	db := open(t, url)
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(context.Background(), `BEGIN IMMEDIATE`); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_, err := conn.ExecContext(context.Background(), `ROLLBACK`)
+		if err := errors.Join(err, conn.Close(), db.Close()); err != nil {
+			t.Error(err)
 		}
 	}
 }

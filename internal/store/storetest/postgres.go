@@ -43,6 +43,21 @@ func PostgresURL(t testing.TB) string {
 	return dsn
 }
 
+// Start returns a server for one test alone, which may stop and start it. It
+// waits for its disk, as in production.
+func Start(t testing.TB) *Cluster {
+	t.Helper()
+	c, err := StartCluster(true)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = c.Stop() }) // it may be stopped already
+	return c
+}
+
 func startServer() {
 	if dsn := os.Getenv("PRIVYSEAL_TEST_POSTGRES"); dsn != "" {
 		server.admin = dsn
