@@ -18,6 +18,10 @@ const claimFor = 20 * time.Second
 // after the last attempt the challenge is invalid.
 var retryDelays = []time.Duration{2 * time.Second, 8 * time.Second}
 
+// recordDelay is how long an attempt waits to be made again whose outcome could
+// not be recorded.
+const recordDelay = time.Second
+
 func (w *workers) validateAll(ctx context.Context) {
 	for {
 		select {
@@ -30,7 +34,8 @@ func (w *workers) validateAll(ctx context.Context) {
 }
 
 // attempt makes one attempt and records what came out of it. If that cannot be
-// recorded the row still says that an attempt is due, and the sweep repeats it.
+// recorded it is made again; the row says that an attempt is due, so that the
+// sweep repeats it if this process ends.
 func (w *workers) attempt(ctx context.Context, a attempt) {
 	s := w.s
 	began := s.Now()
@@ -53,10 +58,14 @@ func (w *workers) attempt(ctx context.Context, a attempt) {
 		outcome = statusInvalid
 		err = s.decline(ctx, &a.Authorization, rec, err)
 	}
-	w.release(a.ID)
 	if err != nil && !fault.Is(err, fault.Conflict) { // a conflict: it was deactivated meanwhile
 		outcome = "error"
 		s.Log.ErrorContext(ctx, "validation not recorded", "authorization", a.ID, "error", err)
+	}
+	if fault.Is(err, fault.Unavailable) { // the same attempt again, soon; it stays held
+		time.AfterFunc(recordDelay, func() { w.requeue(a) })
+	} else {
+		w.release(a.ID)
 	}
 	s.Observe(Event{What: a.Attempted, Outcome: outcome, Took: s.Now().Sub(began)})
 }

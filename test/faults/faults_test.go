@@ -299,7 +299,6 @@ func (s *site) completionFails(t *testing.T) {
 // is signed, and clients are told to come back.
 func (s *site) auditRefuses(t *testing.T) {
 	const name = "refuse_audit"
-	refusedBefore := s.refused.Load()
 	if s.cluster != nil {
 		storetest.Exec(t, s.url, `CREATE FUNCTION `+name+`() RETURNS trigger LANGUAGE plpgsql AS
 			$$ BEGIN RAISE EXCEPTION 'refused by the test'; END $$`,
@@ -316,8 +315,13 @@ func (s *site) auditRefuses(t *testing.T) {
 	if after := s.rows(t); after != before {
 		t.Errorf("%d certificates were reserved or issued while the audit table refused events", after-before)
 	}
-	if s.refused.Load() == refusedBefore {
-		t.Error("no client was answered 503 while the audit table refused events")
+	newcomer, err := acmeclient.New(t.Context(), s.http, s.Directory("default"), s.responder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p *acmeclient.Problem
+	if err := newcomer.Register(t.Context()); !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || p.RetryAfter == 0 {
+		t.Errorf("a new account got %v while the audit table refused events, want 503 with Retry-After", err)
 	}
 }
 

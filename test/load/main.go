@@ -146,7 +146,7 @@ func start(engine, binary, dir string) (server *lab.Server, database int, end fu
 		if err != nil {
 			return nil, 0, nil, err
 		}
-		ends = append(ends, func() { _ = cluster.Stop() })
+		ends = append(ends, cluster.Close)
 		server.Database = cluster.URL("postgres")
 		if database, err = cluster.PID(); err != nil {
 			return nil, 0, nil, err

@@ -47,7 +47,7 @@ func open(t testing.TB, url string) *sql.DB {
 	t.Helper()
 	driver, dsn := "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		driver, dsn = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+		driver, dsn = "sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(5000)"
 	}
 	db, err := sql.Open(driver, dsn)
 	if err != nil {
@@ -68,38 +68,16 @@ func Count(t testing.TB, url, query string) int {
 	return n
 }
 
-// Lock holds the write lock of a SQLite file until unlock is called.
-func Lock(t testing.TB, url string) (unlock func()) {
-	t.Helper()
-	db := open(t, url)
-	conn, err := db.Conn(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.ExecContext(context.Background(), `BEGIN IMMEDIATE`); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		_, err := conn.ExecContext(context.Background(), `ROLLBACK`)
-		if err := errors.Join(err, conn.Close(), db.Close()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // Lock keeps others from writing to a database until the returned function is
 // called: SQLite's write lock, or a lock on PostgreSQL's audit table.
 func Lock(t testing.TB, url string) (release func()) {
 	t.Helper()
 	ctx := context.Background()
-	driver, dsn, lock := "pgx", url, "LOCK TABLE audit_events"
-	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		driver, dsn, lock = "sqlite", "file:"+path+"?_txlock=immediate", "SELECT 1"
+	lock := "LOCK TABLE audit_events"
+	if strings.HasPrefix(url, "sqlite:") {
+		lock = "SELECT 1" // to begin is enough: see open
 	}
-	db, err := sql.Open(driver, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := open(t, url)
 	tx, err := db.BeginTx(ctx, nil)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, lock)

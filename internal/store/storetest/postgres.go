@@ -54,7 +54,7 @@ func Start(t testing.TB) *Cluster {
 		}
 		t.Skip(err)
 	}
-	t.Cleanup(func() { _ = c.Stop() }) // it may be stopped already
+	t.Cleanup(c.Close)
 	return c
 }
 
