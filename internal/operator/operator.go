@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,11 +68,22 @@ func ExitCode(err error) int {
 		return 0
 	case errors.Is(err, api.ErrUnreachable):
 		return exitUnreachable
-	case errors.Is(err, errUsage):
+	case errors.Is(err, errUsage), isCobra(err):
 		return exitUsage
 	default:
 		return exitRefused
 	}
+}
+
+// cobraMistakes are how cobra begins what it says of a command line, at the root
+// and in commands that are not made here; it has no types for them.
+var cobraMistakes = []string{
+	"unknown command", "unknown flag", "unknown shorthand flag", "flag needs an argument", "invalid argument",
+	"bad flag syntax", "required flag", "accepts ", "requires ",
+}
+
+func isCobra(err error) bool {
+	return slices.ContainsFunc(cobraMistakes, func(start string) bool { return strings.HasPrefix(err.Error(), start) })
 }
 
 // verb is a command that calls the server.

@@ -98,6 +98,8 @@ func TestExitCode(t *testing.T) {
 		{errors.New("x"), 1},
 		{&api.Problem{Status: 403}, 1},
 		{fmt.Errorf("flags: %w", usagef("x")), 2},
+		{errors.New(`unknown command "cret" for "privyseal"`), 2},
+		{errors.New("unknown flag: --x"), 2},
 		{fmt.Errorf("call: %w", api.ErrUnreachable), 3},
 	} {
 		if got := ExitCode(c.err); got != c.want {

@@ -1,0 +1,148 @@
+package operator_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// profileCase is one certificate that a built-in profile issues.
+type profileCase struct {
+	profile string
+	request x509.CertificateRequest
+	names   []pki.Identifier // a SAN that crypto/x509 cannot write
+	eku     string           // as openssl prints it
+	want    []string         // in openssl's text
+}
+
+var profileCases = []profileCase{
+	{
+		profile: "tls-server", eku: "TLS Web Server Authentication",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "www.a.test"}, DNSNames: []string{"www.a.test", "*.a.test"}, IPAddresses: []net.IP{{192, 0, 2, 7}}},
+		want:    []string{"DNS:www.a.test, DNS:*.a.test, IP Address:192.0.2.7", "CA Issuers - URI:http://ca.test/issuers/web-a-1.cer", "URI:http://ca.test/crl/web-a-1.crl", "OCSP - URI:http://ca.test/ocsp/web-a-1"},
+	},
+	{
+		profile: "tls-server-short", eku: "TLS Web Server Authentication",
+		request: x509.CertificateRequest{DNSNames: []string{"short.a.test"}},
+		want:    []string{"DNS:short.a.test"},
+	},
+	{
+		profile: "tls-client", eku: "TLS Web Client Authentication",
+		request: x509.CertificateRequest{DNSNames: []string{"client.a.test"}},
+		want:    []string{"DNS:client.a.test"},
+	},
+	{
+		profile: "code-signing", eku: "Code Signing",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Example Builds", Organization: []string{"Example"}, Country: []string{"SE"}}},
+		want:    []string{"CN = Example Builds"},
+	},
+	{
+		profile: "user", eku: "TLS Web Client Authentication, E-mail Protection",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Ann Example", SerialNumber: "E-4711"}},
+		names:   []pki.Identifier{{Type: pki.Email, Value: "ann@a.test"}, {Type: pki.UPN, Value: "ann@corp.test"}},
+		want:    []string{"serialNumber = E-4711", "email:ann@a.test", "othername: UPN", "ann@corp.test"},
+	},
+	{
+		profile: "device", eku: "TLS Web Client Authentication",
+		request: x509.CertificateRequest{
+			Subject: pkix.Name{CommonName: "router-7", SerialNumber: "SN-0007"}, URIs: []*url.URL{{Scheme: "urn", Opaque: "example:device:7"}},
+		},
+		want: []string{"serialNumber = SN-0007", "URI:urn:example:device:7"},
+	},
+	{
+		profile: "workload", eku: "TLS Web Server Authentication, TLS Web Client Authentication",
+		request: x509.CertificateRequest{URIs: []*url.URL{{Scheme: "spiffe", Host: "a.test", Path: "/billing"}}},
+		want:    []string{"URI:spiffe://a.test/billing"},
+	},
+	{
+		profile: "ocsp-signing", eku: "OCSP Signing",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP web-a-1"}},
+		want:    []string{"OCSP No Check"},
+	},
+}
+
+// Every built-in profile is issued by `cert issue` and read by openssl.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("openssl is not here")
+	}
+	s := admintest.Start(t, nil, "web-a-1")
+	seen := map[string]bool{}
+	for _, c := range profileCases {
+		seen[c.profile] = true
+		t.Run(c.profile, func(t *testing.T) { // in turn: cobra's commands print to one root
+			text := issueAndRead(t, openssl, s, c)
+			for _, want := range append(c.want, "X509v3 Subject Key Identifier", "X509v3 Authority Key Identifier") {
+				if !strings.Contains(text, want) {
+					t.Errorf("openssl does not show %q in\n%s", want, text)
+				}
+			}
+			_, after, _ := strings.Cut(text, "X509v3 Extended Key Usage:")
+			if line, _, _ := strings.Cut(strings.TrimSpace(after), "\n"); strings.TrimSpace(line) != c.eku {
+				t.Errorf("extended key usage %q, want %q", line, c.eku)
+			}
+			revocable := c.profile != "tls-server-short" && c.profile != "ocsp-signing"
+			if strings.Contains(text, "CRL Distribution Points") != revocable {
+				t.Errorf("CRL locations: %v, want %v", !revocable, revocable)
+			}
+		})
+	}
+	for name, cfg := range profile.BuiltIn() {
+		if !seen[name] && !cfg.CA {
+			t.Errorf("built-in profile %s has no case", name)
+		}
+	}
+}
+
+// issueAndRead issues with the command line and returns openssl's text.
+func issueAndRead(t *testing.T, openssl string, s *admintest.Server, c profileCase) string {
+	t.Helper()
+	if c.names != nil {
+		san, err := pki.MarshalSAN(c.names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.request.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: san}}
+	}
+	csr, out := filepath.Join(t.TempDir(), "csr.pem"), filepath.Join(t.TempDir(), "cert.pem")
+	if err := os.WriteFile(csr, []byte(admintest.CSROf(t, &c.request)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := root()
+	var said bytes.Buffer
+	cmd.SetOut(&said)
+	cmd.SetErr(&said)
+	cmd.SetArgs([]string{"cert", "issue", "--socket", s.Socket, "--profile", c.profile, "--csr", csr, "--out", out})
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	rootFile := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(rootFile, pki.EncodeChain(s.Root.Raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := exec.CommandContext(t.Context(), openssl, "verify", "-CAfile", rootFile, "-untrusted", out, out).CombinedOutput(); err != nil {
+		t.Errorf("openssl verify: %v\n%s", err, text)
+	}
+	text, err := exec.CommandContext(t.Context(), openssl, "x509", "-in", out, "-noout", "-text").CombinedOutput()
+	if err != nil {
+		t.Fatalf("openssl x509: %v\n%s", err, text)
+	}
+	return string(text)
+}
