@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,15 +16,25 @@ import (
 
 // rows is one lease in memory whose database can be away.
 type rows struct {
+	mu      sync.Mutex
 	holder  string
 	token   int64
 	expires time.Time
 	away    bool
 }
 
+// set changes the lease from outside.
+func (r *rows) set(change func(r *rows)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(r)
+}
+
 var errAway = errors.New("away")
 
 func (r *rows) AcquireLease(_ context.Context, _, holder string, now time.Time, ttl time.Duration) (int64, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.away {
 		return 0, false, errAway
 	}
@@ -36,6 +47,8 @@ func (r *rows) AcquireLease(_ context.Context, _, holder string, now time.Time, 
 }
 
 func (r *rows) RenewLease(_ context.Context, _ string, token int64, now time.Time, ttl time.Duration) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.away {
 		return false, errAway
 	}
@@ -47,6 +60,8 @@ func (r *rows) RenewLease(_ context.Context, _ string, token int64, now time.Tim
 }
 
 func (r *rows) ReleaseLease(_ context.Context, _ string, token int64, now time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.away {
 		return errAway
 	}
@@ -62,20 +77,20 @@ func TestLeaseIsRenewedAndReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rows{}
 		ctx, cancel := context.WithCancel(t.Context())
-		stopped := false
+		var stopped atomic.Bool
 		go lease.New(r, "a", time.Now, quiet()).Run(ctx, "x", time.Minute, func(ctx context.Context, token int64) {
 			<-ctx.Done()
-			stopped = true
+			stopped.Store(true)
 		})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if stopped || r.token != 1 || !r.expires.After(time.Now()) {
-			t.Fatalf("after an hour: stopped %t, token %d, expires in %s", stopped, r.token, time.Until(r.expires))
+		if stopped.Load() || r.token != 1 || !r.expires.After(time.Now()) {
+			t.Fatalf("after an hour: stopped %t, token %d, expires in %s", stopped.Load(), r.token, time.Until(r.expires))
 		}
 		cancel()
 		synctest.Wait()
-		if !stopped || r.expires.After(time.Now()) {
-			t.Fatalf("after cancel: stopped %t, expires in %s", stopped, time.Until(r.expires))
+		if !stopped.Load() || r.expires.After(time.Now()) {
+			t.Fatalf("after cancel: stopped %t, expires in %s", stopped.Load(), time.Until(r.expires))
 		}
 	})
 }
@@ -91,13 +106,13 @@ func TestWorkStopsBeforeTheLeaseRunsOut(t *testing.T) {
 			stopped = time.Now()
 		})
 		time.Sleep(5 * time.Minute)
-		r.away = true // nobody can renew
+		r.set(func(r *rows) { r.away = true }) // nobody can renew
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		if stopped.IsZero() || !stopped.Before(r.expires) {
 			t.Fatalf("work stopped at %s, the lease ran out at %s", stopped, r.expires)
 		}
-		r.away = false
+		r.set(func(r *rows) { r.away = false })
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if r.token < 2 {
@@ -118,7 +133,7 @@ func TestWorkStopsWhenTheLeaseIsTaken(t *testing.T) {
 		})
 		time.Sleep(time.Second)
 		synctest.Wait()
-		r.token, r.expires = 7, time.Now().Add(time.Hour) // somebody with a fast clock
+		r.set(func(r *rows) { r.token, r.expires = 7, time.Now().Add(time.Hour) }) // somebody with a fast clock
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if !ended.Load() {
