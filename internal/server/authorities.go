@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -25,14 +26,25 @@ const (
 	stateOffline = "offline" // its key is elsewhere
 )
 
-// installAuthorities enters the CAs of the configuration into the database, where
-// they are not there yet. From then on the database says which certificate of a
-// CA is in force.
-func (h *house) installAuthorities(ctx context.Context, cfg *loaded) error {
+// plan returns every CA with its chain, those in the database first, and the
+// rows that the configuration adds to it. What the database has wins: from its
+// first start on, it says which certificate of a CA is in force.
+func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, fresh []store.IssuerRecord, err error) {
+	records, err := h.store.Issuers(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	byID := map[string]*store.IssuerRecord{}
+	for i := range records {
+		byID[records[i].ID] = &records[i]
+	}
 	for _, is := range cfg.Issuers {
+		if is.Certificate == "" {
+			continue
+		}
 		chain, err := readChain(is.Certificate)
 		if err != nil {
-			return fmt.Errorf("issuer %s: %w", is.ID, err)
+			return nil, nil, fmt.Errorf("issuer %s: %w", is.ID, err)
 		}
 		parent := ""
 		for i := len(chain) - 1; i >= 0; i-- {
@@ -40,38 +52,37 @@ func (h *house) installAuthorities(ctx context.Context, cfg *loaded) error {
 			if i > 0 {
 				id, state = cfg.offlineID(chain[i]), stateOffline
 			}
-			if err := h.installAuthority(ctx, id, parent, state, chain[i]); err != nil {
-				return err
+			if rec := byID[id]; rec != nil {
+				err = h.compareAuthority(ctx, rec, chain[i])
+			} else {
+				rec := newRecord(id, parent, state, chain[i], h.now())
+				byID[id] = &rec
+				fresh = append(fresh, rec)
+			}
+			if err != nil {
+				return nil, nil, err
 			}
 			parent = id
 		}
 	}
-	for _, o := range cfg.Offline {
-		if err := h.importCRL(ctx, o); err != nil {
-			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+	for _, o := range cfg.Offline { // a root needs no issuer below it to be published
+		chain, err := readChain(o.Certificate)
+		if err != nil {
+			return nil, nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+		if byID[o.ID] == nil && bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject) {
+			fresh = append(fresh, newRecord(o.ID, "", stateOffline, chain[0], h.now()))
 		}
 	}
-	return nil
+	all, err = chains(append(records, fresh...))
+	return all, fresh, err
 }
 
-func (h *house) installAuthority(ctx context.Context, id, parent, state string, c *x509.Certificate) error {
-	rec, err := h.store.Issuer(ctx, id)
-	if err == nil {
-		return h.compareAuthority(ctx, rec, c)
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("issuer %s: %w", id, err)
-	}
-	now := h.now()
-	err = h.store.PutIssuer(ctx, store.IssuerRecord{
+func newRecord(id, parent, state string, c *x509.Certificate, now time.Time) store.IssuerRecord {
+	return store.IssuerRecord{
 		ID: id, Name: id, Generation: 1, State: state, ParentID: parent, Certificate: c.Raw,
 		Subject: c.Subject.String(), NotAfter: c.NotAfter, CreatedAt: now,
-	}, store.Event{At: now, Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: id})
-	if err != nil {
-		return fmt.Errorf("install issuer %s: %w", id, err)
 	}
-	h.log.InfoContext(ctx, "issuer installed", "issuer", id, "subject", c.Subject.String(), "state", state)
-	return nil
 }
 
 // compareAuthority refuses a name that is used for another key: relying parties
@@ -88,6 +99,47 @@ func (h *house) compareAuthority(ctx context.Context, rec *store.IssuerRecord, c
 		return fmt.Errorf("issuer %s: the database knows this name with another key; a name is for one key: give the new issuer a new one", rec.ID)
 	}
 	h.log.WarnContext(ctx, "the configuration names another certificate of this issuer than the one in force", "issuer", rec.ID)
+	return nil
+}
+
+// chains joins each row with those above it.
+func chains(records []store.IssuerRecord) ([]authority, error) {
+	certs, parents := map[string]*x509.Certificate{}, map[string]string{}
+	for _, r := range records {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("issuer %s: read installed certificate: %w", r.ID, err)
+		}
+		certs[r.ID], parents[r.ID] = c, r.ParentID
+	}
+	all := make([]authority, 0, len(records))
+	for _, r := range records {
+		a := authority{ID: r.ID}
+		for id := r.ID; id != "" && len(a.Chain) <= len(records); id = parents[id] {
+			if certs[id] == nil {
+				return nil, fmt.Errorf("issuer %s: its parent %s is not installed", r.ID, id)
+			}
+			a.Chain = append(a.Chain, certs[id])
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// install writes what is new of a prepared configuration to the database.
+func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
+	for _, rec := range s.fresh {
+		ev := store.Event{At: h.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
+		if err := h.store.PutIssuer(ctx, rec, ev); err != nil {
+			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
+		}
+		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
+	}
+	for _, o := range cfg.Offline {
+		if err := h.importCRL(ctx, o); err != nil {
+			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+	}
 	return nil
 }
 
@@ -113,8 +165,12 @@ func (h *house) importCRL(ctx context.Context, o Offline) error {
 		return err
 	}
 	rec, err := h.store.Issuer(ctx, o.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("it is above none of the issuers: %w", err)
+		return err
 	}
 	ca, err := x509.ParseCertificate(rec.Certificate)
 	if err != nil {
@@ -138,38 +194,13 @@ func (h *house) importCRL(ctx context.Context, o Offline) error {
 	}, list.Raw)
 }
 
-// installed reads every CA with its chain from the database.
-func (h *house) installed(ctx context.Context) ([]authority, error) {
-	records, err := h.store.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	certs, parents := map[string]*x509.Certificate{}, map[string]string{}
-	for _, r := range records {
-		if certs[r.ID], err = x509.ParseCertificate(r.Certificate); err != nil {
-			return nil, fmt.Errorf("issuer %s: read installed certificate: %w", r.ID, err)
-		}
-		parents[r.ID] = r.ParentID
-	}
-	all := make([]authority, 0, len(records))
-	for _, r := range records {
-		a := authority{ID: r.ID}
-		for id := r.ID; id != "" && len(a.Chain) <= len(records); id = parents[id] {
-			if certs[id] == nil {
-				return nil, fmt.Errorf("issuer %s: its parent %s is not installed", r.ID, id)
-			}
-			a.Chain = append(a.Chain, certs[id])
-		}
-		all = append(all, a)
-	}
-	return all, nil
-}
-
 // signing is what may be signed and by whom, made from one configuration.
 type signing struct {
 	rules       issuance.Rules
 	keys        map[string]*openKey // by issuer id
+	waiting     []string            // ids of issuers that have no certificate yet
 	authorities []authority
+	fresh       []store.IssuerRecord // of authorities, what the database does not have yet
 }
 
 // openKey is an issuer's private key and the passphrase that opened it.
@@ -178,29 +209,31 @@ type openKey struct {
 	passphrase Reference
 }
 
-// prepare installs what the configuration brings and makes its rules, without
-// putting them in force. Keys that are open already are taken over.
-func (h *house) prepare(ctx context.Context, cfg *loaded) (s *signing, err error) {
-	if err := h.installAuthorities(ctx, cfg); err != nil {
-		return nil, err
-	}
+// prepare makes what a configuration allows, without changing anything. Keys that
+// are open already are taken over.
+func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error) {
 	old := h.signing.Load()
 	if old == nil {
 		old = &signing{}
 	}
-	s = &signing{rules: issuance.Rules{Issuers: map[string][]*issuer.Issuer{}}, keys: map[string]*openKey{}}
+	s := &signing{rules: issuance.Rules{Issuers: map[string][]*issuer.Issuer{}}, keys: map[string]*openKey{}}
 	defer func() {
 		if err != nil {
 			s.closeAllBut(old)
 		}
 	}()
-	if s.authorities, err = h.installed(ctx); err != nil {
+	if s.authorities, s.fresh, err = h.plan(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if s.rules.Profiles, err = cfg.compileProfiles(); err != nil {
 		return nil, err
 	}
 	for _, is := range cfg.Issuers {
+		chain := s.chain(is.ID)
+		if chain == nil {
+			s.waiting = append(s.waiting, is.ID)
+			continue
+		}
 		key := old.keys[is.ID]
 		if key == nil || key.Ref() != is.Key || key.passphrase != is.Passphrase {
 			k, err := h.openKey(ctx, cfg, is.ID, is.Key, is.Passphrase)
@@ -210,7 +243,7 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (s *signing, err error
 			key = &openKey{k, is.Passphrase}
 		}
 		s.keys[is.ID] = key
-		i, err := issuer.New(is.ID, s.chain(is.ID), key.Key, cfg.locations(is.ID))
+		i, err := issuer.New(is.ID, chain, key.Key, cfg.locations(is.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -248,7 +281,7 @@ func (s *signing) chain(id string) []*x509.Certificate {
 // closeAllBut closes the keys that old does not have.
 func (s *signing) closeAllBut(old *signing) {
 	for id, k := range s.keys {
-		if old.keys[id] != k {
+		if old == nil || old.keys[id] != k {
 			_ = k.Close() // it was never used
 		}
 	}
@@ -278,10 +311,13 @@ func (l *loaded) compileProfiles() (map[string]*profile.Profile, error) {
 func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	s := h.signing.Load()
 	issuers := s.rules.Issuers
-	if len(issuers) == 0 {
-		return []api.HealthCheck{{Name: "issuers", Detail: "none is configured: add one to issuers and reload"}}
-	}
 	var checks []api.HealthCheck
+	if len(issuers) == 0 {
+		checks = append(checks, api.HealthCheck{Name: "issuers", Detail: "none is installed: add one to issuers, with its certificate, and reload"})
+	}
+	for _, id := range s.waiting {
+		checks = append(checks, api.HealthCheck{Name: "issuer " + id, Detail: "it has no certificate yet: name the file in issuers and reload"})
+	}
 	for _, id := range slices.Sorted(maps.Keys(issuers)) {
 		check := api.HealthCheck{Name: "issuer " + id}
 		c, now := issuers[id][0].Certificate(), h.now()

@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -157,6 +159,9 @@ func (l *loaded) checkIssuers(d *document) {
 		}
 		seen[is.ID] = true
 		l.checkKey(d, key+".key", is.Key)
+		if is.Certificate == "" {
+			continue
+		}
 		chain, err := readChain(is.Certificate)
 		if err != nil {
 			d.say(key+".certificate", "%v", err)
@@ -207,13 +212,34 @@ func (l *loaded) checkEndpoints(d *document) {
 			continue
 		}
 		for j, p := range e.Profiles {
-			oneOf(d, fmt.Sprintf("%s.profiles[%d]", key, j), p, profiles...)
+			at := fmt.Sprintf("%s.profiles[%d]", key, j)
+			oneOf(d, at, p, profiles...)
+			if err := l.nests(compiled[p], e.Issuer); err != nil {
+				d.say(at, "issuer %s cannot sign it: %s", e.Issuer, detail(err))
+			}
 		}
 		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
 	}
 	if len(l.Endpoints) > 0 && l.Listeners.HTTPS.Addr == "" {
 		d.say("listeners.https.addr", "required: there are ACME endpoints")
 	}
+}
+
+// nests reports whether what a profile grants is within what the issuer and the
+// CAs above it may grant.
+func (l *loaded) nests(p *profile.Profile, issuerID string) error {
+	i := slices.IndexFunc(l.Issuers, func(is Issuer) bool { return is.ID == issuerID })
+	if p == nil || i < 0 || l.Issuers[i].Certificate == "" {
+		return nil // reported elsewhere, or not known yet
+	}
+	chain, err := readChain(l.Issuers[i].Certificate)
+	if err != nil {
+		return nil //nolint:nilerr // reported with the issuer
+	}
+	// The shortest life and no name at all: what remains is the usages.
+	return hierarchy.Check(chain, hierarchy.Child{
+		MaxPathLen: -1, NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotBefore.Add(time.Second), RawSubject: []byte{0x30, 0}, EKU: p.EKUs(),
+	})
 }
 
 // checkProfiles compiles the profiles, one by one, so that all mistakes are

@@ -96,8 +96,9 @@ type Issuer struct {
 	Passphrase Reference `yaml:"passphrase"`
 	// Certificate is a PEM file with the issuer's certificate, then what certifies
 	// it, the root last. It is installed in the database at the first start; after
-	// that the database says which certificate is in force.
-	Certificate string `yaml:"certificate"`
+	// that the database says which certificate is in force. Leave it out until the
+	// key is certified: the server runs without, and a reload installs it.
+	Certificate string `yaml:"certificate,omitempty"`
 }
 
 // Offline is a CA above our issuers.

@@ -51,7 +51,9 @@ func (l *loaded) complete() {
 	l.Listeners.Socket = under(l.dir, l.Listeners.Socket)
 	for i := range l.Issuers {
 		l.Issuers[i].Key = keyUnder(l.dir, l.Issuers[i].Key)
-		l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
+		if l.Issuers[i].Certificate != "" {
+			l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
+		}
 	}
 	for i, o := range l.Offline {
 		l.Offline[i].Certificate = under(l.dir, o.Certificate)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -49,6 +50,10 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	if err := h.acme.Swap(cfg.acme()); err != nil {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
+	}
+	if err := h.install(ctx, cfg, signing); err != nil {
+		signing.closeAllBut(h.signing.Load())
+		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()))
 	}
 	h.enforce(signing)
 	h.cfg.Store(cfg)

@@ -60,6 +60,10 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 	if err != nil {
 		return err
 	}
+	if err := h.install(ctx, cfg, signing); err != nil {
+		signing.closeAllBut(nil)
+		return err
+	}
 	h.enforce(signing)
 	h.health.check(h.issuerHealth)
 	h.health.check(h.configHealth)

@@ -1,0 +1,186 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDevConfigurationIsGood(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	cfg, err := load(l.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.digest()) != 16 {
+		t.Errorf("digest %q", cfg.digest())
+	}
+}
+
+// TestCheck changes one thing of a good configuration and reads what check says
+// about it.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ from, to, key, what string }{
+		"no https URL":           {"  https: https://localhost", "  #", "public_urls.https", "required"},
+		"path in URL":            {"  http: http://localhost", "  http: http://localhost/x", "public_urls.http", "nothing after it"},
+		"wrong scheme":           {"  https: https://", "  https: http://", "public_urls.https", "want https://"},
+		"no database":            {"url: sqlite:privyseal.db", "url: ''", "database.url", "required"},
+		"unknown database":       {"url: sqlite:privyseal.db", "url: mysql://x", "database.url", "want sqlite:PATH"},
+		"password in the URL":    {"url: sqlite:privyseal.db", "url: postgres://u:hunter2@h/d", "database.url", "by reference"},
+		"password as parameter":  {"url: sqlite:privyseal.db", "url: postgres://u@h/d?password=hunter2", "database.url", "by reference"},
+		"database by reference":  {"url: sqlite:privyseal.db", "url: env:NO_SUCH_VARIABLE", "database.url", "secret env:NO_SUCH_VARIABLE: the variable is not set"},
+		"missing secret":         {"file:secrets/kek", "file:secrets/gone", "key_encryption", "secret file:secrets/gone: no such file"},
+		"secret itself":          {"file:secrets/kek", "hunter2", "key_encryption", "want a reference"},
+		"no secret":              {"key_encryption: file:secrets/kek", "key_encryption: ''", "key_encryption", "required"},
+		"missing key":            {"file:keys/dev-a-1.key", "file:keys/gone.key", "issuers[0].key", "no such file"},
+		"unknown kind of key":    {"file:keys/dev-a-1.key", "vault:x", "issuers[0].key", "want file:PATH"},
+		"missing passphrase":     {"passphrase: file:secrets/issuer", "passphrase: ''", "issuers[0].passphrase", "required"},
+		"missing certificate":    {"certificate: chain.pem", "certificate: gone.pem", "issuers[0].certificate", "no such file"},
+		"root as issuer":         {"certificate: chain.pem", "certificate: root.pem", "issuers[0].certificate", "a root does not sign"},
+		"bad issuer id":          {"- id: dev-a-1", "- id: Dev A", "issuers[0].id", "lower-case"},
+		"two of one name":        {"- id: dev-root", "- id: dev-a-1", "offline[0].id", "defined twice"},
+		"missing list":           {"crl: root.crl", "crl: gone.crl", "offline[0].crl", "no such file"},
+		"list that is none":      {"crl: root.crl", "crl: root.pem", "offline[0].crl", "x509"},
+		"unknown issuer":         {"issuer: dev-a-1\n    profiles", "issuer: dev-b-1\n    profiles", "endpoints[0].issuer", `did you mean "dev-a-1"?`},
+		"unknown profile":        {"- tls-server\n", "- tls-sever\n", "endpoints[0].profiles[0]", `did you mean "tls-server"?`},
+		"usage not in issuer":    {"- tls-server-short\n", "- odd\n", "endpoints[0].profiles[1]", "issuer dev-a-1 cannot sign it"},
+		"no profiles":            {"    profiles:\n      - tls-server\n      - tls-server-short\n      - tls-client\n", "", "endpoints[0].profiles", "required"},
+		"unknown protocol":       {"protocol: acme", "protocol: acne", "endpoints[0].protocol", `did you mean "acme"?`},
+		"unknown account rule":   {"external_account: optional", "external_account: never", "endpoints[0].external_account", "want one of optional, required"},
+		"endpoint twice":         {"- name: eab", "- name: default", "endpoints[1].name", "defined twice"},
+		"bad challenge network":  {"- 127.0.0.0/8", "- 0.0.0.0/0", "challenge", "0.0.0.0/0"},
+		"bad limit":              {"pending_orders: 300", "pending_orders: -1", "limits", "negative"},
+		"no address":             {"  https:\n    addr: 127.0.0.1", "  https:\n    addr: ''\n    #", "listeners.https.addr", "required"},
+		"no port":                {"  ops:\n    addr: 127.0.0.1:", "  ops:\n    addr: 127.0.0.1 #", "listeners.ops.addr", "want HOST:PORT"},
+		"a name as address":      {"  ops:\n    addr: 127.0.0.1:", "  ops:\n    addr: ca.example.org:", "listeners.ops.addr", "not a name"},
+		"TLS names":              {"names:\n        - localhost", "names:\n        - local_host", "listeners.https.tls.names[0]", "local_host"},
+		"TLS issuer":             {"tls:\n      issuer: dev-a-1", "tls:\n      issuer: nobody", "listeners.https.tls.issuer", "want one of dev-a-1"},
+		"TLS without source":     {"tls:\n      issuer: dev-a-1", "tls:\n      issuer: ''", "listeners.https.tls", "required"},
+		"TLS from both":          {"tls:\n      issuer: dev-a-1", "tls:\n      certificate: x.pem\n      issuer: dev-a-1", "listeners.https.tls", "either"},
+		"TLS from missing files": {"tls:\n      issuer: dev-a-1", "tls:\n      certificate: gone.pem\n      key: file:gone.key\n      passphrase: file:secrets/state\n      #", "listeners.https.tls.certificate", "no such file"},
+		"retention, no archive":  {"  passphrase: file:secrets/audit", "  passphrase: file:secrets/audit\n  retention: 24h", "audit.retention", "audit.archive"},
+		"log level":              {"audit:\n  key", "log: {level: loud}\naudit:\n  key", "log.level", "want one of debug"},
+		"unknown key":            {"listeners:", "listenrs:", "listenrs", `did you mean "listeners"?`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			if name == "usage not in issuer" {
+				l.change(t, "endpoints:", "profiles: {odd: {ext_key_usage: [ipsecIKE], san: {dns: {}}}}\nendpoints:")
+			}
+			l.change(t, tc.from, tc.to)
+			_, err := load(l.file())
+			if err == nil {
+				t.Fatal("nothing was found wrong")
+			}
+			problems, ok := err.(Problems) //nolint:errorlint // load returns it as it is
+			if !ok {
+				t.Fatalf("got a %T: %v", err, err)
+			}
+			found := false
+			for _, p := range problems {
+				found = found || p.Key == tc.key && strings.Contains(p.What, tc.what)
+			}
+			if !found {
+				t.Errorf("want %s: …%s…, got:\n%v", tc.key, tc.what, err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a secret is shown:\n%v", err)
+			}
+		})
+	}
+}
+
+func TestCheckReportsEverythingInOrder(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.change(t, "external_account: required", "external_account: maybe")
+	l.change(t, "file:secrets/kek", "file:secrets/gone")
+	l.change(t, "certificate: chain.pem", "certificate: gone.pem")
+	_, err := load(l.file())
+	if err == nil {
+		t.Fatal("nothing was found wrong")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "key_encryption") || !strings.Contains(lines[1], "issuers[0]") || !strings.Contains(lines[2], "endpoints[1]") {
+		t.Errorf("got:\n%v", err)
+	}
+	for _, line := range lines {
+		if !strings.HasPrefix(line, l.file()+":") {
+			t.Errorf("no place in: %s", line)
+		}
+	}
+}
+
+func TestCheckTouchesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	before := tree(t, l.dir)
+	if _, err := load(l.file()); err != nil {
+		t.Fatal(err)
+	}
+	if after := tree(t, l.dir); after != before {
+		t.Errorf("check changed the folder from\n%s\nto\n%s", before, after)
+	}
+}
+
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			b.WriteString(path + " " + info.ModTime().String() + "\n")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestDigestIsOfWhatNodesShare(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	digest := func() string {
+		cfg, err := load(l.file())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg.digest()
+	}
+	first := digest()
+	l.change(t, "audit:\n  key", "log: {level: debug}\naudit:\n  key")
+	if digest() != first {
+		t.Error("the log level changed the digest")
+	}
+	l.change(t, "external_account: required", "external_account: optional")
+	if digest() == first {
+		t.Error("an endpoint did not change the digest")
+	}
+}
+
+func TestReferences(t *testing.T) {
+	t.Setenv("PRIVYSEAL_TEST_SECRET", "from the environment")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "s"), []byte("from a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "empty"), []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[Reference]string{"file:s": "from a file", "env:PRIVYSEAL_TEST_SECRET": "from the environment"} {
+		got, err := ref.read(dir)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v", ref, got, err)
+		}
+	}
+	for ref, want := range map[Reference]string{"file:empty": "empty", "file:": "reference", "hunter2": "reference", "env:": "reference", "file:gone": "file:gone"} {
+		if _, err := ref.read(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want …%s…", ref, err, want)
+		}
+	}
+}
