@@ -14,7 +14,7 @@ type directoryView struct {
 	NewOrder    string        `json:"newOrder"`
 	RevokeCert  string        `json:"revokeCert"`
 	KeyChange   string        `json:"keyChange"`
-	RenewalInfo string        `json:"renewalInfo,omitempty"`
+	RenewalInfo string        `json:"renewalInfo"`
 	Meta        directoryMeta `json:"meta"`
 }
 
@@ -30,11 +30,12 @@ type directoryMeta struct {
 func (s *Server) directory(w http.ResponseWriter, _ *http.Request, ep *endpoint) error {
 	cfg := ep.set.cfg
 	d := directoryView{
-		NewNonce:   ep.url + "/new-nonce",
-		NewAccount: ep.url + "/new-account",
-		NewOrder:   ep.url + "/new-order",
-		RevokeCert: ep.url + "/revoke-cert",
-		KeyChange:  ep.url + "/key-change",
+		NewNonce:    ep.url + "/new-nonce",
+		NewAccount:  ep.url + "/new-account",
+		NewOrder:    ep.url + "/new-order",
+		RevokeCert:  ep.url + "/revoke-cert",
+		KeyChange:   ep.url + "/key-change",
+		RenewalInfo: ep.url + "/renewal-info", // without a slash at the end (rule A64)
 		Meta: directoryMeta{
 			TermsOfService: cfg.TermsOfService, Website: cfg.Website, CAAIdentities: cfg.CAAIdentities,
 			ExternalAccountRequired: ep.RequireEAB, Profiles: map[string]string{},

@@ -33,7 +33,7 @@ func TestACME_A1_A2_Directory(t *testing.T) {
 	if err := json.Unmarshal(got.body, &d); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange"} {
+	for _, name := range []string{"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo"} {
 		u, _ := d[name].(string)
 		if !strings.HasPrefix(u, testBase+"/acme/default/") {
 			t.Errorf("%s: %q", name, u)

@@ -161,12 +161,19 @@ func (s *Server) newOrder(w http.ResponseWriter, r *http.Request, c *call) error
 	if o.NotBefore, o.NotAfter, err = checkPeriod(prof, p.NotBefore, p.NotAfter, now); err != nil {
 		return err
 	}
+	if o.Replaces = p.Replaces; o.Replaces != "" {
+		if err := s.checkReplaces(ctx, c, &o); err != nil {
+			return err
+		}
+	}
 	authzs, fresh, err := s.authorize(ctx, c, &o)
 	if err != nil {
 		return err
 	}
-	if err := s.Limits.NewOrder(ctx, c.account.ID, len(fresh)); err != nil {
-		return err
+	if o.Replaces == "" { // a renewal at its time is not held up (RFC 9773, section 5)
+		if err := s.Limits.NewOrder(ctx, c.account.ID, len(fresh)); err != nil {
+			return err
+		}
 	}
 	if err := s.Store.CreateOrder(ctx, o, fresh, nil); err != nil {
 		return err

@@ -31,6 +31,7 @@ func (s *Server) Routes() chi.Router {
 	}))
 	r.HandleFunc("/{endpoint}/directory", s.handle(reading, s.directory))
 	r.HandleFunc("/{endpoint}/new-nonce", s.handle(reading, s.newNonce))
+	r.HandleFunc("/{endpoint}/renewal-info/{certid}", s.handle(reading, s.renewalInfo))
 	for path, p := range map[string]struct {
 		by keyUse
 		h  postHandler

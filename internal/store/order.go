@@ -125,6 +125,20 @@ func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, li
 	return ids, err
 }
 
+// OrdersReplacing returns ids of an account's orders that replace a certificate
+// (RFC 9773) and are not stored as invalid.
+func (s *Store) OrdersReplacing(ctx context.Context, accountID, replaces string) ([]string, error) {
+	var ids []string
+	err := s.query(ctx, "list replacing orders", `SELECT id FROM orders WHERE replaces = $1 AND replaces <> '' AND account_id = $2 AND status <> 'invalid'`,
+		[]any{replaces, accountID}, func(scan scanFunc) error {
+			var id string
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	return ids, err
+}
+
 // CountPending counts an account's pending orders and authorizations that have
 // not expired.
 func (s *Store) CountPending(ctx context.Context, accountID string) (orders, authorizations int, err error) {

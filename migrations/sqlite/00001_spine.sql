@@ -162,6 +162,7 @@ CREATE INDEX orders_account ON orders (account_id, id);
 CREATE INDEX orders_pending ON orders (account_id) WHERE status = 'pending';
 CREATE INDEX orders_processing ON orders (processing_at) WHERE status = 'processing';
 CREATE INDEX orders_expires ON orders (expires);
+CREATE INDEX orders_replaces ON orders (replaces) WHERE replaces <> '';
 
 CREATE TABLE authorizations (
     id               TEXT NOT NULL PRIMARY KEY,
