@@ -71,8 +71,7 @@ func (s *Store) withGoose(do func(*goose.Provider) error) (err error) {
 		files, err = fs.Sub(migrations.SQLite, "sqlite")
 	case *postgres:
 		cfg := e.pool.Config().ConnConfig.Copy()
-		cfg.RuntimeParams["statement_timeout"] = "0" // a migration may take its time
-		cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+		// A migration may take its time: the limits of settings do not hold here.
 		db, dialect = stdlib.OpenDB(*cfg), goose.DialectPostgres
 		locker, lockErr := lock.NewPostgresSessionLocker()
 		if lockErr != nil {

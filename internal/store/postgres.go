@@ -32,9 +32,7 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 	if err != nil {
 		return nil, badURL(err)
 	}
-	setDefault(cfg.ConnConfig.RuntimeParams, "application_name", "privyseal")
-	setDefault(cfg.ConnConfig.RuntimeParams, "statement_timeout", fmt.Sprint(statementTimeout.Milliseconds()))
-	setDefault(cfg.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", "10000")
+	cfg.AfterConnect = settings(cfg.ConnConfig.RuntimeParams)
 	if cfg.ConnConfig.ConnectTimeout == 0 || cfg.ConnConfig.ConnectTimeout > connectTimeout {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
@@ -54,9 +52,25 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 	return &postgres{pool}, nil
 }
 
-func setDefault(params map[string]string, key, value string) {
-	if _, given := params[key]; !given {
-		params[key] = value
+// settings returns what a new connection is told, other than what the URL sets.
+// It is told after connecting: connection poolers refuse such parameters before.
+func settings(given map[string]string) func(context.Context, *pgx.Conn) error {
+	var sql strings.Builder
+	for _, set := range [][2]string{
+		{"application_name", "'privyseal'"},
+		{"statement_timeout", fmt.Sprint(statementTimeout.Milliseconds())},
+		{"idle_in_transaction_session_timeout", "10000"}, // a node that vanished holds no locks
+		// Each text is prepared once, and none needs to know its arguments for a good
+		// plan; planning anew would cost more than running most of them.
+		{"plan_cache_mode", "force_generic_plan"},
+	} {
+		if _, overruled := given[set[0]]; !overruled {
+			sql.WriteString("SET " + set[0] + " = " + set[1] + "; ")
+		}
+	}
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql.String())
+		return err
 	}
 }
 
