@@ -1,10 +1,12 @@
 package acme
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -49,8 +51,8 @@ func (e *endpoint) challengeView(a *store.Authorization, typ string) challengeVi
 }
 
 // challenge reads a challenge (empty payload) or asks for its validation, which
-// runs on its own and is on record before the client is answered (RFC 8555,
-// section 7.5.1). A client that asks twice is answered twice (rule A38).
+// runs on its own; that it was asked for is on record before the client is
+// answered (RFC 8555, section 7.5.1). A client that asks twice is answered twice (rule A38).
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, c *call) error {
 	typ := chi.URLParam(r, "type")
 	a, err := s.loadAuthorization(r.Context(), c, chi.URLParam(r, "id"))
@@ -85,14 +87,11 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 		}
 		if started {
 			a.Attempted, a.Thumbprint = typ, c.account.Thumbprint
-			s.work.validate(attempt{*a, c.ep.Name})
-			return nil
+			return s.awaitValidation(r.Context(), c, a)
 		}
-		again, err := s.Store.Authorization(r.Context(), a.ID) // somebody was quicker
-		if err != nil {
+		if err := s.reload(r.Context(), a); err != nil { // somebody was quicker
 			return err
 		}
-		*a = *again
 	}
 	switch status := authzStatus(a, s.Now()); {
 	case status != statusPending && status != statusValid:
@@ -101,6 +100,32 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 		return fault.New(fault.Malformed, "the authorization is being decided by its %s challenge", a.Attempted)
 	}
 	return nil
+}
+
+// awaitValidation hands a started challenge to a worker and waits a little for the
+// first attempt: most names are proved within milliseconds, and the client is
+// spared its polls.
+func (s *Server) awaitValidation(ctx context.Context, c *call, a *store.Authorization) error {
+	recorded := make(chan struct{})
+	s.work.validate(attempt{Authorization: *a, endpoint: c.ep.Name, recorded: recorded})
+	timer := time.NewTimer(s.work.patience)
+	defer timer.Stop()
+	select {
+	case <-recorded:
+		return s.reload(ctx, a)
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// reload reads an authorization as it is by now.
+func (s *Server) reload(ctx context.Context, a *store.Authorization) error {
+	now, err := s.Store.Authorization(ctx, a.ID)
+	if err == nil {
+		*a = *now
+	}
+	return err
 }
 
 // idle reports whether no challenge of the authorization was attempted yet.

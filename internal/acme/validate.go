@@ -39,6 +39,7 @@ func (w *workers) validateAll(ctx context.Context) {
 func (w *workers) attempt(ctx context.Context, a attempt) {
 	s := w.s
 	began := s.Now()
+	defer a.answer()
 	rec, err := s.Validator.Validate(ctx, s.task(&a))
 	outcome := statusValid
 	switch {
@@ -63,7 +64,9 @@ func (w *workers) attempt(ctx context.Context, a attempt) {
 		s.Log.ErrorContext(ctx, "validation not recorded", "authorization", a.ID, "error", err)
 	}
 	if fault.Is(err, fault.Unavailable) { // the same attempt again, soon; it stays held
-		time.AfterFunc(recordDelay, func() { w.requeue(a) })
+		repeated := a
+		repeated.recorded = nil
+		time.AfterFunc(recordDelay, func() { w.requeue(repeated) })
 	} else {
 		w.release(a.ID)
 	}
@@ -124,6 +127,7 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 // retry records a failed attempt and puts the next one into the queue when it is
 // due. The claim covers the delay and the attempt.
 func (w *workers) retry(ctx context.Context, a attempt, cause error) error {
+	a.recorded = nil // who waits is told that the first attempt failed
 	delay := w.delays[a.Attempts]
 	next := w.s.Now().Add(delay)
 	a.Attempts++
@@ -159,7 +163,7 @@ func (w *workers) sweepChallenges(ctx context.Context, start bool) error {
 			}
 			return err
 		}
-		w.requeue(attempt{a, endpoint})
+		w.requeue(attempt{Authorization: a, endpoint: endpoint})
 	}
 	return nil
 }

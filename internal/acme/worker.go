@@ -9,6 +9,9 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
+// validationWait is how long the answer to a challenge waits for its validation.
+const validationWait = time.Second
+
 const (
 	validators = 64 // validations at the same time
 	finalizers = 32 // issuances at the same time
@@ -25,6 +28,7 @@ type workers struct {
 	validations chan attempt
 	jobs        chan *job
 	delays      []time.Duration // before the second, third … attempt
+	patience    time.Duration   // how long a challenge waits for its first attempt
 
 	mu   sync.Mutex
 	busy map[string]bool // ids of authorizations and orders held here
@@ -33,7 +37,8 @@ type workers struct {
 // attempt is a challenge to validate.
 type attempt struct {
 	store.Authorization
-	endpoint string // of the account
+	endpoint string        // of the account
+	recorded chan struct{} // closed once its outcome is on record; nil if nobody waits
 }
 
 // job is an order to finish. When done is closed, the order's status, error and
@@ -51,7 +56,7 @@ type job struct {
 func newWorkers(s *Server) *workers {
 	return &workers{
 		s: s, validations: make(chan attempt, backlog), jobs: make(chan *job, backlog),
-		delays: retryDelays, busy: map[string]bool{},
+		delays: retryDelays, patience: validationWait, busy: map[string]bool{},
 	}
 }
 
@@ -105,6 +110,7 @@ func (w *workers) held(id string) bool {
 // validate queues a challenge whose start is on record.
 func (w *workers) validate(a attempt) {
 	if !w.hold(a.ID) {
+		a.answer()
 		return
 	}
 	w.requeue(a)
@@ -115,6 +121,15 @@ func (w *workers) requeue(a attempt) {
 	case w.validations <- a:
 	default:
 		w.release(a.ID) // the sweep finds it when it is due
+		a.answer()
+	}
+}
+
+// answer tells who waits that there is something to read.
+func (a *attempt) answer() {
+	if a.recorded != nil {
+		close(a.recorded)
+		a.recorded = nil
 	}
 }
 

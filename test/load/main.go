@@ -31,6 +31,7 @@ type settings struct {
 	clients  int
 	duration time.Duration
 	most     int64
+	keep     string
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 32, "clients that work at the same time")
 	flag.DurationVar(&s.duration, "duration", 20*time.Second, "how long each phase lasts")
 	flag.Int64Var(&s.most, "most", 100_000, "certificates after which a phase ends early")
+	flag.StringVar(&s.keep, "keep", "", "folder that keeps the program and its CPU profiles")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -49,11 +51,15 @@ func main() {
 }
 
 func run(ctx context.Context, s settings) error {
-	dir, err := os.MkdirTemp("", "privyseal-load-")
-	if err != nil {
-		return err
+	dir := s.keep
+	if dir == "" {
+		temporary, err := os.MkdirTemp("", "privyseal-load-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(temporary) }()
+		dir = temporary
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	binary, err := lab.Build(dir)
 	if err != nil {
 		return err
@@ -83,7 +89,7 @@ func run(ctx context.Context, s settings) error {
 
 // measure runs both phases on one engine.
 func measure(ctx context.Context, s settings, engine, binary, dir string, low time.Duration) (ok bool, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return false, err
 	}
 	server, database, end, err := start(engine, binary, dir)
@@ -132,11 +138,11 @@ func start(engine, binary, dir string) (server *lab.Server, database int, end fu
 			ends[i]()
 		}
 	}
-	defer func() {
+	defer func(end func()) {
 		if err != nil {
 			end()
 		}
-	}()
+	}(end)
 	server = &lab.Server{Binary: binary, Dir: filepath.Join(dir, "ca"), Resolver: dns.Addr()}
 	if server.Addr, err = lab.FreeAddresses(); err != nil {
 		return nil, 0, nil, err
