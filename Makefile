@@ -4,6 +4,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
+DIST ?= dist
 FUZZTIME ?= 60s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
@@ -46,16 +47,16 @@ lint: ## gofmt, go vet, staticcheck
 generate: ## write generated files anew
 	$(GO) generate ./...
 
-docs: build ## write docs/privyseal.schema.json from the configuration's types
-	./bin/privyseal config schema > docs/privyseal.schema.json
+docs: ## write the configuration's JSON Schema from its types and comments
+	$(GO) test ./internal/server -run TestSchemaIsCurrent -update
 
 verify: generate docs ## fail when generated files are not the committed ones
 	git diff --exit-code
 
-release: ## build static binaries for PLATFORMS into ./dist
-	@mkdir -p dist
+release: ## build static binaries for PLATFORMS into DIST (./dist)
+	@mkdir -p $(DIST)
 	@for p in $(PLATFORMS); do \
-	  out=dist/privyseal-$${p%/*}-$${p#*/}; \
+	  out=$(DIST)/privyseal-$${p%/*}-$${p#*/}; \
 	  echo "$$out"; \
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/privyseal || exit 1; \
 	done
@@ -64,4 +65,4 @@ image: ## build the container image privyseal:VERSION (needs Docker)
 	docker build --build-arg VERSION=$(VERSION) -t privyseal:$(VERSION) .
 
 clean: ## remove ./bin and ./dist
-	rm -rf bin dist
+	rm -rf bin $(DIST)
