@@ -4,16 +4,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/lab"
 )
 
 // certbot runs certbot with folders of its own.
 type certbot struct {
-	l   *lab
+	l   *site
 	dir string
 }
 
 func (c certbot) args(verb string, more ...string) []string {
-	args := []string{verb, "--non-interactive", "--server", c.l.directory("default"),
+	args := []string{verb, "--non-interactive", "--server", c.l.Directory("default"),
 		"--config-dir", c.dir + "/c", "--work-dir", c.dir + "/w", "--logs-dir", c.dir + "/l"}
 	return append(args, more...)
 }
@@ -27,15 +29,15 @@ func (c certbot) run(t *testing.T, verb string, more ...string) string {
 
 func TestCertbot(t *testing.T) {
 	need(t, "certbot", "openssl")
-	each(t, func(t *testing.T, l *lab) {
+	each(t, func(t *testing.T, l *site) {
 		c := certbot{l, t.TempDir()}
-		standalone := []string{"--http-01-port", port(l.addr.http01), "--http-01-address", "127.0.0.1"}
+		standalone := []string{"--http-01-port", lab.Port(l.Addr.HTTP01), "--http-01-address", "127.0.0.1"}
 		c.run(t, "certonly", append(standalone, "--agree-tos", "--register-unsafely-without-email", "--standalone",
 			"--preferred-challenges", "http", "-d", "a.lab.test", "-d", "b.lab.test", "-d", "c.d.lab.test")...)
 		live := filepath.Join(c.dir, "c", "live", "a.lab.test", "fullchain.pem")
 		first := l.checkChain(t, read(t, live), "a.lab.test", "b.lab.test", "c.d.lab.test")
 
-		c.run(t, "renew", "--force-renewal", "--no-random-sleep-on-renew", "--http-01-port", port(l.addr.http01))
+		c.run(t, "renew", "--force-renewal", "--no-random-sleep-on-renew", "--http-01-port", lab.Port(l.Addr.HTTP01))
 		second := l.checkChain(t, read(t, live), "a.lab.test", "b.lab.test", "c.d.lab.test")
 		if first.SerialNumber.Cmp(second.SerialNumber) == 0 {
 			t.Error("the renewed certificate has the old serial")
@@ -52,11 +54,11 @@ func TestCertbot(t *testing.T) {
 // TestCertbotEAB registers at the endpoint that requires an external account.
 func TestCertbotEAB(t *testing.T) {
 	need(t, "certbot")
-	each(t, func(t *testing.T, l *lab) {
+	each(t, func(t *testing.T, l *site) {
 		c := certbot{l, t.TempDir()}
 		register := func(more ...string) (string, error) {
 			args := append(c.args("register", "--agree-tos", "-m", "a@lab.test", "--no-eff-email"), more...)
-			args[3] = l.directory("eab")
+			args[3] = l.Directory("eab")
 			return attempt(t, c.dir, c.env(), "certbot", args...)
 		}
 		if out, err := register(); err == nil {

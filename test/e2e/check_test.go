@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +18,7 @@ import (
 
 // checkChain reads a downloaded chain as relying parties do: the leaf carries
 // exactly names, openssl finds the way to the root, zlint's RFC lints pass.
-func (l *lab) checkChain(t testing.TB, chain []byte, names ...string) *x509.Certificate {
+func (l *site) checkChain(t testing.TB, chain []byte, names ...string) *x509.Certificate {
 	t.Helper()
 	certs := parseChain(t, chain)
 	if len(certs) < 2 {
@@ -67,7 +65,7 @@ func parseChain(t testing.TB, chain []byte) []*x509.Certificate {
 	}
 }
 
-func (l *lab) opensslVerify(t testing.TB, certs []*x509.Certificate) {
+func (l *site) opensslVerify(t testing.TB, certs []*x509.Certificate) {
 	t.Helper()
 	dir := t.TempDir()
 	leaf, above := filepath.Join(dir, "leaf.pem"), filepath.Join(dir, "above.pem")
@@ -112,11 +110,3 @@ func lintCertificate(t testing.TB, der []byte) {
 		}
 	}
 }
-
-func dialTo(d *net.Dialer, addr string) func(ctx context.Context, network, _ string) (net.Conn, error) {
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return d.DialContext(ctx, network, addr)
-	}
-}
-
-func trim(b []byte) []byte { return bytes.TrimSpace(b) }

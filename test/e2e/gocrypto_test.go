@@ -60,9 +60,9 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 }
 
 // goClient returns a client of golang.org/x/crypto/acme with a new account key.
-func (l *lab) goClient(t testing.TB, endpoint string) *acme.Client {
+func (l *site) goClient(t testing.TB, endpoint string) *acme.Client {
 	t.Helper()
-	return &acme.Client{Key: newKey(t), DirectoryURL: l.directory(endpoint), HTTPClient: l.client(t, ""), UserAgent: "privyseal-e2e"}
+	return &acme.Client{Key: newKey(t), DirectoryURL: l.Directory(endpoint), HTTPClient: l.client(t, ""), UserAgent: "privyseal-e2e"}
 }
 
 func register(t testing.TB, c *acme.Client) {
@@ -144,8 +144,8 @@ func manyNames(n int) []string {
 
 func TestGoClient(t *testing.T) {
 	need(t, "openssl")
-	each(t, func(t *testing.T, l *lab) {
-		r := newResponder(t, l.addr.http01)
+	each(t, func(t *testing.T, l *site) {
+		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "default")
 		register(t, c)
 		mustOrder := func(t *testing.T, names ...string) ([]byte, crypto.Signer) {
@@ -191,7 +191,7 @@ func TestGoClient(t *testing.T) {
 	})
 }
 
-func rollover(t *testing.T, l *lab, c *acme.Client, r *responder) {
+func rollover(t *testing.T, l *site, c *acme.Client, r *responder) {
 	old := c.Key
 	account, err := c.GetReg(t.Context(), "")
 	if err != nil {
@@ -218,8 +218,8 @@ func rollover(t *testing.T, l *lab, c *acme.Client, r *responder) {
 // TestConcurrentOrders takes 16 orders at once on one account.
 func TestConcurrentOrders(t *testing.T) {
 	need(t, "openssl")
-	each(t, func(t *testing.T, l *lab) {
-		r := newResponder(t, l.addr.http01)
+	each(t, func(t *testing.T, l *site) {
+		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "default")
 		register(t, c)
 		const parallel, rounds = 16, 3
@@ -257,7 +257,7 @@ func TestConcurrentOrders(t *testing.T) {
 }
 
 // createEAB has the operator make an EAB key for the endpoint that requires one.
-func (l *lab) createEAB(t testing.TB) (kid, hmac string) {
+func (l *site) createEAB(t testing.TB) (kid, hmac string) {
 	t.Helper()
 	out := l.operate(t, "eab", "create", "--endpoint", "eab", "--json")
 	var key struct{ KID, HMAC string }
@@ -269,8 +269,8 @@ func (l *lab) createEAB(t testing.TB) (kid, hmac string) {
 
 func TestGoClientEAB(t *testing.T) {
 	need(t, "openssl")
-	each(t, func(t *testing.T, l *lab) {
-		r := newResponder(t, l.addr.http01)
+	each(t, func(t *testing.T, l *site) {
+		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "eab")
 		dir, err := c.Discover(t.Context())
 		if err != nil || !dir.ExternalAccountRequired {

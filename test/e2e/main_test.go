@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/lab"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test, built once. PRIVYSEAL_BINARY names another,
+// such as a release.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -27,11 +29,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "privyseal")
-	build := exec.Command("go", "build", "-o", binary, "../../cmd/privyseal")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-		return 1
+	if binary = os.Getenv("PRIVYSEAL_BINARY"); binary == "" {
+		if binary, err = lab.Build(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return m.Run()
 }

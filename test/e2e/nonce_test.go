@@ -69,7 +69,7 @@ func wantBadNonce(t testing.TB, where string, status int, problem string) {
 // TestACME_A5_NonceAfterCrash: a used nonce stays used after kill -9, and the
 // client goes on with its account on the restarted server.
 func TestACME_A5_NonceAfterCrash(t *testing.T) {
-	each(t, func(t *testing.T, l *lab) {
+	each(t, func(t *testing.T, l *site) {
 		c := l.goClient(t, "default")
 		rec := &recorder{base: c.HTTPClient.Transport}
 		c.HTTPClient.Transport = rec
@@ -82,9 +82,8 @@ func TestACME_A5_NonceAfterCrash(t *testing.T) {
 		wantBadNonce(t, "to the same process", status, problem)
 		root := read(t, l.root())
 
-		l.server.kill()
-		l.server = launch(t, filepath.Dir(l.dir), l.devArgs()...)
-		l.ready(t, l.server, l.addr.ops)
+		l.Kill()
+		l.start(t)
 		status, problem = rec.replay(t, l.client(t, ""))
 		wantBadNonce(t, "after kill -9", status, problem)
 		if !bytes.Equal(root, read(t, l.root())) {
@@ -99,7 +98,7 @@ func TestACME_A5_NonceAfterCrash(t *testing.T) {
 
 // secondNode starts `privyseal serve` beside the lab's server on the same
 // database and returns the address of its https listener.
-func (l *lab) secondNode(t *testing.T) string {
+func (l *site) secondNode(t *testing.T) string {
 	t.Helper()
 	addr := freeAddresses(t)
 	var cfg map[string]any
@@ -110,7 +109,7 @@ func (l *lab) secondNode(t *testing.T) string {
 	if !ok {
 		t.Fatalf("privyseal.yaml has no listeners: %v", cfg)
 	}
-	for name, a := range map[string]string{"https": addr.https, "est": addr.est, "http": addr.http, "ops": addr.ops} {
+	for name, a := range map[string]string{"https": addr.HTTPS, "est": addr.EST, "http": addr.HTTP, "ops": addr.Ops} {
 		if lis, ok := listeners[name].(map[string]any); ok {
 			lis["addr"] = a
 		}
@@ -126,21 +125,21 @@ func (l *lab) secondNode(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(l.dir, "second.yaml")
+	path := filepath.Join(l.Dir, "second.yaml")
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, l.dir, "serve", "--config", path)
-	l.ready(t, p, addr.ops)
-	t.Cleanup(func() { p.stop(t) })
-	return addr.https
+	p := launch(t, l.Dir, "serve", "--config", path)
+	ready(t, p, addr)
+	t.Cleanup(func() { stop(t, p) })
+	return addr.HTTPS
 }
 
 // TestACME_A5_TwoNodes: two processes on one PostgreSQL share accounts, orders
 // and spent nonces.
 func TestACME_A5_TwoNodes(t *testing.T) {
 	need(t, "openssl")
-	l := newLab(t, storetest.PostgresURL(t))
+	l := newSite(t, storetest.PostgresURL(t))
 	second := l.secondNode(t)
 	c := l.goClient(t, "default")
 	rec := &recorder{base: c.HTTPClient.Transport}
@@ -152,7 +151,7 @@ func TestACME_A5_TwoNodes(t *testing.T) {
 	status, problem := rec.replay(t, l.client(t, second))
 	wantBadNonce(t, "to the other node", status, problem)
 
-	r := newResponder(t, l.addr.http01)
+	r := newResponder(t, l.Addr.HTTP01)
 	other := &acme.Client{Key: c.Key, KID: c.KID, DirectoryURL: c.DirectoryURL, HTTPClient: l.client(t, second)}
 	for i, client := range []*acme.Client{c, other} {
 		name := []string{"first.lab.test", "second.lab.test"}[i]

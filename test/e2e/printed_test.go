@@ -27,12 +27,12 @@ func printedLines(out string) map[string][]string {
 
 // TestPrintedLinesWork copies what `privyseal dev` prints into a shell.
 func TestPrintedLinesWork(t *testing.T) {
-	l := newLab(t, "")
-	lines := printedLines(l.server.out.String())
+	l := newSite(t, "")
+	lines := printedLines(l.Out.String())
 	for _, client := range []string{"curl", "certbot", "lego"} {
 		t.Run(client, func(t *testing.T) {
 			if len(lines[client]) == 0 {
-				t.Fatalf("no %s line in:\n%s", client, l.server.out.String())
+				t.Fatalf("no %s line in:\n%s", client, l.Out.String())
 			}
 			need(t, client)
 			for _, line := range lines[client] {
@@ -44,11 +44,11 @@ func TestPrintedLinesWork(t *testing.T) {
 			}
 		})
 	}
-	if !strings.Contains(l.server.out.String(), l.root()) {
+	if !strings.Contains(l.Out.String(), l.root()) {
 		t.Errorf("the printed lines do not show the absolute path %s", l.root())
 	}
-	if matches, err := filepath.Glob(filepath.Join(l.dir, "clients", "*")); err != nil || len(matches) == 0 {
-		t.Errorf("the clients left nothing in %s", filepath.Join(l.dir, "clients"))
+	if matches, err := filepath.Glob(filepath.Join(l.Dir, "clients", "*")); err != nil || len(matches) == 0 {
+		t.Errorf("the clients left nothing in %s", filepath.Join(l.Dir, "clients"))
 	}
 }
 

@@ -1,93 +1,43 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/privyseal/privyseal/test/lab"
 )
 
-// process is one running program, known by its pid.
-type process struct {
-	cmd    *exec.Cmd
-	out    buffer // standard output
-	log    buffer // standard error
-	exited chan struct{}
-	err    error // of Wait; set when exited is closed
-}
-
-// launch starts the program with args and ends it with the test.
-func launch(t testing.TB, dir string, args ...string) *process {
+// launch starts the program and ends it with the test.
+func launch(t testing.TB, dir string, args ...string) *lab.Process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, args...), exited: make(chan struct{})}
-	p.cmd.Dir = dir
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", strings.Join(args, " "), err)
+	p, err := lab.Launch(dir, binary, args...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.exited)
-	}()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("output of %s:\n%s%s", strings.Join(args, " "), p.out.tail(4000), p.log.tail(12000))
-		}
-	})
+	mind(t, p)
 	return p
 }
 
-// stop asks the program to end, as an operator does, and waits for it.
-func (p *process) stop(t testing.TB) {
+// mind kills a process after the test, and shows what it said if the test failed.
+func mind(t testing.TB, p *lab.Process) {
 	t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.exited:
-		if p.err != nil {
-			t.Errorf("the server ended with: %v", p.err)
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("output of process %d:\n%s%s", p.PID(), p.Out.Tail(4000), p.Log.Tail(12000))
 		}
-	case <-time.After(40 * time.Second):
-		t.Error("the server did not end within 40 s of SIGTERM")
-		p.kill()
+	})
+}
+
+func stop(t testing.TB, p *lab.Process) {
+	t.Helper()
+	if err := p.Stop(); err != nil {
+		t.Errorf("stop the server: %v", err)
 	}
-}
-
-// kill ends the program at once, as a crash does.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.exited
-}
-
-// buffer collects output that is read while it grows.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *buffer) tail(n int) string {
-	s := b.String()
-	if len(s) > n {
-		return "…" + s[len(s)-n:]
-	}
-	return s
 }
 
 // execute runs a program to its end and fails the test unless it succeeds.

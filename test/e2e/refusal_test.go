@@ -42,22 +42,22 @@ func wantText(t *testing.T, text string, parts ...string) {
 // TestServeRefuses starts `privyseal serve` with files that are wrong in one
 // place each.
 func TestServeRefuses(t *testing.T) {
-	l := newLab(t, "")
-	l.server.stop(t)
+	l := newSite(t, "")
+	stop(t, l.Process)
 	good := string(read(t, l.config()))
 	change := func(t *testing.T, from, to string) string {
 		t.Helper()
 		if !strings.Contains(good, from) {
 			t.Fatalf("privyseal.yaml has no %q:\n%s", from, good)
 		}
-		path := filepath.Join(l.dir, "changed.yaml")
+		path := filepath.Join(l.Dir, "changed.yaml")
 		if err := os.WriteFile(path, []byte(strings.Replace(good, from, to, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
 	t.Run("unknown key", func(t *testing.T) {
-		out := refused(t, l.dir, "serve", "--config", change(t, "listeners:", "listenerz:"))
+		out := refused(t, l.Dir, "serve", "--config", change(t, "listeners:", "listenerz:"))
 		wantText(t, out, "listenerz", "listeners")
 	})
 	t.Run("missing secret", func(t *testing.T) {
@@ -66,13 +66,13 @@ func TestServeRefuses(t *testing.T) {
 			t.Fatalf("no key_encryption in:\n%s", good)
 		}
 		line, _, _ := strings.Cut(good[at:], "\n")
-		out := refused(t, l.dir, "serve", "--config", change(t, line, "key_encryption: file:no/such/secret"))
+		out := refused(t, l.Dir, "serve", "--config", change(t, line, "key_encryption: file:no/such/secret"))
 		wantText(t, out, "file:no/such/secret", "key_encryption")
 	})
 	t.Run("a secret instead of a reference", func(t *testing.T) {
 		at := strings.Index(good, "key_encryption: ")
 		line, _, _ := strings.Cut(good[at:], "\n")
-		out := refused(t, l.dir, "serve", "--config", change(t, line, "key_encryption: c2VjcmV0LXRoaW5n"))
+		out := refused(t, l.Dir, "serve", "--config", change(t, line, "key_encryption: c2VjcmV0LXRoaW5n"))
 		if strings.Contains(out, "c2VjcmV0LXRoaW5n") {
 			t.Errorf("the secret is shown:\n%s", out)
 		}
@@ -83,27 +83,26 @@ func TestServeRefuses(t *testing.T) {
 			t.Fatalf("no url: sqlite: in:\n%s", good)
 		}
 		line, _, _ := strings.Cut(good[at:], "\n")
-		out := refused(t, l.dir, "serve", "--config", change(t, line, "url: postgres://nobody@127.0.0.1:1/none"))
+		out := refused(t, l.Dir, "serve", "--config", change(t, line, "url: postgres://nobody@127.0.0.1:1/none"))
 		wantText(t, out, "127.0.0.1:1")
 	})
 	t.Run("address in use", func(t *testing.T) {
-		busy, err := net.Listen("tcp", l.addr.https)
+		busy, err := net.Listen("tcp", l.Addr.HTTPS)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = busy.Close() }()
-		out := refused(t, l.dir, "serve", "--config", l.config())
-		wantText(t, out, "https", l.addr.https)
+		out := refused(t, l.Dir, "serve", "--config", l.config())
+		wantText(t, out, "https", l.Addr.HTTPS)
 	})
 	t.Run("no file", func(t *testing.T) {
-		wantText(t, refused(t, l.dir, "serve", "--config", "absent.yaml"), "absent.yaml")
+		wantText(t, refused(t, l.Dir, "serve", "--config", "absent.yaml"), "absent.yaml")
 	})
 	// And the good file, made by dev, starts the same server.
 	p := launch(t, "/", "serve", "--config", l.config())
-	l.ready(t, p, l.addr.ops)
-	p.stop(t)
-	l.server = launch(t, filepath.Dir(l.dir), l.devArgs()...)
-	l.ready(t, l.server, l.addr.ops)
+	ready(t, p, l.Addr)
+	stop(t, p)
+	l.start(t)
 }
 
 // TestDevRefusesTheWorld: dev serves loopback only, and a refusal leaves

@@ -25,20 +25,20 @@ func webroot(t *testing.T, addr, dir string) {
 
 func TestACMETiny(t *testing.T) {
 	need(t, "acme-tiny", "openssl")
-	each(t, func(t *testing.T, l *lab) {
+	each(t, func(t *testing.T, l *site) {
 		dir := t.TempDir()
 		www := filepath.Join(dir, "www")
 		tokens := filepath.Join(www, ".well-known", "acme-challenge")
 		if err := os.MkdirAll(tokens, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		webroot(t, l.addr.http01, www)
+		webroot(t, l.Addr.HTTP01, www)
 		execute(t, dir, nil, "openssl", "genrsa", "-out", "acct.key", "2048")
 		execute(t, dir, nil, "openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "a.key", "-out", "a.csr",
 			"-subj", "/CN=tiny.lab.test", "-addext", "subjectAltName=DNS:tiny.lab.test,DNS:tiny2.lab.test")
 		env := []string{"SSL_CERT_FILE=" + l.root()}
 		execute(t, dir, env, "sh", "-c", `exec acme-tiny --account-key acct.key --csr a.csr --acme-dir "$1" --directory-url "$2" --disable-check >chain.pem`,
-			"sh", tokens, l.directory("default"))
+			"sh", tokens, l.Directory("default"))
 		l.checkChain(t, read(t, filepath.Join(dir, "chain.pem")), "tiny.lab.test", "tiny2.lab.test")
 	})
 }
@@ -69,13 +69,13 @@ func TestUACME(t *testing.T) {
 	if out, err := attempt(t, "/", nil, "unshare", append(unshare, "sh", "-c", "mount --bind /dev/null "+bundle)...); err != nil {
 		t.Skipf("no mount namespace here: %v %s", err, out)
 	}
-	each(t, func(t *testing.T, l *lab) {
+	each(t, func(t *testing.T, l *site) {
 		dir := t.TempDir()
 		tokens := filepath.Join(dir, "www", ".well-known", "acme-challenge")
 		if err := os.MkdirAll(tokens, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		webroot(t, l.addr.http01, filepath.Join(dir, "www"))
+		webroot(t, l.Addr.HTTP01, filepath.Join(dir, "www"))
 		hook := filepath.Join(dir, "hook")
 		if err := os.WriteFile(hook, []byte(uacmeHook), 0o700); err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestUACME(t *testing.T) {
 			t.Helper()
 			script := `mount --bind "$1" ` + bundle + ` && shift && exec uacme "$@"`
 			full := append(append([]string{}, unshare...), "sh", "-c", script, "sh", l.root(),
-				"-v", "-y", "-c", filepath.Join(dir, "conf"), "-a", l.directory("default"), "-h", hook)
+				"-v", "-y", "-c", filepath.Join(dir, "conf"), "-a", l.Directory("default"), "-h", hook)
 			execute(t, dir, []string{"UACME_CHALLENGE_PATH=" + tokens}, "unshare", append(full, args...)...)
 		}
 		uacme("-t", "EC", "new", "u@lab.test")
