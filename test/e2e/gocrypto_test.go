@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -79,10 +80,8 @@ func order(ctx context.Context, c *acme.Client, r *responder, names ...string) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("new order: %w", err)
 	}
-	for _, u := range o.AuthzURLs {
-		if err := authorize(ctx, c, r, u); err != nil {
-			return nil, nil, err
-		}
+	if err := authorizeAll(ctx, c, r, o.AuthzURLs); err != nil {
+		return nil, nil, err
 	}
 	if o, err = c.WaitOrder(ctx, o.URI); err != nil {
 		return nil, nil, fmt.Errorf("wait for order: %w", err)
@@ -104,6 +103,22 @@ func order(ctx context.Context, c *acme.Client, r *responder, names ...string) (
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	return chain, key, nil
+}
+
+// authorizeAll works on eight authorizations at a time.
+func authorizeAll(ctx context.Context, c *acme.Client, r *responder, uris []string) error {
+	slots := make(chan struct{}, 8)
+	errs := make([]error, len(uris))
+	var wg sync.WaitGroup
+	for i, u := range uris {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs[i] = authorize(ctx, c, r, u)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func authorize(ctx context.Context, c *acme.Client, r *responder, uri string) error {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // printedCommand finds a client's command line, with or without variables set
@@ -28,7 +29,10 @@ func printedLines(out string) map[string][]string {
 // TestPrintedLinesWork copies what `privyseal dev` prints into a shell.
 func TestPrintedLinesWork(t *testing.T) {
 	l := newSite(t, "")
-	lines := printedLines(l.Out.String())
+	var lines map[string][]string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && len(lines) < 3; time.Sleep(20 * time.Millisecond) {
+		lines = printedLines(l.Out.String())
+	}
 	for _, client := range []string{"curl", "certbot", "lego"} {
 		t.Run(client, func(t *testing.T) {
 			if len(lines[client]) == 0 {
