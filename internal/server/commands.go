@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -207,15 +208,36 @@ func commit() string {
 
 // withConfig gives a command --config and hands it the file, read and checked.
 func withConfig(cmd *cobra.Command, do func(*cobra.Command, *loaded) error) *cobra.Command {
-	file := cmd.Flags().String("config", "privyseal.yaml", "the configuration file")
+	file := cmd.Flags().String("config", "", "the configuration file (default: "+strings.Join(configPlaces, ", ")+", whichever is there first)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load(*file)
+		found, err := findConfig(*file)
+		if err != nil {
+			return err
+		}
+		cfg, err := load(found)
 		if err != nil {
 			return err
 		}
 		return do(cmd, cfg)
 	}
 	return cmd
+}
+
+// configPlaces are where a configuration file is looked for.
+var configPlaces = []string{"privyseal.yaml", "privyseal-dev/privyseal.yaml", "/etc/privyseal/privyseal.yaml"}
+
+// findConfig returns the file that was named, or the first that is in its place.
+func findConfig(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	for _, place := range configPlaces {
+		if _, err := os.Stat(place); err == nil {
+			return place, nil
+		}
+	}
+	return "", fmt.Errorf("no configuration file: none of %s is here; name one with --config, or begin with `privyseal dev`",
+		strings.Join(configPlaces, ", "))
 }
 
 // withStore hands a command the database, beside a server that may be running.

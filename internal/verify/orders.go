@@ -24,7 +24,9 @@ func (c *check) orders(ctx context.Context) error {
 			c.find(4, "order "+o.ID, "it is in processing for longer than %v", processingAge)
 		}
 	}
-	c.report.Orders = len(stuck)
+	if c.report.Orders, err = c.store.CountOrders(ctx); err != nil {
+		return err
+	}
 	dangling, err := c.store.DanglingOrigins(ctx, page)
 	if err != nil {
 		return err

@@ -16,3 +16,10 @@ func (s *Store) DanglingOrigins(ctx context.Context, limit int) ([]string, error
 	})
 	return origins, err
 }
+
+// CountOrders returns how many orders are on record.
+func (s *Store) CountOrders(ctx context.Context) (int, error) {
+	var n int64
+	err := s.queryRow(ctx, "count orders", `SELECT COUNT(*) FROM orders`, nil, &n)
+	return int(n), err
+}
