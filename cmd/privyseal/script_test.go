@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,8 +21,13 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txtar. Each has free addresses in HTTPS,
 // EST, HTTP and OPS, and the flags of dev that use them in ADDRS.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+	p := params()
+	p.Dir = "testdata/script"
+	testscript.Run(t, p)
+}
+
+func params() testscript.Params {
+	return testscript.Params{
 		Setup: func(e *testscript.Env) error {
 			for _, name := range []string{"HTTPS", "EST", "HTTP", "OPS"} {
 				ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +42,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready": ready, "sql": execSQL, "occupy": occupy, "mode": mode,
 		},
-	})
+	}
 }
 
 // ready waits until the server at OPS is.
@@ -78,4 +85,80 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s has mode %s, want %s", path, got, args[0])
 		}
 	}
+}
+
+// TestOperationsPage runs the commands of docs/operations.md in their order, in
+// the folder of a server that dev has made. What serves goes to the background.
+func TestOperationsPage(t *testing.T) {
+	var script strings.Builder
+	script.WriteString("exec privyseal dev --dir d --https-addr $HTTPS --est-addr $EST --http-addr $HTTP --ops-addr $OPS &dev&\nready\nkill -INT dev\nwait dev\ncd d\n")
+	lines := commands(t, "../../docs/operations.md")
+	if len(lines) < 5 {
+		t.Fatalf("the page has %d commands; has its form changed?", len(lines))
+	}
+	for _, line := range lines {
+		script.WriteString("exec " + line)
+		if strings.HasPrefix(line, "privyseal serve") {
+			script.WriteString(" &serve&\nready")
+		}
+		script.WriteString("\n")
+	}
+	script.WriteString("kill -INT serve\nwait serve\n")
+	run(t, "operations", script.String())
+}
+
+// TestDocumentedCommands appends --help to every command of the pages: the
+// command and its flags must exist.
+func TestDocumentedCommands(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, page := range append(pages, "../../README.md") {
+		var script strings.Builder
+		for _, line := range commands(t, page) {
+			line, _, _ = strings.Cut(line, "|")
+			line, _, _ = strings.Cut(line, ">")
+			script.WriteString("exec " + line + " --help\n")
+			seen++
+		}
+		run(t, filepath.Base(page), script.String())
+	}
+	if seen < 20 {
+		t.Errorf("the pages have %d commands; has their form changed?", seen)
+	}
+}
+
+// commands returns the lines of a page's fenced blocks that call privyseal.
+func commands(t *testing.T, page string) []string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	fenced := false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+		}
+		if fenced && strings.HasPrefix(line, "privyseal ") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// run runs one script that was made here.
+func run(t *testing.T, name, script string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".md")+".txtar")
+	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := params()
+	p.Files = []string{file}
+	testscript.Run(t, p)
 }
