@@ -12,45 +12,6 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// statuses has a row for every kind of fault. Kinds that only ACME can raise
-// are here too: a request that two protocols share must not meet a hole.
-var statuses = map[fault.Kind]int{
-	fault.Internal:                http.StatusInternalServerError,
-	fault.Malformed:               http.StatusBadRequest,
-	fault.Unverified:              http.StatusUnauthorized,
-	fault.BadNonce:                http.StatusBadRequest,
-	fault.BadCSR:                  http.StatusBadRequest,
-	fault.BadPublicKey:            http.StatusBadRequest,
-	fault.BadAlgorithm:            http.StatusBadRequest,
-	fault.RejectedIdentifier:      http.StatusForbidden,
-	fault.UnsupportedIdentifier:   http.StatusBadRequest,
-	fault.InvalidProfile:          http.StatusBadRequest,
-	fault.Denied:                  http.StatusForbidden,
-	fault.Unauthenticated:         http.StatusUnauthorized,
-	fault.AccountDoesNotExist:     http.StatusNotFound,
-	fault.ExternalAccountRequired: http.StatusForbidden,
-	fault.UserActionRequired:      http.StatusForbidden,
-	fault.InvalidContact:          http.StatusBadRequest,
-	fault.UnsupportedContact:      http.StatusBadRequest,
-	fault.NotFound:                http.StatusNotFound,
-	fault.MethodNotAllowed:        http.StatusMethodNotAllowed,
-	fault.UnsupportedMediaType:    http.StatusUnsupportedMediaType,
-	fault.TooLarge:                http.StatusRequestEntityTooLarge,
-	fault.NotReady:                http.StatusConflict,
-	fault.AlreadyRevoked:          http.StatusConflict,
-	fault.BadRevocationReason:     http.StatusBadRequest,
-	fault.AlreadyReplaced:         http.StatusConflict,
-	fault.Conflict:                http.StatusConflict,
-	fault.DNS:                     http.StatusBadRequest,
-	fault.Connection:              http.StatusBadRequest,
-	fault.TLS:                     http.StatusBadRequest,
-	fault.CAA:                     http.StatusForbidden,
-	fault.IncorrectResponse:       http.StatusForbidden,
-	fault.RateLimited:             http.StatusTooManyRequests,
-	fault.Pending:                 http.StatusAccepted,
-	fault.Unavailable:             http.StatusServiceUnavailable,
-}
-
 // render answers a request with the problem document of err.
 func render(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.Of(err)
@@ -68,10 +29,7 @@ func render(w http.ResponseWriter, r *http.Request, err error) {
 
 // problem is the document of a fault, without the request's id.
 func problem(f *fault.Error) api.Problem {
-	status := statuses[f.Kind]
-	if status == 0 {
-		status = http.StatusInternalServerError
-	}
+	status := web.Status(f.Kind)
 	p := api.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
 		Kind: f.Kind.String(), Reason: f.Reason, Detail: f.Detail, Identifier: identifier(f.Identifier),
