@@ -10,7 +10,7 @@ func TestLego(t *testing.T) {
 	need(t, "lego", "openssl", "curl")
 	each(t, func(t *testing.T, l *site) {
 		dir := t.TempDir()
-		env := []string{"LEGO_CA_CERTIFICATES=" + l.root(), "EXEC_PATH=" + l.dns.Hook(t)}
+		env := []string{"LEGO_CA_CERTIFICATES=" + l.root(), "EXEC_PATH=" + l.dns.Hook(t), "EXEC_SEQUENCE_INTERVAL=1"}
 		lego := func(more ...string) []string {
 			return append([]string{"--server", l.Directory("default"), "--accept-tos", "--email", "a@lab.test", "--path", dir}, more...)
 		}

@@ -131,7 +131,6 @@ func (l *site) secondNode(t *testing.T) string {
 	}
 	p := launch(t, l.Dir, "serve", "--config", path)
 	ready(t, p, addr)
-	t.Cleanup(func() { stop(t, p) })
 	return addr.HTTPS
 }
 

@@ -22,11 +22,16 @@ func launch(t testing.TB, dir string, args ...string) *lab.Process {
 	return p
 }
 
-// mind kills a process after the test, and shows what it said if the test failed.
+// mind stops a process after the test if it still runs, and shows what it said
+// if the test failed.
 func mind(t testing.TB, p *lab.Process) {
 	t.Helper()
 	t.Cleanup(func() {
-		p.Kill()
+		select {
+		case <-p.Exited:
+		default:
+			stop(t, p)
+		}
 		if t.Failed() {
 			t.Logf("output of process %d:\n%s%s", p.PID(), p.Out.Tail(4000), p.Log.Tail(12000))
 		}

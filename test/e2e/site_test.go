@@ -41,7 +41,6 @@ func newSite(t *testing.T, database string) *site {
 		}
 	})
 	l.start(t)
-	t.Cleanup(func() { stop(t, l.Process) })
 	return l
 }
 
