@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,8 +100,6 @@ func TestG1_29_StringTypes(t *testing.T) {
 	t.Parallel()
 	ca := newRoot(t, RootSpec{})
 	chain, _ := ca.Chain()
-	var name []struct{ Set asn1.RawValue }
-	_ = name
 	der := string(chain[0].RawSubject)
 	if !strings.Contains(der, "\x06\x03\x55\x04\x03\x0c\x0cExample Root") || !strings.Contains(der, "\x06\x03\x55\x04\x06\x13\x02DE") {
 		t.Errorf("subject % x", der)
