@@ -100,7 +100,9 @@ func (e *sqlite) read(ctx context.Context, queries ...query) error {
 	return nil
 }
 
+// readOne runs without its caller's context, as sqliteTx does.
 func (e *sqlite) readOne(ctx context.Context, q query) error {
+	ctx = context.WithoutCancel(ctx)
 	st, ok := e.cached.Load(q.sql)
 	if !ok {
 		fresh, err := e.reader.PrepareContext(ctx, q.sql)
