@@ -383,23 +383,3 @@ func TestConcurrentIssue(t *testing.T) {
 	}
 	wg.Wait()
 }
-
-func TestX12_IgnoreListIsData(t *testing.T) {
-	t.Parallel()
-	l, err := linter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(l.certificates) < 100 || len(l.lists) == 0 {
-		t.Fatalf("%d certificate lints and %d for lists: the sources are not registered", len(l.certificates), len(l.lists))
-	}
-	for _, x := range ignored {
-		if x.reason == "" {
-			t.Errorf("%s is ignored without a reason", x.lint)
-		}
-	}
-	m := &linting{except: map[string][]string{"everywhere": nil, "here": {"user"}}}
-	if !m.ignores("everywhere", "x") || !m.ignores("here", "user") || m.ignores("here", "x") || m.ignores("none", "x") {
-		t.Error("the ignore list is not read as it says")
-	}
-}
