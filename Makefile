@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
 DIST ?= dist
 FUZZTIME ?= 60s
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -39,10 +39,10 @@ fuzz: ## fuzz every parser of strangers' bytes (FUZZTIME=60s each)
 bench: ## measure a full ACME flow on both engines (long)
 	$(GO) run ./test/load $(ARGS)
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, golangci-lint with staticcheck
 	@test -z "$$(gofmt -s -l $$(git ls-files '*.go'))" || { gofmt -s -l $$(git ls-files '*.go'); echo 'gofmt -s -w these files'; exit 1; }
 	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(LINTER) run --timeout 10m ./...
 
 generate: ## write generated files anew
 	$(GO) generate ./...

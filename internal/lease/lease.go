@@ -110,7 +110,7 @@ func (l *Leases) renewing(held context.Context, done <-chan struct{}, name strin
 
 // jitter spreads nodes that started together: between 3/4 and 5/4 of d.
 func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2+1) //nolint:gosec // no secret
+	return d*3/4 + rand.N(d/2+1) //nolint:gosec,forbidigo // no secret
 }
 
 func sleep(ctx context.Context, d time.Duration) {

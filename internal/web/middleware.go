@@ -25,7 +25,7 @@ type Event struct {
 func wrap(h http.Handler, cfg Config) http.Handler {
 	r := chi.NewRouter()
 	r.Use(func(next http.Handler) http.Handler { return observed(next, cfg) })
-	r.Use(func(next http.Handler) http.Handler { return recovered(next, cfg) })
+	r.Use(recovered)
 	r.Use(func(next http.Handler) http.Handler { return limited(next, cfg.Limits.Body) })
 	r.Mount("/", h)
 	return r
@@ -63,7 +63,7 @@ func observed(next http.Handler, cfg Config) http.Handler {
 }
 
 // recovered answers 500 when a handler panics; the stack goes to the log.
-func recovered(next http.Handler, cfg Config) http.Handler {
+func recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			p := recover()
