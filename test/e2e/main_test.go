@@ -29,6 +29,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // another user runs the program in one test
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if binary = os.Getenv("PRIVYSEAL_BINARY"); binary == "" {
 		if binary, err = lab.Build(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)

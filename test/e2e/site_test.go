@@ -32,8 +32,13 @@ func each(t *testing.T, scenario func(t *testing.T, l *site)) {
 // stopped and the whole store is verified.
 func newSite(t *testing.T, database string) *site {
 	t.Helper()
-	l := &site{dns: dnstest.Start(t)}
-	l.Server = lab.Server{Binary: binary, Dir: filepath.Join(t.TempDir(), "privyseal-dev"), Database: database, Resolver: l.dns.Addr()}
+	return newSiteOf(t, lab.Server{Binary: binary, Dir: filepath.Join(t.TempDir(), "privyseal-dev"), Database: database})
+}
+
+func newSiteOf(t *testing.T, server lab.Server) *site {
+	t.Helper()
+	l := &site{Server: server, dns: dnstest.Start(t)}
+	l.Resolver = l.dns.Addr()
 	l.Addr = freeAddresses(t)
 	t.Cleanup(func() {
 		if err := l.Verify(); err != nil {
