@@ -1,0 +1,105 @@
+package cms
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// KeyTransport is how the content key is encrypted. The zero value is
+// RSAES-PKCS1-v1_5, the only one that every SCEP client knows.
+type KeyTransport struct {
+	OAEP crypto.Hash // 0 is PKCS #1 v1.5
+	MGF  crypto.Hash // of OAEP's mask; 0 is the same as OAEP
+}
+
+// Encrypt returns a content encrypted to the RSA key of a certificate, in DER:
+// an EnvelopedData, or an AuthEnvelopedData if the cipher is of GCM. A nil type
+// is OIDData. The fault is BadPublicKey when the certificate's key cannot take
+// it.
+func Encrypt(typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c Cipher, kt KeyTransport) ([]byte, error) {
+	if typ == nil {
+		typ = OIDData
+	}
+	if !c.known() {
+		return nil, fmt.Errorf("encrypt message: no cipher %d", c)
+	}
+	key := c.newKey()
+	iv, encrypted, mac, err := c.seal(key, content)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt message: %w", err)
+	}
+	wrapped, err := kt.wrap(to, key)
+	if err != nil {
+		return nil, err
+	}
+	outer := OIDEnvelopedData
+	if mac != nil {
+		outer = OIDAuthEnvelopedData
+	}
+	return contentInfo(outer, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(0)
+		b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1Int64(0)
+				addName(b, to)
+				kt.add(b)
+				b.AddASN1OctetString(wrapped)
+			})
+		})
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(typ)
+			c.add(b, iv)
+			b.AddASN1(tag0, func(b *cryptobyte.Builder) { b.AddBytes(encrypted) })
+		})
+		if mac != nil {
+			b.AddASN1OctetString(mac)
+		}
+	})
+}
+
+// wrap encrypts the content key to the key of the certificate.
+func (kt KeyTransport) wrap(to *x509.Certificate, key []byte) ([]byte, error) {
+	public, ok := to.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, fault.New(fault.BadPublicKey, "encrypt message: only RSA keys can be encrypted to").Because("key_type")
+	}
+	var wrapped []byte
+	var err error
+	if kt.OAEP == 0 {
+		// Deprecated in crypto/rsa for good reasons, but what SCEP clients read (rule S25).
+		wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // see above
+	} else {
+		if hashOID(kt.OAEP) == nil || hashOID(kt.mask()) == nil {
+			return nil, fmt.Errorf("encrypt message: no OAEP with %v and %v", kt.OAEP, kt.mask())
+		}
+		wrapped, err = rsa.EncryptOAEPWithOptions(rand.Reader, public, key, &rsa.OAEPOptions{Hash: kt.OAEP, MGFHash: kt.mask()})
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.BadPublicKey, err, "encrypt message: the key of the certificate cannot be encrypted to").Because("key_size")
+	}
+	return wrapped, nil
+}
+
+func (kt KeyTransport) mask() crypto.Hash {
+	if kt.MGF == 0 {
+		return kt.OAEP
+	}
+	return kt.MGF
+}
+
+func (kt KeyTransport) add(b *cryptobyte.Builder) {
+	if kt.OAEP == 0 {
+		addAlgorithmNULL(b, oidRSA)
+		return
+	}
+	addOAEP(b, kt.OAEP, kt.mask())
+}

@@ -1,0 +1,264 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"strings"
+	"testing"
+	"time"
+)
+
+var plaintext = []byte("what the device asks for\r\n\x00\xff")
+
+// Signatures of openssl cms and smime, read by us.
+func TestOpenSSLSigns(t *testing.T) {
+	t.Parallel()
+	all := Policy{SHA1: true}
+	for _, c := range []struct {
+		name string
+		id   func() identity
+		args []string
+		hash crypto.Hash
+	}{
+		{"rsa sha256", deviceRSA, []string{"cms", "-md", "sha256"}, crypto.SHA256},
+		{"rsa sha384", deviceRSA, []string{"cms", "-md", "sha384"}, crypto.SHA384},
+		{"rsa sha512", deviceRSA, []string{"cms", "-md", "sha512"}, crypto.SHA512},
+		{"rsa sha1", deviceRSA, []string{"cms", "-md", "sha1"}, crypto.SHA1},
+		{"rsa by key identifier", deviceRSA, []string{"cms", "-keyid"}, crypto.SHA256},
+		{"rsa streamed", deviceRSA, []string{"cms", "-stream"}, crypto.SHA256},
+		{"rsa of PKCS #7", deviceRSA, []string{"smime"}, crypto.SHA256},
+		{"rsa of PKCS #7 streamed", deviceRSA, []string{"smime", "-stream"}, crypto.SHA256},
+		{"another content type", deviceRSA, []string{"cms", "-econtent_type", "1.2.3.4"}, crypto.SHA256},
+		{"pss sha256", deviceRSA, []string{"cms", "-keyopt", "rsa_padding_mode:pss"}, crypto.SHA256},
+		{"pss sha384", deviceRSA, []string{"cms", "-md", "sha384", "-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:20"}, crypto.SHA384},
+		{"pss sha512", deviceRSA, []string{"cms", "-md", "sha512", "-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:max"}, crypto.SHA512},
+		{"pss sha1", deviceRSA, []string{"cms", "-md", "sha1", "-keyopt", "rsa_padding_mode:pss"}, crypto.SHA1},
+		{"p256", p256, []string{"cms", "-md", "sha256"}, crypto.SHA256},
+		{"p384", p384, []string{"cms", "-md", "sha384"}, crypto.SHA384},
+		{"p521", p521, []string{"cms", "-md", "sha512"}, crypto.SHA512},
+		{"p256 sha1", p256, []string{"cms", "-md", "sha1"}, crypto.SHA1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			sh := openssl(t)
+			sh.identity("device", c.id())
+			sh.put("plain", plaintext)
+			out := sh.run(append([]string{c.args[0], "-sign", "-binary", "-nodetach", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key"}, c.args[1:]...)...)
+			s := mustParseSigned(t, out)
+			signers, err := s.Verify(all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(s.Content, plaintext) || len(signers) != 1 || !signers[0].Equal(c.id().cert) || s.Signers[0].Hash != c.hash || s.Signers[0].SigningTime().IsZero() {
+				t.Errorf("content %q, signers %v, hash %v, time %v", s.Content, signers, s.Signers[0].Hash, s.Signers[0].SigningTime())
+			}
+			if c.hash == crypto.SHA1 {
+				_, err := s.Verify(Policy{})
+				wantIs(t, err, ErrSHA1)
+			}
+		})
+	}
+}
+
+// Our signatures, read by openssl cms, and PKCS #7 where that can.
+func TestOpenSSLVerifies(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		id    func() identity
+		s     Signer
+		tools []string
+	}{
+		{"rsa", deviceRSA, Signer{}, []string{"cms", "smime"}},
+		{"rsa sha384", deviceRSA, Signer{Hash: crypto.SHA384}, []string{"cms", "smime"}},
+		{"rsa sha512", deviceRSA, Signer{Hash: crypto.SHA512}, []string{"cms", "smime"}},
+		{"rsa sha1", deviceRSA, Signer{Hash: crypto.SHA1, SHA1: true}, []string{"cms", "smime"}},
+		{"pss sha256", deviceRSA, Signer{PSS: true}, []string{"cms"}},
+		{"pss sha384", deviceRSA, Signer{PSS: true, Hash: crypto.SHA384}, []string{"cms"}},
+		{"pss sha512", deviceRSA, Signer{PSS: true, Hash: crypto.SHA512}, []string{"cms"}},
+		{"pss sha1", deviceRSA, Signer{PSS: true, Hash: crypto.SHA1, SHA1: true}, []string{"cms"}},
+		{"p256", p256, Signer{}, []string{"cms", "smime"}},
+		{"p384", p384, Signer{Hash: crypto.SHA384}, []string{"cms", "smime"}},
+		{"p521", p521, Signer{Hash: crypto.SHA512}, []string{"cms", "smime"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			sh := openssl(t)
+			c.s.Certificate, c.s.Key = c.id().cert, c.id().key
+			c.s.SigningTime = time.Now()
+			c.s.Attributes = []Attribute{attribute(oidTransactionID, "1234"), attribute(oidMessageType, "19")}
+			sh.put("signed", mustSign(t, Message{Content: plaintext}, c.s))
+			for _, tool := range c.tools {
+				if out := sh.run(tool, "-verify", "-noverify", "-binary", "-in", "signed", "-inform", "DER"); !bytes.Equal(out, plaintext) {
+					t.Errorf("%s reads %q", tool, out)
+				}
+			}
+		})
+	}
+}
+
+// OpenSSL 3.0 has no Ed25519 in CMS; where a later one does, it must agree.
+func TestOpenSSLEd25519(t *testing.T) {
+	t.Parallel()
+	sh := openssl(t)
+	id := edwards()
+	sh.identity("device", id)
+	sh.put("plain", plaintext)
+	out, diag, err := sh.try("cms", "-sign", "-binary", "-nodetach", "-md", "sha512", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key")
+	if err != nil {
+		t.Skipf("this openssl does not sign CMS with Ed25519: %s", diag)
+	}
+	if _, err := mustParseSigned(t, out).Verify(Policy{}); err != nil {
+		t.Error(err)
+	}
+	sh.put("signed", mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: id.key}))
+	if out := sh.run("cms", "-verify", "-noverify", "-binary", "-in", "signed", "-inform", "DER"); !bytes.Equal(out, plaintext) {
+		t.Errorf("openssl reads %q", out)
+	}
+}
+
+// What openssl says about our signature without content (S17).
+func TestSCEP_S17_OpenSSLVerifiesAbsentContent(t *testing.T) {
+	t.Parallel()
+	sh := openssl(t)
+	id := deviceRSA()
+	sh.put("signed", mustSign(t, Message{}, Signer{Certificate: id.cert, Key: id.key}))
+	sh.put("empty", nil)
+	sh.run("cms", "-verify", "-noverify", "-binary", "-in", "signed", "-inform", "DER", "-content", "empty")
+}
+
+// Envelopes of openssl, read by us.
+func TestOpenSSLEncrypts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		cipher Cipher
+		args   []string
+	}{
+		{AES128CBC, []string{"cms", "-aes128"}},
+		{AES192CBC, []string{"cms", "-aes192"}},
+		{AES256CBC, []string{"cms", "-aes256"}},
+		{AES256CBC, []string{"cms", "-aes256", "-stream"}},
+		{AES256CBC, []string{"cms", "-aes256", "-keyid"}},
+		{AES256CBC, []string{"smime", "-aes256"}},
+		{AES256CBC, []string{"smime", "-aes256", "-stream"}},
+		{TripleDES, []string{"cms", "-des3"}},
+		{DES, []string{"cms", "-des-cbc", "-provider", "legacy", "-provider", "default"}},
+		{AES128GCM, []string{"cms", "-aes-128-gcm"}},
+		{AES192GCM, []string{"cms", "-aes-192-gcm"}},
+		{AES256GCM, []string{"cms", "-aes-256-gcm"}},
+		{AES256GCM, []string{"cms", "-aes-256-gcm", "-stream"}},
+		{AES256CBC, []string{"cms", "-aes256", "-keyopt", "rsa_padding_mode:oaep"}},
+		{AES256CBC, []string{"cms", "-aes256", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"}},
+		{AES256CBC, []string{"cms", "-aes256", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"}},
+		{AES256CBC, []string{"cms", "-aes256", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha1", "-keyopt", "rsa_mgf1_md:sha512"}},
+		{AES256GCM, []string{"cms", "-aes-256-gcm", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha384", "-keyopt", "rsa_oaep_label:0102ff"}},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			t.Parallel()
+			sh := openssl(t)
+			ra := raRSA()
+			sh.identity("ra", ra)
+			sh.put("plain", plaintext)
+			// Options of a key come after the key that they are for.
+			args := []string{c.args[0], "-encrypt", "-binary", "-in", "plain", "-outform", "DER", "-out", "encrypted"}
+			if c.args[0] == "cms" {
+				args = append(args, "-recip", "ra.pem")
+			}
+			if args = append(args, c.args[1:]...); c.args[0] == "smime" {
+				args = append(args, "ra.pem")
+			}
+			sh.run(args...)
+			e := mustParseEnveloped(t, sh.read("encrypted"))
+			if e.Cipher != c.cipher || !e.Type.Equal(OIDData) || !e.To(ra.cert) || e.To(deviceRSA().cert) {
+				t.Errorf("cipher %v, type %v, to us %v, to others %v", e.Cipher, e.Type, e.To(ra.cert), e.To(deviceRSA().cert))
+			}
+			p := Policy{}
+			if c.cipher == DES {
+				_, err := e.Decrypt(ra.cert, ra.decrypter(), p)
+				if err == nil {
+					t.Error("single DES is read without being asked for")
+				}
+				p.Ciphers = []Cipher{DES}
+			}
+			plain, err := e.Decrypt(ra.cert, ra.decrypter(), p)
+			if err != nil || !bytes.Equal(plain, plaintext) {
+				t.Errorf("it reads %q, %v", plain, err)
+			}
+		})
+	}
+}
+
+// Our envelopes, read by openssl.
+func TestOpenSSLDecrypts(t *testing.T) {
+	t.Parallel()
+	v15 := KeyTransport{}
+	for _, c := range []struct {
+		cipher Cipher
+		kt     KeyTransport
+		tools  []string
+	}{
+		{AES128CBC, v15, []string{"cms", "smime"}},
+		{AES192CBC, v15, []string{"cms", "smime"}},
+		{AES256CBC, v15, []string{"cms", "smime"}},
+		{TripleDES, v15, []string{"cms", "smime"}},
+		{DES, v15, []string{"cms", "smime"}},
+		{AES128GCM, v15, []string{"cms"}},
+		{AES192GCM, v15, []string{"cms"}},
+		{AES256GCM, v15, []string{"cms"}},
+		{AES256CBC, KeyTransport{OAEP: crypto.SHA1}, []string{"cms"}},
+		{AES256CBC, KeyTransport{OAEP: crypto.SHA256}, []string{"cms"}},
+		{AES256CBC, KeyTransport{OAEP: crypto.SHA256, MGF: crypto.SHA1}, []string{"cms"}},
+		{AES256CBC, KeyTransport{OAEP: crypto.SHA1, MGF: crypto.SHA256}, []string{"cms"}},
+		{AES256CBC, KeyTransport{OAEP: crypto.SHA384}, []string{"cms"}},
+		{AES256GCM, KeyTransport{OAEP: crypto.SHA512}, []string{"cms"}},
+	} {
+		t.Run(c.cipher.String()+" "+c.kt.OAEP.String(), func(t *testing.T) {
+			t.Parallel()
+			sh := openssl(t)
+			ra := raRSA()
+			sh.identity("ra", ra)
+			encrypted, err := Encrypt(nil, plaintext, ra.cert, c.cipher, c.kt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sh.put("encrypted", encrypted)
+			for _, tool := range c.tools {
+				args := []string{tool, "-decrypt", "-binary", "-in", "encrypted", "-inform", "DER", "-recip", "ra.pem", "-inkey", "ra.key"}
+				if c.cipher == DES {
+					args = append(args, "-provider", "legacy", "-provider", "default")
+				}
+				if out := sh.run(args...); !bytes.Equal(out, plaintext) {
+					t.Errorf("%s reads %q", tool, out)
+				}
+			}
+		})
+	}
+}
+
+// Bags of certificates and CRLs, both ways; order is kept (E4, E5, S7, S16).
+func TestEST_E4_OpenSSLBags(t *testing.T) {
+	t.Parallel()
+	sh := openssl(t)
+	certs := []*x509.Certificate{raRSA().cert, p256().cert, deviceRSA().cert}
+	crl := newCRL(t)
+	bag, err := Degenerate(certs, [][]byte{crl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh.put("bag", bag)
+	text := string(sh.run("pkcs7", "-inform", "DER", "-in", "bag", "-print_certs", "-noout"))
+	if first, second := strings.Index(text, "CN = ra"), strings.Index(text, "CN = p256"); first < 0 || second < first {
+		t.Errorf("openssl reads %s", text)
+	}
+	if out := sh.run("pkcs7", "-inform", "DER", "-in", "bag", "-outform", "DER"); !bytes.Equal(out, bag) {
+		t.Error("openssl writes our bag in another way")
+	}
+	for name, id := range map[string]identity{"a": raRSA(), "b": p256()} {
+		sh.identity(name, id)
+	}
+	s := mustParseSigned(t, sh.run("crl2pkcs7", "-nocrl", "-certfile", "a.pem", "-certfile", "b.pem", "-outform", "DER"))
+	if len(s.Certificates) != 2 || !s.Certificates[0].Equal(raRSA().cert) || s.Content != nil || len(s.Signers) != 0 {
+		t.Errorf("we read %+v", s)
+	}
+}
