@@ -76,11 +76,11 @@ func (w *workers) attempt(ctx context.Context, a attempt) {
 // again reports whether another attempt may end better. What CAA or policy says
 // does not change within seconds.
 func again(err error) bool {
-	switch fault.Of(err).Kind {
+	switch f := fault.Of(err); f.Kind {
 	case fault.CAA, fault.RejectedIdentifier, fault.Malformed:
 		return false
 	default:
-		return true
+		return f.Reason != "address_refused"
 	}
 }
 
