@@ -110,9 +110,11 @@ func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
 func (h *house) httpsRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/acme", h.acme.Routes())
-	r.Get("/terms", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
-	})
+	for _, path := range []string{"/", "/terms"} { // the directory points at both unless configured
+		r.Get(path, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
+		})
+	}
 	return r
 }
 

@@ -35,8 +35,10 @@ func TestServe(t *testing.T) {
 	if res, body := l.get(t, "https://localhost:"+port+"/acme/default/directory"); res.StatusCode != 200 || !bytes.Contains(body, []byte("https://localhost:"+port+"/acme/default/new-order")) {
 		t.Errorf("directory: %d %s", res.StatusCode, body)
 	}
-	if res, _ := l.get(t, "https://localhost:"+port+"/terms"); res.StatusCode != 200 {
-		t.Errorf("terms: %d", res.StatusCode)
+	for _, path := range []string{"", "/", "/terms"} {
+		if res, _ := l.get(t, "https://localhost:"+port+path); res.StatusCode != 200 {
+			t.Errorf("%q: %d", path, res.StatusCode)
+		}
 	}
 	_, port, _ = net.SplitHostPort(l.addr.est)
 	if res, body := l.get(t, "https://localhost:"+port+"/.well-known/est/cacerts"); res.StatusCode != 404 || !strings.Contains(string(body), "no EST") {
