@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ const (
 	selectCertificate = `SELECT c.id, c.issuer_id, c.serial, c.status, c.node, c.profile, c.profile_version, c.protocol, c.endpoint, c.requester,
 		c.request_id, c.key_hash, c.subject, c.names, c.not_before, c.not_after, c.tbs, c.der, c.shard, c.lineage, c.origin, c.reserved_at, c.issued_at,
 		COALESCE(r.reason, -1), r.revoked_at, r.invalidity_at, COALESCE(r.seq, 0), COALESCE(r.requester, '')
-		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id `
+		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL `
 )
 
 func scanCertificates(into *[]Certificate) func(scanFunc) error {
@@ -221,35 +220,4 @@ func (s *Store) CertificateBySerial(ctx context.Context, issuerID string, serial
 // issued.
 func (s *Store) CertificateByOrigin(ctx context.Context, origin string) (*Certificate, error) {
 	return s.certificate(ctx, `JOIN origins o ON o.certificate_id = c.id WHERE o.origin = $1`, origin)
-}
-
-// Revoke revokes an issued or imported certificate and raises its issuer's
-// sequence. blockKey, and the reason keyCompromise, put the public key on the
-// block list. It is fault.AlreadyRevoked for a revoked one, but a reason may be
-// upgraded to keyCompromise; the time of revocation then stays.
-func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKey bool, ev Event) error {
-	errLost := errors.New("not revoked")
-	w := &write{
-		what:    "revoke certificate",
-		guards:  []*stmt{insertRevocation(certID, r)},
-		effects: raiseSequence(certID),
-		events:  []Event{ev},
-		lost:    func(int) error { return errLost },
-	}
-	if blockKey || r.Reason == pki.KeyCompromise {
-		w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
-			SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, certID))
-	}
-	if err := s.commit(ctx, w); !errors.Is(err, errLost) {
-		return err
-	}
-	c, err := s.CertificateByID(ctx, certID)
-	switch {
-	case err != nil:
-		return err
-	case c.Revocation != nil:
-		return fault.New(fault.AlreadyRevoked, "the certificate is revoked since %s", c.Revocation.RevokedAt.Format(time.RFC3339))
-	default:
-		return fault.New(fault.Conflict, "a certificate that is %s cannot be revoked", c.Status)
-	}
 }
