@@ -18,10 +18,12 @@ import (
 
 // The audit actions of the door, beside audit.ActionIntent.
 const (
-	actionIssued   = "certificate.issued"
-	actionRejected = "certificate.rejected"
-	actionReleased = "certificate.released"
-	actionRevoked  = "certificate.revoked"
+	actionIssued       = "certificate.issued"
+	actionRejected     = "certificate.rejected"
+	actionReleased     = "certificate.released" // of a reservation
+	actionRevoked      = "certificate.revoked"
+	actionNotRevoked   = "certificate.not_revoked"
+	actionHoldReleased = "certificate.hold_released"
 )
 
 // row is the reservation of one draft.

@@ -12,6 +12,11 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
+// What may follow what (rule C8): a certificate that is not revoked may be
+// revoked or put on hold; a hold may be released or become final, and then keeps
+// its date; any other reason may be upgraded to keyCompromise. Nothing else is
+// taken back. The store enforces it row by row; see store.Revoke.
+
 // Revocation asks that a certificate be revoked. The certificate is named by
 // its id, or by issuer and serial.
 type Revocation struct {
@@ -25,35 +30,123 @@ type Revocation struct {
 }
 
 // Revoke records a revocation, durable when it returns. A key compromise puts
-// the key on the block list in the same transaction (rule X14).
+// the key on the block list in the same transaction (rule X14). A request that
+// comes again finds AlreadyRevoked, with the date and the reason, and changes
+// nothing.
 //
-// Faults: NotFound; AlreadyRevoked, unless the new reason is keyCompromise and
-// the old one is not (rule C8); BadRevocationReason.
+// Faults: NotFound; AlreadyRevoked, unless the change is one that rule C8
+// allows; BadRevocationReason; Malformed for an impossible invalidity date.
 func (p *Pipeline) Revoke(ctx context.Context, r Revocation) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
 	defer cancel()
-	if !r.Reason.Valid() || r.Reason == pki.RemoveFromCRL || r.Reason == pki.AACompromise {
-		return fault.New(fault.BadRevocationReason, "reason %s cannot be given for a revocation", r.Reason)
-	}
-	row, err := p.find(ctx, r)
+	row, err := p.revocable(ctx, r)
 	if err != nil {
 		return err
 	}
-	if row.Status != "issued" && row.Status != "imported" {
-		return fault.New(fault.NotFound, "serial %s was never issued", row.Serial)
-	}
 	at := p.now()
-	if r.InvalidityAt != nil && r.InvalidityAt.After(at) {
-		return fault.New(fault.Malformed, "the invalidity date lies in the future")
+	if err := checkRevocation(row, r, at); err != nil {
+		return p.refused(ctx, row, r, err)
 	}
 	sum := sha256.Sum256(row.DER)
-	ev := event(actionRevoked, "success", at, r.Requester, row.ID, r.RequestID, map[string]any{
-		"issuer": row.IssuerID, "serial": row.Serial, "reason": r.Reason.String(),
-		"invalidity_date": r.InvalidityAt, "sha256": pki.KeyHash(sum).String(),
+	ev := event(actionRevoked, "success", at, r.Requester, row.ID, r.RequestID, revocationDetail{
+		Issuer: row.IssuerID, Serial: row.Serial, Reason: r.Reason.String(), Former: former(row),
+		InvalidityAt: r.InvalidityAt, SHA256: pki.KeyHash(sum).String(),
 	})
 	return p.store.Revoke(ctx, row.ID, store.Revocation{
 		Reason: r.Reason, RevokedAt: at, InvalidityAt: r.InvalidityAt, Requester: r.Requester,
 	}, r.Reason == pki.KeyCompromise, ev)
+}
+
+// Release takes back a hold; Reason and InvalidityAt are not looked at.
+//
+// Faults: NotFound; Conflict ("not_on_hold") for a certificate that is not
+// revoked, or for good.
+func (p *Pipeline) Release(ctx context.Context, r Revocation) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
+	defer cancel()
+	row, err := p.revocable(ctx, r)
+	if err != nil {
+		return err
+	}
+	at := p.now()
+	ev := event(actionHoldReleased, "success", at, r.Requester, row.ID, r.RequestID, revocationDetail{
+		Issuer: row.IssuerID, Serial: row.Serial, Former: former(row),
+	})
+	return p.store.Release(ctx, row.ID, at, ev)
+}
+
+// revocationDetail is the audit record of a revocation or a release.
+type revocationDetail struct {
+	Issuer       string     `json:"issuer"`
+	Serial       pki.Serial `json:"serial"`
+	Reason       string     `json:"reason,omitempty"`
+	Former       string     `json:"former_reason,omitempty"` // in force until now
+	InvalidityAt *time.Time `json:"invalidity_date,omitempty"`
+	SHA256       string     `json:"sha256,omitempty"` // of the certificate
+	Where        string     `json:"where,omitempty"`  // the expression, of a revocation in bulk
+}
+
+func former(row *store.Certificate) string {
+	if row.Revocation == nil {
+		return ""
+	}
+	return row.Revocation.Reason.String()
+}
+
+// revocable returns the row of a certificate that was issued.
+func (p *Pipeline) revocable(ctx context.Context, r Revocation) (*store.Certificate, error) {
+	row, err := p.find(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if row.Status != "issued" && row.Status != "imported" {
+		return nil, fault.New(fault.NotFound, "serial %s was never issued", row.Serial)
+	}
+	return row, nil
+}
+
+// checkReason refuses the reasons that no revocation can carry: 7 does not
+// exist, removeFromCRL stands in delta lists only, and aACompromise is for
+// attribute certificates (RFC 5280, section 5.3.1).
+func checkReason(r pki.Reason) error {
+	if !r.Valid() || r == pki.RemoveFromCRL || r == pki.AACompromise {
+		return fault.New(fault.BadRevocationReason, "reason %s cannot be given for a revocation", r)
+	}
+	return nil
+}
+
+func checkRevocation(row *store.Certificate, r Revocation, now time.Time) error {
+	if err := checkReason(r.Reason); err != nil {
+		return err
+	}
+	if r.Reason == pki.CACompromise {
+		if cert, err := x509.ParseCertificate(row.DER); err != nil || !cert.IsCA {
+			return fault.New(fault.BadRevocationReason, "reason %s is for the certificate of a CA", r.Reason)
+		}
+	}
+	switch at := r.InvalidityAt; {
+	case at == nil:
+		return nil
+	case at.After(now):
+		return fault.New(fault.Malformed, "the invalidity date lies in the future").Because("invalidity_date")
+	case at.Before(row.NotBefore):
+		return fault.New(fault.Malformed, "the invalidity date lies before %s, when the certificate's time begins",
+			row.NotBefore.UTC().Format(time.RFC3339)).Because("invalidity_date")
+	}
+	return nil
+}
+
+// refused records that a revocation was refused, and returns why. The refusal
+// stands even if it cannot be recorded.
+func (p *Pipeline) refused(ctx context.Context, row *store.Certificate, r Revocation, cause error) error {
+	f := fault.Of(cause)
+	ev := event(actionNotRevoked, "rejected", p.now(), r.Requester, row.ID, r.RequestID, map[string]any{
+		"issuer": row.IssuerID, "serial": row.Serial, "revocation_reason": r.Reason.String(), "kind": f.Kind.String(), "detail": f.Detail,
+	})
+	if err := p.store.AppendAudit(ctx, ev); err != nil {
+		p.log.ErrorContext(ctx, "refused revocation not recorded", "certificate", row.ID, "error", err)
+	}
+	return cause
 }
 
 func (p *Pipeline) find(ctx context.Context, r Revocation) (*store.Certificate, error) {
@@ -70,28 +163,22 @@ func (p *Pipeline) find(ctx context.Context, r Revocation) (*store.Certificate, 
 	return row, err
 }
 
-// Lookup returns the row of exactly this certificate: the issuer that signed it
-// is found by name and signature, and the stored bytes must be the same, so that
-// a forged certificate with a borrowed serial finds nothing (rule A47).
+// Lookup returns the row of exactly this certificate. The stored bytes must be
+// the same, so that a forged certificate with a borrowed serial finds nothing
+// (rule A47). The issuer may have left the configuration since.
 func (p *Pipeline) Lookup(ctx context.Context, der []byte) (*store.Certificate, error) {
-	notOurs := fault.New(fault.NotFound, "the certificate was not issued here")
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fault.Wrap(fault.Malformed, err, "the certificate cannot be parsed")
 	}
-	for _, cas := range p.rules.Load().Issuers {
-		for _, ca := range cas {
-			if string(ca.Certificate().RawSubject) != string(cert.RawIssuer) {
-				continue
-			}
-			row, err := p.store.CertificateBySerial(ctx, ca.ID(), pki.SerialFromBig(cert.SerialNumber))
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return nil, err
-			}
-			if err == nil && string(row.DER) == string(der) {
-				return row, nil
-			}
+	rows, err := p.store.CertificatesBySerial(ctx, pki.SerialFromBig(cert.SerialNumber))
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		if string(rows[i].DER) == string(der) {
+			return &rows[i], nil
 		}
 	}
-	return nil, notOurs
+	return nil, fault.New(fault.NotFound, "the certificate was not issued here")
 }

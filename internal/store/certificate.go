@@ -216,6 +216,11 @@ func (s *Store) CertificateBySerial(ctx context.Context, issuerID string, serial
 	return s.certificate(ctx, `WHERE c.serial = $1 AND c.issuer_id = $2`, serial, issuerID)
 }
 
+// CertificatesBySerial returns the certificates of all issuers that have a serial.
+func (s *Store) CertificatesBySerial(ctx context.Context, serial pki.Serial) ([]Certificate, error) {
+	return s.certificates(ctx, `WHERE c.serial = $1 ORDER BY c.issuer_id`, serial)
+}
+
 // CertificateByOrigin returns the certificate that holds an origin: reserved or
 // issued.
 func (s *Store) CertificateByOrigin(ctx context.Context, origin string) (*Certificate, error) {
