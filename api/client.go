@@ -129,6 +129,23 @@ func (c *Client) Revoke(ctx context.Context, idOrSerial, issuer string, r Revoke
 	return answer[Certificate](c.raw.RevokeCertificate(ctx, idOrSerial, &RevokeCertificateParams{Issuer: issuer}, r))
 }
 
+// Release takes a certificate off hold and returns it.
+func (c *Client) Release(ctx context.Context, idOrSerial, issuer string) (*Certificate, error) {
+	return answer[Certificate](c.raw.ReleaseCertificate(ctx, idOrSerial, &ReleaseCertificateParams{Issuer: issuer}))
+}
+
+// PreviewRevocations counts what RevokeSome would revoke, page by page, and
+// returns the first certificates.
+func (c *Client) PreviewRevocations(ctx context.Context, s BulkSelection) (*RevocationPreview, error) {
+	return answer[RevocationPreview](c.raw.PreviewRevocations(ctx, s))
+}
+
+// RevokeSome revokes the next page of a selection. Call it with the Next of its
+// answer as Cursor until that is empty. After an error the same call goes on.
+func (c *Client) RevokeSome(ctx context.Context, r BulkRevocation) (*RevocationPage, error) {
+	return answer[RevocationPage](c.raw.RevokeCertificates(ctx, r))
+}
+
 // Issuers returns the installed issuers.
 func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
 	list, err := answer[IssuerList](c.raw.ListIssuers(ctx))

@@ -8,10 +8,8 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
-	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
-	"github.com/privyseal/privyseal/internal/web"
 )
 
 // pageTime is how long a client of an export may take for one page.
@@ -20,7 +18,7 @@ const pageTime = 30 * time.Second
 // ListCertificates is GET /v1/certificates.
 func (s *Server) ListCertificates(ctx context.Context, r api.ListCertificatesRequestObject) (api.ListCertificatesResponseObject, error) {
 	p := r.Params
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.ExpiresAfter, p.ExpiresBefore)
+	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +34,7 @@ func (s *Server) ListCertificates(ctx context.Context, r api.ListCertificatesReq
 	return page, nil
 }
 
-func search(name, serial, profile, issuer, status, requester string, after, before time.Time) (store.Search, error) {
+func search(name, serial, profile, issuer, status, requester, key string, after, before time.Time) (store.Search, error) {
 	q := store.Search{Name: name, Profile: profile, Issuer: issuer, Status: status, Requester: requester, ExpiresAfter: after, ExpiresBefore: before}
 	if serial != "" {
 		n, err := pki.ParseSerial(serial)
@@ -44,6 +42,12 @@ func search(name, serial, profile, issuer, status, requester string, after, befo
 			return q, fault.New(fault.Malformed, "%w", err).Because("serial")
 		}
 		q.Serial = n
+	}
+	if key != "" {
+		var err error
+		if q.Key, err = inventory.ParseKeyHash(key); err != nil {
+			return q, err
+		}
 	}
 	return q, nil
 }
@@ -83,39 +87,13 @@ func (a chainAnswer) VisitGetCertificatePEMResponse(w http.ResponseWriter) error
 	return err
 }
 
-// RevokeCertificate is POST /v1/certificates/{certificate}/revoke.
-func (s *Server) RevokeCertificate(ctx context.Context, r api.RevokeCertificateRequestObject) (api.RevokeCertificateResponseObject, error) {
-	reason := pki.Unspecified
-	if r.Body.Reason != "" {
-		var err error
-		if reason, err = pki.ParseReason(r.Body.Reason); err != nil {
-			return nil, fault.New(fault.BadRevocationReason, "%w", err).Because("revocation_reason")
-		}
-	}
-	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	revocation := issuance.Revocation{CertificateID: row.ID, Reason: reason, Requester: requester(ctx), RequestID: web.RequestID(ctx)}
-	if at := r.Body.InvalidityAt; !at.IsZero() {
-		revocation.InvalidityAt = &at
-	}
-	if err := s.cfg.Pipeline.Revoke(ctx, revocation); err != nil {
-		return nil, err
-	}
-	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
-		return nil, err
-	}
-	return api.RevokeCertificate200JSONResponse(inventory.Record(row)), nil
-}
-
 // ExportCertificates is GET /v1/certificates/export.
 func (s *Server) ExportCertificates(ctx context.Context, r api.ExportCertificatesRequestObject) (api.ExportCertificatesResponseObject, error) {
 	p := r.Params
 	if !p.Format.Valid() {
 		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).Because("format")
 	}
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.ExpiresAfter, p.ExpiresBefore)
+	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
 	if err != nil {
 		return nil, err
 	}

@@ -10,11 +10,13 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// Bounds of a revocation in bulk: how many certificates share a commit, so that
-// others wait shortly, and how many and for how long one call goes on.
+// MaxPage is the most that one call of RevokeMatching revokes.
+const MaxPage = 4096
+
+// How many certificates share a commit, so that others wait shortly, and how
+// long one call goes on.
 const (
 	bulkCommit = 256
-	bulkPage   = 4096
 	bulkTime   = 2 * time.Second
 )
 
@@ -98,8 +100,8 @@ func (p *Pipeline) checkSelection(s *Selection, now time.Time) error {
 	if s.InvalidityAt != nil && s.InvalidityAt.After(now) {
 		return fault.New(fault.Malformed, "the invalidity date lies in the future").Because("invalidity_date")
 	}
-	if s.Limit <= 0 || s.Limit > bulkPage {
-		s.Limit = bulkPage
+	if s.Limit <= 0 || s.Limit > MaxPage {
+		s.Limit = MaxPage
 	}
 	s.Match.Now = now
 	return nil

@@ -12,13 +12,13 @@ import (
 
 func (c *CLI) cert() *cobra.Command {
 	return group("cert", "issue, find, export and revoke certificates",
-		c.certIssue(), c.certList(), c.certShow(), c.certExport(), c.certRevoke())
+		c.certIssue(), c.certList(), c.certShow(), c.certExport(), c.certRevoke(), c.certRelease())
 }
 
 // filter is the search that list and export share.
 type filter struct {
-	name, serial, profile, issuer, status, requester string
-	expiresAfter, expiresBefore                      string
+	name, serial, profile, issuer, status, requester, key string
+	expiresAfter, expiresBefore                           string
 }
 
 func (f *filter) flags(cmd *cobra.Command) {
@@ -29,6 +29,7 @@ func (f *filter) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.issuer, "issuer", "", "issuer's id")
 	flags.StringVar(&f.status, "status", "", "reserved, issued, abandoned, void, imported or revoked")
 	flags.StringVar(&f.requester, "requester", "", "who asked for it, such as account:ID or uid:0")
+	flags.StringVar(&f.key, "key", "", "SHA-256 of the public key in hexadecimal, the \"key hash\" of cert show")
 	flags.StringVar(&f.expiresAfter, "expires-after", "", "a time, a date, or a span from now such as 0h")
 	flags.StringVar(&f.expiresBefore, "expires-before", "", "a time, a date, or a span from now such as 30d")
 }
@@ -69,7 +70,7 @@ func (c *CLI) certList() *cobra.Command {
 			}
 			return list(cmd, client, api.ListCertificatesParams{
 				Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer, Status: api.CertificateStatus(f.status),
-				Requester: f.requester, ExpiresAfter: after, ExpiresBefore: before, Cursor: cursor, Limit: limit,
+				Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before, Cursor: cursor, Limit: limit,
 			}, all, *asJSON)
 		},
 	})
@@ -162,38 +163,4 @@ func show(cmd *cobra.Command, cert *api.Certificate) error {
 	s.line("request", cert.RequestID)
 	s.line("id", cert.ID)
 	return s.end()
-}
-
-func (c *CLI) certRevoke() *cobra.Command {
-	var issuer, reason, since string
-	var asJSON *bool
-	return c.command(verb{
-		use: "revoke SERIAL|ID", short: "revoke a certificate", args: cobra.ExactArgs(1),
-		example: `  privyseal cert revoke 4f3c… --reason superseded
-  privyseal cert revoke 4f3c… --reason keyCompromise --invalidity-date 2027-01-31`,
-		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&reason, "reason", "", "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold or privilegeWithdrawn (required)")
-			cmd.Flags().StringVar(&issuer, "issuer", "", "issuer's id, where two issuers used the same serial")
-			cmd.Flags().StringVar(&since, "invalidity-date", "", "since when the key is known or feared to be bad")
-			asJSON = jsonFlag(cmd)
-		},
-		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			if reason == "" {
-				return usagef("%s: say why with --reason, such as superseded or keyCompromise", cmd.CommandPath())
-			}
-			at, err := parseTime("invalidity-date", since, c.now())
-			if err != nil {
-				return err
-			}
-			cert, err := client.Revoke(cmd.Context(), args[0], issuer, api.RevokeRequest{Reason: reason, InvalidityAt: at})
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), cert)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "revoked %s of %s for %s (%s)\n", cert.Serial, cert.Issuer, cert.Revocation.Reason, brief(cert.Names, clean(cert.Subject)))
-			return err
-		},
-	})
 }

@@ -50,7 +50,7 @@ file appears only when it is complete.`,
 			}
 			body, err := client.Export(cmd.Context(), api.ExportCertificatesParams{
 				Format: api.ExportFormat(format), Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer,
-				Status: api.CertificateStatus(f.status), Requester: f.requester, ExpiresAfter: after, ExpiresBefore: before,
+				Status: api.CertificateStatus(f.status), Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before,
 			})
 			if err != nil {
 				return err

@@ -228,6 +228,8 @@ func TestSearchCertificates(t *testing.T) {
 			"requester":      {store.Search{Requester: "account:1", Status: "issued"}, "ECBA"}, /* D is revoked */
 			"several":        {store.Search{Name: "*.test", Profile: "x", ExpiresAfter: base.Add(time.Minute), Status: "issued"}, "EC"},
 			"unknown serial": {store.Search{Serial: "ab"}, ""},
+			"key":            {store.Search{Key: []byte("0123456789abcdef0123456789abcdef"), Profile: "y"}, "DB"},
+			"another key":    {store.Search{Key: []byte("0")}, ""},
 		} {
 			var got strings.Builder
 			found, _, err := s.SearchCertificates(ctx, q.search)

@@ -17,6 +17,7 @@ type Search struct {
 	Issuer        string // id
 	Status        string // as in Certificate, but "revoked" is one of its own, apart from "issued" and "imported"
 	Requester     string
+	Key           []byte // SHA-256 of the SubjectPublicKeyInfo
 	ExpiresBefore time.Time
 	ExpiresAfter  time.Time
 	After         string // cursor of the page before
@@ -68,6 +69,9 @@ func (q Search) where() (string, []any) {
 		if eq.value != "" {
 			term(eq.column+` = %s`, eq.value)
 		}
+	}
+	if q.Key != nil {
+		term(`c.key_hash = %s`, q.Key)
 	}
 	switch q.Status {
 	case "":

@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"context"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// previewed is how many certificates a preview shows.
+const previewed = 10
+
+// RevokeCertificate is POST /v1/certificates/{certificate}/revoke.
+func (s *Server) RevokeCertificate(ctx context.Context, r api.RevokeCertificateRequestObject) (api.RevokeCertificateResponseObject, error) {
+	reason := pki.Unspecified
+	if r.Body.Reason != "" {
+		var err error
+		if reason, err = parseReason(r.Body.Reason); err != nil {
+			return nil, err
+		}
+	}
+	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	revocation := issuance.Revocation{CertificateID: row.ID, Reason: reason, Requester: requester(ctx), RequestID: web.RequestID(ctx)}
+	if at := r.Body.InvalidityAt; !at.IsZero() {
+		revocation.InvalidityAt = &at
+	}
+	if err := s.cfg.Pipeline.Revoke(ctx, revocation); err != nil {
+		return nil, err
+	}
+	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
+		return nil, err
+	}
+	return api.RevokeCertificate200JSONResponse(inventory.Record(row)), nil
+}
+
+// ReleaseCertificate is POST /v1/certificates/{certificate}/release.
+func (s *Server) ReleaseCertificate(ctx context.Context, r api.ReleaseCertificateRequestObject) (api.ReleaseCertificateResponseObject, error) {
+	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	release := issuance.Revocation{CertificateID: row.ID, Requester: requester(ctx), RequestID: web.RequestID(ctx)}
+	if err := s.cfg.Pipeline.Release(ctx, release); err != nil {
+		return nil, err
+	}
+	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
+		return nil, err
+	}
+	return api.ReleaseCertificate200JSONResponse(inventory.Record(row)), nil
+}
+
+// PreviewRevocations is POST /v1/revocations/preview.
+func (s *Server) PreviewRevocations(ctx context.Context, r api.PreviewRevocationsRequestObject) (api.PreviewRevocationsResponseObject, error) {
+	sel, err := s.selection(ctx, r.Body.Where, r.Body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	count, rows, err := s.cfg.Pipeline.Selected(ctx, sel, previewed)
+	if err != nil {
+		return nil, err
+	}
+	preview := api.PreviewRevocations200JSONResponse{Count: count, Certificates: make([]api.Certificate, 0, len(rows))}
+	for i := range rows {
+		preview.Certificates = append(preview.Certificates, inventory.Record(&rows[i]))
+	}
+	return preview, nil
+}
+
+// RevokeCertificates is POST /v1/revocations.
+func (s *Server) RevokeCertificates(ctx context.Context, r api.RevokeCertificatesRequestObject) (api.RevokeCertificatesResponseObject, error) {
+	sel, err := s.selection(ctx, r.Body.Where, r.Body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	if sel.Limit = r.Body.Limit; sel.Limit < 0 || sel.Limit > issuance.MaxPage {
+		return nil, fault.New(fault.Malformed, "limit %d: want 1 to %d", sel.Limit, issuance.MaxPage).Because("limit")
+	}
+	if at := r.Body.InvalidityAt; !at.IsZero() {
+		sel.InvalidityAt = &at
+	}
+	sel.After = r.Body.Cursor
+	page, err := s.cfg.Pipeline.RevokeMatching(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	return api.RevokeCertificates200JSONResponse{Revoked: page.Revoked, Skipped: page.Skipped, Next: page.Next}, nil
+}
+
+func (s *Server) selection(ctx context.Context, where, reason string) (issuance.Selection, error) {
+	sel := issuance.Selection{Where: where, Requester: requester(ctx), RequestID: web.RequestID(ctx)}
+	var err error
+	if sel.Match, err = inventory.ParseWhere(where, s.cfg.Now()); err != nil {
+		return sel, err
+	}
+	sel.Match.Reason, err = parseReason(reason)
+	return sel, err
+}
+
+func parseReason(name string) (pki.Reason, error) {
+	reason, err := pki.ParseReason(name)
+	if err != nil {
+		return 0, fault.New(fault.BadRevocationReason, "%w", err).Because("revocation_reason")
+	}
+	return reason, nil
+}
