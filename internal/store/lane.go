@@ -243,11 +243,18 @@ func (l *lane) try(batch []*write) (verdicts []error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = tx.commit(ctx, stmts); err != nil {
+	revoking, last := raisesSequence(winners), stmts
+	if st := l.store.engine.announcement(); revoking && st != nil {
+		last = append(last[:len(last):len(last)], st)
+	}
+	if err = tx.commit(ctx, last); err != nil {
 		return nil, err
 	}
 	l.head = head
 	l.count(winners, stmts)
+	if revoking {
+		l.store.watchers.tell(Change{})
+	}
 	return verdicts, nil
 }
 

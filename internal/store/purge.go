@@ -14,7 +14,7 @@ const purgeBatch = 500
 const keptOrigins = 90 * 24 * time.Hour
 
 // Purged counts what a purge deleted.
-type Purged struct{ Orders, Authorizations, Nonces, Limits, Origins int64 }
+type Purged struct{ Orders, Authorizations, Nonces, Limits, Origins, Responders int64 }
 
 func (p *Purged) add(q Purged) {
 	p.Orders += q.Orders
@@ -22,11 +22,12 @@ func (p *Purged) add(q Purged) {
 	p.Nonces += q.Nonces
 	p.Limits += q.Limits
 	p.Origins += q.Origins
+	p.Responders += q.Responders
 }
 
 // most returns the largest count.
 func (p Purged) most() int64 {
-	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins)
+	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins, p.Responders)
 }
 
 // Purge deletes what expired before now, step by step until nothing is left.
@@ -46,9 +47,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, batch int) (Purged, er
 
 // PurgeStep deletes at most batch rows of each kind, each kind in a commit of its
 // own: expired orders, then expired authorizations that no order names, then
-// spent nonces, limits that are at rest, and origins of expired certificates
-// whose order is gone. An origin never goes before its order: the order would
-// turn from valid into something else.
+// spent nonces, limits that are at rest, origins of expired certificates whose
+// order is gone, and expired responder certificates. An origin never goes before
+// its order: the order would turn from valid into something else.
 func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purged, err error) {
 	steps := []struct {
 		count *int64
@@ -65,6 +66,8 @@ func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purg
 		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g ON g.certificate_id = c.id AND g.origin = c.origin
 			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = SUBSTR(g.origin, 7)) LIMIT $3)`,
 			[]any{now, now.Add(-keptOrigins), batch}},
+		{&p.Responders, `DELETE FROM ocsp_responders WHERE certificate_id IN (SELECT certificate_id FROM ocsp_responders
+			WHERE not_after < $1 ORDER BY not_after LIMIT $2)`, []any{now, batch}},
 	}
 	for _, step := range steps {
 		st := may(step.sql, step.args...)

@@ -18,6 +18,9 @@ type engine interface {
 	read(ctx context.Context, queries ...query) error
 	// begin opens a write transaction. Only the committer calls it.
 	begin(ctx context.Context) (txn, error)
+	// announcement tells other nodes that this transaction raised revocation
+	// sequences; nil where there are none.
+	announcement() *stmt
 	close() error
 }
 

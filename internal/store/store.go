@@ -47,12 +47,13 @@ type Config struct {
 
 // Store is an open database. Its methods may be called from many goroutines.
 type Store struct {
-	cfg     Config
-	engine  engine
-	lane    *lane
-	nonces  *nonceSet // nil where nonces are rows
-	commits atomic.Int64
-	rows    atomic.Int64
+	cfg      Config
+	engine   engine
+	lane     *lane
+	nonces   *nonceSet // nil where nonces are rows
+	watchers watchers
+	commits  atomic.Int64
+	rows     atomic.Int64
 }
 
 // Open connects to the database that cfg names. It does not look at the schema:
