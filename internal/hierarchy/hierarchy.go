@@ -162,6 +162,12 @@ func usages(c *x509.Certificate) ([]asn1.ObjectIdentifier, error) {
 	return list, nil
 }
 
+// CheckUsages reports whether a chain (issuer first, root last) allows a
+// certificate these extended key usages. Its fault is that of Check.
+func CheckUsages(chain []*x509.Certificate, usages []asn1.ObjectIdentifier) error {
+	return checkUsages(chain, Child{EKU: usages})
+}
+
 // checkUsages nests extended key usages (rule X8): what a CA does not have,
 // nothing below it may have. No usage at all means every usage, and so does not
 // fit under a CA that has some.

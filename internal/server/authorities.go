@@ -197,8 +197,9 @@ func (h *house) importCRL(ctx context.Context, o Offline) error {
 // signing is what may be signed and by whom, made from one configuration.
 type signing struct {
 	rules       issuance.Rules
-	keys        map[string]*openKey // by issuer id
+	keys        map[string]*openKey // by issuer id, and by "ocsp-" and the id of an offline CA
 	waiting     []string            // ids of issuers that have no certificate yet
+	ocsp        *responders
 	authorities []authority
 	fresh       []store.IssuerRecord // of authorities, what the database does not have yet
 }
@@ -249,6 +250,9 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 		}
 		s.rules.Issuers[is.ID] = []*issuer.Issuer{i}
 	}
+	if s.ocsp, err = h.prepareOCSP(ctx, cfg, s, old); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -263,6 +267,7 @@ func (h *house) enforce(s *signing) {
 	}
 	h.pipeline.Swap(s.rules)
 	h.publisher.swap(s.authorities)
+	h.enforceOCSP(s.ocsp)
 	h.metrics.expires.Reset()
 	for id, issuers := range s.rules.Issuers {
 		h.metrics.expires.WithLabelValues(id).Set(float64(issuers[0].Certificate().NotAfter.Unix()))

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/hierarchy"
@@ -32,6 +31,7 @@ func (l *loaded) check(d *document) {
 	l.checkDatabase(d)
 	l.checkSecrets(d)
 	l.checkIssuers(d)
+	l.checkOCSP(d)
 	l.checkEndpoints(d)
 	l.checkListeners(d)
 	l.checkLog(d)
@@ -110,7 +110,7 @@ func (l *loaded) checkSecrets(d *document) {
 	all := []secret{
 		{"key_encryption", l.KeyEncryption, true},
 		{"audit.passphrase", l.Audit.Passphrase, true},
-		{"state.passphrase", l.State.Passphrase, l.Listeners.HTTPS.TLS.Issuer != "" || l.Listeners.EST.TLS.Issuer != ""},
+		{"state.passphrase", l.State.Passphrase, l.Listeners.HTTPS.TLS.Issuer != "" || l.Listeners.EST.TLS.Issuer != "" || l.delegates()},
 	}
 	for i, is := range l.Issuers {
 		all = append(all, secret{fmt.Sprintf("issuers[%d].passphrase", i), is.Passphrase, strings.HasPrefix(string(is.Key), "file:")})
@@ -236,10 +236,7 @@ func (l *loaded) nests(p *profile.Profile, issuerID string) error {
 	if err != nil {
 		return nil //nolint:nilerr // reported with the issuer
 	}
-	// The shortest life and no name at all: what remains is the usages.
-	return hierarchy.Check(chain, hierarchy.Child{
-		MaxPathLen: -1, NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotBefore.Add(time.Second), RawSubject: []byte{0x30, 0}, EKU: p.EKUs(),
-	})
+	return hierarchy.CheckUsages(chain, p.EKUs())
 }
 
 // checkProfiles compiles the profiles, one by one, so that all mistakes are

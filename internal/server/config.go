@@ -99,6 +99,9 @@ type Issuer struct {
 	// that the database says which certificate is in force. Leave it out until the
 	// key is certified: the server runs without, and a reload installs it.
 	Certificate string `yaml:"certificate,omitempty"`
+	// OCSP is how the status of this issuer's certificates is answered. Without
+	// it, the defaults of its fields hold.
+	OCSP OCSP `yaml:"ocsp,omitempty"`
 }
 
 // Offline is a CA above our issuers.
@@ -110,6 +113,9 @@ type Offline struct {
 	// CRL is a file with the CA's newest revocation list, DER or PEM. It is
 	// published when it is newer than the one in the database.
 	CRL string `yaml:"crl,omitempty"`
+	// OCSP answers for the certificates that this CA signed, from its newest list.
+	// It needs a responder certificate, which only this CA's key can sign.
+	OCSP *OfflineOCSP `yaml:"ocsp,omitempty"`
 }
 
 // Endpoint is one mounted protocol with its authentication and profiles.

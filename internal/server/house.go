@@ -25,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -62,8 +63,12 @@ type house struct {
 	eab    *credential.EAB
 
 	// floor 6
-	acme  *acme.Server
-	admin *admin.Server
+	acme *acme.Server
+	ocsp *ocsp.Server
+	// delegates are the responder certificates of this node by issuer id. They
+	// stay through reloads.
+	delegates map[string]*ocsp.Delegate
+	admin     *admin.Server
 
 	// floor 7
 	publisher *publisher
@@ -83,7 +88,7 @@ type env struct {
 // built when a floor fails is taken down by close.
 func (h *house) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
-		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildACME, h.buildAdmin,
+		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildACME, h.buildOCSP, h.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err

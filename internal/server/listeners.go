@@ -63,7 +63,9 @@ func (h *house) startOps(ctx context.Context, cfg *loaded) error {
 
 // startHTTP serves what must be plain HTTP.
 func (h *house) startHTTP(ctx context.Context, cfg *loaded) error {
-	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.publisher.routes(), h.webConfig(listenHTTP))
+	c := h.webConfig(listenHTTP)
+	c.Direct = h.ocsp.Direct
+	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.publisher.routes(), c)
 }
 
 // startTLS opens the listeners that need a certificate of their own. Those whose

@@ -50,6 +50,7 @@ func (l *loaded) complete() {
 	}
 	l.Listeners.Socket = under(l.dir, l.Listeners.Socket)
 	for i := range l.Issuers {
+		l.Issuers[i].OCSP.complete()
 		l.Issuers[i].Key = keyUnder(l.dir, l.Issuers[i].Key)
 		if l.Issuers[i].Certificate != "" {
 			l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
@@ -59,6 +60,9 @@ func (l *loaded) complete() {
 		l.Offline[i].Certificate = under(l.dir, o.Certificate)
 		if o.CRL != "" {
 			l.Offline[i].CRL = under(l.dir, o.CRL)
+		}
+		if o.OCSP != nil {
+			l.Offline[i].OCSP = o.OCSP.complete(l.dir)
 		}
 	}
 	for i, e := range l.Endpoints {
@@ -98,7 +102,7 @@ func (l *loaded) digest() string {
 	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
-		c.Issuers = append(c.Issuers, Issuer{ID: i.ID})
+		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP})
 	}
 	text, err := yaml.Marshal(c)
 	if err != nil {

@@ -33,6 +33,7 @@ type metrics struct {
 	reloads    *prometheus.CounterVec
 	purged     *prometheus.CounterVec
 	expires    *prometheus.GaugeVec
+	revoked    *prometheus.HistogramVec
 }
 
 // buckets reach from a cached answer to the deadline of an issuance.
@@ -61,12 +62,13 @@ func newMetrics(version string) *metrics {
 		waiting:    gauge("key_waiting", "Callers that wait for a private key.", "key"),
 		reloads:    counter("config_reloads_total", "Reloads of the configuration.", "outcome"),
 		purged:     counter("purged_rows_total", "Expired rows deleted.", "table"),
+		revoked:    histogram("revocation_ocsp_seconds", "Time from a revocation until this node's OCSP answers know it.", "issuer"),
 		expires:    gauge("issuer_not_after_seconds", "When an issuer's certificate expires, in Unix time.", "issuer"),
 	}
 	build := gauge("build_info", "Always 1.", "version")
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.requests, m.latency, m.issuances, m.issuing, m.acmeWork, m.acmeTook, m.signatures, m.signing,
-		m.waiting, m.reloads, m.purged, m.expires, build,
+		m.waiting, m.reloads, m.purged, m.expires, m.revoked, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

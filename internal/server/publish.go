@@ -68,10 +68,6 @@ func (p *publisher) routes() http.Handler {
 	r.Get("/roots.pem", text(p.rootsPEM))
 	r.Get("/roots", text(p.rootsPage))
 	r.Get("/crl/{issuer}.crl", text(p.list))
-	notYet := text(func(http.ResponseWriter, *http.Request) error {
-		return fault.New(fault.NotFound, "this release has no OCSP responder yet: use the CRL")
-	})
-	r.Handle("/ocsp/*", notYet)
 	return r
 }
 

@@ -57,6 +57,7 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	}
 	h.enforce(signing)
 	h.cfg.Store(cfg)
+	h.logged("responder certificates", h.ensureDelegates(ctx))
 	if err := h.startTLS(ctx, cfg); err != nil {
 		return api.ReloadResult{}, err
 	}

@@ -69,7 +69,9 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 		return err
 	}
 	h.enforce(signing)
+	h.logged("responder certificates", h.ensureDelegates(ctx)) // tried again later
 	h.health.check(h.issuerHealth)
+	h.health.check(h.responderHealth)
 	h.health.check(h.configHealth)
 	if err := h.startTLS(ctx, cfg); err != nil {
 		return err
@@ -113,6 +115,9 @@ func (h *house) closeKeys() error {
 		for _, k := range s.keys {
 			err = errors.Join(err, k.Close())
 		}
+	}
+	for _, d := range h.delegates {
+		err = errors.Join(err, d.Close())
 	}
 	for _, k := range h.retired {
 		err = errors.Join(err, k.Close())

@@ -35,6 +35,8 @@ func (h *house) startWork(ctx context.Context) error {
 	h.stopWork = stop
 	h.workers.Go(func() { h.logged("acme", h.acme.Run(work)) })
 	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
+	h.workers.Go(func() { h.logged("ocsp", h.ocsp.Run(work)) })
+	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
 	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })
@@ -75,6 +77,7 @@ func (h *house) purge(ctx context.Context) error {
 	p, err := h.store.Purge(ctx, h.now(), purgeBatch)
 	for table, n := range map[string]int64{
 		"orders": p.Orders, "authorizations": p.Authorizations, "nonces": p.Nonces, "limits": p.Limits, "origins": p.Origins,
+		"ocsp_responders": p.Responders,
 	} {
 		h.metrics.purged.WithLabelValues(table).Add(float64(n))
 	}

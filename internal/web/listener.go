@@ -43,6 +43,11 @@ type Config struct {
 	Now     func() time.Time
 	Observe func(Event)
 
+	// Direct, if set, sees every request before anything else. It answers and
+	// returns true, or leaves the request alone. What it answers has no request id,
+	// no log line and no event: it is for what must cost next to nothing, and it
+	// counts by itself.
+	Direct func(w http.ResponseWriter, r *http.Request) bool
 	// Quiet logs requests at debug level: for what monitors ask all the time.
 	Quiet bool
 	// ConnContext may add to a connection's context what only the connection

@@ -28,7 +28,14 @@ func wrap(h http.Handler, cfg Config) http.Handler {
 	r.Use(recovered)
 	r.Use(func(next http.Handler) http.Handler { return limited(next, cfg.Limits.Body) })
 	r.Mount("/", h)
-	return r
+	if cfg.Direct == nil {
+		return r
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !cfg.Direct(w, req) {
+			r.ServeHTTP(w, req)
+		}
+	})
 }
 
 // observed gives the request its id, and writes its log line and its event when

@@ -1,0 +1,69 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/privyseal/privyseal/internal/ocsp"
+)
+
+// revocationSeen observes how long after a revocation OCSP answers know it.
+func (m *metrics) revocationSeen(issuer string, after time.Duration) {
+	m.revoked.WithLabelValues(issuer).Observe(max(after, 0).Seconds())
+}
+
+// ocspCollector reads what the responder counts by itself: its hot path touches
+// no vector of labels.
+type ocspCollector struct {
+	server *ocsp.Server
+	ends   func() map[string]time.Time
+
+	requests, responses, answers, failures, kept, notAfter *prometheus.Desc
+}
+
+func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]time.Time) {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("privyseal_ocsp_"+name, help, append([]string{"issuer"}, labels...), nil)
+	}
+	m.registry.MustRegister(&ocspCollector{
+		server: s, ends: ends,
+		requests:  desc("requests_total", "OCSP requests by HTTP method.", "method"),
+		responses: desc("responses_total", "OCSP responses by status.", "status"),
+		answers: desc("answers_total", "How answers came about: hit (from memory), confirmed (from memory after the record was read), "+
+			"stale (from memory while the key or the database was away), signed, refreshed (signed anew in the background), removed (by a revocation).", "how"),
+		failures: desc("failures_total", "Failures of the key or the database."),
+		kept:     desc("answers_kept", "Answers in memory."),
+		notAfter: desc("responder_not_after_seconds", "When the responder certificate in use expires, in Unix time."),
+	})
+}
+
+func (c *ocspCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.requests, c.responses, c.answers, c.failures, c.kept, c.notAfter} {
+		out <- d
+	}
+}
+
+func (c *ocspCollector) Collect(out chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, n int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	for _, s := range c.server.Stats() {
+		for method, n := range s.Methods {
+			count(c.requests, n, s.IssuerID, method)
+		}
+		for status, n := range s.Responses {
+			count(c.responses, n, s.IssuerID, status.String())
+		}
+		for how, n := range map[string]int64{
+			"hit": s.Hits, "confirmed": s.Confirmed, "stale": s.Stale, "signed": s.Signed, "refreshed": s.Refreshed, "removed": s.Removed,
+		} {
+			count(c.answers, n, s.IssuerID, how)
+		}
+		count(c.failures, s.Failures, s.IssuerID)
+		out <- prometheus.MustNewConstMetric(c.kept, prometheus.GaugeValue, float64(s.Kept), s.IssuerID)
+	}
+	for id, end := range c.ends() {
+		out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(end.Unix()), id)
+	}
+}
