@@ -207,7 +207,7 @@ func (s *Store) Standings(ctx context.Context, issuerID string, serials []pki.Se
 	found, seq, installed := map[pki.Serial]Standing{}, int64(0), false
 	err := s.query(ctx, "read standings", `SELECT i.revocation_seq, COALESCE(c.serial, ''), COALESCE(c.status, ''), c.not_after, COALESCE(r.reason, -1), r.revoked_at
 		FROM issuers i LEFT JOIN certificates c ON c.issuer_id = i.id AND c.serial IN `+in+`
-		LEFT JOIN revocations r ON r.certificate_id = c.id WHERE i.id = $1`, args, func(scan scanFunc) error {
+		LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL WHERE i.id = $1`, args, func(scan scanFunc) error {
 		var serial string
 		var st Standing
 		var r Revocation

@@ -18,9 +18,9 @@ CREATE INDEX ocsp_responders_not_after ON ocsp_responders (not_after);
 -- What changed since a sequence, over all shards.
 CREATE INDEX revocations_seq ON revocations (issuer_id, seq);
 
-INSERT INTO schema_marks (version, readable_by) VALUES (2, 1);
+INSERT INTO schema_marks (version, readable_by) VALUES (3, 1);
 
 -- +goose Down
-DELETE FROM schema_marks WHERE version = 2;
+DELETE FROM schema_marks WHERE version = 3;
 DROP INDEX revocations_seq;
 DROP TABLE ocsp_responders;
