@@ -57,6 +57,24 @@ type Request struct {
 	Evidence  json.RawMessage // how the requester proved the names; for the audit record
 	RequestID string          // of the protocol request, to find its log lines
 	Claims    []store.Claim   // one-time credentials consumed with the reservation
+
+	// Record, if set, is put on record with the reservation, or with what waits for
+	// a person, so that the same request again finds the same certificate. Origin
+	// then is "request:<Record.ID>". Nil where Origin names something on record.
+	Record *Record
+	// DecideBy is until when a person may decide, where the profile asks for one;
+	// zero is ApprovalLife from now.
+	DecideBy time.Time
+}
+
+// Record is what recognises a request that is sent again.
+type Record struct {
+	ID            string // of the new row
+	Identity      string // who was authenticated
+	CSRDigest     []byte
+	TransactionID string
+	Keep          time.Duration // how long a retransmission is answered
+	Hook          string        // webhook to be told the outcome
 }
 
 // Certificate is what came out of the door.
@@ -136,7 +154,7 @@ func (p *Pipeline) Rules() *Rules { return p.rules.Load() }
 // that hangs up must not orphan a signature; its own timeout bounds it.
 //
 // Faults: whatever profile and hierarchy refuse; Pending when a person has to
-// approve or when another call works on the same origin; Unavailable with a time
+// approve (see IsWaiting) or when another call works on the same origin; Unavailable with a time
 // to come back when the key, the database or the audit record is away.
 func (p *Pipeline) Issue(ctx context.Context, r Request) (*Certificate, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
@@ -167,6 +185,11 @@ func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certifi
 			return nil, p.rejected(ctx, r, err)
 		}
 		out.IssuerID = ca.ID()
+		if v.template.Approval && try == 0 {
+			if r, err = p.approved(ctx, r, v); err != nil {
+				return nil, p.rejected(ctx, r, err)
+			}
+		}
 		cert, err := p.attempt(ctx, r, v, out)
 		if err == nil {
 			return cert, nil
@@ -187,8 +210,8 @@ func (p *Pipeline) attempt(ctx context.Context, r Request, v *verdict, out *Outc
 	p.track(row.ID)
 	defer p.untrack(row.ID)
 
-	if err := p.store.Reserve(ctx, row, r.Claims, intent(row, r, v, draft)); err != nil {
-		if fault.Is(err, fault.Conflict) {
+	if err := p.store.ReserveFor(ctx, row, p.open(r, v), r.Claims, intent(row, r, v, draft)); err != nil {
+		if fault.Is(err, fault.Conflict) && !store.IsKnown(err) {
 			return p.existing(ctx, r.Origin)
 		}
 		return nil, err

@@ -64,9 +64,6 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r
 	}
 	t = t.Fit(ca.Certificate().NotBefore, ca.Certificate().NotAfter)
 	v := &verdict{issuer: ca, template: t}
-	if t.Approval {
-		return v, fault.New(fault.Denied, "profile %q asks for a person's approval, which this release cannot take", r.Profile).Because("approval_required")
-	}
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
 		return v, fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}

@@ -94,7 +94,7 @@ func event(action, outcome string, at time.Time, actor, subject, requestID strin
 // refusal. The refusal stands even if it cannot be recorded: nothing is signed.
 func (p *Pipeline) rejected(ctx context.Context, r Request, cause error) error {
 	f := fault.Of(cause)
-	if f.Kind == fault.Unavailable || f.Kind == fault.Pending {
+	if f.Kind == fault.Unavailable || f.Kind == fault.Pending || store.IsKnown(cause) {
 		return cause
 	}
 	detail := map[string]any{
@@ -136,7 +136,7 @@ func (u unsigned) Unwrap() error { return u.error }
 // again reports whether a failed attempt may be repeated with a new serial.
 func again(err error) bool {
 	var u unsigned
-	return errors.As(err, &u) || fault.Is(err, fault.Conflict)
+	return errors.As(err, &u) || fault.Is(err, fault.Conflict) && !store.IsKnown(err)
 }
 
 // giveUp turns what is left after the last attempt into what a client is told.

@@ -73,16 +73,31 @@ func scanCertificates(into *[]Certificate) func(scanFunc) error {
 // origin and the audit intent, and takes its claims. It is fault.Conflict if the
 // origin or the serial is taken, fault.Denied if a claim is.
 func (s *Store) Reserve(ctx context.Context, c Certificate, claims []Claim, ev Event) error {
+	return s.ReserveFor(ctx, c, nil, claims, ev)
+}
+
+// ReserveFor is Reserve for a request that is put on record in the same write,
+// so that the same request again finds the certificate. If it is on record
+// already, nothing is written and IsKnown holds for the error.
+func (s *Store) ReserveFor(ctx context.Context, c Certificate, r *Request, claims []Claim, ev Event) error {
 	w := &write{
 		what:   "reserve certificate",
 		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin) DO NOTHING`, c.Origin, c.ID)},
 		events: []Event{ev},
-		lost: func(guard int) error {
-			if guard == 0 {
-				return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
-			}
-			return claims[guard-1].lost()
-		},
+	}
+	if r != nil {
+		w.guards = append(w.guards, r.insert())
+	}
+	first := len(w.guards) // of the claims
+	w.lost = func(guard int) error {
+		switch {
+		case guard == 0:
+			return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
+		case guard < first:
+			return known()
+		default:
+			return claims[guard-first].lost()
+		}
 	}
 	for _, claim := range claims {
 		st, err := claim.use(c.ReservedAt)

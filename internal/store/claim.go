@@ -11,7 +11,7 @@ import (
 // Claim names a one-time credential that a request uses up. It is taken by
 // compare-and-swap with the reservation and given back if that is abandoned.
 type Claim struct {
-	Kind string `json:"kind"` // "eab"
+	Kind string `json:"kind"` // "eab", "est_user", "scep_challenge" or "approval"
 	ID   string `json:"id"`
 }
 
@@ -21,6 +21,14 @@ func (c Claim) use(now time.Time) (*stmt, error) {
 	case "eab":
 		return must(`UPDATE eab_keys SET uses = uses + 1 WHERE kid = $1 AND disabled_at IS NULL
 			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
+	case "est_user":
+		return must(`UPDATE est_users SET uses = uses + 1 WHERE name = $1 AND disabled_at IS NULL
+			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
+	case "scep_challenge":
+		return must(`UPDATE scep_challenges SET uses = uses + 1 WHERE id = $1 AND disabled_at IS NULL
+			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
+	case "approval":
+		return must(`UPDATE requests SET consumed_at = $1 WHERE id = $2 AND status = 'approved' AND consumed_at IS NULL AND expires_at > $1`, now, c.ID), nil
 	default:
 		return nil, fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}
@@ -31,6 +39,12 @@ func (c Claim) giveBack() (*stmt, error) {
 	switch c.Kind {
 	case "eab":
 		return may(`UPDATE eab_keys SET uses = uses - 1 WHERE kid = $1 AND uses > 0`, c.ID), nil
+	case "est_user":
+		return may(`UPDATE est_users SET uses = uses - 1 WHERE name = $1 AND uses > 0`, c.ID), nil
+	case "scep_challenge":
+		return may(`UPDATE scep_challenges SET uses = uses - 1 WHERE id = $1 AND uses > 0`, c.ID), nil
+	case "approval":
+		return may(`UPDATE requests SET consumed_at = NULL WHERE id = $1`, c.ID), nil
 	default:
 		return nil, fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}

@@ -20,7 +20,7 @@ type Order struct {
 	AuthorizationIDs  []string // in the order of creation
 	NotBefore         *time.Time
 	NotAfter          *time.Time
-	Status            string // stored: "pending", "processing" or "invalid"
+	Status            string // stored: "pending", "processing", "waiting" (for a person) or "invalid"
 	Error             json.RawMessage
 	CSR               []byte
 	Node              string // that finalizes it
@@ -28,15 +28,18 @@ type Order struct {
 	CreatedAt         time.Time
 	ProcessingAt      *time.Time
 	CertificateID     string // issued under the origin "order:<id>"
+	Approval          string // status of the request for approval while the order waits; empty if that is gone
+	ApprovalReason    string // of the person who decided
 }
 
 const (
 	orderColumns = `id, account_id, endpoint, profile, replaces, identifiers, not_before, not_after, status, error, csr, node,
 		expires, created_at, processing_at`
 	selectOrder = `SELECT o.id, o.account_id, o.endpoint, o.profile, o.replaces, o.identifiers, o.not_before, o.not_after, o.status, o.error, o.csr, o.node,
-		o.expires, o.created_at, o.processing_at, COALESCE(c.id, '')
+		o.expires, o.created_at, o.processing_at, COALESCE(c.id, ''), COALESCE(q.status, ''), COALESCE(q.reason, '')
 		FROM orders o LEFT JOIN origins g ON g.origin = 'order:' || o.id
-		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued' `
+		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued'
+		LEFT JOIN requests q ON o.status = 'waiting' AND q.origin = 'order:' || o.id `
 )
 
 func scanOrders(into *[]Order) func(scanFunc) error {
@@ -44,7 +47,7 @@ func scanOrders(into *[]Order) func(scanFunc) error {
 		var o Order
 		var identifiers []byte
 		err := scan(&o.ID, &o.AccountID, &o.Endpoint, &o.Profile, &o.Replaces, &identifiers, &o.NotBefore, &o.NotAfter, &o.Status, &o.Error, &o.CSR,
-			&o.Node, &o.Expires, &o.CreatedAt, &o.ProcessingAt, &o.CertificateID)
+			&o.Node, &o.Expires, &o.CreatedAt, &o.ProcessingAt, &o.CertificateID, &o.Approval, &o.ApprovalReason)
 		if err != nil {
 			return err
 		}
@@ -201,5 +204,34 @@ func (s *Store) TakeOrder(ctx context.Context, o Order, node string, at time.Tim
 		guards: []*stmt{must(`UPDATE orders SET node = $1, processing_at = $2
 			WHERE id = $3 AND status = 'processing' AND node = $4 AND processing_at = $5`, node, at, o.ID, o.Node, o.ProcessingAt)},
 		lost: func(int) error { return fault.New(fault.Conflict, "another node has taken the order") },
+	})
+}
+
+// ParkOrder lets a processing order wait for a person. Nothing works on it until
+// ResumeOrder.
+func (s *Store) ParkOrder(ctx context.Context, id string) error {
+	return s.commit(ctx, &write{
+		what:   "park order",
+		guards: []*stmt{must(`UPDATE orders SET status = 'waiting' WHERE id = $1 AND status = 'processing'`, id)},
+		lost:   func(int) error { return fault.New(fault.Conflict, "the order is not processing") },
+	})
+}
+
+// ResumableOrders returns waiting orders that a person has approved.
+func (s *Store) ResumableOrders(ctx context.Context, limit int) ([]Order, error) {
+	var orders []Order
+	err := s.query(ctx, "read approved orders", selectOrder+`WHERE o.status = 'waiting' AND q.status = 'approved' AND c.id IS NULL ORDER BY o.id LIMIT $1`,
+		[]any{limit}, scanOrders(&orders))
+	return orders, err
+}
+
+// ResumeOrder makes node the one that finalizes an approved order that waited.
+// It is fault.Conflict if another node was quicker.
+func (s *Store) ResumeOrder(ctx context.Context, id, node string, at time.Time) error {
+	return s.commit(ctx, &write{
+		what: "resume order",
+		guards: []*stmt{must(`UPDATE orders SET status = 'processing', node = $1, processing_at = $2 WHERE id = $3 AND status = 'waiting'
+			AND EXISTS (SELECT 1 FROM requests q WHERE q.origin = 'order:' || orders.id AND q.status = 'approved')`, node, at, id)},
+		lost: func(int) error { return fault.New(fault.Conflict, "another node has resumed the order") },
 	})
 }

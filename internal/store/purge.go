@@ -14,7 +14,10 @@ const purgeBatch = 500
 const keptOrigins = 90 * 24 * time.Hour
 
 // Purged counts what a purge deleted.
-type Purged struct{ Orders, Authorizations, Nonces, Limits, Origins, Responders int64 }
+type Purged struct {
+	Orders, Authorizations, Nonces, Limits, Origins, Responders int64
+	Requests, Credentials                                       int64 // EST users and SCEP challenges are credentials
+}
 
 func (p *Purged) add(q Purged) {
 	p.Orders += q.Orders
@@ -23,11 +26,13 @@ func (p *Purged) add(q Purged) {
 	p.Limits += q.Limits
 	p.Origins += q.Origins
 	p.Responders += q.Responders
+	p.Requests += q.Requests
+	p.Credentials += q.Credentials
 }
 
 // most returns the largest count.
 func (p Purged) most() int64 {
-	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins, p.Responders)
+	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins, p.Responders, p.Requests, p.Credentials)
 }
 
 // Purge deletes what expired before now, step by step until nothing is left.
@@ -45,11 +50,21 @@ func (s *Store) Purge(ctx context.Context, now time.Time, batch int) (Purged, er
 	}
 }
 
+// keptCredentials is how long an expired EST user or SCEP challenge is still
+// listed.
+const keptCredentials = 30 * 24 * time.Hour
+
+// keptHooks is how long a webhook that is away is tried after its request
+// expired.
+const keptHooks = 24 * time.Hour
+
 // PurgeStep deletes at most batch rows of each kind, each kind in a commit of its
 // own: expired orders, then expired authorizations that no order names, then
-// spent nonces, limits that are at rest, origins of expired certificates whose
-// order is gone, and expired responder certificates. An origin never goes before
-// its order: the order would turn from valid into something else.
+// expired requests (those that wait for a person only once they are marked as
+// expired), then credentials that expired long ago, spent nonces, limits that
+// are at rest, origins of expired certificates whose order and request are gone,
+// and expired responder certificates. An origin never goes before its order: the
+// order would turn from valid into something else.
 func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purged, err error) {
 	steps := []struct {
 		count *int64
@@ -61,10 +76,17 @@ func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purg
 		{&p.Authorizations, `DELETE FROM authorizations WHERE expires < $1 AND id IN (SELECT a.id FROM authorizations a WHERE a.expires < $1
 			AND NOT EXISTS (SELECT 1 FROM order_authorizations l WHERE l.authorization_id = a.id) ORDER BY a.expires LIMIT $2)`,
 			[]any{now, batch}},
+		{&p.Requests, `DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE expires_at < $1 AND (hook = '' OR expires_at < $2)
+			AND (status NOT IN ('pending', 'approved') OR consumed_at IS NOT NULL) ORDER BY expires_at LIMIT $3)`, []any{now, now.Add(-keptHooks), batch}},
+		{&p.Credentials, `DELETE FROM est_users WHERE name IN (SELECT name FROM est_users WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+			[]any{now.Add(-keptCredentials), batch}},
+		{&p.Credentials, `DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+			[]any{now.Add(-keptCredentials), batch}},
 		{&p.Limits, `DELETE FROM limits WHERE tat < $1 AND key IN (SELECT key FROM limits WHERE tat < $1 ORDER BY tat LIMIT $2)`,
 			[]any{now.UnixMicro(), batch}},
 		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g ON g.certificate_id = c.id AND g.origin = c.origin
-			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = SUBSTR(g.origin, 7)) LIMIT $3)`,
+			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = SUBSTR(g.origin, 7))
+			AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.origin = g.origin) LIMIT $3)`,
 			[]any{now, now.Add(-keptOrigins), batch}},
 		{&p.Responders, `DELETE FROM ocsp_responders WHERE certificate_id IN (SELECT certificate_id FROM ocsp_responders
 			WHERE not_after < $1 ORDER BY not_after LIMIT $2)`, []any{now, batch}},
@@ -74,7 +96,7 @@ func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purg
 		if err := s.commit(ctx, &write{what: "purge", guards: []*stmt{st}}); err != nil {
 			return p, err
 		}
-		*step.count = st.n
+		*step.count += st.n
 	}
 	p.Nonces, err = s.purgeNonces(ctx, now, batch)
 	return p, err

@@ -1,0 +1,186 @@
+package issuance
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// ApprovalLife is how long a request waits for a person, and how long an
+// approval may be used.
+const ApprovalLife = 7 * 24 * time.Hour
+
+// comeBack is how long a client is asked to wait while a person decides.
+const comeBack = 30 * time.Second
+
+const reasonWaiting = "approval_pending"
+
+// IsWaiting reports whether err says that a person has to decide. The id of the
+// request is the fault's identifier.
+func IsWaiting(err error) bool {
+	return fault.Is(err, fault.Pending) && fault.Of(err).Reason == reasonWaiting
+}
+
+// approved lets a request pass whose certificate a person has approved, with the
+// approval among its claims. Of any other request it is Pending, or Denied once
+// that is final.
+func (p *Pipeline) approved(ctx context.Context, r Request, v *verdict) (Request, error) {
+	row, err := p.store.RequestByOrigin(ctx, r.Origin)
+	if errors.Is(err, store.ErrNotFound) {
+		row, err = p.wait(ctx, r, v)
+		if fault.Is(err, fault.Conflict) { // another call was quicker, with the same origin or only the same key
+			known := err
+			if row, err = p.store.RequestByOrigin(ctx, r.Origin); errors.Is(err, store.ErrNotFound) {
+				err = known
+			}
+		}
+	}
+	if err != nil {
+		return r, err
+	}
+	digest := v.template.Digest()
+	switch {
+	case row.ConsumedAt != nil: // Reserve finds its certificate
+	case row.Status == store.RequestRejected:
+		return r, rejection(row.Reason)
+	case row.Status == store.RequestExpired, !row.ExpiresAt.After(p.now()):
+		return r, fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired")
+	case row.Status != store.RequestApproved:
+		return r, fault.New(fault.Pending, "request %s waits for a person's approval", row.ID).
+			Because(reasonWaiting).About("request", row.ID).After(comeBack)
+	case !bytes.Equal(row.TemplateDigest, digest[:]):
+		return r, fault.New(fault.Denied, "the certificate would not be the one that was approved").Because("approval_stale")
+	}
+	r.Record = nil // the row is there
+	r.Claims = append(append([]store.Claim{}, r.Claims...), store.Claim{Kind: "approval", ID: row.ID})
+	return r, nil
+}
+
+func rejection(reason string) error {
+	return fault.New(fault.Denied, "the request was rejected: %s", reason).Because("approval_rejected")
+}
+
+// wait puts a request on record that a person has to decide. What could not be
+// issued in any case is refused at once, lint included.
+func (p *Pipeline) wait(ctx context.Context, r Request, v *verdict) (*store.Request, error) {
+	if _, err := v.issuer.Draft(v.template, pki.NewSerial()); err != nil {
+		return nil, err
+	}
+	row, err := p.pending(r, v)
+	if err != nil {
+		return nil, err
+	}
+	ev := event("request.pending", "pending", row.CreatedAt, r.Requester, "request:"+row.ID, r.RequestID, map[string]any{
+		"origin": row.Origin, "profile": row.Profile, "protocol": row.Protocol, "endpoint": row.Endpoint, "identity": row.Identity,
+		"subject": row.Subject, "names": row.Names, "key_sha256": v.key, "template_sha256": hex.EncodeToString(row.TemplateDigest),
+		"evidence": r.Evidence, "expires_at": row.ExpiresAt,
+	})
+	return row, p.store.PutRequest(ctx, *row, ev)
+}
+
+// open is the row of a request that needs nobody, or nil.
+func (p *Pipeline) open(r Request, v *verdict) *store.Request {
+	if r.Record == nil {
+		return nil
+	}
+	now := p.now()
+	return &store.Request{
+		ID: r.Record.ID, Origin: r.Origin, Endpoint: r.Endpoint, Identity: r.Record.Identity, CSRDigest: r.Record.CSRDigest,
+		TransactionID: r.Record.TransactionID, Protocol: r.Protocol, Profile: r.Profile, Issuer: r.Issuer, Requester: r.Requester,
+		RequestID: r.RequestID, KeyHash: v.key[:], Status: store.RequestOpen, CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
+	}
+}
+
+// pending is the row of a request that waits for a person.
+func (p *Pipeline) pending(r Request, v *verdict) (*store.Request, error) {
+	if r.Record == nil { // the origin alone recognises it
+		id := strings.TrimPrefix(r.Origin, "request:")
+		if id == r.Origin {
+			id = store.NewID()
+		}
+		sum := sha256.Sum256([]byte(r.Origin))
+		r.Record = &Record{ID: id, Identity: r.Requester, CSRDigest: sum[:], TransactionID: r.Origin}
+	}
+	row := p.open(r, v)
+	digest := v.template.Digest()
+	row.Status, row.TemplateDigest, row.Subject, row.Names = store.RequestPending, digest[:], v.template.Subject, v.template.Names
+	if row.ExpiresAt = r.DecideBy; r.DecideBy.IsZero() {
+		row.ExpiresAt = row.CreatedAt.Add(ApprovalLife)
+	}
+	a := asked{NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence, Claims: r.Claims}
+	if r.Names != nil {
+		a.Names = &r.Names
+	}
+	if r.Subject != nil {
+		der, err := r.Subject.DER()
+		if err != nil {
+			return nil, fmt.Errorf("keep request: %w", err)
+		}
+		a.Subject = der
+	}
+	var err error
+	if r.CSR != nil {
+		row.CSR = r.CSR.Raw
+	} else if a.PublicKey, err = x509.MarshalPKIXPublicKey(r.PublicKey); err != nil {
+		return nil, fmt.Errorf("keep request: %w", err)
+	}
+	if row.Asked, err = json.Marshal(a); err != nil {
+		return nil, fmt.Errorf("keep request: %w", err)
+	}
+	return row, nil
+}
+
+// asked is what a request asks for beside what has a column.
+type asked struct {
+	PublicKey []byte            `json:"public_key,omitempty"` // SubjectPublicKeyInfo, without a CSR
+	Subject   []byte            `json:"subject,omitempty"`    // DER
+	Names     *[]pki.Identifier `json:"names,omitempty"`
+	NotBefore time.Time         `json:"not_before,omitzero"`
+	NotAfter  time.Time         `json:"not_after,omitzero"`
+	Evidence  json.RawMessage   `json:"evidence,omitempty"`
+	Claims    []store.Claim     `json:"claims,omitempty"`
+}
+
+// Again returns the request that a row was made of, to be passed to Issue or
+// Preview once more.
+func Again(row *store.Request) (Request, error) {
+	var a asked
+	if err := json.Unmarshal(row.Asked, &a); err != nil {
+		return Request{}, fmt.Errorf("read request %s: %w", row.ID, err)
+	}
+	r := Request{
+		Endpoint: row.Endpoint, Protocol: row.Protocol, Profile: row.Profile, Issuer: row.Issuer, Origin: row.Origin,
+		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence, RequestID: row.RequestID, Claims: a.Claims,
+	}
+	if a.Names != nil {
+		r.Names = *a.Names
+	}
+	var err error
+	if a.Subject != nil {
+		name, err := pki.ParseNameDER(a.Subject)
+		if err != nil {
+			return r, fmt.Errorf("read request %s: %w", row.ID, err)
+		}
+		r.Subject = &name
+	}
+	if row.CSR != nil {
+		r.CSR, err = pki.ParseCSR(row.CSR)
+	} else {
+		r.PublicKey, err = x509.ParsePKIXPublicKey(a.PublicKey)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read request %s: %w", row.ID, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,276 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Stored statuses of a request. Whether it has its certificate is not stored:
+// CertificateID is joined through the origin and wins over every status.
+const (
+	RequestOpen     = "open"     // needs nobody
+	RequestPending  = "pending"  // waits for a person
+	RequestApproved = "approved" // may have its certificate, once
+	RequestRejected = "rejected"
+	RequestExpired  = "expired" // nobody decided in time, or nobody used the approval
+)
+
+// Request is what somebody asked for: the memory of retransmissions and the
+// queue of approvals. Endpoint, Identity, CSRDigest and TransactionID are
+// together unique among requests that have not expired.
+type Request struct {
+	ID             string
+	Origin         string // "request:<ID>", or "order:<id>" for an ACME order that waits
+	Endpoint       string
+	Identity       string // who was authenticated, such as "est_user:device-7"
+	CSRDigest      []byte
+	TransactionID  string
+	Protocol       string
+	Profile        string
+	Issuer         string
+	Requester      string
+	RequestID      string // of the protocol request
+	KeyHash        []byte
+	Subject        string // for people; empty in open requests, as the next four
+	Names          []pki.Identifier
+	CSR            []byte          // DER
+	Asked          json.RawMessage // what else it takes to ask again
+	TemplateDigest []byte          // of what a person approves
+	Status         string
+	DecidedBy      string
+	DecidedAt      *time.Time
+	Reason         string     // of the decision
+	ConsumedAt     *time.Time // when the approval was used
+	CreatedAt      time.Time
+	ExpiresAt      time.Time
+	Hook           string // webhook that is to hear of the outcome; empty once it did
+	HookTries      int    // calls of it that failed
+	CertificateID  string // issued under Origin
+}
+
+const (
+	requestColumns = `id, origin, endpoint, identity, csr_digest, transaction_id, protocol, profile, issuer, requester, request_id,
+		key_hash, subject, names, csr, asked, template_digest, status, decided_by, decided_at, reason, consumed_at, created_at,
+		expires_at, hook, hook_tries, hook_at`
+	selectRequest = `SELECT q.id, q.origin, q.endpoint, q.identity, q.csr_digest, q.transaction_id, q.protocol, q.profile, q.issuer, q.requester,
+		q.request_id, q.key_hash, q.subject, q.names, q.csr, q.asked, q.template_digest, q.status, q.decided_by, q.decided_at, q.reason,
+		q.consumed_at, q.created_at, q.expires_at, q.hook, q.hook_tries, COALESCE(c.id, '')
+		FROM requests q LEFT JOIN origins g ON g.origin = q.origin
+		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued' `
+)
+
+func scanRequests(into *[]Request) func(scanFunc) error {
+	return func(scan scanFunc) error {
+		var r Request
+		var names json.RawMessage
+		err := scan(&r.ID, &r.Origin, &r.Endpoint, &r.Identity, &r.CSRDigest, &r.TransactionID, &r.Protocol, &r.Profile, &r.Issuer, &r.Requester,
+			&r.RequestID, &r.KeyHash, &r.Subject, &names, &r.CSR, &r.Asked, &r.TemplateDigest, &r.Status, &r.DecidedBy, &r.DecidedAt, &r.Reason,
+			&r.ConsumedAt, &r.CreatedAt, &r.ExpiresAt, &r.Hook, &r.HookTries, &r.CertificateID)
+		if err != nil {
+			return err
+		}
+		err = fromJSON(names, &r.Names)
+		*into = append(*into, r)
+		return err
+	}
+}
+
+// insert returns the statement that stores the request. It touches no row if one
+// with the same key has not expired; one that has gives way, so that the same
+// CSR months later is a new request.
+func (r *Request) insert() *stmt {
+	var hookAt *time.Time
+	if r.Hook != "" {
+		hookAt = &r.CreatedAt
+	}
+	return must(`INSERT INTO requests (`+requestColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, 0, $26)
+		ON CONFLICT (csr_digest, transaction_id, identity, endpoint) DO UPDATE SET `+replaced+` WHERE requests.expires_at <= excluded.created_at`,
+		r.ID, r.Origin, r.Endpoint, r.Identity, r.CSRDigest, r.TransactionID, r.Protocol, r.Profile, r.Issuer, r.Requester, r.RequestID,
+		notNull(r.KeyHash), r.Subject, asJSON(r.Names), r.CSR, r.Asked, r.TemplateDigest, r.Status, r.DecidedBy, r.DecidedAt, r.Reason,
+		r.ConsumedAt, r.CreatedAt, r.ExpiresAt, r.Hook, hookAt)
+}
+
+// replaced sets every column to that of the new row.
+var replaced = func() string {
+	var sets []string
+	for _, c := range strings.Split(requestColumns, ",") {
+		c = strings.TrimSpace(c)
+		sets = append(sets, c+" = excluded."+c)
+	}
+	return strings.Join(sets, ", ")
+}()
+
+// reasonKnown is why a reservation with a request is lost when another one with
+// the same key was quicker.
+const reasonKnown = "request_known"
+
+// IsKnown reports whether err says that a request with the same key is on record.
+func IsKnown(err error) bool {
+	return fault.Is(err, fault.Conflict) && fault.Of(err).Reason == reasonKnown
+}
+
+func known() error {
+	return fault.New(fault.Conflict, "the same request is on record").Because(reasonKnown).After(time.Second)
+}
+
+// PutRequest stores a request that waits for a person. If one with the same key
+// is on record and has not expired, IsKnown holds for the error.
+func (s *Store) PutRequest(ctx context.Context, r Request, ev Event) error {
+	return s.commit(ctx, &write{
+		what: "store request", guards: []*stmt{r.insert()}, events: []Event{ev},
+		lost: func(int) error { return known() },
+	})
+}
+
+// RequestKey is what makes two requests the same.
+type RequestKey struct {
+	Endpoint, Identity string
+	CSRDigest          []byte
+	TransactionID      string
+}
+
+// RequestByKey returns the request with the given key, unless it has expired.
+func (s *Store) RequestByKey(ctx context.Context, k RequestKey, now time.Time) (*Request, error) {
+	return s.request(ctx, `WHERE q.csr_digest = $1 AND q.transaction_id = $2 AND q.identity = $3 AND q.endpoint = $4 AND q.expires_at > $5`,
+		k.CSRDigest, k.TransactionID, k.Identity, k.Endpoint, now)
+}
+
+// Request returns a request by its id.
+func (s *Store) Request(ctx context.Context, id string) (*Request, error) {
+	return s.request(ctx, `WHERE q.id = $1`, id)
+}
+
+// RequestByOrigin returns the request of an origin.
+func (s *Store) RequestByOrigin(ctx context.Context, origin string) (*Request, error) {
+	return s.request(ctx, `WHERE q.origin = $1`, origin)
+}
+
+// Transaction returns the SCEP requests of a transaction that have not expired,
+// oldest first.
+func (s *Store) Transaction(ctx context.Context, endpoint, transactionID string, now time.Time) ([]Request, error) {
+	return s.requests(ctx, `WHERE q.protocol = 'scep' AND q.transaction_id = $1 AND q.endpoint = $2 AND q.expires_at > $3 ORDER BY q.id`,
+		transactionID, endpoint, now)
+}
+
+// RequestSearch selects requests that wait or waited for a person.
+type RequestSearch struct {
+	Status  string // as stored, or "issued"; empty is all
+	Profile string
+	After   string // id of the last one of the page before
+	Limit   int
+}
+
+// SearchRequests returns requests, newest first.
+func (s *Store) SearchRequests(ctx context.Context, f RequestSearch) ([]Request, error) {
+	where, args := `WHERE q.status <> 'open'`, []any(nil)
+	term := func(sql string, value any) {
+		args = append(args, value)
+		where += fmt.Sprintf(sql, placeholder(len(args)))
+	}
+	switch f.Status {
+	case "":
+	case "issued":
+		where += ` AND c.id IS NOT NULL`
+	default:
+		term(` AND c.id IS NULL AND q.status = %s`, f.Status)
+	}
+	if f.Profile != "" {
+		term(` AND q.profile = %s`, f.Profile)
+	}
+	if f.After != "" {
+		term(` AND q.id < %s`, f.After)
+	}
+	term(` ORDER BY q.id DESC LIMIT %s`, f.Limit)
+	return s.requests(ctx, where, args...)
+}
+
+// ApprovedRequests returns requests of all protocols but ACME that were approved
+// before the given time and have no certificate yet. ACME finishes its orders
+// itself.
+func (s *Store) ApprovedRequests(ctx context.Context, before time.Time, limit int) ([]Request, error) {
+	return s.requests(ctx, `WHERE q.status = 'approved' AND q.consumed_at IS NULL AND q.protocol <> 'acme' AND q.decided_at < $1
+		ORDER BY q.id LIMIT $2`, before, limit)
+}
+
+// OverdueRequests returns requests that nobody decided, or used, in time.
+func (s *Store) OverdueRequests(ctx context.Context, now time.Time, limit int) ([]Request, error) {
+	return s.requests(ctx, `WHERE q.status IN ('pending', 'approved') AND q.consumed_at IS NULL AND q.expires_at <= $1 ORDER BY q.id LIMIT $2`, now, limit)
+}
+
+func (s *Store) requests(ctx context.Context, where string, args ...any) ([]Request, error) {
+	var found []Request
+	err := s.query(ctx, "read requests", selectRequest+where, args, scanRequests(&found))
+	return found, err
+}
+
+func (s *Store) request(ctx context.Context, where string, args ...any) (*Request, error) {
+	found, err := s.requests(ctx, where, args...)
+	if err != nil {
+		return nil, err
+	}
+	return one(found, "read request")
+}
+
+// Decision is what becomes of a request that waits.
+type Decision struct {
+	Status  string // RequestApproved, RequestRejected or RequestExpired
+	By      string
+	At      time.Time
+	Reason  string
+	Digest  []byte    // of the template that is approved; the request must still ask for it
+	Expires time.Time // of the request then
+}
+
+// DecideRequest records a decision. A pending request can be approved, rejected
+// or expire; an approval that was not used can still be taken back. Anything
+// else, and an approval of another template, is fault.Conflict.
+func (s *Store) DecideRequest(ctx context.Context, id string, d Decision, ev Event) error {
+	st := must(`UPDATE requests SET status = $1, decided_by = $2, decided_at = $3, reason = $4, expires_at = $5
+		WHERE id = $6 AND consumed_at IS NULL AND status IN ('pending', 'approved')`, d.Status, d.By, d.At, d.Reason, d.Expires, id)
+	if d.Status == RequestApproved {
+		st = must(`UPDATE requests SET status = $1, decided_by = $2, decided_at = $3, reason = $4, expires_at = $5
+			WHERE id = $6 AND status = 'pending' AND expires_at > $3 AND template_digest = $7`, d.Status, d.By, d.At, d.Reason, d.Expires, id, d.Digest)
+	}
+	return s.commit(ctx, &write{
+		what: "decide request", guards: []*stmt{st}, events: []Event{ev},
+		lost: func(int) error {
+			return fault.New(fault.Conflict, "the request is not waiting for a decision any more")
+		},
+	})
+}
+
+// RenewTemplate makes another template the one that a pending request waits for
+// approval of. It is fault.Conflict if the request is not pending.
+func (s *Store) RenewTemplate(ctx context.Context, id string, digest []byte, subject string, names []pki.Identifier) error {
+	return s.commit(ctx, &write{
+		what: "renew template of request",
+		guards: []*stmt{must(`UPDATE requests SET template_digest = $1, subject = $2, names = $3 WHERE id = $4 AND status = 'pending'`,
+			digest, subject, asJSON(names), id)},
+	})
+}
+
+// DueHooks returns requests whose webhook is to be told the outcome by now:
+// those with a certificate and those that never get one.
+func (s *Store) DueHooks(ctx context.Context, now time.Time, limit int) ([]Request, error) {
+	return s.requests(ctx, `WHERE q.hook <> '' AND q.hook_at <= $1 AND (c.id IS NOT NULL OR q.status IN ('rejected', 'expired'))
+		ORDER BY q.hook_at, q.id LIMIT $2`, now, limit)
+}
+
+// HookTold records that a webhook heard the outcome.
+func (s *Store) HookTold(ctx context.Context, id string) error {
+	return s.commit(ctx, &write{what: "record webhook call", guards: []*stmt{may(`UPDATE requests SET hook = '' WHERE id = $1`, id)}})
+}
+
+// HookFailed puts the next call of a webhook off.
+func (s *Store) HookFailed(ctx context.Context, id string, next time.Time) error {
+	return s.commit(ctx, &write{what: "put webhook call off", guards: []*stmt{
+		may(`UPDATE requests SET hook_tries = hook_tries + 1, hook_at = $1 WHERE id = $2`, next, id),
+	}})
+}
