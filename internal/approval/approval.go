@@ -1,0 +1,175 @@
+// Package approval holds the requests of devices and people between asking and
+// having: it recognises one that is sent again, and keeps those that a person
+// has to decide.
+//
+// Enrol is how EST, SCEP and batches pass the door: the same request again, as
+// Key tells, gets the certificate that it has. Where the profile asks for a
+// person, Enrol is fault.Pending until Approve or Reject; that holds for every
+// protocol, because issuance itself keeps the request. ACME orders stand for
+// themselves: they are recognised by their own id, and ACME finishes those that
+// were approved.
+//
+// What a person approves is the digest of the template: if the profile changed
+// in the meantime, the approval is good for nothing.
+package approval
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// How long a retransmission is answered with the certificate that it has.
+const (
+	KeepEST   = 10 * time.Minute
+	KeepSCEP  = 24 * time.Hour
+	KeepBatch = 30 * 24 * time.Hour
+)
+
+// Desk is where requests are kept. It is safe for concurrent use.
+type Desk struct {
+	store    *store.Store
+	pipeline *issuance.Pipeline
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+// New returns the desk of a store and its door.
+func New(s *store.Store, p *issuance.Pipeline, now func() time.Time, log *slog.Logger) *Desk {
+	return &Desk{store: s, pipeline: p, now: now, log: log}
+}
+
+// Key is what makes two requests the same, within Keep.
+type Key struct {
+	Endpoint      string // the label, the SCEP endpoint; unique among all protocols
+	Identity      string // who was authenticated: "est_user:device-7", "certificate:<id>", "scep_challenge:<id>" …
+	CSR           []byte // DER; the whole message where there is no CSR
+	TransactionID string // SCEP's, or what else keeps two equal CSRs apart, such as EST's operation
+	Keep          time.Duration
+	Hook          string // webhook that is told the outcome; empty is none
+
+	// OneCSR refuses another CSR in the same transaction (rule S19).
+	OneCSR bool
+	// Spent, if set, is why nothing new may be had: the one-time credential was
+	// right, but is used up. What it was used for is still answered (rule E12).
+	Spent error
+}
+
+func (k *Key) digest() []byte {
+	sum := sha256.Sum256(k.CSR)
+	return sum[:]
+}
+
+// Open looks for the request that k stands for. Without one it returns the id
+// of a new request, which Enrol would make.
+func (d *Desk) Open(ctx context.Context, k Key) (id string, existing *store.Request, err error) {
+	row, err := d.store.RequestByKey(ctx, store.RequestKey{
+		Endpoint: k.Endpoint, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID,
+	}, d.now())
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return store.NewID(), nil, nil
+	case err != nil:
+		return "", nil, err
+	}
+	return row.ID, row, nil
+}
+
+// races bounds how often Enrol looks again after the same request, sent twice at
+// once, was quicker.
+const races = 3
+
+// Enrol passes a request through the door, or returns the certificate that the
+// same request got. It sets r's endpoint, origin and record.
+//
+// Faults: those of issuance.Pipeline.Issue, among them Pending with a time to
+// come back, and Denied with reason approval_rejected or approval_expired; k's
+// Spent; BadCSR for another CSR in the same transaction.
+func (d *Desk) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance.Certificate, error) {
+	r.Endpoint = k.Endpoint
+	for n := 1; ; n++ {
+		id, row, err := d.Open(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case row == nil:
+			if err := d.fresh(ctx, &k); err != nil {
+				return nil, err
+			}
+			r.Origin = "request:" + id
+			r.Record = &issuance.Record{
+				ID: id, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID, Keep: k.Keep, Hook: k.Hook,
+			}
+		case row.CertificateID != "":
+			return d.pipeline.Certificate(ctx, row.CertificateID)
+		default:
+			r.Origin, r.Record = row.Origin, nil
+		}
+		cert, err := d.pipeline.Issue(ctx, r)
+		if !store.IsKnown(err) || n == races {
+			return cert, err
+		}
+	}
+}
+
+// fresh refuses a request that would be a new one but may not.
+func (d *Desk) fresh(ctx context.Context, k *Key) error {
+	if k.OneCSR {
+		others, err := d.store.Transaction(ctx, k.Endpoint, k.TransactionID, d.now())
+		if err != nil {
+			return err
+		}
+		if len(others) > 0 {
+			return fault.New(fault.BadCSR, "the transaction has another certificate request").Because("transaction_reused")
+		}
+	}
+	return k.Spent
+}
+
+// Poll answers a client that asks for the outcome of a transaction (SCEP's
+// CertPoll, rule S19): the certificate, Pending, Denied once that is final, or
+// NotFound. The key is the one that the poll proved possession of.
+func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki.KeyHash) (*issuance.Certificate, *store.Request, error) {
+	rows, err := d.store.Transaction(ctx, endpoint, transactionID, d.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := len(rows) - 1; i >= 0; i-- {
+		row := &rows[i]
+		if string(row.KeyHash) != string(key[:]) {
+			continue
+		}
+		if row.CertificateID != "" {
+			cert, err := d.pipeline.Certificate(ctx, row.CertificateID)
+			return cert, row, err
+		}
+		return nil, row, d.outcome(row)
+	}
+	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
+}
+
+// pollAgain is when to ask again for something that waits for a person.
+const pollAgain = 30 * time.Second
+
+// outcome is the fault of a request without a certificate.
+func (d *Desk) outcome(row *store.Request) error {
+	switch row.Status {
+	case store.RequestRejected:
+		return fault.New(fault.Denied, "the request was rejected: %s", row.Reason).Because("approval_rejected")
+	case store.RequestExpired:
+		return fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired")
+	case store.RequestPending:
+		return fault.New(fault.Pending, "request %s waits for a person's approval", row.ID).
+			Because("approval_pending").About("request", row.ID).After(pollAgain)
+	default:
+		return fault.New(fault.Pending, "the certificate is being issued").After(time.Second)
+	}
+}

@@ -1,0 +1,268 @@
+package approval
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Actor is who decides, for the audit record.
+type Actor struct {
+	Name      string // such as "uid:1000"
+	RequestID string // of the call
+}
+
+// server decides what no person has to.
+var server = Actor{Name: "server"}
+
+// maxReason bounds what a client is told of a rejection.
+const maxReason = 500
+
+// keepDecided is how long a decided request stays, so that its client hears of
+// the decision and a retransmission is no new request.
+const keepDecided = 7 * 24 * time.Hour
+
+// View is a request as a person sees it.
+type View struct {
+	store.Request
+	State   string            // "pending", "approved", "issued", "rejected" or "expired"
+	Preview *issuance.Preview // what would be signed now; nil once that does not matter
+	Changed bool              // Preview is not what the request waits for approval of
+}
+
+// List returns up to limit requests, newest first, older than the one named.
+func (d *Desk) List(ctx context.Context, f store.RequestSearch) ([]View, error) {
+	switch f.Status {
+	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired, "issued":
+	default:
+		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired", f.Status).Because("status")
+	}
+	rows, err := d.store.SearchRequests(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]View, len(rows))
+	for i := range rows {
+		views[i] = View{Request: rows[i], State: d.state(&rows[i])}
+	}
+	return views, nil
+}
+
+// Show returns a request and what would be signed for it now.
+func (d *Desk) Show(ctx context.Context, id string) (*View, error) {
+	row, err := d.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Request: *row, State: d.state(row)}
+	if v.State != store.RequestPending && v.State != store.RequestApproved {
+		return v, nil
+	}
+	again, err := issuance.Again(row)
+	if err != nil {
+		return nil, err
+	}
+	preview := d.pipeline.Preview(ctx, again)
+	v.Preview = &preview
+	v.Changed = preview.Allowed && !same(row, &preview)
+	return v, nil
+}
+
+func same(row *store.Request, p *issuance.Preview) bool {
+	digest := p.Template.Digest()
+	return string(digest[:]) == string(row.TemplateDigest)
+}
+
+// state is the status that a person is told.
+func (d *Desk) state(row *store.Request) string {
+	switch {
+	case row.CertificateID != "":
+		return "issued"
+	case row.ConsumedAt == nil && (row.Status == store.RequestPending || row.Status == store.RequestApproved) && !row.ExpiresAt.After(d.now()):
+		return store.RequestExpired
+	default:
+		return row.Status
+	}
+}
+
+func (d *Desk) find(ctx context.Context, id string) (*store.Request, error) {
+	row, err := d.store.Request(ctx, id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Status == store.RequestOpen {
+		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
+	}
+	return row, err
+}
+
+// Approve lets a pending request have its certificate and issues it, unless it
+// is an ACME order, which ACME finishes. Issuing that fails for now is tried
+// again by Sweep; the view tells the state.
+//
+// Faults: NotFound; Denied for one's own request; Conflict if it is not pending,
+// or if what would be signed has changed since the request came (the request then
+// waits for approval of that: look at it and approve again); whatever the rules
+// now refuse.
+func (d *Desk) Approve(ctx context.Context, id string, by Actor) (*View, error) {
+	v, err := d.Show(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case v.Requester == by.Name:
+		return nil, fault.New(fault.Denied, "the one who asked cannot be the one who approves").Because("own_request")
+	case v.State != store.RequestPending:
+		return nil, fault.New(fault.Conflict, "the request is %s", v.State).Because("request_" + v.State)
+	case !v.Preview.Allowed:
+		return nil, v.Preview.Fault
+	case v.Changed:
+		digest, t := v.Preview.Template.Digest(), v.Preview.Template
+		if err := d.store.RenewTemplate(ctx, id, digest[:], t.Subject, t.Names); err != nil {
+			return nil, err
+		}
+		return nil, fault.New(fault.Conflict, "what would be signed has changed since the request came: look at it again").Because("template_changed")
+	}
+	expires := d.now().Add(issuance.ApprovalLife)
+	if v.Protocol == "acme" {
+		expires = v.ExpiresAt // the order's
+	}
+	err = d.decide(ctx, &v.Request, store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}, by)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.issue(ctx, id); err != nil && !passing(err) {
+		return nil, err
+	}
+	return d.Show(ctx, id)
+}
+
+// Reject refuses a request for good; its client is told the reason. An approval
+// that was not used can be taken back so.
+func (d *Desk) Reject(ctx context.Context, id, reason string, by Actor) (*View, error) {
+	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
+		return nil, fault.New(fault.Malformed, "a rejection needs a reason of at most %d bytes", maxReason).Because("reason")
+	}
+	row, err := d.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if state := d.state(row); state != store.RequestPending && state != store.RequestApproved {
+		return nil, fault.New(fault.Conflict, "the request is %s", state).Because("request_" + state)
+	}
+	if err := d.reject(ctx, row, reason, by); err != nil {
+		return nil, err
+	}
+	return d.Show(ctx, id)
+}
+
+func (d *Desk) reject(ctx context.Context, row *store.Request, reason string, by Actor) error {
+	expires := d.now().Add(keepDecided)
+	if row.Protocol == "acme" && row.ExpiresAt.After(expires) {
+		expires = row.ExpiresAt // as long as its order
+	}
+	return d.decide(ctx, row, store.Decision{Status: store.RequestRejected, Reason: reason, Expires: expires}, by)
+}
+
+func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decision, by Actor) error {
+	dec.At, dec.By = d.now(), by.Name
+	detail, err := json.Marshal(map[string]any{
+		"origin": row.Origin, "profile": row.Profile, "requester": row.Requester, "reason": dec.Reason,
+		"template_sha256": hex.EncodeToString(row.TemplateDigest),
+	})
+	if err != nil {
+		return fmt.Errorf("decide request: %w", err)
+	}
+	return d.store.DecideRequest(ctx, row.ID, dec, store.Event{
+		At: dec.At, Action: "request." + dec.Status, Outcome: "success", Actor: by.Name, Subject: "request:" + row.ID,
+		RequestID: by.RequestID, Detail: detail,
+	})
+}
+
+// issue passes an approved request through the door. What the rules refuse now
+// is final: nobody would come to ask again.
+func (d *Desk) issue(ctx context.Context, id string) error {
+	row, err := d.store.Request(ctx, id)
+	if err != nil {
+		return err
+	}
+	if row.Protocol == "acme" || row.CertificateID != "" {
+		return nil
+	}
+	again, err := issuance.Again(row)
+	if err != nil {
+		return err
+	}
+	_, err = d.pipeline.Issue(ctx, again)
+	if err == nil || passing(err) {
+		return err
+	}
+	why := fault.Of(err).Detail
+	if err := d.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server); err != nil && !fault.Is(err, fault.Conflict) {
+		d.log.ErrorContext(ctx, "refusal of an approved request not recorded", "request", id, "cause", why, "error", err)
+	}
+	return err
+}
+
+// passing reports whether an error may be gone when the same is tried later.
+func passing(err error) bool {
+	switch fault.Of(err).Kind {
+	case fault.Unavailable, fault.Internal, fault.Pending, fault.Conflict, fault.RateLimited:
+		return true
+	default:
+		return false
+	}
+}
+
+const (
+	sweepEvery = 10 * time.Second
+	sweepLimit = 100
+)
+
+// Run sweeps until ctx ends.
+func (d *Desk) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := d.Sweep(ctx); err != nil && ctx.Err() == nil {
+			d.log.WarnContext(ctx, "requests not swept", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Sweep issues what was approved and could not be issued then, and marks what
+// nobody decided, or used, in time.
+func (d *Desk) Sweep(ctx context.Context) error {
+	now := d.now()
+	overdue, err := d.store.OverdueRequests(ctx, now, sweepLimit)
+	if err != nil {
+		return err
+	}
+	for i := range overdue {
+		row := &overdue[i]
+		err := d.decide(ctx, row, store.Decision{Status: store.RequestExpired, Expires: row.ExpiresAt}, server)
+		if err != nil && !fault.Is(err, fault.Conflict) { // another node was quicker
+			return err
+		}
+	}
+	approved, err := d.store.ApprovedRequests(ctx, now.Add(-sweepEvery/2), sweepLimit)
+	if err != nil {
+		return err
+	}
+	for i := range approved {
+		if err := d.issue(ctx, approved[i].ID); err != nil {
+			d.log.InfoContext(ctx, "approved request not issued", "request", approved[i].ID, "error", err)
+		}
+	}
+	return nil
+}
