@@ -19,6 +19,7 @@ const (
 	statusPending     = "pending"
 	statusReady       = "ready"
 	statusProcessing  = "processing"
+	statusWaiting     = "waiting" // for a person; stored only
 	statusValid       = "valid"
 	statusInvalid     = "invalid"
 	statusDeactivated = "deactivated"

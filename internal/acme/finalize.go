@@ -86,7 +86,7 @@ func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []st
 	defer timer.Stop()
 	select {
 	case <-j.done:
-		o.Status, o.Error, o.CertificateID = j.order.Status, j.order.Error, j.order.CertificateID
+		o.Status, o.Error, o.CertificateID, o.Approval = j.order.Status, j.order.Error, j.order.CertificateID, j.order.Approval
 		return j.err
 	case <-timer.C:
 	case <-ctx.Done():

@@ -31,7 +31,7 @@ func (w *workers) finalizeAll(ctx context.Context) {
 
 // finish passes an order through the door. What the client caused makes the
 // order invalid; what is only away is tried again until the order has to leave
-// processing. A pending approval is left to the sweep.
+// processing. An order that waits for a person is parked until one has decided.
 func (w *workers) finish(ctx context.Context, j *job) {
 	s := w.s
 	began := s.Now()
@@ -40,6 +40,8 @@ func (w *workers) finish(ctx context.Context, j *job) {
 	switch f := fault.Of(err); {
 	case err == nil:
 		j.order.CertificateID = cert.ID
+	case issuance.IsWaiting(err):
+		outcome = s.park(ctx, j)
 	case f.Kind == fault.Pending:
 		outcome = "retry"
 	case w.later(ctx, j, f):
@@ -102,6 +104,18 @@ func (s *Server) fail(ctx context.Context, j *job, cause error) (outcome string)
 	return statusInvalid
 }
 
+// park takes an order out of processing while a person decides (RFC 8555,
+// section 7.4: to the client it is processing). A park that fails is made good
+// by the sweep, which asks the door again.
+func (s *Server) park(ctx context.Context, j *job) (outcome string) {
+	if err := s.Store.ParkOrder(ctx, j.order.ID); err != nil && !fault.Is(err, fault.Conflict) {
+		s.Log.WarnContext(ctx, "order that waits for approval not parked", "order", j.order.ID, "error", err)
+		return "error"
+	}
+	j.order.Status, j.order.Approval = statusWaiting, store.RequestPending
+	return "waiting"
+}
+
 // evidence is how the requester proved a name, for the audit record.
 type evidence struct {
 	Authorization string `json:"authorization"`
@@ -116,6 +130,11 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	ep := s.current().endpoints[o.Endpoint]
 	if ep == nil {
 		return nil, fault.New(fault.Denied, "endpoint %q does not exist any more", o.Endpoint)
+	}
+	if prof := s.Pipeline.Rules().Profiles[o.Profile]; prof != nil && prof.Approval() { // a person may have taken days
+		if err := s.stillGood(ctx, j); err != nil {
+			return nil, err
+		}
 	}
 	if j.csr == nil {
 		csr, err := pki.ParseCSR(o.CSR)
@@ -139,7 +158,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	return s.Pipeline.Issue(ctx, issuance.Request{
 		Endpoint: o.Endpoint, Protocol: "acme", Profile: o.Profile, Issuer: ep.Issuer, Origin: "order:" + o.ID,
 		CSR: j.csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
-		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID,
+		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID, DecideBy: o.Expires,
 	})
 }
 
@@ -176,6 +195,48 @@ func (w *workers) sweepOrders(ctx context.Context, start bool) error {
 	for _, o := range append(found, overdue...) {
 		if err := w.take(ctx, o); err != nil {
 			return err
+		}
+	}
+	return w.resume(ctx)
+}
+
+// resume takes up orders that a person has approved.
+func (w *workers) resume(ctx context.Context) error {
+	approved, err := w.s.Store.ResumableOrders(ctx, sweepLimit)
+	if err != nil {
+		return err
+	}
+	for _, o := range approved {
+		err := w.s.Store.ResumeOrder(ctx, o.ID, w.s.Node, w.s.Now())
+		if fault.Is(err, fault.Conflict) {
+			continue // another node was quicker
+		}
+		if err != nil {
+			return err
+		}
+		full, authzs, err := w.s.Store.Order(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		w.finalize(&job{order: *full, authzs: authzs, done: make(chan struct{})})
+	}
+	return nil
+}
+
+// stillGood asks of an order that waited for a person what was true when it was
+// finalized: its account and its authorizations are still valid.
+func (s *Server) stillGood(ctx context.Context, j *job) error {
+	account, err := s.Store.Account(ctx, j.order.AccountID)
+	if err != nil {
+		return err
+	}
+	if account.Status != statusValid {
+		return fault.New(fault.Denied, "the account is %s", account.Status).Because("account_" + account.Status)
+	}
+	now := s.Now()
+	for i := range j.authzs {
+		if a := &j.authzs[i]; authzStatus(a, now) != statusValid {
+			return fault.New(fault.Denied, "the authorization of %s is %s", display(a), authzStatus(a, now)).Because("authorization_" + authzStatus(a, now))
 		}
 	}
 	return nil

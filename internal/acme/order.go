@@ -39,6 +39,8 @@ func orderStatus(o *store.Order, authzs []store.Authorization, now time.Time) (s
 	switch {
 	case o.CertificateID != "":
 		return statusValid, nil
+	case o.Status == statusWaiting:
+		return waitingStatus(o)
 	case o.Status != statusPending:
 		return o.Status, o.Error
 	case !now.Before(o.Expires):
@@ -58,6 +60,19 @@ func orderStatus(o *store.Order, authzs []store.Authorization, now time.Time) (s
 		}
 	}
 	return status, nil
+}
+
+// waitingStatus is that of an order for which a person is, or was, asked: what
+// was decided is in the request, and nowhere else.
+func waitingStatus(o *store.Order) (status string, problem json.RawMessage) {
+	switch o.Approval {
+	case store.RequestPending, store.RequestApproved:
+		return statusProcessing, nil
+	case store.RequestRejected:
+		return statusInvalid, problemJSON(fault.New(fault.Denied, "the request was rejected: %s", o.ApprovalReason).Because("approval_rejected"))
+	default:
+		return statusInvalid, problemJSON(fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired"))
+	}
 }
 
 func (e *endpoint) orderView(o *store.Order, authzs []store.Authorization, now time.Time) orderView {
@@ -87,9 +102,17 @@ func (s *Server) showOrder(w http.ResponseWriter, status int, c *call, o *store.
 	v := c.ep.orderView(o, authzs, s.Now())
 	w.Header().Set("Location", c.ep.order(o.ID))
 	if v.Status == statusProcessing {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", orderRetry(o))
 	}
 	return reply(w, status, v)
+}
+
+// orderRetry is when to ask for an order again: soon, unless a person decides.
+func orderRetry(o *store.Order) string {
+	if o.Status == statusWaiting {
+		return "30"
+	}
+	return "1"
 }
 
 // loadOrder reads an order of the caller's account with its authorizations.
