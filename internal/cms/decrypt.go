@@ -76,6 +76,17 @@ func (r *recipient) options(n int) (crypto.DecrypterOpts, error) {
 	return nil, fault.New(fault.BadAlgorithm, "encrypted message: the key transport %s is not accepted", r.algorithm.oid).Because("key_transport")
 }
 
+// Transport returns how the content key was encrypted to a certificate, so that
+// an answer can do likewise. It is the zero value if that is not known.
+func (e *EnvelopedData) Transport(c *x509.Certificate) KeyTransport {
+	if to := e.recipient(c); to != nil && to.algorithm.oid.Equal(oidOAEP) {
+		if o, ok := readOAEP(to.algorithm.parameters); ok {
+			return KeyTransport{OAEP: o.Hash, MGF: o.MGFHash}
+		}
+	}
+	return KeyTransport{}
+}
+
 // unwrap returns the content key, or a random one if it does not decrypt to n
 // octets. Its only error is that of a key that cannot be asked.
 func unwrap(key crypto.Decrypter, encrypted []byte, how crypto.DecrypterOpts, n int) ([]byte, error) {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
 )
 
 var plaintext = []byte("what the device asks for\r\n\x00\xff")
@@ -98,23 +101,66 @@ func TestOpenSSLVerifies(t *testing.T) {
 	}
 }
 
-// OpenSSL 3.0 has no Ed25519 in CMS; where a later one does, it must agree.
+// OpenSSL 3.0 has no Ed25519 in CMS, but it has the signature itself: it makes
+// one for a message of ours, and verifies one that we made.
 func TestOpenSSLEd25519(t *testing.T) {
 	t.Parallel()
 	sh := openssl(t)
 	id := edwards()
 	sh.identity("device", id)
-	sh.put("plain", plaintext)
-	out, diag, err := sh.try("cms", "-sign", "-binary", "-nodetach", "-md", "sha512", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key")
-	if err != nil {
-		t.Skipf("this openssl does not sign CMS with Ed25519: %s", diag)
-	}
-	if _, err := mustParseSigned(t, out).Verify(Policy{}); err != nil {
+	theirs := mustParseSigned(t, mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: shellSigner{id.key, sh}}))
+	if _, err := theirs.Verify(Policy{}); err != nil {
 		t.Error(err)
 	}
-	sh.put("signed", mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: id.key}))
-	if out := sh.run("cms", "-verify", "-noverify", "-binary", "-in", "signed", "-inform", "DER"); !bytes.Equal(out, plaintext) {
-		t.Errorf("openssl reads %q", out)
+	ours := mustParseSigned(t, mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: id.key}))
+	if ours.Signers[0].Hash != crypto.SHA512 {
+		t.Errorf("the digest is %v", ours.Signers[0].Hash)
+	}
+	sh.put("message", ours.Signers[0].messages()[0])
+	sh.put("signature", ours.Signers[0].signature)
+	sh.run("pkeyutl", "-verify", "-rawin", "-in", "message", "-sigfile", "signature", "-inkey", "device.key")
+}
+
+// shellSigner has openssl sign.
+type shellSigner struct {
+	crypto.Signer
+	sh shell
+}
+
+func (s shellSigner) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	s.sh.put("message", message)
+	return s.sh.run("pkeyutl", "-sign", "-rawin", "-in", "message", "-inkey", "device.key"), nil
+}
+
+// The digest of old routers is told apart (S24).
+func TestSCEP_S24_MD5(t *testing.T) {
+	t.Parallel()
+	sh := openssl(t)
+	sh.identity("device", deviceRSA())
+	sh.put("plain", plaintext)
+	s := mustParseSigned(t, sh.run("cms", "-sign", "-md", "md5", "-nodetach", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key"))
+	if s.Signers[0].Hash != 0 || s.Signers[0].Value(OIDMessageDigest) == nil {
+		t.Errorf("hash %v", s.Signers[0].Hash)
+	}
+	_, err := s.Verify(Policy{SHA1: true})
+	wantIs(t, err, ErrMD5)
+}
+
+// Signatures over the bare content are not taken, and certificates may come
+// from elsewhere.
+func TestOpenSSLOptions(t *testing.T) {
+	t.Parallel()
+	sh := openssl(t)
+	sh.identity("device", deviceRSA())
+	sh.put("plain", plaintext)
+	sign := []string{"cms", "-sign", "-nodetach", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key"}
+	_, err := mustParseSigned(t, sh.run(append(sign, "-noattr")...)).Verify(Policy{})
+	wantFault(t, err, fault.Malformed, "cms_syntax")
+	bare := mustParseSigned(t, sh.run(append(sign, "-nocerts")...))
+	_, err = bare.Verify(Policy{}, raRSA().cert)
+	wantFault(t, err, fault.Unverified, "cms_signer")
+	if signers, err := bare.Verify(Policy{}, raRSA().cert, deviceRSA().cert); err != nil || !signers[0].Equal(deviceRSA().cert) {
+		t.Errorf("with a known certificate: %v, %v", signers, err)
 	}
 }
 

@@ -24,9 +24,9 @@ const (
 )
 
 // Verify checks every signature and returns the certificate of each signer, in
-// the order of Signers. They come from the message or, when it does not hold
-// them, from known. That a certificate verifies a signature says nothing about
-// the certificate: it may be self-signed, expired or anybody's. A message
+// the order of Signers. They come from the message and from known, for clients
+// that leave theirs out. That a certificate verifies a signature says nothing
+// about the certificate: it may be self-signed, expired or anybody's. A message
 // without signers is an error.
 //
 // Faults: BadAlgorithm for what is not accepted (ErrMD5, ErrSHA1), Malformed
@@ -54,12 +54,9 @@ func (s *SignedData) verify(info *SignerInfo, p Policy, known []*x509.Certificat
 	if err := s.checkAttributes(info); err != nil {
 		return nil, err
 	}
-	candidates := info.candidates(s.Certificates)
+	candidates := info.candidates(slices.Concat(s.Certificates, known))
 	if len(candidates) == 0 {
-		candidates = info.candidates(known)
-	}
-	if len(candidates) == 0 {
-		return nil, fault.New(fault.Unverified, "signed message: the certificate of its signer is not in it").Because("cms_signer")
+		return nil, fault.New(fault.Unverified, "signed message: no certificate that can be read is its signer's").Because("cms_signer")
 	}
 	for _, c := range candidates {
 		for _, message := range info.messages() {
