@@ -14,6 +14,7 @@ func normalise(ber []byte, l Limits) ([]byte, error) {
 	if len(ber) > r.limits.Size {
 		return nil, overLimit("message: %d octets, at most %d are read", len(ber), r.limits.Size)
 	}
+	r.nodes = make([]node, 0, min(r.limits.Elements, 16+len(ber)/32))
 	if err := r.read(); err != nil {
 		return nil, err
 	}

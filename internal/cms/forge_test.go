@@ -137,3 +137,9 @@ func (e envelope) der() []byte {
 func wrapV15(key []byte) []byte {
 	return must(rsa.EncryptPKCS1v15(rand.Reader, raRSA().cert.PublicKey.(*rsa.PublicKey), key)) //nolint:staticcheck // what clients do
 }
+
+func cipherElement(c Cipher, iv []byte) []byte {
+	var b cryptobyte.Builder
+	c.add(&b, iv)
+	return b.BytesOrPanic()
+}
