@@ -182,16 +182,19 @@ func (h *house) importCRL(ctx context.Context, o Offline) error {
 	if !list.Number.IsInt64() {
 		return fmt.Errorf("list %s: its number is too large", o.CRL)
 	}
+	after := int64(0)
 	if have, _, err := h.store.LatestCRL(ctx, o.ID, 0); err == nil && have.Number >= list.Number.Int64() {
 		return nil
-	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+	} else if err == nil {
+		after = have.Number
+	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	sum := sha256.Sum256(list.Raw)
 	return h.store.PutCRL(ctx, store.CRLRecord{
 		IssuerID: o.ID, Number: list.Number.Int64(), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		SHA256: sum[:], Size: int64(len(list.Raw)),
-	}, list.Raw)
+	}, after, bytes.NewReader(list.Raw))
 }
 
 // signing is what may be signed and by whom, made from one configuration.

@@ -21,11 +21,11 @@ func TestIssuers(t *testing.T) {
 		r := store.IssuerRecord{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: []byte{1, 2},
 			Subject: "CN=Web", NotAfter: base, RevocationSeq: 0, CreatedAt: base}
 		noErr(t, s.PutIssuer(ctx, r, event("issuer.installed")))
-		number, err := s.NextCRLNumber(ctx, "web-1", base)
+		number, err := s.NextCRLNumber(ctx, "web-1", base, 0)
 		if err != nil || number != base.UnixMilli() {
 			t.Fatalf("first number %d, %v", number, err)
 		}
-		if again, err := s.NextCRLNumber(ctx, "web-1", base.Add(-time.Hour)); err != nil || again != number+1 {
+		if again, err := s.NextCRLNumber(ctx, "web-1", base.Add(-time.Hour), 0); err != nil || again != number+1 {
 			t.Fatalf("number after %d is %d, %v", number, again, err)
 		}
 		r.State = "draining"
@@ -42,7 +42,7 @@ func TestIssuers(t *testing.T) {
 		}
 		_, err = s.Issuer(ctx, "none")
 		wantNotFound(t, err)
-		_, err = s.NextCRLNumber(ctx, "none", base)
+		_, err = s.NextCRLNumber(ctx, "none", base, 0)
 		wantKind(t, err, fault.NotFound)
 	})
 }

@@ -205,7 +205,7 @@ func TestCountersLoseNothing(t *testing.T) {
 		var twice atomic.Int64
 		_, lost := race(racers, func(i int) error {
 			s := []*store.Store{one, two}[i%2]
-			number, err := s.NextCRLNumber(ctx, "ca-1", base)
+			number, err := s.NextCRLNumber(ctx, "ca-1", base, 0)
 			if _, again := numbers.LoadOrStore(number, true); again {
 				twice.Add(1)
 			}

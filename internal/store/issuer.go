@@ -19,6 +19,8 @@ type IssuerRecord struct {
 	NotAfter      time.Time
 	RevocationSeq int64 // raised with every revocation
 	LastCRLNumber int64
+	CRLSeq        int64 // raised with every list that is published; set by the store
+	CRLShards     int   // the highest number of shards that it ever had; see RaiseCRLShards
 	CreatedAt     time.Time
 }
 
@@ -54,10 +56,10 @@ func (s *Store) Issuers(ctx context.Context) ([]IssuerRecord, error) {
 
 func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]IssuerRecord, error) {
 	var found []IssuerRecord
-	err := s.query(ctx, "read issuers", `SELECT `+issuerColumns+` FROM issuers `+where, args, func(scan scanFunc) error {
+	err := s.query(ctx, "read issuers", `SELECT `+issuerColumns+`, crl_seq, crl_shards FROM issuers `+where, args, func(scan scanFunc) error {
 		var r IssuerRecord
 		err := scan(&r.ID, &r.Name, &r.Generation, &r.State, &r.ParentID, &r.Certificate, &r.Subject, &r.NotAfter,
-			&r.RevocationSeq, &r.LastCRLNumber, &r.CreatedAt)
+			&r.RevocationSeq, &r.LastCRLNumber, &r.CreatedAt, &r.CRLSeq, &r.CRLShards)
 		found = append(found, r)
 		return err
 	})
@@ -66,14 +68,15 @@ func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]Issue
 
 // NextCRLNumber takes the next CRL number of an issuer: one more than the last,
 // or the time in Unix milliseconds if that is more. It is durable before the
-// list is signed, so that numbers only rise, also over a restored backup.
-func (s *Store) NextCRLNumber(ctx context.Context, issuerID string, now time.Time) (int64, error) {
+// list is signed, so that numbers only rise, also over a restored backup. It is
+// higher than known too: a number that was seen elsewhere than in the store.
+func (s *Store) NextCRLNumber(ctx context.Context, issuerID string, now time.Time, known int64) (int64, error) {
 	var number int64
 	err := s.commit(ctx, &write{
 		what: "take CRL number",
 		guards: []*stmt{must(`UPDATE issuers SET last_crl_number =
 			CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number + 1 END
-			WHERE id = $2 RETURNING last_crl_number`, now.UnixMilli(), issuerID).returning(&number)},
+			WHERE id = $2 RETURNING last_crl_number`, max(now.UnixMilli(), known+1), issuerID).returning(&number)},
 		lost: func(int) error { return fault.New(fault.NotFound, "no such issuer") },
 	})
 	return number, err

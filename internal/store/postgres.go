@@ -172,6 +172,24 @@ func (p *postgres) readOnce(ctx context.Context, queries []query) error {
 	return results.Close()
 }
 
+func (p *postgres) snapshot(ctx context.Context, queries ...query) error {
+	return pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+			return err
+		}
+		for _, q := range queries {
+			rows, err := tx.Query(ctx, q.sql, encodeAll(q.args)...)
+			if err != nil {
+				return err
+			}
+			if err := eachRow(rows, q.each); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func eachRow(rows pgx.Rows, each func(scanFunc) error) error {
 	defer rows.Close()
 	scan := func(dest ...any) error { return rows.Scan(decodeAll(dest)...) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sort"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,19 +124,18 @@ func TestCRLNumbersOnlyRise(t *testing.T) {
 		ctx := context.Background()
 		putIssuer(t, s, "ca-1")
 		record := func(shard int, number int64) store.CRLRecord {
-			return store.CRLRecord{IssuerID: "ca-1", Shard: shard, Number: number, ThisUpdate: cut(base), NextUpdate: cut(base.Add(time.Hour)), SHA256: []byte{1}}
+			return store.CRLRecord{IssuerID: "ca-1", Shard: shard, Number: number, Size: 3_200_000, ThisUpdate: cut(base), NextUpdate: cut(base.Add(time.Hour)), SHA256: []byte{1}}
 		}
 		big := bytes.Repeat([]byte("0123456789abcdef"), 200_000) // four rows
-		noErr(t, s.PutCRL(ctx, record(0, 5), big))
-		noErr(t, s.PutCRL(ctx, record(1, 7), []byte("other shard")))
-		noErr(t, s.PutCRL(ctx, record(0, 6), big)) // taken before the other shard's 7
+		noErr(t, s.PutCRL(ctx, record(0, 5), 0, bytes.NewReader(big)))
+		noErr(t, s.PutCRL(ctx, record(1, 7), 0, strings.NewReader("other shard")))
+		noErr(t, s.PutCRL(ctx, record(0, 6), 5, bytes.NewReader(big))) // taken before the other shard's 7
 		for _, number := range []int64{5, 6} {
-			wantKind(t, s.PutCRL(ctx, record(0, number), []byte("late")), fault.Conflict)
+			wantKind(t, s.PutCRL(ctx, record(0, number), 6, strings.NewReader("late")), fault.Conflict)
 		}
 		got, der, err := s.LatestCRL(ctx, "ca-1", 0)
 		noErr(t, err)
 		want := record(0, 6)
-		want.Size = int64(len(big))
 		if diff := cmp.Diff(&want, got); diff != "" || !bytes.Equal(der, big) {
 			t.Errorf("latest has %d bytes (-want +got):\n%s", len(der), diff)
 		}
@@ -144,7 +144,7 @@ func TestCRLNumbersOnlyRise(t *testing.T) {
 		}
 		_, _, err = s.LatestCRL(ctx, "ca-1", 9)
 		wantNotFound(t, err)
-		wantKind(t, s.PutCRL(ctx, store.CRLRecord{IssuerID: "none", SHA256: []byte{1}}, nil), fault.NotFound)
+		wantKind(t, s.PutCRL(ctx, store.CRLRecord{IssuerID: "none", SHA256: []byte{1}}, 0, strings.NewReader("x")), fault.NotFound)
 	})
 }
 

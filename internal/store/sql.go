@@ -16,6 +16,9 @@ import (
 type engine interface {
 	// read runs queries in one round trip and hands their rows to their each.
 	read(ctx context.Context, queries ...query) error
+	// snapshot runs queries one after the other on one state of the database, and
+	// lets them take as long as they need.
+	snapshot(ctx context.Context, queries ...query) error
 	// begin opens a write transaction. Only the committer calls it.
 	begin(ctx context.Context) (txn, error)
 	// announcement tells other nodes that this transaction raised revocation

@@ -118,10 +118,32 @@ func (e *sqlite) readOne(ctx context.Context, q query) error {
 	if err != nil {
 		return err
 	}
+	return eachSQLite(rows, q.each)
+}
+
+func (e *sqlite) snapshot(ctx context.Context, queries ...query) (err error) {
+	tx, err := e.reader.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	for _, q := range queries {
+		rows, err := tx.QueryContext(ctx, q.sql, integers(q.args)...)
+		if err != nil {
+			return err
+		}
+		if err := eachSQLite(rows, q.each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachSQLite(rows *sql.Rows, each func(scanFunc) error) error {
 	defer rows.Close()
 	scan := func(dest ...any) error { return rows.Scan(decodeAll(dest)...) }
 	for rows.Next() {
-		if err := q.each(scan); err != nil {
+		if err := each(scan); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// CRLEntry is a revocation as a list needs it.
+type CRLEntry struct {
+	Serial       pki.Serial
+	RevokedAt    time.Time
+	Reason       pki.Reason
+	InvalidityAt *time.Time
+	Listed       bool // a list of its shard has it already
+}
+
+// CRLEntries streams the revocations that belong on a list from one consistent
+// read, in the order of their serials as numbers, and returns the revocation
+// sequence of the issuer that they cover. Shard 0 is all revocations of the
+// issuer, another shard its own. Entries stay until a list was made after they
+// expired (RFC 5280, section 3.3): last is the date of the last list, and what
+// expired by then is left out unless no list has had it yet.
+func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last time.Time, each func(CRLEntry) error) (int64, error) {
+	var seq int64
+	installed := false
+	where, args := `issuer_id = $1 AND (not_after > $2 OR listed_in IS NULL)`, []any{issuerID, last}
+	if shard != 0 {
+		where, args = where+` AND shard = $3`, append(args, shard)
+	}
+	var refused error
+	err := s.engine.snapshot(ctx,
+		query{`SELECT revocation_seq FROM issuers WHERE id = $1`, []any{issuerID}, func(scan scanFunc) error {
+			installed = true
+			return scan(&seq)
+		}},
+		query{`SELECT serial, revoked_at, reason, invalidity_at, CASE WHEN listed_in IS NULL THEN 0 ELSE 1 END FROM revocations
+			WHERE ` + where + ` ORDER BY length(serial), serial`, args, func(scan scanFunc) error {
+			var e CRLEntry
+			var serial string
+			var reason, listed int64
+			if err := scan(&serial, &e.RevokedAt, &reason, &e.InvalidityAt, &listed); err != nil {
+				return err
+			}
+			e.Serial, e.Reason, e.Listed = pki.Serial(serial), pki.Reason(reason), listed != 0
+			refused = each(e)
+			return refused
+		}})
+	switch {
+	case refused != nil:
+		return 0, refused
+	case err != nil:
+		return 0, unavailable("read revocations", err)
+	case !installed:
+		return 0, fault.New(fault.NotFound, "no such issuer")
+	}
+	return seq, nil
+}
+
+// markBatch is how many revocations one commit marks as listed.
+const markBatch = 2000
+
+// MarkListed notes that the revocations of a shard up to the sequence seq are on
+// the list with the given number. Those that were on an earlier one keep it.
+func (s *Store) MarkListed(ctx context.Context, issuerID string, shard int, seq, number int64) error {
+	for {
+		st := may(`UPDATE revocations SET listed_in = $1 WHERE listed_in IS NULL AND certificate_id IN (SELECT certificate_id FROM revocations
+			WHERE issuer_id = $2 AND shard = $3 AND seq <= $4 AND listed_in IS NULL ORDER BY seq LIMIT $5)`,
+			number, issuerID, shard, seq, markBatch)
+		if err := s.commit(ctx, &write{what: "mark listed revocations", effects: []*stmt{st}}); err != nil {
+			return err
+		}
+		if st.n < markBatch {
+			return nil
+		}
+	}
+}
+
+// Unlisted reports whether a revocation of the issuer that came after the given
+// sequence, for one of the given reasons, is not on any list yet.
+func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reasons []pki.Reason) (bool, error) {
+	if len(reasons) == 0 {
+		return false, nil
+	}
+	in, args := list([]any{issuerID, after}, reasons)
+	found := false
+	err := s.query(ctx, "read unlisted revocations", `SELECT 1 FROM revocations WHERE issuer_id = $1 AND seq > $2 AND listed_in IS NULL AND reason IN `+in+` LIMIT 1`,
+		args, once(&found))
+	return found, err
+}
+
+// Standing is what the store knows of a serial.
+type Standing struct {
+	CertificateID string
+	NotAfter      time.Time
+	Revoked       bool
+}
+
+// Standings returns what the store knows of serials of an issuer, at most a few
+// hundred; serials that it does not know are left out.
+func (s *Store) Standings(ctx context.Context, issuerID string, serials []pki.Serial) (map[pki.Serial]Standing, error) {
+	found := make(map[pki.Serial]Standing, len(serials))
+	if len(serials) == 0 {
+		return found, nil
+	}
+	in, args := list([]any{issuerID}, serials)
+	err := s.query(ctx, "read standings", `SELECT c.serial, c.id, c.not_after, CASE WHEN r.certificate_id IS NULL THEN 0 ELSE 1 END
+		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id WHERE c.issuer_id = $1 AND c.serial IN `+in,
+		args, func(scan scanFunc) error {
+			var st Standing
+			var serial string
+			var revoked int64
+			err := scan(&serial, &st.CertificateID, &st.NotAfter, &revoked)
+			st.Revoked = revoked != 0
+			found[pki.Serial(serial)] = st
+			return err
+		})
+	return found, err
+}
+
+// RaiseCRLShards notes that an issuer has had that many shards, and returns how
+// many it ever had.
+func (s *Store) RaiseCRLShards(ctx context.Context, issuerID string, shards int) (int, error) {
+	var most int64
+	err := s.commit(ctx, &write{
+		what: "raise CRL shards",
+		guards: []*stmt{must(`UPDATE issuers SET crl_shards = CASE WHEN crl_shards < $1 THEN $1 ELSE crl_shards END WHERE id = $2 RETURNING crl_shards`,
+			shards, issuerID).returning(&most)},
+		lost: func(int) error { return fault.New(fault.NotFound, "no such issuer") },
+	})
+	return int(most), err
+}
