@@ -21,6 +21,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -38,6 +39,7 @@ type Config struct {
 	Pipeline  *issuance.Pipeline
 	Inventory *inventory.Inventory
 	EAB       *credential.EAB
+	Lists     *crl.Publisher
 	Version   api.Version
 	Now       func() time.Time
 
@@ -59,7 +61,7 @@ type Server struct {
 // New returns a Server. Every field of cfg is required.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
-		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil,
+		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
 		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil, "Reload": cfg.Reload == nil,
 	} {
 		if missing {

@@ -34,7 +34,7 @@ func (p *Pipeline) row(r Request, v *verdict, d *issuer.Draft) store.Certificate
 		Profile: t.Profile, ProfileVersion: t.ProfileVersion, Protocol: r.Protocol, Endpoint: r.Endpoint,
 		Requester: r.Requester, RequestID: r.RequestID, KeyHash: v.key[:], Subject: t.Subject, Names: t.Names,
 		NotBefore: t.NotBefore, NotAfter: t.NotAfter, TBS: d.TBS(), Lineage: lineage(t.Profile, t.Subject, t.Names),
-		Origin: r.Origin, ReservedAt: p.now(),
+		Shard: d.Shard(), Origin: r.Origin, ReservedAt: p.now(),
 	}
 }
 

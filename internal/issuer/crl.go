@@ -1,11 +1,11 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"time"
@@ -16,12 +16,19 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// CRL is what a certificate revocation list says.
+// CRL is what a certificate revocation list says, beside its entries.
 type CRL struct {
 	Number                 *big.Int  // only rises; persisted by the caller before it is signed
 	ThisUpdate, NextUpdate time.Time // whole seconds are kept
-	Entries                []Revoked // in any order
-	OnlyCA                 bool      // the list covers CA certificates only (RFC 5280, section 5.2.5)
+	NextPublish            time.Time // when the next list comes, for clients that fetch ahead; zero leaves it out
+	Entries                []Revoked // in any order; for SignCRL only
+
+	// What the list covers. OnlyCA and Point make the critical extension
+	// issuingDistributionPoint (RFC 5280, section 5.2.5).
+	OnlyCA   bool
+	Point    string   // the URI in the certificates that a shard covers, octet for octet; empty for a full list
+	Base     *big.Int // the list that a delta list adds to; nil for a complete list
+	Freshest string   // where the delta list of a complete list is; empty leaves it out
 }
 
 // Revoked is one entry of a CRL.
@@ -32,136 +39,147 @@ type Revoked struct {
 	InvalidityAt *time.Time // since when the key is thought to be compromised
 }
 
-// SignCRL returns a full v2 list (RFC 5280, section 5). It is linted under a
-// throw-away signature first, and read back and verified afterwards.
+// Entries hands the entries of a list to each, in strictly rising order of their
+// serials as numbers, and returns the first error, its own or that of each.
+type Entries func(each func(Revoked) error) error
+
+// SignCRL returns a small list, which it holds in memory as a whole, with the
+// entries that crl has. Its entries may not be younger than the list.
 func (i *Issuer) SignCRL(ctx context.Context, crl CRL) ([]byte, error) {
-	if i.Certificate() == nil {
-		return nil, unsigned(errors.New("sign CRL: the root does not exist yet"))
+	entries := slices.Clone(crl.Entries)
+	slices.SortFunc(entries, func(a, b Revoked) int { return a.Serial.Big().Cmp(b.Serial.Big()) })
+	signed, err := i.writeCRL(ctx, &memory{}, crl, func(each func(Revoked) error) error {
+		for _, e := range entries {
+			if e.At.After(crl.ThisUpdate) {
+				return fmt.Errorf("serial %s: revoked after the list's own date", e.Serial)
+			}
+			if err := each(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	tbs, err := i.encodeCRL(crl)
+	return io.ReadAll(signed.Reader())
+}
+
+// WriteCRL signs a v2 list of any length (RFC 5280, section 5) and returns it in
+// a temporary file of the given folder; memory does not grow with the entries.
+// The head of the list and its first entries are linted under a throw-away
+// signature first, and the signature is verified afterwards.
+func (i *Issuer) WriteCRL(ctx context.Context, dir string, crl CRL, entries Entries) (*SignedCRL, error) {
+	file, err := newScratch(dir)
 	if err != nil {
 		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
 	}
-	draft, err := i.signDummy(tbs)
+	signed, err := i.writeCRL(ctx, file, crl, entries)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return signed, nil
+}
+
+func (i *Issuer) writeCRL(ctx context.Context, to scratch, crl CRL, entries Entries) (*SignedCRL, error) {
+	if i.Certificate() == nil {
+		return nil, unsigned(errors.New("sign CRL: the root does not exist yet"))
+	}
+	body, err := i.encodeCRL(ctx, to, crl, entries)
+	if err != nil {
+		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
+	}
+	draft, err := i.signDummy(body.sample())
 	if err != nil {
 		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
 	}
 	if err := lintList(draft); err != nil {
 		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
 	}
-	der, err := i.sign(ctx, "CRL", tbs)
+	input, free, err := body.input(i.scheme)
+	if err != nil {
+		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
+	}
+	defer free()
+	sig, err := i.signInput(ctx, "CRL", input)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := x509.ParseRevocationList(der)
+	signed, err := body.assemble(i.scheme.algorithm, sig)
 	if err != nil {
-		return nil, fmt.Errorf("sign CRL: read back: %w", err)
+		return nil, fmt.Errorf("sign CRL: %w", err)
 	}
-	if !bytes.Equal(parsed.RawTBSRevocationList, tbs) {
-		return nil, errors.New("sign CRL: the signed octets are not those that were linted")
-	}
-	return der, nil
+	return signed, signed.readBack()
 }
 
-// encodeCRL returns the TBSCertList (RFC 5280, section 5.1).
-func (i *Issuer) encodeCRL(crl CRL) ([]byte, error) {
-	if err := crl.check(); err != nil {
-		return nil, err
+// readBack parses a list that is not too long for that.
+func (s *SignedCRL) readBack() error {
+	if s.Size > readBackSize {
+		return nil
 	}
-	entries := slices.Clone(crl.Entries)
-	slices.SortFunc(entries, func(a, b Revoked) int { return a.Serial.Big().Cmp(b.Serial.Big()) })
-	for j := 1; j < len(entries); j++ {
-		if entries[j].Serial.Big().Cmp(entries[j-1].Serial.Big()) == 0 {
-			return nil, fmt.Errorf("serial %s is listed twice", entries[j].Serial)
-		}
+	der, err := io.ReadAll(s.Reader())
+	if err == nil {
+		_, err = x509.ParseRevocationList(der)
 	}
-	extensions, err := i.crlExtensions(crl)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("sign CRL: read back: %w", err)
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, 512+64*len(entries)))
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1) // version 2
-		b.AddBytes(i.scheme.algorithm)
-		b.AddBytes(i.subject)
-		addTime(b, crl.ThisUpdate)
-		addTime(b, crl.NextUpdate)
-		if len(entries) > 0 { // never an empty SEQUENCE (rule C1)
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, e := range entries {
-					e.add(b)
-				}
-			})
-		}
-		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(extensions) })
-	})
-	tbs, err := b.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
-	}
-	return tbs, nil
+	return nil
 }
 
 func (crl CRL) check() error {
-	if crl.Number == nil || crl.Number.Sign() < 0 || crl.Number.BitLen() > 159 { // RFC 5280, section 5.2.3
-		return errors.New("the CRL number must be a number of at most 159 bits that is not negative")
+	if !isCRLNumber(crl.Number) || crl.Base != nil && (!isCRLNumber(crl.Base) || crl.Base.Cmp(crl.Number) >= 0) {
+		return errors.New("the CRL number must be a number of at most 159 bits that is not negative, and a delta list's higher than its base's")
 	}
 	if !crl.NextUpdate.After(crl.ThisUpdate) {
 		return errors.New("nextUpdate is not after thisUpdate")
 	}
-	for _, e := range crl.Entries {
-		// removeFromCRL belongs in a delta list only (rule C2).
-		if !e.Reason.Valid() || e.Reason == pki.RemoveFromCRL {
-			return fmt.Errorf("serial %s: %s does not belong in a full list", e.Serial, e.Reason)
-		}
-		if e.Serial.Big().Sign() <= 0 {
-			return fmt.Errorf("serial %q is not a number", string(e.Serial))
-		}
-		if e.At.After(crl.ThisUpdate) {
-			return fmt.Errorf("serial %s: revoked after the list's own date", e.Serial)
+	if crl.Base != nil && crl.Freshest != "" { // RFC 5280, section 5.2.6
+		return errors.New("a delta list does not point to a delta list")
+	}
+	for _, uri := range []string{crl.Point, crl.Freshest} {
+		if err := checkLocation(uri); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// isCRLNumber is RFC 5280, section 5.2.3: at most 20 octets.
+func isCRLNumber(n *big.Int) bool { return n != nil && n.Sign() >= 0 && n.BitLen() <= 159 }
+
+// crlExtensions returns crlExtensions in the order in which they are encoded.
 func (i *Issuer) crlExtensions(crl CRL) ([]byte, error) {
 	var l list
 	l.add(oidAuthorityKeyID, false, func(b *cryptobyte.Builder) { addAuthorityKeyID(b, i.keyID) })
 	l.add(oidCRLNumber, false, func(b *cryptobyte.Builder) { b.AddASN1BigInt(crl.Number) })
-	if crl.OnlyCA {
-		l.add(oidIssuingPoint, true, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				// onlyContainsCACerts [2] BOOLEAN
-				b.AddASN1(cbasn1.Tag(2).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddUint8(0xff) })
-			})
-		})
+	if crl.Base != nil {
+		l.add(oidDeltaIndicator, true, func(b *cryptobyte.Builder) { b.AddASN1BigInt(crl.Base) })
+	}
+	if crl.OnlyCA || crl.Point != "" { // never with all its fields empty (rule C6)
+		l.add(oidIssuingPoint, true, crl.addIssuingPoint)
+	}
+	if crl.Freshest != "" {
+		l.add(oidFreshestCRL, false, func(b *cryptobyte.Builder) { addPoints(b, crl.Freshest) })
+	}
+	if !crl.NextPublish.IsZero() {
+		l.add(oidNextPublish, false, func(b *cryptobyte.Builder) { addTime(b, crl.NextPublish) })
 	}
 	if l.err != nil {
 		return nil, l.err
 	}
 	var b cryptobyte.Builder
-	addExtensions(&b, l.extensions)
+	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, l.extensions) })
 	return b.Bytes()
 }
 
-// add writes one element of revokedCertificates (RFC 5280, section 5.3). None of
-// its extensions is critical.
-func (e Revoked) add(b *cryptobyte.Builder) {
-	var l list
-	if e.Reason != pki.Unspecified {
-		l.add(oidReasonCode, false, func(b *cryptobyte.Builder) { b.AddASN1Enum(int64(e.Reason)) })
-	}
-	if e.InvalidityAt != nil { // always GeneralizedTime
-		l.add(oidInvalidityDate, false, func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(e.InvalidityAt.UTC()) })
-	}
+func (crl CRL) addIssuingPoint(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1BigInt(e.Serial.Big())
-		addTime(b, e.At)
-		if len(l.extensions) > 0 {
-			addExtensions(b, l.extensions)
+		if crl.Point != "" {
+			addPointName(b, crl.Point)
 		}
-		if l.err != nil {
-			b.SetError(l.err)
+		if crl.OnlyCA { // onlyContainsCACerts [2] BOOLEAN
+			b.AddASN1(cbasn1.Tag(2).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddUint8(0xff) })
 		}
 	})
 }

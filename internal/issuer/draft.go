@@ -30,6 +30,10 @@ func (d *Draft) TBS() []byte { return bytes.Clone(d.tbs) }
 // Serial returns the serial number of the certificate to be.
 func (d *Draft) Serial() pki.Serial { return d.serial }
 
+// Shard returns the list that the certificate will be on if it is revoked. It is
+// fixed from now on.
+func (d *Draft) Shard() int { return d.issuer.locations.Shard(d.serial) }
+
 // Draft encodes the certificate that the template describes, signs it with a
 // throw-away key and lints it (rule X12). The CA's key is not touched: every
 // error is ErrUnsigned. What the linter refuses is fault.BadCSR with the reason

@@ -22,16 +22,18 @@ var (
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidBasic          = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidCRLNumber      = asn1.ObjectIdentifier{2, 5, 29, 20}
-	oidReasonCode     = asn1.ObjectIdentifier{2, 5, 29, 21}
-	oidInvalidityDate = asn1.ObjectIdentifier{2, 5, 29, 24}
+	oidDeltaIndicator = asn1.ObjectIdentifier{2, 5, 29, 27}
 	oidIssuingPoint   = asn1.ObjectIdentifier{2, 5, 29, 28}
 	oidCRLPoints      = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidPolicies       = asn1.ObjectIdentifier{2, 5, 29, 32}
 	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtKeyUsage    = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidFreshestCRL    = asn1.ObjectIdentifier{2, 5, 29, 46}
 	oidNoRevAvail     = asn1.ObjectIdentifier{2, 5, 29, 56}
 	oidInfoAccess     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	oidOCSPNoCheck    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+
+	oidNextPublish = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 4} // Microsoft's
 
 	oidMethodOCSP      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
 	oidMethodCAIssuers = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
@@ -56,7 +58,7 @@ func (l *list) add(oid asn1.ObjectIdentifier, critical bool, fill func(b *crypto
 
 // extensions returns a certificate's extensions in the order in which they are
 // encoded.
-func (i *Issuer) extensions(t *profile.Template, keyID []byte) ([]pkix.Extension, error) {
+func (i *Issuer) extensions(t *profile.Template, serial pki.Serial, keyID []byte) ([]pkix.Extension, error) {
 	var l list
 	if t.KeyUsage != 0 {
 		l.add(oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, t.KeyUsage) })
@@ -69,7 +71,7 @@ func (i *Issuer) extensions(t *profile.Template, keyID []byte) ([]pkix.Extension
 	}
 	l.add(oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID) })
 	l.add(oidAuthorityKeyID, false, func(b *cryptobyte.Builder) { addAuthorityKeyID(b, i.keyID) })
-	i.addPointers(&l, t)
+	i.addPointers(&l, t, serial)
 	if len(t.Names) > 0 {
 		san, err := pki.MarshalSAN(t.Names)
 		if err != nil {
@@ -123,8 +125,9 @@ func merge(made []pkix.Extension, t *profile.Template) ([]pkix.Extension, error)
 // addPointers adds where revocation and the issuer's certificate are found (rule
 // X10). A certificate that says noRevAvail or ocsp-nocheck has nothing to be
 // looked up; a self-signed one has no issuer to fetch.
-func (i *Issuer) addPointers(l *list, t *profile.Template) {
+func (i *Issuer) addPointers(l *list, t *profile.Template, serial pki.Serial) {
 	loc := i.locations
+	loc.CRL = loc.List(loc.Shard(serial))
 	if t.NoRevAvail || t.OCSPNoCheck {
 		loc.CRL, loc.OCSP = "", ""
 	}
@@ -137,12 +140,16 @@ func (i *Issuer) addPointers(l *list, t *profile.Template) {
 		})
 	}
 	if loc.CRL != "" {
-		l.add(oidCRLPoints, false, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { addPointName(b, loc.CRL) })
-			})
-		})
+		l.add(oidCRLPoints, false, func(b *cryptobyte.Builder) { addPoints(b, loc.CRL) })
 	}
+}
+
+// addPoints writes CRLDistributionPoints with one point (RFC 5280, section
+// 4.2.1.13).
+func addPoints(b *cryptobyte.Builder, uri string) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { addPointName(b, uri) })
+	})
 }
 
 // addPointName writes a DistributionPointName with one URI as its fullName (RFC

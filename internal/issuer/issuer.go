@@ -19,10 +19,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // ErrUnsigned is in the chain of every error after which it is certain that the
@@ -46,8 +50,35 @@ type Signer interface {
 // fetch what it checks with. An empty one is left out.
 type Locations struct {
 	CRL       string // the issuer's list, DER
+	Shards    int    // into how many lists new certificates are divided; 0: all are on CRL
 	OCSP      string // the responder
 	CAIssuers string // the issuer's own certificate, DER
+}
+
+// Shard returns the shard that a new certificate belongs to for good: 0 for the
+// full list, otherwise its serial modulo Shards, plus one (rule C4).
+func (l Locations) Shard(s pki.Serial) int {
+	if l.Shards < 1 {
+		return 0
+	}
+	return int(new(big.Int).Mod(s.Big(), big.NewInt(int64(l.Shards))).Int64()) + 1
+}
+
+// List returns the URL of the list of a shard: CRL for the full list, otherwise
+// the same with the number as a last element, as in …/crl/web-1/7.crl.
+func (l Locations) List(shard int) string {
+	if shard == 0 || l.CRL == "" {
+		return l.CRL
+	}
+	return strings.TrimSuffix(l.CRL, ".crl") + "/" + strconv.Itoa(shard) + ".crl"
+}
+
+// Delta returns the URL of the delta list that goes with CRL.
+func (l Locations) Delta() string {
+	if l.CRL == "" {
+		return ""
+	}
+	return strings.TrimSuffix(l.CRL, ".crl") + "-delta.crl"
 }
 
 // Issuer is a CA that can sign. Its methods may be called concurrently.
@@ -155,10 +186,18 @@ func (i *Issuer) Locations() Locations { return i.locations }
 // sign puts the CA's signature on TBS octets and returns the whole structure,
 // verified with the CA's public key (rule X16). kind is for errors.
 func (i *Issuer) sign(ctx context.Context, kind string, tbs []byte) ([]byte, error) {
+	sig, err := i.signInput(ctx, kind, i.scheme.digest(tbs))
+	if err != nil {
+		return nil, err
+	}
+	return assemble(tbs, i.scheme.algorithm, sig)
+}
+
+// signInput returns the CA's signature over what scheme.digest made, verified.
+func (i *Issuer) signInput(ctx context.Context, kind string, input []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, unsigned(fmt.Errorf("sign %s: %w", kind, err))
 	}
-	input := i.scheme.digest(tbs)
 	sig, err := i.signer.SignContext(ctx, input, i.scheme.hash)
 	if err != nil {
 		err = fmt.Errorf("sign %s: %w", kind, err)
@@ -170,7 +209,7 @@ func (i *Issuer) sign(ctx context.Context, kind string, tbs []byte) ([]byte, err
 	if !i.scheme.verify(i.signer.Public(), input, sig) {
 		return nil, fmt.Errorf("sign %s: the key returned a signature that does not verify", kind)
 	}
-	return assemble(tbs, i.scheme.algorithm, sig)
+	return sig, nil
 }
 
 // checkLocation refuses URLs that relying parties could not follow.

@@ -36,7 +36,7 @@ func (i *Issuer) encodeTBS(t *profile.Template, serial pki.Serial) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	extensions, err := i.extensions(t, keyID)
+	extensions, err := i.extensions(t, serial, keyID)
 	if err != nil {
 		return nil, err
 	}

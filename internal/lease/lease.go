@@ -55,6 +55,18 @@ func (l *Leases) Run(ctx context.Context, name string, ttl time.Duration, work f
 	}
 }
 
+// Try runs work once if the lease is free, and reports whether it was. The
+// context of work ends when the lease is lost or was not renewed in time.
+func (l *Leases) Try(ctx context.Context, name string, ttl time.Duration, work func(ctx context.Context, token int64)) (bool, error) {
+	started := l.now()
+	token, ok, err := l.rows.AcquireLease(ctx, name, l.holder, started, ttl)
+	if err != nil || !ok {
+		return false, err
+	}
+	l.hold(ctx, name, token, started, ttl, work)
+	return true, nil
+}
+
 // hold runs work and renews the lease until either ends.
 func (l *Leases) hold(ctx context.Context, name string, token int64, renewed time.Time, ttl time.Duration, work func(context.Context, int64)) {
 	held, stop := context.WithCancel(ctx)

@@ -3,15 +3,17 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -136,8 +138,16 @@ func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
 		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
 	}
 	for _, o := range cfg.Offline {
-		if err := h.importCRL(ctx, o); err != nil {
+		if err := h.checkList(ctx, o); err != nil {
 			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+	}
+	for _, is := range cfg.Issuers {
+		if s.chain(is.ID) == nil {
+			continue
+		}
+		if _, err := h.store.RaiseCRLShards(ctx, is.ID, is.CRL.Shards); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -154,9 +164,8 @@ func (l *loaded) offlineID(c *x509.Certificate) string {
 	return "ca-" + pki.Fingerprint(c.Raw)[:16]
 }
 
-// importCRL publishes the list of an offline CA if it is newer than the one that
-// is published. A list that is older is left alone: numbers only rise.
-func (h *house) importCRL(ctx context.Context, o Offline) error {
+// checkList refuses a configured list that is not the offline CA's.
+func (h *house) checkList(ctx context.Context, o Offline) error {
 	if o.CRL == "" {
 		return nil
 	}
@@ -179,22 +188,25 @@ func (h *house) importCRL(ctx context.Context, o Offline) error {
 	if err := list.CheckSignatureFrom(ca); err != nil {
 		return fmt.Errorf("list %s is not signed by this CA: %w", o.CRL, err)
 	}
-	if !list.Number.IsInt64() {
-		return fmt.Errorf("list %s: its number is too large", o.CRL)
+	return nil
+}
+
+// importLists publishes the configured lists of offline CAs that are newer than
+// those in the database. One that is not is left alone, and one that cannot be
+// published is an alarm, not a reason to stop.
+func (h *house) importLists(ctx context.Context, cfg *loaded) {
+	for _, o := range cfg.Offline {
+		if o.CRL == "" {
+			continue
+		}
+		text, err := os.ReadFile(o.CRL)
+		if err == nil {
+			_, err = h.lists.Import(ctx, text, crl.Options{Actor: "server"})
+		}
+		if err != nil && fault.Of(err).Reason != "crl_number" {
+			h.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error", err)
+		}
 	}
-	after := int64(0)
-	if have, _, err := h.store.LatestCRL(ctx, o.ID, 0); err == nil && have.Number >= list.Number.Int64() {
-		return nil
-	} else if err == nil {
-		after = have.Number
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	sum := sha256.Sum256(list.Raw)
-	return h.store.PutCRL(ctx, store.CRLRecord{
-		IssuerID: o.ID, Number: list.Number.Int64(), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
-		SHA256: sum[:], Size: int64(len(list.Raw)),
-	}, after, bytes.NewReader(list.Raw))
 }
 
 // signing is what may be signed and by whom, made from one configuration.
@@ -205,6 +217,7 @@ type signing struct {
 	ocsp        *responders
 	authorities []authority
 	fresh       []store.IssuerRecord // of authorities, what the database does not have yet
+	lists       []crl.Authority      // whose revocation lists are published
 }
 
 // openKey is an issuer's private key and the passphrase that opened it.
@@ -256,7 +269,22 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 	if s.ocsp, err = h.prepareOCSP(ctx, cfg, s, old); err != nil {
 		return nil, err
 	}
+	s.publishLists(cfg)
 	return s, nil
+}
+
+// publishLists says whose lists are published: those of all CAs that are
+// installed, made here where the key is.
+func (s *signing) publishLists(cfg *loaded) {
+	for _, a := range s.authorities {
+		l := crl.Authority{ID: a.ID, Certificate: a.Chain[0], URL: cfg.locations(a.ID).CRL}
+		for _, is := range cfg.Issuers {
+			if is.ID == a.ID && len(s.rules.Issuers[a.ID]) > 0 {
+				l.Issuer, l.Config = s.rules.Issuers[a.ID][0], is.CRL
+			}
+		}
+		s.lists = append(s.lists, l)
+	}
 }
 
 // enforce puts prepared rules in force; nothing in it can fail.
@@ -271,6 +299,7 @@ func (h *house) enforce(s *signing) {
 	h.pipeline.Swap(s.rules)
 	h.publisher.swap(s.authorities)
 	h.enforceOCSP(s.ocsp)
+	h.lists.Swap(s.lists)
 	h.metrics.expires.Reset()
 	for id, issuers := range s.rules.Issuers {
 		h.metrics.expires.WithLabelValues(id).Set(float64(issuers[0].Certificate().NotAfter.Unix()))

@@ -158,6 +158,14 @@ func (l *loaded) checkIssuers(d *document) {
 			d.say(key+".id", "%q is defined twice", is.ID)
 		}
 		seen[is.ID] = true
+		if strings.HasSuffix(is.ID, "-delta") {
+			d.say(key+".id", "%q: a name that ends in -delta looks like a delta list in URLs", is.ID)
+		}
+		if err := is.CRL.Check(); err != nil {
+			for _, line := range strings.Split(err.Error(), "\n") {
+				d.say(key+".crl", "%s", line)
+			}
+		}
 		l.checkKey(d, key+".key", is.Key)
 		if is.Certificate == "" {
 			continue

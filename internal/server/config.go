@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -102,6 +103,8 @@ type Issuer struct {
 	// OCSP is how the status of this issuer's certificates is answered. Without
 	// it, the defaults of its fields hold.
 	OCSP OCSP `yaml:"ocsp,omitempty"`
+	// CRL is how the issuer publishes its revocation lists.
+	CRL crl.Config `yaml:"crl,omitempty"`
 }
 
 // Offline is a CA above our issuers.
@@ -111,7 +114,8 @@ type Offline struct {
 	// Certificate is a PEM file with the CA's certificate.
 	Certificate string `yaml:"certificate"`
 	// CRL is a file with the CA's newest revocation list, DER or PEM. It is
-	// published when it is newer than the one in the database.
+	// published when it is newer than the one in the database. Later ones come by
+	// `privyseal crl import`.
 	CRL string `yaml:"crl,omitempty"`
 	// OCSP answers for the certificates that this CA signed, from its newest list.
 	// It needs a responder certificate, which only this CA's key can sign.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -61,6 +63,7 @@ type house struct {
 	// floor 5
 	sealer *credential.Sealer
 	eab    *credential.EAB
+	lists  *crl.Publisher
 
 	// floor 6
 	acme *acme.Server
@@ -88,7 +91,8 @@ type env struct {
 // built when a floor fails is taken down by close.
 func (h *house) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
-		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildACME, h.buildOCSP, h.buildAdmin,
+		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildLists, h.buildACME, h.buildOCSP,
+		h.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err
@@ -198,6 +202,28 @@ func (h *house) buildCredentials(context.Context) error {
 	return nil
 }
 
+// buildLists opens this node's folder of revocation lists.
+func (h *house) buildLists(context.Context) error {
+	var err error
+	h.lists, err = crl.New(crl.Deps{
+		Store: h.store, Leases: h.leases, Dir: filepath.Join(h.cfg.Load().State.Dir, "crl"),
+		Now: h.now, Log: h.log, Observe: h.metrics.list,
+	})
+	if err == nil {
+		h.metrics.watchLists(h.lists, h.now)
+		h.health.check(h.listHealth)
+	}
+	return err
+}
+
+// listHealth says which lists need a person. That is no reason to send clients
+// elsewhere: another node would serve the same ones.
+func (h *house) listHealth(context.Context) []api.HealthCheck {
+	check := api.HealthCheck{Name: "revocation lists", OK: true}
+	check.Detail = strings.Join(h.lists.Alarms(), "; ")
+	return []api.HealthCheck{check}
+}
+
 func (h *house) buildACME(ctx context.Context) error {
 	cfg := h.cfg.Load()
 	key, err := credential.SharedSecret(ctx, h.store, h.sealer, "acme-nonce", 32)
@@ -220,7 +246,7 @@ func (h *house) buildACME(ctx context.Context) error {
 func (h *house) buildAdmin(context.Context) error {
 	var err error
 	h.admin, err = admin.New(admin.Config{
-		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab,
+		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists,
 		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
 		Endpoints: func() []string { return h.cfg.Load().endpointNames() },
 		Health:    h.report,
@@ -273,8 +299,13 @@ func (l *loaded) acme() acme.Config {
 
 // locations are the URLs that go into the certificates of an issuer.
 func (l *loaded) locations(id string) issuer.Locations {
-	base := l.PublicURLs.HTTP
-	return issuer.Locations{CRL: base + "/crl/" + id + ".crl", OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer"}
+	base, shards := l.PublicURLs.HTTP, 0
+	for _, is := range l.Issuers {
+		if is.ID == id {
+			shards = is.CRL.Shards
+		}
+	}
+	return issuer.Locations{CRL: base + "/crl/" + id + ".crl", Shards: shards, OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer"}
 }
 
 // report is the operator API's view of health.

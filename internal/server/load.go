@@ -55,6 +55,7 @@ func (l *loaded) complete() {
 		if l.Issuers[i].Certificate != "" {
 			l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
 		}
+		l.Issuers[i].CRL = l.Issuers[i].CRL.Complete()
 	}
 	for i, o := range l.Offline {
 		l.Offline[i].Certificate = under(l.dir, o.Certificate)
@@ -102,7 +103,7 @@ func (l *loaded) digest() string {
 	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
-		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP})
+		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP, CRL: i.CRL})
 	}
 	text, err := yaml.Marshal(c)
 	if err != nil {

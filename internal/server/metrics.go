@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/privyseal/privyseal/internal/acme"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -34,6 +35,9 @@ type metrics struct {
 	purged     *prometheus.CounterVec
 	expires    *prometheus.GaugeVec
 	revoked    *prometheus.HistogramVec
+	lists      *prometheus.CounterVec
+	listTook   *prometheus.HistogramVec
+	listDelay  *prometheus.HistogramVec
 }
 
 // buckets reach from a cached answer to the deadline of an issuance.
@@ -65,6 +69,13 @@ func newMetrics(version string) *metrics {
 		revoked:    histogram("revocation_ocsp_seconds", "Time from a revocation until this node's OCSP answers know it.", "issuer"),
 		expires:    gauge("issuer_not_after_seconds", "When an issuer's certificate expires, in Unix time.", "issuer"),
 	}
+	m.lists = counter("crl_attempts_total", "Attempts to publish a revocation list, and imports.", "issuer", "kind", "outcome")
+	m.listTook = histogram("crl_build_seconds", "Time to build and publish one revocation list.", "issuer", "kind")
+	m.listDelay = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "privyseal", Name: "revocation_to_crl_seconds", Help: "Time from a revocation to the list that has it.",
+		Buckets: []float64{.25, .5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 48 * 3600},
+	}, []string{"issuer"})
+	m.registry.MustRegister(m.lists, m.listTook, m.listDelay)
 	build := gauge("build_info", "Always 1.", "version")
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.requests, m.latency, m.issuances, m.issuing, m.acmeWork, m.acmeTook, m.signatures, m.signing,
@@ -107,6 +118,16 @@ func (m *metrics) key(name string) func(keys.Event) {
 func (m *metrics) issuance(o issuance.Outcome) {
 	m.issuances.WithLabelValues(o.Profile, o.Protocol, o.IssuerID, o.Result).Inc()
 	m.issuing.WithLabelValues(o.Protocol, o.Result).Observe(o.Took.Seconds())
+}
+
+func (m *metrics) list(e crl.Event) {
+	m.lists.WithLabelValues(e.Issuer, e.Kind, e.Outcome).Inc()
+	if e.Kind != "imported" {
+		m.listTook.WithLabelValues(e.Issuer, e.Kind).Observe(e.Took.Seconds())
+	}
+	for _, d := range e.Latencies {
+		m.listDelay.WithLabelValues(e.Issuer).Observe(d.Seconds())
+	}
 }
 
 func (m *metrics) acme(e acme.Event) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -16,9 +15,9 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -34,8 +33,7 @@ func (a authority) root() bool { return len(a.Chain) == 1 }
 // publisher serves CA certificates and revocation lists over plain HTTP: what a
 // client fetches while it checks a certificate cannot need TLS.
 type publisher struct {
-	store *store.Store
-	now   func() time.Time
+	lists *crl.Publisher
 	all   atomic.Pointer[[]authority]
 }
 
@@ -68,6 +66,7 @@ func (p *publisher) routes() http.Handler {
 	r.Get("/roots.pem", text(p.rootsPEM))
 	r.Get("/roots", text(p.rootsPage))
 	r.Get("/crl/{issuer}.crl", text(p.list))
+	r.Get("/crl/{issuer}/{shard}.crl", text(p.list))
 	return r
 }
 
@@ -118,23 +117,13 @@ func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// list serves the newest revocation list of an issuer.
+// list serves the newest revocation list of an issuer or of one of its shards.
 func (p *publisher) list(w http.ResponseWriter, r *http.Request) error {
-	a, err := p.find(chi.URLParam(r, "issuer"))
-	if err != nil {
-		return err
+	name := chi.URLParam(r, "issuer")
+	if shard := chi.URLParam(r, "shard"); shard != "" {
+		name += "/" + shard
 	}
-	rec, der, err := p.store.LatestCRL(r.Context(), a.ID, 0)
-	if errors.Is(err, store.ErrNotFound) {
-		return fault.New(fault.NotFound, "no revocation list of issuer %s is published yet", a.ID)
-	}
-	if err != nil {
-		return err
-	}
-	// A cache may not outlive the list, and should notice an early one soon.
-	keep := min(rec.NextUpdate.Sub(p.now()), time.Hour)
-	serve(w, r, "application/pkix-crl", der, rec.ThisUpdate, max(keep, 0))
-	return nil
+	return p.lists.Serve(w, r, name)
 }
 
 // serve answers conditional and range requests too.

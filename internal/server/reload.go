@@ -56,6 +56,7 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()))
 	}
 	h.enforce(signing)
+	h.importLists(ctx, cfg)
 	h.cfg.Store(cfg)
 	h.logged("responder certificates", h.ensureDelegates(ctx))
 	if err := h.startTLS(ctx, cfg); err != nil {

@@ -54,7 +54,7 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 	if err := h.build(ctx); err != nil {
 		return err
 	}
-	h.publisher = &publisher{store: h.store, now: h.now}
+	h.publisher = &publisher{lists: h.lists}
 	for _, open := range []func(context.Context, *loaded) error{h.startSocket, h.startOps, h.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err
@@ -69,6 +69,7 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 		return err
 	}
 	h.enforce(signing)
+	h.importLists(ctx, cfg)
 	h.logged("responder certificates", h.ensureDelegates(ctx)) // tried again later
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)

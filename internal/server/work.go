@@ -37,6 +37,7 @@ func (h *house) startWork(ctx context.Context) error {
 	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
 	h.workers.Go(func() { h.logged("ocsp", h.ocsp.Run(work)) })
 	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })
+	h.workers.Go(func() { h.logged("revocation lists", h.lists.Run(work)) })
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
 	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })

@@ -78,17 +78,22 @@ func (s *Store) MarkListed(ctx context.Context, issuerID string, shard int, seq,
 	}
 }
 
-// Unlisted reports whether a revocation of the issuer that came after the given
-// sequence, for one of the given reasons, is not on any list yet.
-func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reasons []pki.Reason) (bool, error) {
+// Unlisted returns the shards in which a revocation of the issuer that came after
+// the given sequence, for one of the given reasons, is not on a list yet.
+func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reasons []pki.Reason) ([]int, error) {
 	if len(reasons) == 0 {
-		return false, nil
+		return nil, nil
 	}
 	in, args := list([]any{issuerID, after}, reasons)
-	found := false
-	err := s.query(ctx, "read unlisted revocations", `SELECT 1 FROM revocations WHERE issuer_id = $1 AND seq > $2 AND listed_in IS NULL AND reason IN `+in+` LIMIT 1`,
-		args, once(&found))
-	return found, err
+	var shards []int
+	err := s.query(ctx, "read unlisted revocations", `SELECT DISTINCT shard FROM revocations WHERE issuer_id = $1 AND seq > $2 AND listed_in IS NULL AND reason IN `+in,
+		args, func(scan scanFunc) error {
+			var shard int
+			err := scan(&shard)
+			shards = append(shards, shard)
+			return err
+		})
+	return shards, err
 }
 
 // Standing is what the store knows of a serial.

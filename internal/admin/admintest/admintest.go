@@ -24,9 +24,11 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -38,13 +40,17 @@ type Server struct {
 	Socket   string
 	Store    *store.Store
 	Pipeline *issuance.Pipeline
+	Lists    *crl.Publisher
 	Root     *x509.Certificate
+	RootKey  crypto.Signer
 	Admin    *admin.Server
 	Config   admin.Config
 
 	KeyFails  atomic.Bool           // the CA's key refuses to sign
 	ReloadErr atomic.Pointer[error] // what a reload answers
 	NotReady  atomic.Bool           // what health says
+
+	authorities []crl.Authority
 }
 
 // Start runs the API over st with issuing CAs of the given ids. With a nil store
@@ -59,8 +65,14 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	s.Pipeline.Swap(s.rules(t, issuers))
 	sealer, err := credential.NewSealer(make([]byte, credential.KEKSize))
 	must(t, err)
+	s.Lists, err = crl.New(crl.Deps{
+		Store: st, Leases: lease.New(st, "node-1", time.Now, slog.New(slog.DiscardHandler)), Dir: t.TempDir(), Now: time.Now,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	must(t, err)
+	s.Lists.Swap(s.authorities)
 	s.Config = admin.Config{
-		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now),
+		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
 		Endpoints: func() []string { return []string{"default", "eab"} },
 		Health: func(context.Context) api.Health {
@@ -117,7 +129,9 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	s.Root = sign(t, template, template, rootKey.Public(), rootKey)
+	s.RootKey = rootKey
 	s.put(t, "root", "", s.Root)
+	s.authorities = append(s.authorities, crl.Authority{ID: "root", Certificate: s.Root, URL: "http://ca.test/crl/root.crl"})
 	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{}}
 	for i, id := range ids {
 		key := newKey(t)
@@ -132,6 +146,9 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 		})
 		must(t, err)
 		rules.Issuers[id] = []*issuer.Issuer{ca}
+		s.authorities = append(s.authorities, crl.Authority{
+			ID: id, Certificate: cert, Issuer: ca, URL: ca.Locations().CRL, Config: crl.Config{}.Complete(),
+		})
 	}
 	for name, cfg := range profile.BuiltIn() {
 		p, err := profile.Compile(name, cfg)

@@ -1,0 +1,416 @@
+// Package crl publishes revocation lists: it decides when each list is due,
+// builds it, guards what was published before, keeps the newest of each on this
+// node's disk and serves it from there. Lists of CAs whose keys are elsewhere are
+// imported.
+//
+// It holds invariant 5: numbers only rise, a list never drops an entry that has
+// not expired, and nothing older than what is on disk is ever served. What would
+// break that is refused and said aloud, and the last good list stays.
+//
+// Start with New; Swap tells it which CAs there are, Run does the rest. One node
+// at a time builds an issuer's lists, under a lease; the others fetch them from
+// the store. Serve answers HTTP requests; Publish, Import and Lists are the
+// operator's.
+package crl
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/lease"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Authority is a CA whose lists are published here.
+type Authority struct {
+	ID          string
+	Certificate *x509.Certificate
+	Issuer      *issuer.Issuer // nil if the key is elsewhere: the lists are imported
+	Config      Config         // completed and checked; unused without Issuer
+	URL         string         // of the full list
+}
+
+// Event tells an observer how one attempt to publish a list ended.
+type Event struct {
+	Issuer    string
+	Kind      string // "full", "shard", "delta" or "imported"
+	Outcome   string // "published", "refused", "unavailable" or "error"
+	Took      time.Duration
+	Latencies []time.Duration // from each new revocation to the list that has it; a sample if there are very many
+}
+
+// Deps is what a Publisher stands on.
+type Deps struct {
+	Store   *store.Store
+	Leases  *lease.Leases
+	Dir     string // where this node keeps its lists; nobody else writes there
+	Now     func() time.Time
+	Log     *slog.Logger
+	Observe func(Event) // may be nil
+}
+
+// How long things take.
+const (
+	pollEvery  = 250 * time.Millisecond // how soon a revocation or another node's list is seen
+	leaseTime  = time.Minute
+	retryAfter = 30 * time.Second // after a list could not be published
+	breather   = 9                // an immediate list is followed by that many times its own duration of rest
+)
+
+// Publisher publishes lists. It is safe for concurrent use.
+type Publisher struct {
+	Deps
+	shelf       *shelf
+	authorities atomic.Pointer[map[string]*Authority]
+	seen        atomic.Bool // the store was looked at
+
+	mu    sync.Mutex
+	state map[string]*state // by issuer id
+}
+
+// state is what this process remembers of an issuer.
+type state struct {
+	busy      bool           // a build is under way in this process
+	crlSeq    int64          // of the issuer's row when its lists were fetched last
+	fetched   bool           // crlSeq is set
+	retry     bool           // a list could not be fetched
+	checked   int64          // revocations up to this sequence need no immediate list
+	notBefore time.Time      // when the next build may be tried
+	refused   map[key]string // why the last attempt came to nothing
+	alarmed   map[key]string // the alarm that was logged last
+	shards    int            // the highest number of shards so far
+}
+
+// New opens the folder of lists, which it makes if it must. A list on disk that
+// cannot be read is set aside and said; the store has another.
+func New(d Deps) (*Publisher, error) {
+	if d.Observe == nil {
+		d.Observe = func(Event) {}
+	}
+	s, wrong, err := openShelf(d.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range wrong {
+		d.Log.Error("list on disk not usable", "error", err)
+	}
+	p := &Publisher{Deps: d, shelf: s, state: map[string]*state{}}
+	p.authorities.Store(&map[string]*Authority{})
+	return p, nil
+}
+
+// Swap puts another set of CAs in force.
+func (p *Publisher) Swap(all []Authority) {
+	byID := make(map[string]*Authority, len(all))
+	for _, a := range all {
+		byID[a.ID] = &a
+	}
+	p.authorities.Store(&byID)
+}
+
+func (p *Publisher) authority(id string) (*Authority, error) {
+	if a := (*p.authorities.Load())[id]; a != nil {
+		return a, nil
+	}
+	return nil, fault.New(fault.NotFound, "there is no issuer %q", id)
+}
+
+// of returns the state of an issuer; p.mu is held.
+func (p *Publisher) of(id string) *state {
+	s := p.state[id]
+	if s == nil {
+		s = &state{refused: map[key]string{}, alarmed: map[key]string{}}
+		p.state[id] = s
+	}
+	return s
+}
+
+// Run fetches what others publish and builds what is due, until ctx ends.
+func (p *Publisher) Run(ctx context.Context) error {
+	var builds sync.WaitGroup
+	defer builds.Wait()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := p.Round(ctx, func(work func()) { builds.Go(work) })
+		if err != nil && !failing && ctx.Err() == nil {
+			p.Log.ErrorContext(ctx, "lists not looked after", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Round looks once at every issuer: lists that others published are fetched,
+// lists that are due are built by spawn.
+func (p *Publisher) Round(ctx context.Context, spawn func(work func())) error {
+	rows, err := p.Store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		a, err := p.authority(rows[i].ID)
+		if err != nil {
+			continue // not in force here
+		}
+		p.follow(ctx, &rows[i])
+		p.alarm(ctx, a)
+		if a.Issuer != nil {
+			p.consider(ctx, a, &rows[i], spawn)
+		}
+	}
+	p.seen.Store(true)
+	return nil
+}
+
+// follow fetches the lists of an issuer if there are new ones.
+func (p *Publisher) follow(ctx context.Context, row *store.IssuerRecord) {
+	p.mu.Lock()
+	s := p.of(row.ID)
+	news := !s.fetched || s.crlSeq != row.CRLSeq || s.retry
+	s.shards = max(s.shards, row.CRLShards)
+	p.mu.Unlock()
+	if !news {
+		return
+	}
+	err := p.fetchAll(ctx, row.ID)
+	if err != nil && ctx.Err() == nil {
+		p.Log.ErrorContext(ctx, "lists not fetched", "issuer", row.ID, "error", err)
+	}
+	p.mu.Lock()
+	s.crlSeq, s.fetched, s.retry = row.CRLSeq, true, fault.Is(err, fault.Unavailable)
+	p.mu.Unlock()
+}
+
+// consider builds what is due of an issuer, unless that is under way or was tried
+// a moment ago.
+func (p *Publisher) consider(ctx context.Context, a *Authority, row *store.IssuerRecord, spawn func(func())) {
+	p.mu.Lock()
+	s := p.of(a.ID)
+	idle, checked := !s.busy && !p.Now().Before(s.notBefore), s.checked
+	p.mu.Unlock()
+	if !idle {
+		return
+	}
+	due, urgent, err := p.due(ctx, a, row, checked)
+	switch {
+	case err != nil:
+		p.Log.ErrorContext(ctx, "lists not looked after", "issuer", a.ID, "error", err)
+		return
+	case len(due) == 0:
+		p.mu.Lock()
+		s.checked = max(s.checked, row.RevocationSeq)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Lock()
+	s.busy = true
+	p.mu.Unlock()
+	spawn(func() { p.scheduled(ctx, a, urgent) })
+}
+
+// scheduled builds what is due, if no other node does, and sets when to look
+// again.
+func (p *Publisher) scheduled(ctx context.Context, a *Authority, urgent bool) {
+	began, checked := p.Now(), int64(0)
+	var failed error
+	ran, err := p.Leases.Try(ctx, "crl/"+a.ID, leaseTime, func(ctx context.Context, _ int64) {
+		failed = p.buildDue(ctx, a, &checked)
+	})
+	err = errors.Join(err, failed)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.of(a.ID)
+	s.busy = false
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		s.notBefore = p.Now().Add(retryAfter)
+		p.Log.ErrorContext(ctx, "list not published", "issuer", a.ID, "error", err)
+	case ran:
+		s.checked = max(s.checked, checked)
+		if urgent {
+			s.notBefore = p.Now().Add(breather * p.Now().Sub(began))
+		}
+	}
+}
+
+// buildDue decides again now that no other node builds, and builds.
+func (p *Publisher) buildDue(ctx context.Context, a *Authority, checked *int64) error {
+	row, err := p.Store.Issuer(ctx, a.ID)
+	if err != nil {
+		return err
+	}
+	p.follow(ctx, row)
+	p.mu.Lock()
+	after := p.of(a.ID).checked
+	p.mu.Unlock()
+	due, _, err := p.due(ctx, a, row, after)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, k := range due {
+		all = append(all, p.attempt(ctx, a, k, Options{Actor: "server"}))
+	}
+	*checked = row.RevocationSeq
+	return errors.Join(all...)
+}
+
+// due returns the lists of an issuer whose time has come, and whether one of them
+// is because of a revocation that is published at once.
+func (p *Publisher) due(ctx context.Context, a *Authority, row *store.IssuerRecord, checked int64) (due []key, urgent bool, err error) {
+	now := p.Now()
+	for _, k := range p.keys(a, row.CRLShards) {
+		if h := p.shelf.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {
+			due = append(due, k)
+		}
+	}
+	if a.Config.Delta > 0 && !slices.Contains(due, key{a.ID, 0, false}) {
+		k := key{a.ID, 0, true}
+		if h := p.shelf.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 {
+			due = append(due, k)
+		}
+	}
+	if row.RevocationSeq <= checked {
+		return due, false, nil
+	}
+	reasons, err := a.Config.reasons()
+	if err != nil {
+		return nil, false, err
+	}
+	shards, err := p.Store.Unlisted(ctx, a.ID, checked, reasons)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, shard := range append(shards, 0) {
+		if k := (key{a.ID, shard, false}); len(shards) > 0 && !slices.Contains(due, k) {
+			due, urgent = append(due, k), true
+		}
+	}
+	return due, urgent, nil
+}
+
+// time returns when the list after one of the given date is to be published.
+func (c Config) time(k key, thisUpdate time.Time) time.Time {
+	if k.delta {
+		return thisUpdate.Add(c.Skew + c.Delta)
+	}
+	return thisUpdate.Add(c.Skew + c.Interval)
+}
+
+// keys are the complete lists of an issuer, the full one first.
+func (p *Publisher) keys(a *Authority, shards int) []key {
+	keys := []key{{a.ID, 0, false}}
+	for n := range max(shards, a.Config.Shards) {
+		keys = append(keys, key{a.ID, n + 1, false})
+	}
+	return keys
+}
+
+// Options say how an operator's list differs from a scheduled one.
+type Options struct {
+	// ClockWasWrong allows a list that is dated earlier than the last one.
+	ClockWasWrong bool
+	Actor         string
+	RequestID     string
+}
+
+// Publish builds all lists of an issuer now.
+func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status, error) {
+	a, err := p.authority(id)
+	if err != nil {
+		return nil, err
+	}
+	if a.Issuer == nil {
+		return nil, fault.New(fault.Conflict, "the key of %s is not here: sign its list where the key is, and import that", id).Because("crl_offline")
+	}
+	row, err := p.Store.Issuer(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for ctx.Err() == nil {
+		var failed error
+		ran, err := p.Leases.Try(ctx, "crl/"+id, leaseTime, func(ctx context.Context, _ int64) {
+			if failed = p.fetchAll(ctx, id); fault.Is(failed, fault.Conflict) {
+				failed = nil // it is on disk that we build; the guard decides
+			}
+			for _, k := range p.keys(a, row.CRLShards) {
+				failed = errors.Join(failed, p.attempt(ctx, a, k, o))
+			}
+		})
+		if err != nil || ran {
+			return p.named(id), errors.Join(err, failed)
+		}
+		select { // another node, or the schedule, is at it
+		case <-ctx.Done():
+		case <-time.After(pollEvery):
+		}
+	}
+	return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "another node is building the lists of this issuer").After(retryAfter)
+}
+
+// attempt builds one list and remembers what came of it.
+func (p *Publisher) attempt(ctx context.Context, a *Authority, k key, o Options) error {
+	began := p.Now()
+	latencies, err := p.build(ctx, a, k, o)
+	p.note(k, err)
+	p.Observe(Event{Issuer: a.ID, Kind: k.kind(), Outcome: outcome(err), Took: p.Now().Sub(began), Latencies: latencies})
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", k, err)
+	}
+	return nil
+}
+
+func (p *Publisher) note(k key, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.of(k.issuer).refused, k)
+		return
+	}
+	p.of(k.issuer).refused[k] = detail(err)
+}
+
+func outcome(err error) string {
+	switch f := fault.Of(err); {
+	case f == nil:
+		return "published"
+	case f.Kind == fault.Conflict:
+		return "refused"
+	case f.Kind == fault.Unavailable:
+		return "unavailable"
+	default:
+		return "error"
+	}
+}
+
+func detail(err error) string {
+	if f := fault.Of(err); f.Detail != "" {
+		return f.Detail
+	}
+	return err.Error()
+}
+
+// revoked is a row of the store as an entry of a list.
+func revoked(e store.CRLEntry) issuer.Revoked {
+	return issuer.Revoked{Serial: e.Serial, At: e.RevokedAt, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
+}
+
+// hold reports whether an entry may leave a list before it expires (rule C8).
+func hold(r issuer.Revoked) bool { return r.Reason == pki.CertificateHold }

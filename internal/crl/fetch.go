@@ -1,0 +1,89 @@
+package crl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// fetchAll brings the newest lists of an issuer from the store to the shelf.
+func (p *Publisher) fetchAll(ctx context.Context, id string) error {
+	a, err := p.authority(id)
+	if err != nil {
+		return err
+	}
+	records, err := p.Store.CRLs(ctx, id)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, r := range records {
+		k := key{r.IssuerID, r.Shard, r.Delta}
+		err := p.fetch(ctx, a, k, r)
+		if err != nil {
+			p.note(k, err)
+			all = append(all, fmt.Errorf("list %s: %w", k, err))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// fetch takes over one list, unless that would be a step back (invariant 5).
+func (p *Publisher) fetch(ctx context.Context, a *Authority, k key, r store.CRLRecord) error {
+	have := p.shelf.get(k)
+	if have != nil {
+		if have.number == r.Number && bytes.Equal(have.sha256[:], r.SHA256) {
+			return nil
+		}
+		if err := older(have, r, p.Now()); err != nil {
+			return err
+		}
+	}
+	h, err := p.shelf.receive(k, func(w io.Writer) error { return p.Store.CopyCRL(ctx, r, w) })
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.Wrap(fault.Unavailable, err, "a newer list came while this one was read")
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.accept(ctx, a, have, h, r); err != nil {
+		return errors.Join(err, os.Remove(h.path))
+	}
+	return p.shelf.adopt(h)
+}
+
+// older refuses a record that is not newer than what is on disk.
+func older(have *held, r store.CRLRecord, now time.Time) error {
+	switch {
+	case r.Number <= have.number:
+		return fault.New(fault.Conflict, "the database's newest list is %d, on disk is %d already: was an old backup restored? the one on disk stays",
+			r.Number, have.number).Because("crl_number")
+	case r.ThisUpdate.Before(have.thisUpdate) && !have.thisUpdate.After(now):
+		return fault.New(fault.Conflict, "list %d is dated %s, before list %d on disk: the one on disk stays",
+			r.Number, r.ThisUpdate.UTC().Format(time.RFC3339), have.number).Because("crl_clock")
+	}
+	return nil
+}
+
+// accept compares a received list with its record and with the one on disk.
+func (p *Publisher) accept(ctx context.Context, a *Authority, have, h *held, r store.CRLRecord) error {
+	if !bytes.Equal(h.sha256[:], r.SHA256) || h.number != r.Number {
+		return fmt.Errorf("list %d is damaged in the database", r.Number)
+	}
+	if have == nil || a.Issuer == nil || h.key.delta {
+		return nil
+	}
+	f, err := h.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return p.guard(ctx, a, have, h.thisUpdate, f)
+}

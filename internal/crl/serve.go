@@ -1,0 +1,88 @@
+package crl
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+)
+
+// Bounds of how long a cache may keep a list: a part of the time that it has
+// left, so that a list that comes early is noticed soon.
+const (
+	cacheShare = 4
+	cacheMost  = time.Hour
+)
+
+// Serve answers GET and HEAD for a list by its name in URLs, without .crl, from
+// the file (rule C9): with a strong validator, ranges, and neither compression
+// nor redirects. An expired list is served too: the client is the judge of that,
+// and no list is worse.
+func (p *Publisher) Serve(w http.ResponseWriter, r *http.Request, name string) error {
+	k, err := p.parse(name)
+	if err != nil {
+		return err
+	}
+	file, h, err := p.open(k)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	keep := min(h.nextUpdate.Sub(p.Now())/cacheShare, cacheMost)
+	header := w.Header()
+	header.Set("Content-Type", "application/pkix-crl")
+	header.Set("ETag", `"`+hex.EncodeToString(h.sha256[:])+`"`)
+	header.Set("Cache-Control", "public, no-transform, max-age="+strconv.Itoa(int(max(keep, 0).Seconds())))
+	http.ServeContent(w, r, "", h.thisUpdate, file)
+	return nil
+}
+
+// parse finds the series of a name; shards and deltas only of CAs that are here.
+func (p *Publisher) parse(name string) (key, error) {
+	if _, err := p.authority(name); err == nil {
+		return key{issuer: name}, nil
+	}
+	k := key{}
+	if id, ok := strings.CutSuffix(name, "-delta"); ok {
+		k = key{issuer: id, delta: true}
+	} else if id, shard, ok := strings.Cut(name, "/"); ok {
+		n, err := strconv.Atoi(shard)
+		if err != nil || n < 1 || strconv.Itoa(n) != shard {
+			return k, fault.New(fault.NotFound, "%q is not the number of a list", shard)
+		}
+		k = key{issuer: id, shard: n}
+	} else {
+		k.issuer = name
+	}
+	_, err := p.authority(k.issuer)
+	return k, err
+}
+
+// open opens the newest list of a series. When it is replaced between the look
+// and the opening, the new one is opened.
+func (p *Publisher) open(k key) (*os.File, *held, error) {
+	for range 10 {
+		h := p.shelf.get(k)
+		if h == nil && !p.seen.Load() {
+			return nil, nil, fault.New(fault.Unavailable, "the server is starting").After(time.Second)
+		}
+		if h == nil {
+			return nil, nil, fault.New(fault.NotFound, "no revocation list %s is published", k)
+		}
+		f, err := os.Open(h.path)
+		if err == nil {
+			return f, h, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("serve list: %w", err)
+		}
+	}
+	return nil, nil, fmt.Errorf("serve list %s: its file is gone", k)
+}
