@@ -73,6 +73,12 @@ func (p *Publisher) build(ctx context.Context, a *Authority, k key, o Options) (
 	if err := p.Store.MarkListed(ctx, a.ID, k.shard, seq, number); err != nil {
 		return nil, err
 	}
+	if k.shard == 0 {
+		// Delta lists compare lists, not rows: what was released may go.
+		if err := p.Store.ForgetReleased(ctx, a.ID, seq); err != nil {
+			return nil, err
+		}
+	}
 	published := p.Now()
 	latencies := make([]time.Duration, 0, len(fresh))
 	for _, at := range fresh {

@@ -26,7 +26,7 @@ type CRLEntry struct {
 func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last time.Time, each func(CRLEntry) error) (int64, error) {
 	var seq int64
 	installed := false
-	where, args := `issuer_id = $1 AND (not_after > $2 OR listed_in IS NULL)`, []any{issuerID, last}
+	where, args := `issuer_id = $1 AND (not_after > $2 OR listed_in IS NULL) AND released_at IS NULL`, []any{issuerID, last}
 	if shard != 0 {
 		where, args = where+` AND shard = $3`, append(args, shard)
 	}
@@ -112,7 +112,7 @@ func (s *Store) Standings(ctx context.Context, issuerID string, serials []pki.Se
 	}
 	in, args := list([]any{issuerID}, serials)
 	err := s.query(ctx, "read standings", `SELECT c.serial, c.id, c.not_after, CASE WHEN r.certificate_id IS NULL THEN 0 ELSE 1 END
-		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id WHERE c.issuer_id = $1 AND c.serial IN `+in,
+		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL WHERE c.issuer_id = $1 AND c.serial IN `+in,
 		args, func(scan scanFunc) error {
 			var st Standing
 			var serial string
