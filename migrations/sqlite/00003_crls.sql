@@ -15,11 +15,13 @@ ALTER TABLE crls ADD COLUMN complete INTEGER NOT NULL DEFAULT 1;
 -- The order of a list's entries: serials as numbers.
 CREATE INDEX revocations_serial ON revocations (issuer_id, length(serial), serial);
 CREATE INDEX revocations_unlisted ON revocations (issuer_id, shard, seq) WHERE listed_in IS NULL;
+CREATE INDEX revocations_released ON revocations (issuer_id) WHERE released_at IS NOT NULL;
 
 INSERT INTO schema_marks (version, readable_by) VALUES (3, 1);
 
 -- +goose Down
 DELETE FROM schema_marks WHERE version = 3;
+DROP INDEX revocations_released;
 DROP INDEX revocations_unlisted;
 DROP INDEX revocations_serial;
 ALTER TABLE crls DROP COLUMN complete;
