@@ -61,7 +61,7 @@ type Deps struct {
 
 // How long things take.
 const (
-	pollEvery  = 250 * time.Millisecond // how soon a revocation or another node's list is seen
+	pollEvery  = 500 * time.Millisecond // how soon another node's list is seen
 	leaseTime  = time.Minute
 	retryAfter = 30 * time.Second // after a list could not be published
 	breather   = 9                // an immediate list is followed by that many times its own duration of rest
@@ -139,6 +139,15 @@ func (p *Publisher) of(id string) *state {
 func (p *Publisher) Run(ctx context.Context) error {
 	var builds sync.WaitGroup
 	defer builds.Wait()
+	woken := make(chan struct{}, 1)
+	builds.Go(func() {
+		p.Store.Changes(ctx, func(store.Change) {
+			select {
+			case woken <- struct{}{}:
+			default:
+			}
+		})
+	})
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	failing := false
@@ -152,6 +161,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-woken:
 		}
 	}
 }

@@ -100,18 +100,21 @@ func (m *missing) add(e entry) error {
 
 // ask looks up the serials of the batch.
 func (m *missing) ask() error {
+	if len(m.batch) == 0 {
+		return nil
+	}
 	serials := make([]pki.Serial, len(m.batch))
 	for i, r := range m.batch {
 		serials[i] = r.Serial
 	}
-	known, err := m.p.Store.Standings(m.ctx, m.issuer, serials)
+	known, _, err := m.p.Store.Standings(m.ctx, m.issuer, serials)
 	if err != nil {
 		return err
 	}
 	for _, r := range m.batch {
 		st, found := known[r.Serial]
 		expired := found && !st.NotAfter.After(m.this)
-		released := found && !st.Revoked && hold(r)
+		released := found && st.Revocation == nil && hold(r)
 		if expired || released {
 			continue
 		}

@@ -54,7 +54,7 @@ func TestServe(t *testing.T) {
 	for _, want := range []string{
 		`privyseal_http_requests_total{code="200",listener="https",method="GET",route="/acme/{endpoint}/directory"} 1`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="tls-server",protocol="server",result="issued"} 2`,
-		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 3`,
+		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 4`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="ocsp-signing",protocol="server",result="issued"} 1`,
 		`privyseal_ocsp_responses_total{issuer="dev-a-1",status="successful"} 0`, "privyseal_ocsp_responder_not_after_seconds",
 		"go_goroutines", "privyseal_issuance_seconds_bucket", "privyseal_issuer_not_after_seconds", "privyseal_store_commits_total",
@@ -94,7 +94,7 @@ func TestPublishedFiles(t *testing.T) {
 	for path, contentType := range map[string]string{
 		"/issuers/dev-a-1.cer": "application/pkix-cert", "/issuers/dev-root.cer": "application/pkix-cert", "/roots/dev-root.cer": "application/pkix-cert",
 		"/issuers/dev-a-1/chain.pem": "application/pem-certificate-chain", "/roots.pem": "application/x-pem-file",
-		"/crl/dev-root.crl": "application/pkix-crl", "/roots": "text/html; charset=utf-8",
+		"/crl/dev-root.crl": "application/pkix-crl", "/crl/dev-a-1.crl": "application/pkix-crl", "/roots": "text/html; charset=utf-8",
 	} {
 		res, body := l.get(t, base+path)
 		if res.StatusCode != 200 || res.Header.Get("Content-Type") != contentType || res.Header.Get("ETag") == "" || !strings.Contains(res.Header.Get("Cache-Control"), "max-age=") {
@@ -141,7 +141,7 @@ func TestPublishedFiles(t *testing.T) {
 		}
 	}
 	for path, says := range map[string]string{
-		"/crl/dev-a-1.crl": "no revocation list of issuer dev-a-1 is published yet", "/ocsp/dev-b-1": "no OCSP responder", "/ocsp/dev-b-1/MEQ=": "no OCSP responder",
+		"/crl/dev-a-1-delta.crl": "no revocation list dev-a-1-delta is published", "/crl/dev-a-1/1.crl": "no revocation list", "/ocsp/dev-b-1": "no OCSP responder", "/ocsp/dev-b-1/MEQ=": "no OCSP responder",
 		"/issuers/nobody.cer": "no issuer of this name", "/issuers/nobody/chain.pem": "no issuer", "/crl/nobody.crl": "no issuer", "/roots/dev-a-1.cer": "not a root",
 		"/roots/nobody.cer": "no issuer", "/": "",
 	} {

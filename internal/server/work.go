@@ -30,6 +30,10 @@ func (h *house) startWork(ctx context.Context) error {
 	if err := h.beat(ctx); err != nil {
 		return err
 	}
+	// A new issuer has its first list when the server says that it is ready.
+	if err := h.lists.Round(ctx, func(build func()) { build() }); err != nil {
+		return err
+	}
 	// Work stops after the listeners, so that requests under way finish.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopWork = stop

@@ -152,13 +152,13 @@ func parseChange(payload string) Change {
 // Sequences are an issuer's counters.
 type Sequences struct {
 	Revocation int64 // raised with every revocation and every release
-	CRLNumber  int64 // of the newest list
+	CRLNumber  int64 // raised with every list that is published
 }
 
 // RevocationSequences returns the counters of all issuers.
 func (s *Store) RevocationSequences(ctx context.Context) (map[string]Sequences, error) {
 	all := map[string]Sequences{}
-	err := s.query(ctx, "read revocation sequences", `SELECT id, revocation_seq, last_crl_number FROM issuers`, nil, func(scan scanFunc) error {
+	err := s.query(ctx, "read revocation sequences", `SELECT id, revocation_seq, crl_seq FROM issuers`, nil, func(scan scanFunc) error {
 		var id string
 		var q Sequences
 		err := scan(&id, &q.Revocation, &q.CRLNumber)

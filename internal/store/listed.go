@@ -96,35 +96,6 @@ func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reas
 	return shards, err
 }
 
-// Standing is what the store knows of a serial.
-type Standing struct {
-	CertificateID string
-	NotAfter      time.Time
-	Revoked       bool
-}
-
-// Standings returns what the store knows of serials of an issuer, at most a few
-// hundred; serials that it does not know are left out.
-func (s *Store) Standings(ctx context.Context, issuerID string, serials []pki.Serial) (map[pki.Serial]Standing, error) {
-	found := make(map[pki.Serial]Standing, len(serials))
-	if len(serials) == 0 {
-		return found, nil
-	}
-	in, args := list([]any{issuerID}, serials)
-	err := s.query(ctx, "read standings", `SELECT c.serial, c.id, c.not_after, CASE WHEN r.certificate_id IS NULL THEN 0 ELSE 1 END
-		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL WHERE c.issuer_id = $1 AND c.serial IN `+in,
-		args, func(scan scanFunc) error {
-			var st Standing
-			var serial string
-			var revoked int64
-			err := scan(&serial, &st.CertificateID, &st.NotAfter, &revoked)
-			st.Revoked = revoked != 0
-			found[pki.Serial(serial)] = st
-			return err
-		})
-	return found, err
-}
-
 // RaiseCRLShards notes that an issuer has had that many shards, and returns how
 // many it ever had.
 func (s *Store) RaiseCRLShards(ctx context.Context, issuerID string, shards int) (int, error) {

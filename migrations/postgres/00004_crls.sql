@@ -17,10 +17,10 @@ CREATE INDEX revocations_serial ON revocations (issuer_id, length(serial), seria
 CREATE INDEX revocations_unlisted ON revocations (issuer_id, shard, seq) WHERE listed_in IS NULL;
 CREATE INDEX revocations_released ON revocations (issuer_id) WHERE released_at IS NOT NULL;
 
-INSERT INTO schema_marks (version, readable_by) VALUES (3, 1);
+INSERT INTO schema_marks (version, readable_by) VALUES (4, 1);
 
 -- +goose Down
-DELETE FROM schema_marks WHERE version = 3;
+DELETE FROM schema_marks WHERE version = 4;
 DROP INDEX revocations_released;
 DROP INDEX revocations_unlisted;
 DROP INDEX revocations_serial;
