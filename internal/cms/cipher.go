@@ -123,8 +123,8 @@ func (c Cipher) newKey() []byte {
 	return key
 }
 
-// seal encrypts a content; mac is nil but for GCM.
-func (c Cipher) seal(key, plain []byte) (iv, encrypted, mac []byte, err error) {
+// seal encrypts a content; mac is nil but for GCM, which authenticates aad too.
+func (c Cipher) seal(key, plain, aad []byte) (iv, encrypted, mac []byte, err error) {
 	block, err := ciphers[c].block(key)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%v: %w", c, err)
@@ -136,7 +136,7 @@ func (c Cipher) seal(key, plain []byte) (iv, encrypted, mac []byte, err error) {
 		}
 		iv = make([]byte, gcmNonce)
 		rand.Read(iv)
-		sealed := aead.Seal(nil, iv, plain, nil)
+		sealed := aead.Seal(nil, iv, plain, aad)
 		return iv, sealed[:len(plain)], sealed[len(plain):], nil
 	}
 	size := block.BlockSize()

@@ -32,18 +32,18 @@ func Encrypt(typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c 
 	if !c.known() {
 		return nil, fmt.Errorf("encrypt message: no cipher %d", c)
 	}
+	outer, attributes, err := c.wrapping(typ)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt message: content type %v: %w", typ, err)
+	}
 	key := c.newKey()
-	iv, encrypted, mac, err := c.seal(key, content)
+	iv, encrypted, mac, err := c.seal(key, content, attributes)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt message: %w", err)
 	}
 	wrapped, err := kt.wrap(to, key)
 	if err != nil {
 		return nil, err
-	}
-	outer := OIDEnvelopedData
-	if mac != nil {
-		outer = OIDAuthEnvelopedData
 	}
 	return contentInfo(outer, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(0)
@@ -60,10 +60,33 @@ func Encrypt(typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c 
 			c.add(b, iv)
 			b.AddASN1(tag0, func(b *cryptobyte.Builder) { b.AddBytes(encrypted) })
 		})
-		if mac != nil {
-			b.AddASN1OctetString(mac)
+		if mac == nil {
+			return
 		}
+		if attributes != nil {
+			b.AddASN1(tag1.Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(body(attributes)) })
+		}
+		b.AddASN1OctetString(mac)
 	})
+}
+
+// wrapping returns the type of the whole message and the set of attributes that
+// GCM authenticates with a content that is not plain data: its type (RFC 5083,
+// section 2.1). It is nil where there are none.
+func (c Cipher) wrapping(typ asn1.ObjectIdentifier) (outer asn1.ObjectIdentifier, attributes []byte, err error) {
+	var b cryptobyte.Builder
+	b.AddASN1ObjectIdentifier(typ)
+	der, err := b.Bytes()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !ciphers[c].gcm:
+		return OIDEnvelopedData, nil, nil
+	case typ.Equal(OIDData):
+		return OIDAuthEnvelopedData, nil, nil
+	}
+	a := Attribute{OIDContentType, [][]byte{der}}
+	return OIDAuthEnvelopedData, set([][]byte{a.der()}), nil
 }
 
 // wrap encrypts the content key to the key of the certificate.

@@ -223,6 +223,9 @@ func TestAuthEnvelopedData(t *testing.T) {
 			wantIs(t, err, ErrDecrypt)
 		}
 	}
+	short := envelope{outer: OIDAuthEnvelopedData, wrapped: wrapV15(key), cipher: gcmParams(12, 4), trailer: [][]byte{octets(make([]byte, 4))}}
+	_, err := mustParseEnveloped(t, short.der()).Decrypt(ra.cert, ra.decrypter(), Policy{})
+	wantIs(t, err, ErrDecrypt)
 }
 
 func TestDecryptRefuses(t *testing.T) {
@@ -295,6 +298,8 @@ func TestParseEnvelopedDataRefuses(t *testing.T) {
 		{"a signed message", forgery{}.der(), fault.Malformed},
 		{"something after it", append(slices.Clone(good), 0), fault.Malformed},
 		{"something in it", envelope{trailer: [][]byte{null}}.der(), fault.Malformed},
+		{"an originator that is null", bytes.Replace(envelope{}.der(), []byte{2, 1, 0, 0x31}, []byte{0x80, 1, 0, 0x31}, 1), fault.Malformed},
+		{"attributes that are primitive", envelope{trailer: [][]byte{element(tag1)}}.der(), fault.Malformed},
 		{"a recipient that is empty", envelope{recipients: [][]byte{{0x30, 0}}}.der(), fault.Malformed},
 		{"a recipient without name", envelope{name: null}.der(), fault.Malformed},
 		{"a recipient without transport", envelope{transport: null}.der(), fault.Malformed},

@@ -40,7 +40,7 @@ func (openKey) Decrypt(_ io.Reader, c []byte, opts crypto.DecrypterOpts) ([]byte
 // fuzzEnvelope returns an envelope for openKey.
 func fuzzEnvelope(c Cipher, transport []byte) []byte {
 	key := bytes.Repeat([]byte{5}, ciphers[c].key)
-	iv, encrypted, mac, err := c.seal(key, plaintext)
+	iv, encrypted, mac, err := c.seal(key, plaintext, nil)
 	must(0, err)
 	e := envelope{to: fuzzRecipient(), wrapped: key, transport: transport, content: element(tag0, encrypted), cipher: cipherElement(c, iv)}
 	if mac != nil {

@@ -76,7 +76,7 @@ func Sign(m Message, s Signer) ([]byte, error) {
 				b.AddASN1Int64(1)
 				addName(b, s.Certificate)
 				addAlgorithm(b, hashOID(sch.hash))
-				b.AddASN1(tag0.Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(setBody(attributes)) })
+				b.AddASN1(tag0.Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(body(set(attributes))) })
 				sch.add(b)
 				b.AddASN1OctetString(signature)
 			})
@@ -238,10 +238,10 @@ func (s scheme) add(b *cryptobyte.Builder) {
 	}
 }
 
-// setBody returns a set without its tag and length.
-func setBody(elements [][]byte) []byte {
-	whole := cryptobyte.String(set(elements))
-	var body cryptobyte.String
-	whole.ReadASN1(&body, cbasn1.SET)
-	return body
+// body returns a set without its tag and length.
+func body(set []byte) []byte {
+	whole := cryptobyte.String(set)
+	var inner cryptobyte.String
+	whole.ReadASN1(&inner, cbasn1.SET)
+	return inner
 }
