@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"encoding/pem"
@@ -28,7 +29,7 @@ type fileKey struct{ signer crypto.Signer }
 func (f fileKey) Public() crypto.PublicKey { return f.signer.Public() }
 func (f fileKey) Close() error             { return nil }
 
-func (f fileKey) Sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (f fileKey) Sign(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return f.signer.Sign(rand.Reader, digest, opts)
 }
 

@@ -48,23 +48,30 @@ type Config struct {
 	Observe func(Event)
 	// Now is the clock for Event.Duration; without it durations are zero.
 	Now func() time.Time
+	// Module is the PKCS#11 library to load for a pkcs11: reference that names
+	// none itself, as an absolute path.
+	Module string
+	// KeepAlive is how often a key in a token shows that it still signs; 0 is 30 s.
+	// While it does not, it is asked every second, which is how it heals unused.
+	KeepAlive time.Duration
 }
 
 // Event is one operation of a key, for metrics and logs.
 type Event struct {
 	Ref      Ref
-	Op       string        // "sign" or "keepalive"
+	Op       string        // "sign", "decrypt", "keepalive" or, of a token, "reconnect"
 	Duration time.Duration // waiting included
 	Waiting  int           // callers in the queue afterwards
 	Err      error         // nil on success
 }
 
 // backend is one place where a private key can live. Sign may block for as long
-// as the device likes: Key bounds it from outside. An error that wraps
-// ErrNotSigned promises that the device made no signature.
+// as the device likes: Key bounds it from outside, and ends ctx when no caller
+// waits any more. An error that wraps ErrNotSigned promises that the device made
+// no signature.
 type backend interface {
 	Public() crypto.PublicKey
-	Sign(digest []byte, opts crypto.SignerOpts) ([]byte, error)
+	Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 	Close() error
 }
 
@@ -93,10 +100,17 @@ func newKey(ref Ref, b backend, cfg Config) *Key {
 	if cfg.Queue <= 0 {
 		cfg.Queue = 256
 	}
-	return &Key{
-		ref: ref, backend: b, public: b.Public(), cfg: cfg,
+	if cfg.KeepAlive <= 0 {
+		cfg.KeepAlive = 30 * time.Second
+	}
+	k := &Key{
+		ref: ref, backend: b, cfg: cfg,
 		slots: make(chan struct{}, parallel), closing: make(chan struct{}),
 	}
+	if b != nil {
+		k.public = b.Public()
+	}
+	return k
 }
 
 // Ref returns the reference by which the key was opened.
@@ -118,16 +132,21 @@ func (k *Key) SignContext(ctx context.Context, digest []byte, opts crypto.Signer
 	if err := checkInput(k.public, digest, opts); err != nil {
 		return nil, fmt.Errorf("sign with %s: %w", k.ref, err)
 	}
-	return k.observed(ctx, "sign", digest, opts)
+	return k.observed(ctx, "sign", func(ctx context.Context) ([]byte, error) {
+		return k.backend.Sign(ctx, digest, opts)
+	})
 }
 
+// operation is one use of the backend.
+type operation func(ctx context.Context) ([]byte, error)
+
 // observed runs one operation, keeps its result as the key's health and reports it.
-func (k *Key) observed(ctx context.Context, op string, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (k *Key) observed(ctx context.Context, op string, f operation) ([]byte, error) {
 	var start time.Time
 	if k.cfg.Now != nil {
 		start = k.cfg.Now()
 	}
-	sig, err := k.run(ctx, digest, opts)
+	out, err := k.run(ctx, f)
 	if k.cfg.Observe != nil {
 		ev := Event{Ref: k.ref, Op: op, Waiting: int(k.waiting.Load()), Err: err}
 		if k.cfg.Now != nil {
@@ -135,10 +154,10 @@ func (k *Key) observed(ctx context.Context, op string, digest []byte, opts crypt
 		}
 		k.cfg.Observe(ev)
 	}
-	return sig, err
+	return out, err
 }
 
-func (k *Key) run(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (k *Key) run(ctx context.Context, f operation) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, k.cfg.Deadline, errDeadline)
 	defer cancel()
 	if err := k.acquire(ctx); err != nil {
@@ -146,7 +165,7 @@ func (k *Key) run(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([
 	}
 
 	type result struct {
-		sig []byte
+		out []byte
 		err error
 	}
 	done := make(chan result, 1)
@@ -154,17 +173,20 @@ func (k *Key) run(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([
 	// that a device that hangs holds at most `parallel` goroutines.
 	go func() {
 		defer func() { <-k.slots }()
-		sig, err := k.backend.Sign(digest, opts)
-		done <- result{sig, err}
+		out, err := f(ctx)
+		done <- result{out, err}
 	}()
 
 	select {
 	case r := <-done:
+		if errors.Is(r.err, errDecrypt) {
+			return nil, fmt.Errorf("use key %s: %w", k.ref, r.err) // the message's fault is not the key's
+		}
 		k.remember(r.err)
 		if r.err != nil {
 			return nil, k.unavailable(r.err, "the signing key failed")
 		}
-		return r.sig, nil
+		return r.out, nil
 	case <-ctx.Done():
 		return nil, k.abandoned(ctx, nil)
 	}
@@ -211,7 +233,7 @@ func (k *Key) abandoned(ctx context.Context, certainty error) error {
 }
 
 func (k *Key) unavailable(err error, detail string) error {
-	return fault.Wrap(fault.Unavailable, fmt.Errorf("sign with %s: %w", k.ref, err), detail).
+	return fault.Wrap(fault.Unavailable, fmt.Errorf("use key %s: %w", k.ref, err), detail).
 		Because("signer_unavailable").After(k.cfg.Deadline)
 }
 
@@ -246,7 +268,9 @@ const keepAlive = "\x00privyseal keep-alive: this signature proves nothing but t
 // answers; Healthy gives the result afterwards.
 func (k *Key) KeepAlive(ctx context.Context) error {
 	digest, opts := keepAliveInput(k.public)
-	sig, err := k.observed(ctx, "keepalive", digest, opts)
+	sig, err := k.observed(ctx, "keepalive", func(ctx context.Context) ([]byte, error) {
+		return k.backend.Sign(ctx, digest, opts)
+	})
 	if err != nil {
 		return err
 	}

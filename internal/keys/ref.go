@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -11,10 +13,6 @@ import (
 // "pkcs11:…" an object in a token (RFC 7512). A Ref never holds a secret, so it
 // may be shown and logged.
 type Ref string
-
-// errNoPKCS11 answers every use of a token until the module that speaks to one
-// is compiled in.
-var errNoPKCS11 = errors.New("PKCS#11 tokens are not in this build: use a file: reference")
 
 // Check reports whether the reference is well formed. It does not touch the key.
 func (r Ref) Check() error {
@@ -36,23 +34,34 @@ func (r Ref) path() (string, bool) { return strings.CutPrefix(string(r), "file:"
 
 // Generate makes a new private key of algorithm alg at ref and opens it with the
 // default Config. It never overwrites: a key that exists is an error. A file is
-// PBES2 (scrypt, AES-256-CBC), mode 0600, and is on disk when Generate returns.
+// PBES2 (scrypt, AES-256-CBC), mode 0600, and is on disk when Generate returns. A
+// key in a token is made there, never leaves it, and gets the label of ref and
+// its id, or a random one.
 func Generate(ref Ref, alg string, secret Secret) (*Key, error) {
+	return GenerateIn(ref, alg, secret, Config{})
+}
+
+// GenerateIn is Generate with the Config of the key that it opens.
+func GenerateIn(ref Ref, alg string, secret Secret, cfg Config) (*Key, error) {
 	if err := ref.Check(); err != nil {
 		return nil, err
 	}
 	path, ok := ref.path()
 	if !ok {
-		return nil, fmt.Errorf("generate %s: %w", ref, errNoPKCS11)
+		if err := generateToken(ref, alg, secret, cfg); err != nil {
+			return nil, fmt.Errorf("generate key %s: %w", ref, err)
+		}
+		return Open(context.Background(), ref, secret, cfg)
 	}
 	b, err := generateFile(path, alg, secret)
 	if err != nil {
 		return nil, err
 	}
-	return newKey(ref, b, Config{}), nil
+	return newKey(ref, b, cfg), nil
 }
 
-// Open opens the key at ref. ctx bounds the opening only.
+// Open opens the key at ref. ctx bounds the opening only, and so does the
+// Config's deadline where the key is in a token.
 func Open(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error) {
 	if err := ref.Check(); err != nil {
 		return nil, err
@@ -62,11 +71,79 @@ func Open(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error)
 	}
 	path, ok := ref.path()
 	if !ok {
-		return nil, fmt.Errorf("open key %s: %w", ref, errNoPKCS11)
+		return openPKCS11(ctx, ref, secret, cfg)
 	}
 	b, err := openFile(path, secret)
 	if err != nil {
 		return nil, err
 	}
 	return newKey(ref, b, cfg), nil
+}
+
+// Available reports what stands in the way of opening the key on this machine,
+// as far as that can be told without touching it: module is Config.Module.
+func (r Ref) Available(module string) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	if path, ok := r.path(); ok {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		return nil
+	}
+	if !withPKCS11 {
+		return fmt.Errorf("%s: %w", r, errNoPKCS11)
+	}
+	_, path, err := r.token(module)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	return nil
+}
+
+// errNoPKCS11 answers every use of a token in a build without cgo.
+var errNoPKCS11 = errors.New("this build has no PKCS#11: a program built with CGO_ENABLED=1 is needed, or a file: reference")
+
+// token returns the parts of a pkcs11: reference and the module to load.
+func (r Ref) token(module string) (*URI, string, error) {
+	u, err := ParseURI(string(r))
+	switch {
+	case err != nil:
+		return nil, "", err
+	case u.ModuleName != "":
+		return nil, "", errors.New("module-name is not looked up: give the module's whole path as module-path")
+	case u.Token == "" && u.Serial == "" && u.SlotID == nil:
+		return nil, "", errors.New("want token=, serial= or slot-id= beside the key's name")
+	case u.ModulePath != "":
+		return u, u.ModulePath, nil
+	case !filepath.IsAbs(module):
+		return nil, "", errors.New("no PKCS#11 module is named: add ?module-path=/… to the reference or configure one")
+	}
+	return u, module, nil
+}
+
+// openPKCS11 opens a key in a token and keeps it awake.
+func openPKCS11(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error) {
+	if !withPKCS11 {
+		return nil, fmt.Errorf("open key %s: %w", ref, errNoPKCS11)
+	}
+	k := newKey(ref, nil, cfg)
+	u, module, err := ref.token(cfg.Module)
+	if err == nil {
+		ctx, cancel := context.WithTimeoutCause(ctx, k.cfg.Deadline, errDeadline)
+		defer cancel()
+		var t *tokenKey
+		if t, err = openToken(ctx, u, module, secret, dialPKCS11, k.reconnected); err == nil {
+			k.backend, k.public = t, t.Public()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", ref, err)
+	}
+	go k.tend()
+	return k, nil
 }

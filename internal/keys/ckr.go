@@ -1,0 +1,120 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+)
+
+// verdict is what a return value of PKCS#11 says beyond that the call failed.
+type verdict uint8
+
+const (
+	// before: the module looked and refused; no operation took place. Where
+	// PKCS#11 leaves that open, a code does not have it.
+	before verdict = 1 << iota
+	// heals: a new connection to the token may cure it.
+	heals
+	// void: the sessions of the connection no longer exist.
+	void
+	// padding: with a decryption it may mean nothing but a bad ciphertext.
+	padding
+	// pin: the token refused the PIN, or every PIN. Trying again may lock it.
+	pin
+)
+
+// The return values that code asks for by name.
+const (
+	ckrFunctionNotPermitted = 0x68
+	ckrPINIncorrect         = 0xA0
+)
+
+// ckr is a return value of PKCS#11 (version 2.40, section 5.1; values in the
+// specification's header) in words for the person who has to act.
+type ckr struct {
+	name    string
+	verdict verdict
+	words   string
+}
+
+var ckrs = map[uint]ckr{
+	0x02:  {"CKR_HOST_MEMORY", 0, "the PKCS#11 module ran out of memory on this machine"},
+	0x03:  {"CKR_SLOT_ID_INVALID", before | heals | void, "the slot does not exist any more; slot numbers may change, so name the token by label or serial"},
+	0x05:  {"CKR_GENERAL_ERROR", heals | padding, "the module gives no reason; its own log may (SoftHSM: the token directory is missing or not readable by this user)"},
+	0x06:  {"CKR_FUNCTION_FAILED", heals | padding, "the token could not carry the operation out and gives no reason"},
+	0x07:  {"CKR_ARGUMENTS_BAD", before, "the module refused the call's arguments; the module may be of another PKCS#11 version"},
+	0x20:  {"CKR_DATA_INVALID", before | padding, "the token refused the input"},
+	0x21:  {"CKR_DATA_LEN_RANGE", before | padding, "the token does not sign an input of this length; the hash may be too long for the key"},
+	0x30:  {"CKR_DEVICE_ERROR", heals, "the token or the connection to it has a fault; look at the device and its network"},
+	0x31:  {"CKR_DEVICE_MEMORY", 0, "the token has no memory left: delete objects or close other programs' sessions"},
+	0x32:  {"CKR_DEVICE_REMOVED", heals | void, "the token was removed while it worked"},
+	0x40:  {"CKR_ENCRYPTED_DATA_INVALID", padding, "the ciphertext is not for this key, or is damaged"},
+	0x41:  {"CKR_ENCRYPTED_DATA_LEN_RANGE", before | padding, "the ciphertext has another length than the key"},
+	0x54:  {"CKR_FUNCTION_NOT_SUPPORTED", before, "the module does not have this function"},
+	0x60:  {"CKR_KEY_HANDLE_INVALID", before | heals, "the key is gone from the token, or the session that found it is"},
+	0x62:  {"CKR_KEY_SIZE_RANGE", before, "the token does not work with keys of this size"},
+	0x63:  {"CKR_KEY_TYPE_INCONSISTENT", before, "the key is of a type that does not fit the mechanism"},
+	0x68:  {"CKR_KEY_FUNCTION_NOT_PERMITTED", before, "the key's attributes do not allow this use: it needs CKA_SIGN to sign, CKA_DECRYPT to decrypt"},
+	0x70:  {"CKR_MECHANISM_INVALID", before, "the token does not offer the mechanism, or its policy (FIPS mode) switched it off"},
+	0x71:  {"CKR_MECHANISM_PARAM_INVALID", before, "the token does not take these parameters: hash, mask function or salt length"},
+	0x82:  {"CKR_OBJECT_HANDLE_INVALID", before | heals, "the key is gone from the token, or the session that found it is"},
+	0x90:  {"CKR_OPERATION_ACTIVE", before | heals, "the session still holds an earlier operation"},
+	0x91:  {"CKR_OPERATION_NOT_INITIALIZED", before | heals, "the session lost the operation that was begun in it"},
+	0xA0:  {"CKR_PIN_INCORRECT", before | pin, "the token refused the PIN; it is not tried again, for tokens lock after a few"},
+	0xA1:  {"CKR_PIN_INVALID", before | pin, "the PIN has characters that the token does not take"},
+	0xA2:  {"CKR_PIN_LEN_RANGE", before | pin, "the PIN is too short or too long for the token"},
+	0xA3:  {"CKR_PIN_EXPIRED", before | pin, "the PIN has expired: set a new one with the token's own tool"},
+	0xA4:  {"CKR_PIN_LOCKED", before | pin, "the PIN is locked after too many wrong ones: the security officer must reset it"},
+	0xB0:  {"CKR_SESSION_CLOSED", heals | void, "the session was closed during the operation"},
+	0xB1:  {"CKR_SESSION_COUNT", before, "the token has no session left: other programs hold them"},
+	0xB3:  {"CKR_SESSION_HANDLE_INVALID", before | heals | void, "the session does not exist any more: the token restarted, or something closed it"},
+	0xB4:  {"CKR_SESSION_PARALLEL_NOT_SUPPORTED", before, "the token does not take this kind of session"},
+	0xB5:  {"CKR_SESSION_READ_ONLY", before, "the session may not write to the token"},
+	0xD0:  {"CKR_TEMPLATE_INCOMPLETE", before, "the token wants more attributes for a new key than were given"},
+	0xD1:  {"CKR_TEMPLATE_INCONSISTENT", before, "the token refuses this combination of attributes"},
+	0xE0:  {"CKR_TOKEN_NOT_PRESENT", before | heals | void, "the token is not in its slot, or the network HSM is not reachable"},
+	0xE1:  {"CKR_TOKEN_NOT_RECOGNIZED", before | heals | void, "the slot holds something that the module does not know"},
+	0xE2:  {"CKR_TOKEN_WRITE_PROTECTED", before, "the token is write-protected"},
+	0x101: {"CKR_USER_NOT_LOGGED_IN", before | heals, "the login is gone: the token restarted, or another program logged out"},
+	0x102: {"CKR_USER_PIN_NOT_INITIALIZED", before | pin, "the token has no user PIN yet: the security officer must set one"},
+	0x104: {"CKR_USER_ANOTHER_ALREADY_LOGGED_IN", before, "this program is logged in to the token as another user"},
+	0x105: {"CKR_USER_TOO_MANY_TYPES", before, "the token takes no more users at a time"},
+	0x130: {"CKR_DOMAIN_PARAMS_INVALID", before, "the token does not know the curve"},
+	0x140: {"CKR_CURVE_NOT_SUPPORTED", before, "the token does not know the curve"},
+	0x150: {"CKR_BUFFER_TOO_SMALL", 0, "the module returned more than it had announced"},
+	0x190: {"CKR_CRYPTOKI_NOT_INITIALIZED", before | heals | void, "something in this process shut the module down"},
+	0x191: {"CKR_CRYPTOKI_ALREADY_INITIALIZED", before, "something else in this process uses the module"},
+	0x200: {"CKR_FUNCTION_REJECTED", before, "the token, or a person at it, did not allow the operation"},
+}
+
+// tokenError is a return value of PKCS#11 other than CKR_OK.
+type tokenError struct {
+	code uint
+}
+
+func (e *tokenError) Error() string {
+	c, ok := ckrs[e.code]
+	if !ok {
+		return fmt.Sprintf("PKCS#11 code 0x%X (see the module's manual)", e.code)
+	}
+	return fmt.Sprintf("%s (0x%X): %s", c.name, e.code, c.words)
+}
+
+// Is makes a refused PIN look like a wrong passphrase, and a call that the
+// module refused before it did anything like ErrNotSigned.
+func (e *tokenError) Is(target error) bool {
+	switch target {
+	case ErrWrongPassphrase:
+		return e.code == ckrPINIncorrect
+	case ErrNotSigned:
+		return e.is(before)
+	}
+	return false
+}
+
+func (e *tokenError) is(v verdict) bool { return ckrs[e.code].verdict&v != 0 }
+
+// says reports whether err is a return value with the verdict.
+func says(err error, v verdict) bool {
+	var e *tokenError
+	return errors.As(err, &e) && e.is(v)
+}
