@@ -73,10 +73,10 @@ CREATE INDEX scep_challenges_expires ON scep_challenges (expires_at);
 
 CREATE INDEX orders_waiting ON orders (id) WHERE status = 'waiting';
 
-INSERT INTO schema_marks (version, readable_by) VALUES (4, 1);
+INSERT INTO schema_marks (version, readable_by) VALUES (5, 1);
 
 -- +goose Down
-DELETE FROM schema_marks WHERE version = 4;
+DELETE FROM schema_marks WHERE version = 5;
 DROP INDEX orders_waiting;
 DROP TABLE scep_challenges;
 DROP TABLE est_users;
