@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,6 +154,40 @@ func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
 		return nil, err
 	}
 	return list.Issuers, nil
+}
+
+// CRLs returns the revocation lists of all CAs, or of one issuer if it is not
+// empty.
+func (c *Client) CRLs(ctx context.Context, issuer string) ([]CRL, error) {
+	var list *CRLList
+	var err error
+	if issuer == "" {
+		list, err = answer[CRLList](c.raw.ListCRLs(ctx))
+	} else {
+		list, err = answer[CRLList](c.raw.GetCRLs(ctx, issuer))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list.CRLs, nil
+}
+
+// PublishCRLs builds and publishes all lists of an issuer now.
+func (c *Client) PublishCRLs(ctx context.Context, issuer string, r PublishRequest) ([]CRL, error) {
+	list, err := answer[CRLList](c.raw.PublishCRLs(ctx, issuer, r))
+	if err != nil {
+		return nil, err
+	}
+	return list.CRLs, nil
+}
+
+// ImportCRL takes over the list, DER or PEM, of a CA whose key is elsewhere.
+func (c *Client) ImportCRL(ctx context.Context, list []byte) (*CRL, error) {
+	text := string(list)
+	if !strings.Contains(text, "-----BEGIN") {
+		text = base64.StdEncoding.EncodeToString(list)
+	}
+	return answer[CRL](c.raw.ImportCRL(ctx, CRLImport{CRL: text}))
 }
 
 // CreateEAB makes an EAB key. The HMAC key in the answer cannot be had again.

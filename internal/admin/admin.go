@@ -30,7 +30,7 @@ import (
 )
 
 // MaxBody bounds a request's body: a CSR of 64 KiB in PEM within JSON, and what
-// goes with it. The listener's own limit should not be lower.
+// goes with it. The listener's own limit should be MaxImportBody.
 const MaxBody = 128 << 10
 
 // Config is what the operator API stands on.
@@ -106,7 +106,11 @@ func onlyOperators(next http.Handler) http.Handler {
 
 func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = &keptBody{source: http.MaxBytesReader(w, r.Body, MaxBody)}
+		limit := int64(MaxBody)
+		if r.URL.Path == importPath {
+			limit = MaxImportBody
+		}
+		r.Body = &keptBody{source: http.MaxBytesReader(w, r.Body, limit)}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -43,10 +43,10 @@ func New(now func() time.Time, getenv func(string) string) *CLI {
 	return &CLI{now: now, getenv: getenv}
 }
 
-// Groups returns the commands that are the operator's alone: cert, eab, issuer
+// Groups returns the commands that are the operator's alone: cert, eab, issuer, crl
 // and status.
 func (c *CLI) Groups() []*cobra.Command {
-	return []*cobra.Command{c.cert(), c.eab(), c.issuer(), c.status()}
+	return []*cobra.Command{c.cert(), c.eab(), c.issuer(), c.crl(), c.status()}
 }
 
 // errUsage is in the chain of errors that the caller of the command made.

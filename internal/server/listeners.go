@@ -34,7 +34,7 @@ func (h *house) startSocket(ctx context.Context, cfg *loaded) error {
 	}
 	c := h.webConfig(listenSocket)
 	c.ConnContext = admin.ConnContext
-	c.Limits.Body = admin.MaxBody
+	c.Limits.Body = admin.MaxImportBody
 	c.Limits.Write = 0 // an export may be long
 	h.serve(ln, h.admin.Routes(), c)
 	return nil

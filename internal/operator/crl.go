@@ -1,0 +1,169 @@
+package operator
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/api"
+)
+
+func (c *CLI) crl() *cobra.Command {
+	return group("crl", "the revocation lists", c.crlList(), c.crlShow(), c.crlPublish(), c.crlImport())
+}
+
+func (c *CLI) crlList() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "list", short: "list the revocation lists of all CAs, as this server serves them",
+		example: "  privyseal crl list\n  privyseal crl list --json | jq -r '.crls[] | select(.state != \"current\") | .name'",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			lists, err := client.CRLs(cmd.Context(), "")
+			if err != nil {
+				return err
+			}
+			return printLists(cmd, lists, *asJSON)
+		},
+	})
+}
+
+func printLists(cmd *cobra.Command, lists []api.CRL, asJSON bool) error {
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), api.CRLList{CRLs: lists})
+	}
+	t := newTable(cmd.OutOrStdout(), "LIST", "STATE", "NUMBER", "THIS UPDATE", "NEXT UPDATE", "ENTRIES", "SIZE", "MADE")
+	for _, l := range lists {
+		made := "here"
+		if l.Offline {
+			made = "offline"
+		}
+		if l.State == "missing" {
+			t.row(l.Name, l.State, "-", "-", "-", "-", "-", made)
+			continue
+		}
+		t.row(l.Name, l.State, strconv.FormatInt(l.Number, 10), stamp(l.ThisUpdate), stamp(l.NextUpdate),
+			strconv.FormatInt(l.Entries, 10), strconv.FormatInt(l.Size, 10), made)
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	for _, l := range lists {
+		if l.Refused != "" {
+			cmd.PrintErrf("%s: the newest list was refused: %s\n", clean(l.Name), clean(l.Refused))
+		}
+	}
+	return nil
+}
+
+func (c *CLI) crlShow() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "show ISSUER", short: "show the revocation lists of one CA", args: cobra.ExactArgs(1),
+		example: "  privyseal crl show web-a-1",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			lists, err := client.CRLs(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), api.CRLList{CRLs: lists})
+			}
+			for i := range lists {
+				if i > 0 {
+					_, _ = fmt.Fprintln(cmd.OutOrStdout()) // what follows reports what failed
+				}
+				if err := showList(cmd.OutOrStdout(), &lists[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+}
+
+func showList(w io.Writer, l *api.CRL) error {
+	s := newSheet(w)
+	s.line("list", l.Name)
+	s.line("state", l.State)
+	s.line("url", l.URL)
+	if l.State != "missing" {
+		s.line("number", strconv.FormatInt(l.Number, 10))
+		s.line("this update", stamp(l.ThisUpdate))
+		s.line("next update", stamp(l.NextUpdate))
+		s.line("entries", strconv.FormatInt(l.Entries, 10))
+		s.line("size", strconv.FormatInt(l.Size, 10))
+		s.line("sha256", l.SHA256)
+	}
+	s.line("refused", l.Refused)
+	return s.end()
+}
+
+func (c *CLI) crlPublish() *cobra.Command {
+	var clock bool
+	var asJSON *bool
+	return c.command(verb{
+		use: "publish ISSUER", short: "build and publish all revocation lists of an issuer now", args: cobra.ExactArgs(1),
+		long: `Builds every list of the issuer at once, whether it is due or not. A list that would
+take back what is published (a lower number, a revocation that is missing, an
+earlier date) is refused, and the published one stays.`,
+		example: "  privyseal crl publish web-a-1",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().BoolVar(&clock, "clock-was-wrong", false, "publish although the last list is dated later than the clock says")
+			asJSON = jsonFlag(cmd)
+		},
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			lists, err := client.PublishCRLs(cmd.Context(), args[0], api.PublishRequest{ClockWasWrong: clock})
+			if err != nil {
+				return err
+			}
+			return printLists(cmd, lists, *asJSON)
+		},
+	})
+}
+
+func (c *CLI) crlImport() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "import FILE", short: "publish the revocation list of a CA whose key is elsewhere", args: cobra.ExactArgs(1),
+		long: `Takes a list in DER or PEM, from standard input if FILE is -. It is refused when it
+is not signed by a CA that is installed here, when its number is not higher than
+the published one's, and when its dates are wrong.`,
+		example: "  privyseal crl import root.crl",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			list, err := readInput(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			l, err := client.ImportCRL(cmd.Context(), list)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), l)
+			}
+			return showList(cmd.OutOrStdout(), l)
+		},
+	})
+}
+
+// readInput reads a file, or standard input for "-".
+func readInput(cmd *cobra.Command, file string) ([]byte, error) {
+	if file == "-" {
+		text, err := io.ReadAll(cmd.InOrStdin())
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return text, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	return text, nil
+}
