@@ -95,6 +95,9 @@ func (kt KeyTransport) wrap(to *x509.Certificate, key []byte) ([]byte, error) {
 	if !ok {
 		return nil, fault.New(fault.BadPublicKey, "encrypt message: only RSA keys can be encrypted to").Because("key_type")
 	}
+	if public.N.BitLen() > maxRSA {
+		return nil, fault.New(fault.BadPublicKey, "encrypt message: RSA keys of more than %d bits are not encrypted to", maxRSA).Because("key_size")
+	}
 	var wrapped []byte
 	var err error
 	if kt.OAEP == 0 {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -332,6 +333,9 @@ func TestEncryptRefuses(t *testing.T) {
 	wantFault(t, err, fault.BadPublicKey, "key_type")
 	small := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: ra.SerialNumber, E: 65537}}
 	_, err = Encrypt(nil, nil, small, AES128CBC, KeyTransport{})
+	wantFault(t, err, fault.BadPublicKey, "key_size")
+	huge := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), maxRSA, 1), E: 65537}}
+	_, err = Encrypt(nil, nil, huge, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_size")
 	for _, c := range []struct {
 		cipher Cipher

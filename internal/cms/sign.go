@@ -28,7 +28,7 @@ type Message struct {
 type Signer struct {
 	Certificate *x509.Certificate // goes into the message first, unless it is in Message.Certificates
 	Key         crypto.Signer     // RSA, ECDSA or Ed25519, of the certificate
-	Hash        crypto.Hash       // SHA-256, SHA-384, SHA-512; 0 is SHA-256, SHA-512 for Ed25519
+	Hash        crypto.Hash       // SHA-256, SHA-384, SHA-512; 0 is SHA-256; Ed25519 takes SHA-512 always
 	SHA1        bool              // lets Hash be SHA-1, for clients that know nothing better
 	PSS         bool              // RSA-PSS instead of PKCS #1 v1.5
 	Attributes  []Attribute       // signed, beside contentType and messageDigest
@@ -137,10 +137,7 @@ func (s Signer) scheme() (scheme, error) {
 	case *ecdsa.PublicKey:
 		sch.kind = schemeECDSA
 	case ed25519.PublicKey:
-		sch.kind = schemeEd25519
-		if s.Hash == 0 {
-			sch.hash = crypto.SHA512 // RFC 8419, section 3
-		}
+		sch.kind, sch.hash = schemeEd25519, crypto.SHA512 // RFC 8419, section 3
 	default:
 		return sch, fmt.Errorf("keys of type %T do not sign messages", public)
 	}

@@ -204,6 +204,22 @@ func (s anySigner) Sign(rand io.Reader, digest []byte, _ crypto.SignerOpts) ([]b
 	return s.Signer.Sign(rand, digest, crypto.Hash(0))
 }
 
+// A key without a certificate, as of a CMC client that has none yet.
+func TestVerifyKey(t *testing.T) {
+	t.Parallel()
+	id := deviceRSA()
+	bare := mustParseSigned(t, forgery{certs: [][]byte{}, name: element(tag0, []byte("any"))}.der())
+	if err := bare.VerifyKey(bare.Signers[0], id.key.Public(), Policy{}); err != nil {
+		t.Error(err)
+	}
+	wantFault(t, bare.VerifyKey(bare.Signers[0], raRSA().key.Public(), Policy{}), fault.Unverified, "cms_signature")
+	wantFault(t, bare.VerifyKey(bare.Signers[0], nil, Policy{}), fault.Unverified, "cms_signature")
+	other := mustParseSigned(t, forgery{content: octets(nil)}.der())
+	wantFault(t, other.VerifyKey(other.Signers[0], id.key.Public(), Policy{}), fault.Unverified, "cms_signature")
+	old := mustParseSigned(t, forgery{digest: algorithmElement(oidMD5, null)}.der())
+	wantIs(t, old.VerifyKey(old.Signers[0], id.key.Public(), Policy{}), ErrMD5)
+}
+
 func TestVerifyBoundsTheWork(t *testing.T) {
 	t.Parallel()
 	huge := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), maxRSA, 1), E: 65537}

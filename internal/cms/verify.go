@@ -15,7 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 )
 
-// maxRSA is the largest modulus, in bits, that a signature is verified with;
+// maxRSA is the largest modulus, in bits, of a stranger's key that is used;
 // maxCandidates how many certificates under one name are tried. Both bound what
 // a stranger can make us compute.
 const (
@@ -46,26 +46,52 @@ func (s *SignedData) Verify(p Policy, known ...*x509.Certificate) ([]*x509.Certi
 	return all, nil
 }
 
-func (s *SignedData) verify(info *SignerInfo, p Policy, known []*x509.Certificate) (*x509.Certificate, error) {
-	scheme, err := info.scheme(p)
+// VerifyKey checks one signature with a bare key: a CMC client may sign with a
+// key that has no certificate yet (RFC 5272, section 3.2). Faults are those of
+// Verify.
+func (s *SignedData) VerifyKey(info *SignerInfo, key crypto.PublicKey, p Policy) error {
+	scheme, err := s.check(info, p)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.checkAttributes(info); err != nil {
+	for _, message := range info.messages() {
+		if scheme.verifies(key, message, info.signature) {
+			return nil
+		}
+	}
+	return errSignature
+}
+
+// errSignature is the error of a signature that is not right.
+var errSignature error = fault.New(fault.Unverified, "signed message: its signature does not verify").Because("cms_signature")
+
+func (s *SignedData) verify(info *SignerInfo, p Policy, known []*x509.Certificate) (*x509.Certificate, error) {
+	scheme, err := s.check(info, p)
+	if err != nil {
 		return nil, err
 	}
 	candidates := info.candidates(slices.Concat(s.Certificates, known))
 	if len(candidates) == 0 {
 		return nil, fault.New(fault.Unverified, "signed message: no certificate that can be read is its signer's").Because("cms_signer")
 	}
+	messages := info.messages()
 	for _, c := range candidates {
-		for _, message := range info.messages() {
+		for _, message := range messages {
 			if scheme.verifies(c.PublicKey, message, info.signature) {
 				return c, nil
 			}
 		}
 	}
-	return nil, fault.New(fault.Unverified, "signed message: its signature does not verify").Because("cms_signature")
+	return nil, errSignature
+}
+
+// check checks everything about a signer but the signature.
+func (s *SignedData) check(info *SignerInfo, p Policy) (scheme, error) {
+	sch, err := info.scheme(p)
+	if err != nil {
+		return sch, err
+	}
+	return sch, s.checkAttributes(info)
 }
 
 // candidates returns the certificates that the signer's name fits, each once.
