@@ -48,14 +48,11 @@ func (p *Pipeline) RevokeMatching(ctx context.Context, s Selection) (Page, error
 	if err := p.checkSelection(&s, began); err != nil {
 		return Page{}, err
 	}
-	certs, err := p.store.Matches(ctx, s.Match, s.After, s.Limit)
+	certs, next, err := p.nextMatches(ctx, s, began)
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{}
-	if len(certs) == s.Limit {
-		page.Next = certs[len(certs)-1].ID
-	}
+	page := Page{Next: next}
 	done := 0
 	for part := range slices.Chunk(certs, bulkCommit) {
 		if err := ctx.Err(); err != nil {
@@ -74,6 +71,18 @@ func (p *Pipeline) RevokeMatching(ctx context.Context, s Selection) (Page, error
 		done += len(part)
 	}
 	return page, nil
+}
+
+// nextMatches returns the next certificates of a selection. It may return none
+// before the end if looking for them takes too long.
+func (p *Pipeline) nextMatches(ctx context.Context, s Selection, began time.Time) (certs []store.Revocable, next string, err error) {
+	for next = s.After; len(certs) == 0; {
+		certs, next, err = p.store.Matches(ctx, s.Match, next, s.Limit)
+		if err != nil || next == "" || p.now().Sub(began) > bulkTime {
+			break
+		}
+	}
+	return certs, next, err
 }
 
 // Selected counts what a selection would revoke and returns its first

@@ -35,40 +35,72 @@ type Revocable struct {
 	Serial       pki.Serial
 }
 
-// sparse is up to how many names a pattern may fit for the database to be told
-// to begin with the names. A walk over all certificates in the order of their
-// ids costs the same for every page; beginning with the names costs as much as
-// there are names that fit, for every page again.
-const sparse = 4096
+// A selection is walked in the order of ids. Where an index leads to few
+// certificates, the walk is one query that begins there. Otherwise each query
+// looks at the next stride of certificates, whether they match or not: the walk
+// costs one pass over the table, and no query takes long. (Left to itself,
+// PostgreSQL joins everything that matches anew for each page.)
+const (
+	fewMatches = 4096
+	stride     = 16384
+)
+
+// span is a part of a walk: ids in (after, to], or all after if to is empty.
+type span struct{ after, to string }
+
+// afterAll comes after every id.
+const afterAll = "~"
 
 // CountMatches counts what a match selects.
 func (s *Store) CountMatches(ctx context.Context, m Match) (int64, error) {
-	where, args := m.where("", true)
-	n := int64(0)
-	err := s.queryRow(ctx, "count certificates", `SELECT COUNT(*) FROM certificates c
-		LEFT JOIN revocations r ON r.certificate_id = c.id `+where, args, &n)
-	return n, err
+	total := int64(0)
+	for after := ""; ; {
+		sp, next, err := s.nextSpan(ctx, m, after)
+		if err != nil {
+			return 0, err
+		}
+		where, args := m.where(sp)
+		n := int64(0)
+		if err := s.queryRow(ctx, "count certificates", `SELECT COUNT(*) FROM certificates c
+			LEFT JOIN revocations r ON r.certificate_id = c.id `+where, args, &n); err != nil {
+			return 0, err
+		}
+		if total += n; next == "" {
+			return total, nil
+		}
+		after = next
+	}
 }
 
 // FirstMatches returns up to limit of what a match selects, by id.
 func (s *Store) FirstMatches(ctx context.Context, m Match, limit int) ([]Certificate, error) {
-	found, err := s.Matches(ctx, m, "", limit)
-	if err != nil || len(found) == 0 {
-		return nil, err
+	var ids []string
+	for after := ""; len(ids) < limit; {
+		found, next, err := s.Matches(ctx, m, after, limit-len(ids))
+		if err != nil {
+			return nil, err
+		}
+		if ids = append(ids, idsOf(found)...); next == "" {
+			break
+		}
+		after = next
 	}
-	in, args := list(nil, idsOf(found))
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	in, args := list(nil, ids)
 	return s.certificates(ctx, `WHERE c.id IN `+in+` ORDER BY c.id`, args...)
 }
 
-// Matches returns up to limit of what a match selects with ids after the given
-// one, by id.
-func (s *Store) Matches(ctx context.Context, m Match, after string, limit int) ([]Revocable, error) {
-	few, err := s.fewNames(ctx, m)
+// Matches returns up to limit of what a match selects after a cursor, by id, and
+// the cursor of what follows, which is empty at the end. A page may be empty
+// before that.
+func (s *Store) Matches(ctx context.Context, m Match, after string, limit int) (found []Revocable, next string, err error) {
+	sp, next, err := s.nextSpan(ctx, m, after)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	where, args := m.where(after, few)
-	var found []Revocable
+	where, args := m.where(sp)
 	err = s.query(ctx, "select certificates", `SELECT c.id, c.issuer_id, c.serial FROM certificates c
 		LEFT JOIN revocations r ON r.certificate_id = c.id `+where+fmt.Sprintf(` ORDER BY c.id LIMIT $%d`, len(args)+1),
 		append(args, limit), func(scan scanFunc) error {
@@ -79,19 +111,43 @@ func (s *Store) Matches(ctx context.Context, m Match, after string, limit int) (
 			found = append(found, c)
 			return err
 		})
-	return found, err
+	if len(found) == limit {
+		next = found[limit-1].ID
+	}
+	return found, next, err
 }
 
-// fewNames reports whether the index of names leads to few certificates.
-func (s *Store) fewNames(ctx context.Context, m Match) (bool, error) {
-	term, args := m.names()
-	if term == "" || !m.indexed() {
+// nextSpan returns the part of the walk that follows a cursor, and the cursor of
+// what follows that.
+func (s *Store) nextSpan(ctx context.Context, m Match, after string) (sp span, next string, err error) {
+	few, err := s.few(ctx, m)
+	if err != nil || few {
+		return span{after: after}, "", err
+	}
+	err = s.query(ctx, "select certificates", `SELECT id FROM certificates WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`,
+		[]any{after, stride - 1}, func(scan scanFunc) error { return scan(&next) })
+	if next == "" {
+		return span{after, afterAll}, "", err
+	}
+	return span{after, next}, next, err
+}
+
+// few reports whether an index leads to few certificates.
+func (s *Store) few(ctx context.Context, m Match) (bool, error) {
+	var from string
+	var args []any
+	switch term, names := m.names(); {
+	case m.Key != nil:
+		from, args = `certificates c WHERE c.key_hash = $1`, []any{m.Key}
+	case m.indexed():
+		from, args = `certificate_names n WHERE `+term, names
+	default:
 		return false, nil
 	}
 	n := 0
-	err := s.query(ctx, "probe names", `SELECT COUNT(*) FROM (SELECT 1 FROM certificate_names n WHERE `+term+
-		fmt.Sprintf(` LIMIT $%d) probe`, len(args)+1), append(args, sparse+1), func(scan scanFunc) error { return scan(&n) })
-	return n <= sparse, err
+	err := s.queryRow(ctx, "probe certificates", `SELECT COUNT(*) FROM (SELECT 1 FROM `+from+fmt.Sprintf(` LIMIT $%d) probe`, len(args)+1),
+		append(args, fewMatches+1), &n)
+	return n <= fewMatches, err
 }
 
 // indexed reports whether the index of reversed names serves the match.
@@ -102,40 +158,49 @@ func (m Match) indexed() bool {
 
 // names returns the condition on a row n of certificate_names.
 func (m Match) names() (string, []any) {
+	var terms []string
+	var args []any
+	if m.Name != "" {
+		args = append(args, reversed(strings.ToLower(m.Name)))
+		terms = append(terms, `n.reversed = $1`)
+	}
 	switch pattern := strings.ToLower(m.NamePattern); {
-	case m.Name != "":
-		return `n.reversed = $1`, []any{reversed(strings.ToLower(m.Name))}
 	case pattern == "":
-		return "", nil
-	case m.indexed():
+	case m.indexed() && m.Name == "":
 		from := reversed(pattern[1:])
 		return `n.reversed >= $1 AND n.reversed < $2`, []any{from, from + "\U0010ffff"}
 	default:
-		return `n.value LIKE $1 ESCAPE '\'`, []any{strings.ReplaceAll(escapeLike(pattern), "*", "%")}
+		args = append(args, strings.ReplaceAll(escapeLike(pattern), "*", "%"))
+		terms = append(terms, `n.value LIKE `+placeholder(len(args))+` ESCAPE '\'`)
 	}
+	return strings.Join(terms, " AND "), args
 }
 
-func (m Match) where(after string, few bool) (string, []any) {
+func (m Match) where(sp span) (string, []any) {
 	// The condition on names comes first: it brings its own placeholders.
 	term, args := m.names()
 	var terms []string
-	switch {
-	case term == "":
-	case few:
-		terms = append(terms, `c.id IN (SELECT n.certificate_id FROM certificate_names n WHERE `+term+`)`)
-	default:
-		terms = append(terms, `EXISTS (SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id AND `+term+`)`)
-	}
 	add := func(condition string, value any) {
 		args = append(args, value)
 		terms = append(terms, strings.ReplaceAll(condition, "?", placeholder(len(args))))
+	}
+	add(`c.id > ?`, sp.after)
+	after := placeholder(len(args))
+	switch {
+	case sp.to != "":
+		add(`c.id <= ?`, sp.to)
+		if term != "" { // the names of the span only, so that nothing else is joined
+			terms = append(terms, fmt.Sprintf(`EXISTS (SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id
+				AND n.certificate_id > %s AND n.certificate_id <= %s AND %s)`, after, placeholder(len(args)), term))
+		}
+	case term != "":
+		terms = append(terms, `c.id IN (SELECT n.certificate_id FROM certificate_names n WHERE `+term+`)`)
 	}
 	add(`c.status IN ('issued', 'imported') AND c.not_after > ?`, m.Now)
 	add(`(r.certificate_id IS NULL OR r.released_at IS NOT NULL OR (r.reason = 6 AND CAST(? AS bigint) <> 6) OR (r.reason <> 1 AND CAST(? AS bigint) = 1))`, m.Reason)
 	for _, eq := range []struct{ condition, value string }{
 		{`(c.issuer_id = ? OR c.issuer_id IN (SELECT i.id FROM issuers i WHERE i.name = ?))`, m.Issuer},
 		{`c.profile = ?`, m.Profile}, {`c.protocol = ?`, m.Protocol}, {`c.endpoint = ?`, m.Endpoint}, {`c.requester = ?`, m.Requester},
-		{`c.id > ?`, after},
 	} {
 		if eq.value != "" {
 			add(eq.condition, eq.value)

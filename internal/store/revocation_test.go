@@ -290,6 +290,8 @@ func TestMatches(t *testing.T) {
 			"not after":        {store.Match{NotAfterFrom: base.Add(3 * time.Hour), NotAfterBefore: base.Add(6 * time.Hour)}, "de"},
 			"issued":           {store.Match{IssuedBefore: base}, ""},
 			"issued since":     {store.Match{IssuedFrom: base, Profile: "x"}, "ceg"},
+			"name and pattern": {store.Match{Name: "keep.test", NamePattern: "*.test"}, "b"},
+			"different names":  {store.Match{Name: "keep.test", NamePattern: "*.old.test"}, ""},
 			"several":          {store.Match{NamePattern: "*.test", Profile: "y", NotAfterBefore: base.Add(4 * time.Hour)}, "bd"},
 		} {
 			c.m.Now = now
@@ -298,15 +300,15 @@ func TestMatches(t *testing.T) {
 			}
 			var got strings.Builder
 			for after := ""; ; { // pages of two
-				page, err := s.Matches(ctx, c.m, after, 2)
+				page, next, err := s.Matches(ctx, c.m, after, 2)
 				noErr(t, err)
 				for _, r := range page {
 					got.WriteString(ids[r.ID])
-					after = r.ID
 				}
-				if len(page) < 2 {
+				if next == "" {
 					break
 				}
+				after = next
 			}
 			if got.String() != c.want {
 				t.Errorf("%s: got %q, want %q", name, got.String(), c.want)
@@ -320,4 +322,48 @@ func TestMatches(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMatchesWalksTheTable selects certificates that lie far apart among others,
+// so that the walk takes several queries, of which some find nothing.
+func TestMatchesWalksTheTable(t *testing.T) {
+	url := storetest.SQLiteURL(t)
+	s := storetest.Open(t, url, "node-1")
+	ctx := context.Background()
+	noErr(t, s.Migrate(ctx))
+	const all, each = 70_000, 10_000
+	storetest.Exec(t, url, fmt.Sprintf(`INSERT INTO certificates (id, issuer_id, serial, status, node, profile, profile_version, protocol, endpoint, requester,
+		request_id, key_hash, subject, subject_lower, names, not_before, not_after, shard, lineage, origin, claims, reserved_at, issued_at)
+		SELECT printf('%%08d', n), 'ca-1', printf('%%08x', n), 'issued', 'n', CASE WHEN n %% %d = 5 AND n NOT BETWEEN 20000 AND 59999 THEN 'rare' ELSE 'x' END, 'v', 'acme', '', '', '',
+		x'00', '', '', '[]', 0, %d, 0, '', n, '[]', 0, 0
+		FROM (WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < %d) SELECT n FROM s)`, each, base.Add(time.Hour).UnixMicro(), all-1),
+		`INSERT INTO certificate_names (certificate_id, position, type, value, reversed) SELECT id, 0, 'dns', 'a.test', 'tset.a' FROM certificates`)
+	for name, m := range map[string]store.Match{"no index": {Profile: "rare"}, "an index": {NamePattern: "*.test", Profile: "rare"}} {
+		m.Reason, m.Now = pki.Superseded, base
+		var got []string
+		pages, empty := 0, 0
+		for after := ""; ; pages++ {
+			found, next, err := s.Matches(ctx, m, after, 2)
+			noErr(t, err)
+			for _, c := range found {
+				got = append(got, c.ID)
+			}
+			if len(found) == 0 {
+				empty++
+			}
+			if next == "" {
+				break
+			}
+			after = next
+		}
+		if want := "00000005 00010005 00060005"; strings.Join(got, " ") != want || pages < 4 || empty == 0 {
+			t.Errorf("%s: %v in %d pages, %d of them empty; want %s", name, got, pages, empty, want)
+		}
+		if n, err := s.CountMatches(ctx, m); err != nil || n != 3 {
+			t.Errorf("%s: count %d, %v", name, n, err)
+		}
+		if first, err := s.FirstMatches(ctx, m, 3); err != nil || len(first) != 3 || first[2].ID != "00060005" {
+			t.Errorf("%s: first %d, %v", name, len(first), err)
+		}
+	}
 }

@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// Server is a `privyseal dev` in a folder of its own.
+// Server is a `privyseal dev`, or a `privyseal serve`, in a folder of its own.
 type Server struct {
 	Binary   string
+	Serve    bool   // serve what privyseal.yaml in Dir says: see Hierarchy
 	Dir      string // DIR of privyseal dev
 	Database string // URL; empty is SQLite in Dir
 	Resolver string // HOST:PORT of the name server
@@ -69,6 +70,9 @@ func (s *Server) Launch() error {
 	}
 	if s.Database != "" {
 		args = append(args, "--database", s.Database)
+	}
+	if s.Serve {
+		args = []string{"serve", "--config", filepath.Join(s.Dir, "privyseal.yaml")}
 	}
 	var err error
 	s.Process, err = Launch(filepath.Dir(s.Dir), s.Binary, args...)

@@ -169,9 +169,16 @@ func (b *bench) inBulk(ctx context.Context, name string) error {
 
 // oneByOne revokes certificate after certificate, then with many callers.
 func (b *bench) oneByOne(ctx context.Context) error {
-	certs, err := b.store.Matches(ctx, store.Match{NamePattern: "*.one.example", Reason: pki.Superseded, Now: time.Now()}, "", 2*b.single)
-	if err != nil {
-		return err
+	var certs []store.Revocable
+	for after := ""; ; {
+		page, next, err := b.store.Matches(ctx, store.Match{NamePattern: "*.one.example", Reason: pki.Superseded, Now: time.Now()}, after, 2*b.single)
+		if err != nil {
+			return err
+		}
+		if certs = append(certs, page...); next == "" {
+			break
+		}
+		after = next
 	}
 	if len(certs) != 2*b.single {
 		return fmt.Errorf("%d certificates to revoke one by one, want %d", len(certs), 2*b.single)
