@@ -121,6 +121,8 @@ type Pipeline struct {
 	log     *slog.Logger
 	observe func(Outcome)
 	rules   atomic.Pointer[Rules]
+	// suspended are issuers that sign no certificates, by id, with the reason.
+	suspended atomic.Pointer[map[string]string]
 
 	mu       sync.Mutex
 	inFlight map[string]struct{} // certificate ids that an Issue of this process works on
@@ -140,11 +142,18 @@ func New(cfg Config) *Pipeline {
 	}
 	p.idle = sync.NewCond(&p.mu)
 	p.rules.Store(&Rules{})
+	p.suspended.Store(&map[string]string{})
 	return p
 }
 
 // Swap puts new rules in force; calls under way finish under the old ones.
 func (p *Pipeline) Swap(r Rules) { p.rules.Store(&r) }
+
+// Suspend says which issuers, by id, sign no certificates from now on, and why:
+// their own certificates are revoked. It replaces what was said before. What
+// says that certificates are revoked goes on: responder certificates are issued,
+// and revocations are recorded.
+func (p *Pipeline) Suspend(why map[string]string) { p.suspended.Store(&why) }
 
 // Rules returns the rules in force. The caller changes nothing in them.
 func (p *Pipeline) Rules() *Rules { return p.rules.Load() }
@@ -174,7 +183,7 @@ func (p *Pipeline) Issue(ctx context.Context, r Request) (*Certificate, error) {
 
 func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certificate, error) {
 	rules := p.rules.Load()
-	candidates, err := rules.issuers(r.Issuer)
+	candidates, err := p.candidates(rules, r)
 	if err != nil {
 		return nil, p.rejected(ctx, r, err)
 	}

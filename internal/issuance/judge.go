@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
+	"slices"
 	"sort"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -32,7 +34,7 @@ type Preview struct {
 // Preview judges a request as Issue would, lint included.
 func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 	rules := p.rules.Load()
-	candidates, err := rules.issuers(r.Issuer)
+	candidates, err := p.candidates(rules, r)
 	if err != nil {
 		return Preview{Fault: fault.Of(err)}
 	}
@@ -105,6 +107,36 @@ func (p *Pipeline) CheckKey(ctx context.Context, pub crypto.PublicKey) error {
 	}
 	return p.checkKey(ctx, h)
 }
+
+// candidates returns the issuers that may sign for a request, preferred first.
+func (p *Pipeline) candidates(rules *Rules, r Request) ([]*issuer.Issuer, error) {
+	all, err := rules.issuers(r.Issuer)
+	suspended := *p.suspended.Load()
+	if err != nil || len(suspended) == 0 || rules.responder(r.Profile) {
+		return all, err
+	}
+	var able []*issuer.Issuer
+	why := ""
+	for _, ca := range all {
+		if reason, ok := suspended[ca.ID()]; ok {
+			why = reason
+		} else {
+			able = append(able, ca)
+		}
+	}
+	if len(able) == 0 {
+		return nil, fault.New(fault.Unavailable, "issuer %q signs no more certificates: %s", r.Issuer, why).Because("issuer_revoked")
+	}
+	return able, nil
+}
+
+// responder reports whether a profile is for OCSP responders.
+func (r *Rules) responder(name string) bool {
+	p := r.Profiles[name]
+	return p != nil && slices.EqualFunc(p.EKUs(), []asn1.ObjectIdentifier{oidOCSPSigning}, asn1.ObjectIdentifier.Equal)
+}
+
+var oidOCSPSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 9} // RFC 6960, section 4.2.2.2
 
 // issuers returns the candidates for a name, preferred first.
 func (r *Rules) issuers(name string) ([]*issuer.Issuer, error) {

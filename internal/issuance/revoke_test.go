@@ -323,3 +323,47 @@ func TestLookupOutlivesTheConfiguration(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestG2_06_ARevokedIssuerSignsNoMore: its pool goes on with the others.
+func TestG2_06_ARevokedIssuerSignsNoMore(t *testing.T) {
+	c := newCA(t, storetest.SQLite(t), "web-1", "web-2")
+	before := c.issueOne(t, "a.example.test")
+	c.pipeline.Suspend(map[string]string{"web-1": "revoked by root"})
+	if after := c.issueOne(t, "a.example.test"); before.IssuerID != "web-1" || after.IssuerID != "web-2" {
+		t.Errorf("issued by %s, then by %s", before.IssuerID, after.IssuerID)
+	}
+	r := request(t, "request:1", "a.example.test")
+	r.Issuer = "web-1"
+	used := c.signers[0].used.Load()
+	_, err := c.pipeline.Issue(t.Context(), r)
+	if f := fault.Of(err); f == nil || f.Kind != fault.Unavailable || f.Reason != "issuer_revoked" {
+		t.Errorf("a revoked issuer: %v", err)
+	}
+	if v := c.pipeline.Preview(t.Context(), r); v.Allowed || v.Fault.Reason != "issuer_revoked" {
+		t.Errorf("a dry run: %+v", v)
+	}
+	if c.signers[0].used.Load() != used {
+		t.Error("its key was used")
+	}
+	// What it has signed can be downloaded and revoked, and it certifies responders.
+	if _, err := c.pipeline.Certificate(t.Context(), before.ID); err != nil {
+		t.Error(err)
+	}
+	if err := c.pipeline.Revoke(t.Context(), issuance.Revocation{CertificateID: before.ID, Reason: pki.Superseded}); err != nil {
+		t.Error(err)
+	}
+	name, err := pki.ParseName("CN=Responder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Profile, r.Origin, r.CSR, r.PublicKey, r.Subject = "ocsp-signing", "request:2", nil, newKey(t).Public(), &name
+	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {
+		t.Errorf("a responder's certificate: %v", err)
+	}
+	c.pipeline.Suspend(nil)
+	r = request(t, "request:3", "a.example.test")
+	r.Issuer = "web-1"
+	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {
+		t.Errorf("after the hold: %v", err)
+	}
+}
