@@ -459,3 +459,14 @@ func read(t testing.TB, der []byte) parsed {
 	}
 	return out
 }
+
+func pathOf(der []byte) string { return url.PathEscape(base64.StdEncoding.EncodeToString(der)) }
+
+// discard is a ResponseWriter that costs nothing.
+type discard struct{}
+
+var discarded = http.Header{}
+
+func (discard) Header() http.Header         { return discarded }
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (discard) WriteHeader(int)             {}

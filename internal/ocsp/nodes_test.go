@@ -1,0 +1,425 @@
+package ocsp
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+var repeats = flag.Int("revocations", 40, "how many revocations cross from node to node; make faults takes 1000")
+
+// twoNodes is a lab on node-1 and a responder for the same CA on node-2, which
+// hears of half of what node-1 commits, or of nothing.
+func twoNodes(t *testing.T, loses func() bool) (*lab, *Server) {
+	t.Helper()
+	dsn := storetest.PostgresURL(t)
+	one, two := storetest.Open(t, dsn, "node-1"), storetest.Open(t, dsn, "node-2")
+	if err := one.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := newLab(t, one, "")
+	l.serve(l.policy(), l.own())
+	far := *l
+	far.store = two
+	far.changes = func(ctx context.Context, each func(store.Change)) {
+		two.Changes(ctx, func(c store.Change) {
+			if !loses() {
+				each(c)
+			}
+		})
+	}
+	return l, far.serve(l.policy(), l.own())
+}
+
+// TestOCSP_O10_RevocationCrossesNodes: revoked on one node, answered by the
+// other within a second, every time.
+func TestOCSP_O10_RevocationCrossesNodes(t *testing.T) {
+	for name, loses := range map[string]func() bool{
+		"half of the notifications lost": func() bool { return rand.IntN(2) == 0 }, //nolint:gosec // a test
+		"all lost":                       func() bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, far := twoNodes(t, loses)
+			var took []time.Duration
+			for i := range *repeats {
+				c := l.issue(fmt.Sprintf("n%d.example.test", i))
+				der := l.ask(c).der()
+				if s := read(t, get(far, der).Body.Bytes()).Singles[0]; s.Status != "good" {
+					t.Fatalf("revocation %d: before: %+v", i, s)
+				}
+				l.revoke(c, pki.Superseded)
+				committed := time.Now()
+				for read(t, get(far, der).Body.Bytes()).Singles[0].Status != "revoked" {
+					if time.Since(committed) > 5*time.Second {
+						t.Fatalf("revocation %d is not seen", i)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				took = append(took, time.Since(committed))
+			}
+			slices.Sort(took)
+			t.Logf("%d revocations seen by the other node: median %v, 99th %v, longest %v",
+				len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
+			if longest := took[len(took)-1]; longest > time.Second {
+				t.Errorf("one took %v", longest)
+			}
+			l.holds()
+		})
+	}
+}
+
+// TestInvariant6_NoGoodAfterRevocation asks without a pause while certificates
+// are revoked: no answer says good with a thisUpdate after the commit.
+func TestInvariant6_NoGoodAfterRevocation(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		l := newLab(t, s, "")
+		h := l.serve(l.policy(func(p *Policy) { p.Mode = Live }), l.own())
+		var certs []*issuance.Certificate
+		for i := range 8 {
+			certs = append(certs, l.issue(fmt.Sprintf("i%d.example.test", i)))
+		}
+		committed := make([]atomic.Int64, len(certs)) // Unix seconds
+		stop := make(chan struct{})
+		var asking sync.WaitGroup
+		for worker := range 4 {
+			asking.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					i := (n + worker) % len(certs)
+					q := l.ask(certs[i])
+					if worker%2 == 0 {
+						q.nonce = []byte(fmt.Sprintf("0123456789abcde%d", n%10))
+					}
+					before := committed[i].Load()
+					got := read(t, post(h, q.der()).Body.Bytes())
+					if got.Status != 0 {
+						continue
+					}
+					if one := got.Singles[0]; one.Status == "good" && before != 0 && one.This.Unix() > before {
+						t.Errorf("good as of %v, revoked at %v", one.This.Unix(), before)
+					}
+				}
+			})
+		}
+		for i, c := range certs {
+			time.Sleep(150 * time.Millisecond) // so that seconds pass and answers are kept
+			l.revoke(c, pki.KeyCompromise)
+			committed[i].Store(time.Now().Unix())
+		}
+		time.Sleep(1200 * time.Millisecond)
+		for _, c := range certs {
+			if one := read(t, get(h, l.ask(c).der()).Body.Bytes()).Singles[0]; one.Status != "revoked" {
+				t.Errorf("still %+v", one)
+			}
+		}
+		close(stop)
+		asking.Wait()
+	})
+}
+
+// TestInvariant6_WhatChangedMeanwhileIsNotKept revokes between the reading of the
+// record and the signature.
+func TestInvariant6_WhatChangedMeanwhileIsNotKept(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, storetest.SQLite(t), "")
+	h := l.serve(l.policy(), l.own())
+	c := l.issue("a.example.test")
+	a := (*h.authorities.Load())[caID]
+	r, err := ParseRequest(l.ask(c).der())
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := h.lookUp(t.Context(), a, serials(r.CertIDs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.revoke(c, pki.KeyCompromise)
+	eventually(t, func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.known == 1 })
+	e, err := h.sign(t.Context(), a, string(r.key()), r.CertIDs, nil, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.keep(e)
+	if a.cache.get(r.key()) != nil {
+		t.Error("an answer of the time before the revocation is kept")
+	}
+	if s := read(t, get(h, l.ask(c).der()).Body.Bytes()).Singles[0]; s.Status != "revoked" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A node that has not looked for a second reads the record for each request.
+func TestInvariant6_OldLooksDoNotCount(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, storetest.SQLite(t), "")
+	s := New(Config{Store: l.store, Now: l.clock.now, Log: quiet()}) // nobody runs it
+	if err := s.Swap([]Authority{{ID: caID, Certificate: l.ca, Policy: l.policy(), Signer: l.own()}}); err != nil {
+		t.Fatal(err)
+	}
+	c := l.issue("a.example.test")
+	der := l.ask(c).der()
+	if err := s.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	get(s, der)
+	get(s, der)
+	if st := s.Stats()[0]; st.Hits != 1 || st.Signed != 1 {
+		t.Errorf("fresh: %+v", st)
+	}
+	l.clock.jump(maxAge + time.Millisecond)
+	get(s, der)
+	if st := s.Stats()[0]; st.Hits != 1 || st.Confirmed != 1 || st.Signed != 1 {
+		t.Errorf("old, unchanged: %+v", st)
+	}
+	l.revoke(c, pki.KeyCompromise)
+	if one := read(t, get(s, der).Body.Bytes()).Singles[0]; one.Status != "revoked" {
+		t.Errorf("old, revoked: %+v", one)
+	}
+}
+
+// Changes that no row tells empty the cache; so does a sequence that fell.
+func TestSequenceGaps(t *testing.T) {
+	t.Parallel()
+	stamp := func(seqs ...int64) (out []store.Stamp) {
+		for _, s := range seqs {
+			out = append(out, store.Stamp{Seq: s})
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		stamps []store.Stamp
+		known  int64
+		now    int64
+		want   bool
+	}{
+		"one":           {stamp(6), 5, 6, true},
+		"several":       {stamp(6, 7, 8), 5, 8, true},
+		"in bulk":       {stamp(6, 6, 6, 7), 5, 7, true},
+		"more by now":   {stamp(6, 7), 5, 6, true},
+		"a hole":        {stamp(6, 8), 5, 8, false},
+		"the last lost": {stamp(6), 5, 7, false},
+		"none":          {nil, 5, 6, false},
+	} {
+		if got := gapless(c.stamps, c.known, c.now); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	l := newLab(t, storetest.SQLite(t), "")
+	h := l.serve(l.policy(), l.own())
+	get(h, l.ask(l.issue("a.example.test")).der())
+	a := (*h.authorities.Load())[caID]
+	if err := h.apply(t.Context(), a, 0); err != nil || a.cache.len() != 1 {
+		t.Errorf("nothing changed: %d kept, %v", a.cache.len(), err)
+	}
+	a.mu.Lock()
+	a.known = 9 // a backup was restored
+	a.mu.Unlock()
+	if err := h.apply(t.Context(), a, 0); err != nil || a.cache.len() != 0 {
+		t.Errorf("the sequence fell: %d kept, %v", a.cache.len(), err)
+	}
+}
+
+func TestOCSP_O9_SignerDown(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Presigned, Live} {
+		l := newLab(t, storetest.SQLite(t), "")
+		h := l.serve(l.policy(func(p *Policy) { p.Mode = mode }), l.own())
+		kept, other := l.issue("a.example.test"), l.issue("b.example.test")
+		get(h, l.ask(kept).der())
+		err := errors.New("the token is gone")
+		l.key.fail.Store(&err)
+		status := func(q ask) int { return read(t, post(h, q.der()).Body.Bytes()).Status }
+		if got := status(l.ask(kept)); got != 0 {
+			t.Errorf("%s, kept: %d", mode, got)
+		}
+		nonce := l.ask(kept)
+		nonce.nonce = []byte("0123456789abcdef")
+		if got := read(t, post(h, nonce.der()).Body.Bytes()); got.Status != 0 || got.Nonce != nil {
+			t.Errorf("%s, kept, with a nonce: %+v", mode, got)
+		}
+		if got := status(l.ask(other)); got != int(TryLater) {
+			t.Errorf("%s, not kept: %d", mode, got)
+		}
+		// A kept good is not given once the record says revoked.
+		l.key.fail.Store(nil)
+		l.clock.jump(12 * time.Hour) // past half of its life: still given
+		eventually(t, func() bool { return h.fresh(l.clock.now()) })
+		l.key.fail.Store(&err)
+		if got := status(l.ask(kept)); got != 0 {
+			t.Errorf("%s, past its half: %d", mode, got)
+		}
+		l.revoke(kept, pki.KeyCompromise)
+		eventually(t, func() bool { return status(l.ask(kept)) == int(TryLater) })
+		l.key.fail.Store(nil)
+		if got := read(t, post(h, l.ask(kept).der()).Body.Bytes()).Singles[0]; got.Status != "revoked" {
+			t.Errorf("%s, after: %+v", mode, got)
+		}
+	}
+}
+
+func TestOCSP_O14_SignedAnewAtHalfOfTheirLife(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, storetest.SQLite(t), "")
+	h := l.serve(l.policy(), l.own())
+	asked, forgotten := l.issue("a.example.test"), l.issue("b.example.test")
+	first := read(t, get(h, l.ask(asked).der()).Body.Bytes())
+	get(h, l.ask(forgotten).der())
+	a := (*h.authorities.Load())[caID]
+	a.cache.each(func(e *entry) {
+		if r := time.Unix(e.refresh, 0).Sub(time.Unix(e.from, 0)); r < 24*time.Hour*2/5 || r > 24*time.Hour*3/5 {
+			t.Errorf("signed anew after %v", r)
+		}
+		r, _ := ParseRequest(l.ask(forgotten).der())
+		if e.key == string(r.key()) {
+			e.used.Store(false)
+		}
+	})
+	before := h.Stats()[0].Refreshed
+	l.clock.jump(15 * time.Hour)
+	eventually(t, func() bool { return h.Stats()[0].Refreshed == before+1 })
+	second := read(t, get(h, l.ask(asked).der()).Body.Bytes())
+	if d := second.Singles[0].This.Sub(first.Singles[0].This); d < 15*time.Hour {
+		t.Errorf("thisUpdate moved by %v", d)
+	}
+	l.clock.jump(10 * time.Hour) // the forgotten one ends
+	eventually(t, func() bool { return h.Stats()[0].Kept == 1 })
+}
+
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, storetest.SQLite(t), "")
+	h := l.serve(l.policy(), l.own())
+	c := l.issue("a.example.test")
+	der := l.ask(c).der()
+	check := func(when string) {
+		t.Helper()
+		eventually(t, func() bool { return h.fresh(l.clock.now()) })
+		s := read(t, get(h, der).Body.Bytes()).Singles[0]
+		now := l.clock.now()
+		if s.This.After(now) || !s.Next.After(now) {
+			t.Errorf("%s, at %v: from %v to %v", when, now, s.This, s.Next)
+		}
+		if s.Status == "revoked" && s.RevokedAt.After(s.This) {
+			t.Errorf("%s: revoked at %v, after thisUpdate %v", when, s.RevokedAt, s.This)
+		}
+	}
+	check("at first")
+	l.clock.jump(72 * time.Hour)
+	check("three days ahead")
+	l.revoke(c, pki.Superseded)
+	eventually(t, func() bool { return read(t, get(h, der).Body.Bytes()).Singles[0].Status == "revoked" })
+	check("revoked")
+	l.clock.jump(-72 * time.Hour)
+	check("back again")
+}
+
+func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
+	for name, outage := range map[string]time.Duration{"strict": 0, "lenient": time.Hour} {
+		dsn := storetest.PostgresURL(t)
+		s := storetest.Open(t, dsn, "node-1")
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l := newLab(t, s, "")
+		own := New(Config{Store: s, Now: l.clock.now, Log: quiet()})
+		if err := own.Swap([]Authority{{ID: caID, Certificate: l.ca, Policy: l.policy(func(p *Policy) { p.Outage = outage }), Signer: l.own()}}); err != nil {
+			t.Fatal(err)
+		}
+		kept, other := l.ask(l.issue("a.example.test")).der(), l.ask(l.issue("b.example.test")).der()
+		if err := own.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		get(own, kept)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		status := func(der []byte) ResponseStatus { return ResponseStatus(read(t, get(own, der).Body.Bytes()).Status) }
+		if got := status(kept); got != Successful {
+			t.Errorf("%s, within the second: %s", name, got)
+		}
+		l.clock.jump(2 * time.Second)
+		want := map[time.Duration]ResponseStatus{0: TryLater, time.Hour: Successful}[outage]
+		if got := status(kept); got != want {
+			t.Errorf("%s, kept: %s, want %s", name, got, want)
+		}
+		if got := status(other); got != TryLater {
+			t.Errorf("%s, not kept: %s", name, got)
+		}
+		l.clock.jump(2 * time.Hour)
+		if got := status(kept); got != TryLater {
+			t.Errorf("%s, after the outage that is allowed: %s", name, got)
+		}
+	}
+}
+
+func TestManyAskTheSameAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, storetest.SQLite(t), "")
+	h := l.serve(l.policy(), l.own())
+	before := l.key.used.Load()
+	der := l.ask(l.issue("a.example.test")).der()
+	issued := l.key.used.Load() - before
+	var asking sync.WaitGroup
+	for range 64 {
+		asking.Go(func() {
+			if w := post(h, der); w.Code != 200 {
+				t.Errorf("HTTP %d", w.Code)
+			}
+		})
+	}
+	asking.Wait()
+	if made := l.key.used.Load() - before - issued; made > 3 {
+		t.Errorf("%d signatures for one answer", made)
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newCache(64)
+	hot := newEntry("hot", []byte("x"), reading{}, golden, golden.Add(time.Hour))
+	c.put(hot)
+	for i := range 10_000 {
+		hot.used.Store(true)
+		c.put(newEntry(fmt.Sprint(i), []byte("x"), reading{}, golden, golden.Add(time.Hour)))
+	}
+	if n := c.len(); n > 64 {
+		t.Errorf("%d entries", n)
+	}
+	if c.get([]byte("hot")) == nil {
+		t.Error("what is asked for was dropped for what is not")
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	l := newLab(b, storetest.SQLite(b), "")
+	h := l.serve(l.policy(), l.own())
+	der := l.ask(l.issue("a.example.test")).der()
+	w := get(h, der)
+	if w.Code != 200 {
+		b.Fatal(w.Code)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RequestURI = "/ocsp/" + caID + "/" + pathOf(der)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(discard{}, r)
+	}
+}
