@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 
 const (
 	// maxAge is how old the last look at the sequences may be for answers from
-	// memory (ARCHITECTURE, section 4).
-	maxAge = time.Second
+	// memory: a second (ARCHITECTURE, section 4) less the time to answer.
+	maxAge = 750 * time.Millisecond
 	// readTimeout and makeTimeout bound what a client waits for.
 	readTimeout = 2 * time.Second
 	makeTimeout = 5 * time.Second
@@ -35,28 +36,33 @@ type answer struct {
 
 func refuse(status ResponseStatus) answer { return answer{status: status} }
 
-// respond answers a request. The common case is the first five lines: nothing but
-// a look-up.
+// respond answers a request. In the common case that is nothing but a look-up.
 func (s *Server) respond(ctx context.Context, a *authority, r *Request) answer {
 	for i := range r.CertIDs {
 		if !a.issued(&r.CertIDs[i]) {
 			return refuse(Unauthorized) // RFC 9919, section 3.2.3
 		}
 	}
-	if r.Nonce != nil && a.Policy.Mode == Live {
-		return s.live(ctx, a, r)
-	}
+	now, checked := s.Now(), s.checked.Load() // before the cache is asked
+	fresh := checked != nil && now.Sub(*checked) <= maxAge
 	key := r.key()
-	now := s.Now()
-	e := a.cache.get(key)
-	if e != nil && e.valid(now.Unix()) && now.Unix() < e.until && s.fresh(now) {
+	out := answer{entry: a.cache.get(key)}
+	if e := out.entry; e != nil && fresh && e.valid(now.Unix()) && now.Unix() < e.until {
 		if !e.used.Load() {
 			e.used.Store(true)
 		}
 		a.counts.hits.Add(1)
-		return answer{entry: e}
+	} else {
+		out = s.ask(ctx, a, string(key), r, e)
 	}
-	return s.ask(ctx, a, string(key), r, e)
+	if r.Nonce == nil || a.Policy.Mode != Live || out.entry == nil {
+		return out
+	}
+	known := out.entry.reading
+	if fresh && !a.Offline && !known.unknown() && checked.After(known.at) {
+		known.at = *checked // nothing about these certificates had changed then
+	}
+	return s.live(ctx, a, r, known, out)
 }
 
 // key is what answers are kept by: the CertIDs as they came, because the answer
@@ -140,9 +146,10 @@ func (s *Server) withoutRecords(a *authority, have *entry, usable bool, now time
 	return refuse(TryLater)
 }
 
-// live answers a request with a nonce. When nobody can sign now, an answer that
-// is kept is better than none; the client sees that its nonce is missing.
-func (s *Server) live(ctx context.Context, a *authority, r *Request) answer {
+// live signs an answer for one request, with its nonce. When nobody can sign now,
+// the answer that is kept is better than none; the client sees that its nonce is
+// missing.
+func (s *Server) live(ctx context.Context, a *authority, r *Request, known reading, kept answer) answer {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
 	release, err := s.slot(ctx)
@@ -150,26 +157,13 @@ func (s *Server) live(ctx context.Context, a *authority, r *Request) answer {
 		return refuse(TryLater)
 	}
 	defer release()
-	now := s.Now()
-	have := a.cache.get(r.key())
-	usable := have != nil && have.valid(now.Unix())
-	read, err := s.lookUp(ctx, a, serials(r.CertIDs))
+	e, err := s.sign(ctx, a, "", r.CertIDs, r.Nonce, known)
 	if err != nil {
-		return s.withoutRecords(a, have, usable, now, err)
-	}
-	if read.unknown() && a.Policy.Unknown == UnknownUnauthorized {
-		return refuse(Unauthorized)
-	}
-	e, err := s.sign(ctx, a, "", r.CertIDs, r.Nonce, read)
-	if err == nil {
-		return answer{entry: e, nonce: true}
-	}
-	s.failed(a, "sign OCSP response", err)
-	if usable && have.reading.same(read) {
+		s.failed(a, "sign OCSP response", err)
 		a.counts.stale.Add(1)
-		return answer{entry: have}
+		return kept
 	}
-	return refuse(TryLater)
+	return answer{entry: e, nonce: true}
 }
 
 func serials(ids []CertID) []pki.Serial {
@@ -221,6 +215,9 @@ func (s *Server) sign(ctx context.Context, a *authority, key string, ids []CertI
 		return nil, err
 	}
 	a.counts.signed.Add(1)
+	if nonce != nil { // it is written once, and no cache may keep it
+		return &entry{body: body, header: header{length: []string{strconv.Itoa(len(body))}}}, nil
+	}
 	return newEntry(key, body, read, from, to), nil
 }
 

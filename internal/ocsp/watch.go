@@ -10,7 +10,7 @@ import (
 
 const (
 	// pollEvery is how often the sequences are looked at when nothing is notified.
-	pollEvery = 300 * time.Millisecond
+	pollEvery = 250 * time.Millisecond
 	// pollTimeout bounds one look.
 	pollTimeout = 2 * time.Second
 	// refreshEvery is how often the answers are searched for what is due.
