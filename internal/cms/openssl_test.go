@@ -97,6 +97,9 @@ func TestOpenSSLVerifies(t *testing.T) {
 					t.Errorf("%s reads %q", tool, out)
 				}
 			}
+			if out := sh.run("cms", "-cmsout", "-in", "signed", "-inform", "DER", "-outform", "DER"); !bytes.Equal(out, sh.read("signed")) {
+				t.Error("openssl writes it in another way: it is not DER")
+			}
 		})
 	}
 }
@@ -277,6 +280,9 @@ func TestOpenSSLDecrypts(t *testing.T) {
 				if out := sh.run(args...); !bytes.Equal(out, plaintext) {
 					t.Errorf("%s reads %q", tool, out)
 				}
+			}
+			if out := sh.run("cms", "-cmsout", "-in", "encrypted", "-inform", "DER", "-outform", "DER"); !bytes.Equal(out, encrypted) {
+				t.Error("openssl writes it in another way: it is not DER")
 			}
 		})
 	}
