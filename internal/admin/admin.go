@@ -1,6 +1,6 @@
 // Package admin serves the operator API that api/openapi.yaml describes, on the
 // unix socket. It translates: a request to calls of issuance, inventory,
-// credential and the audit record, a fault to a problem document (RFC 9457). It
+// approval, credential and the audit record, a fault to a problem document (RFC 9457). It
 // holds no policy.
 //
 // Who may open the socket is an operator; which one, the kernel says: the
@@ -20,6 +20,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -29,9 +30,9 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// MaxBody bounds a request's body: a CSR of 64 KiB in PEM within JSON, and what
-// goes with it. The listener's own limit should be MaxImportBody.
-const MaxBody = 128 << 10
+// MaxBody bounds a request's body: a page of a batch, most of whose CSRs are of
+// the usual kilobyte or two. The listener's own limit should be MaxImportBody.
+const MaxBody = 4 << 20
 
 // Config is what the operator API stands on.
 type Config struct {
@@ -40,12 +41,16 @@ type Config struct {
 	Inventory *inventory.Inventory
 	EAB       *credential.EAB
 	Lists     *crl.Publisher
-	Version   api.Version
-	Now       func() time.Time
+	Desk      *approval.Desk
+	ESTUsers  *credential.ESTUsers
+	// SCEPChallenges are the challenge passwords that operators hand out.
+	SCEPChallenges *credential.SCEPChallenges
+	Version        api.Version
+	Now            func() time.Time
 
-	// Endpoints returns the names of the ACME endpoints, which EAB keys may be
-	// bound to.
-	Endpoints func() []string
+	// Endpoints returns the names of a protocol's endpoints, "acme", "est" or
+	// "scep", which credentials may be bound to.
+	Endpoints func(protocol string) []string
 	// Health says whether the server is fit to serve, and if not, why.
 	Health func(context.Context) api.Health
 	// Reload swaps in the configuration file, all or nothing. Its error is for the
@@ -62,6 +67,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
 		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
+		"Desk": cfg.Desk == nil, "ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil, "Reload": cfg.Reload == nil,
 	} {
 		if missing {

@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/credential"
@@ -22,9 +20,8 @@ func (s *Server) CreateEABKey(ctx context.Context, r api.CreateEABKeyRequestObje
 	if r.Body.MaxUses != nil {
 		n.MaxUses = *r.Body.MaxUses
 	}
-	if endpoints := s.cfg.Endpoints(); n.Endpoint != "" && !slices.Contains(endpoints, n.Endpoint) {
-		return nil, fault.New(fault.Malformed, "there is no ACME endpoint %q; there are: %s", n.Endpoint, strings.Join(endpoints, ", ")).
-			Because("endpoint_unknown")
+	if err := s.scope("acme", n.Endpoint, ""); err != nil {
+		return nil, err
 	}
 	for _, p := range n.Profiles {
 		if _, ok := s.cfg.Pipeline.Rules().Profiles[p]; !ok {

@@ -36,11 +36,7 @@ func (s *Server) IssueCertificate(ctx context.Context, r api.IssueCertificateReq
 	if err != nil {
 		return nil, err
 	}
-	return api.IssueCertificate201JSONResponse{
-		ID: cert.ID, Issuer: cert.IssuerID, Serial: string(cert.Serial), Profile: cert.Profile,
-		NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(), Fingerprint: pki.Fingerprint(cert.DER),
-		Chain: string(pki.EncodeChain(append([][]byte{cert.DER}, cert.Chain...)...)),
-	}, nil
+	return api.IssueCertificate201JSONResponse(issued(cert)), nil
 }
 
 // request translates the body for the door. Its faults are verdicts too.
@@ -49,11 +45,10 @@ func (s *Server) request(ctx context.Context, b *api.IssueRequest) (issuance.Req
 		Protocol: protocol, Profile: b.Profile, Issuer: b.Issuer, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
 		Requester: requester(ctx), RequestID: web.RequestID(ctx),
 	}
-	if b.Profile == "" {
-		return r, fault.New(fault.Malformed, "say which profile; there are: %s",
-			strings.Join(slices.Sorted(maps.Keys(s.cfg.Pipeline.Rules().Profiles)), ", ")).Because("profile_missing")
+	err := s.profileGiven(b.Profile)
+	if err != nil {
+		return r, err
 	}
-	var err error
 	if r.CSR, err = parseCSR(b.CSR); err != nil {
 		return r, err
 	}
@@ -69,6 +64,14 @@ func (s *Server) request(ctx context.Context, b *api.IssueRequest) (issuance.Req
 		r.Issuer, err = onlyIssuer(s.cfg.Pipeline.Rules())
 	}
 	return r, err
+}
+
+func (s *Server) profileGiven(name string) error {
+	if name != "" {
+		return nil
+	}
+	return fault.New(fault.Malformed, "say which profile; there are: %s",
+		strings.Join(slices.Sorted(maps.Keys(s.cfg.Pipeline.Rules().Profiles)), ", ")).Because("profile_missing")
 }
 
 // replaceNames puts the operator's names in the place of those that the CSR asks
@@ -131,6 +134,15 @@ func (s *Server) preview(ctx context.Context, r issuance.Request, err error) (ap
 			err = p.Fault
 		}
 	}
+	if f := fault.Of(err); f != nil && (f.Kind == fault.Unavailable || f.Kind == fault.Internal) {
+		return api.Verdict{}, err
+	}
+	p.Fault = fault.Of(err)
+	return verdict(p), nil
+}
+
+// verdict is a preview as the API tells it.
+func verdict(p issuance.Preview) api.Verdict {
 	v := api.Verdict{Verdict: api.DecisionIssue}
 	if p.Template != nil {
 		v.Template = template(p.Template, p.IssuerID)
@@ -138,16 +150,11 @@ func (s *Server) preview(ctx context.Context, r issuance.Request, err error) (ap
 			v.Verdict = api.DecisionApproval
 		}
 	}
-	if err == nil {
-		return v, nil
+	if f := p.Fault; f != nil {
+		v.Verdict = api.DecisionRefuse
+		v.Kind, v.Reason, v.Detail, v.Subproblems = f.Kind.String(), f.Reason, f.Detail, subproblems(f)
 	}
-	f := fault.Of(err)
-	if f.Kind == fault.Unavailable || f.Kind == fault.Internal {
-		return api.Verdict{}, err
-	}
-	v.Verdict = api.DecisionRefuse
-	v.Kind, v.Reason, v.Detail, v.Subproblems = f.Kind.String(), f.Reason, f.Detail, subproblems(f)
-	return v, nil
+	return v
 }
 
 func template(t *profile.Template, issuerID string) api.Template {

@@ -23,12 +23,14 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
+	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -71,10 +73,14 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	})
 	must(t, err)
 	s.Lists.Swap(s.authorities)
+	limits, err := limit.New(limit.Defaults(), st, time.Now)
+	must(t, err)
 	s.Config = admin.Config{
+		Desk:     approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
+		ESTUsers: credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
-		Endpoints: func() []string { return []string{"default", "eab"} },
+		Endpoints: func(string) []string { return []string{"default", "eab"} },
 		Health: func(context.Context) api.Health {
 			ok := !s.NotReady.Load()
 			return api.Health{Ready: ok, Checks: []api.HealthCheck{{Name: "database", OK: ok, Detail: "asked just now"}}}

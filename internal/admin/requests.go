@@ -1,0 +1,83 @@
+package admin
+
+import (
+	"context"
+	"encoding/hex"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// ListRequests is GET /v1/requests.
+func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObject) (api.ListRequestsResponseObject, error) {
+	limit, err := pageSize(r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.cfg.Desk.List(ctx, store.RequestSearch{
+		Status: string(r.Params.Status), Profile: r.Params.Profile, After: r.Params.Cursor, Limit: limit + 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	page := api.ListRequests200JSONResponse{Requests: []api.ApprovalRequest{}}
+	if len(found) > limit {
+		found = found[:limit]
+		page.Next = found[limit-1].ID
+	}
+	for i := range found {
+		page.Requests = append(page.Requests, s.approvalRequest(&found[i]))
+	}
+	return page, nil
+}
+
+// GetRequest is GET /v1/requests/{id}.
+func (s *Server) GetRequest(ctx context.Context, r api.GetRequestRequestObject) (api.GetRequestResponseObject, error) {
+	v, err := s.cfg.Desk.Show(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetRequest200JSONResponse(s.approvalRequest(v)), nil
+}
+
+// ApproveRequest is POST /v1/requests/{id}/approve.
+func (s *Server) ApproveRequest(ctx context.Context, r api.ApproveRequestRequestObject) (api.ApproveRequestResponseObject, error) {
+	v, err := s.cfg.Desk.Approve(ctx, r.ID, actor(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return api.ApproveRequest200JSONResponse(s.approvalRequest(v)), nil
+}
+
+// RejectRequest is POST /v1/requests/{id}/reject.
+func (s *Server) RejectRequest(ctx context.Context, r api.RejectRequestRequestObject) (api.RejectRequestResponseObject, error) {
+	v, err := s.cfg.Desk.Reject(ctx, r.ID, r.Body.Reason, actor(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return api.RejectRequest200JSONResponse(s.approvalRequest(v)), nil
+}
+
+func actor(ctx context.Context) approval.Actor {
+	return approval.Actor{Name: requester(ctx), RequestID: web.RequestID(ctx)}
+}
+
+func (s *Server) approvalRequest(v *approval.View) api.ApprovalRequest {
+	out := api.ApprovalRequest{
+		ID: v.ID, Status: api.RequestStatus(v.State), Protocol: v.Protocol, Endpoint: v.Endpoint, Profile: v.Profile, Issuer: v.Issuer,
+		Identity: v.Identity, Requester: v.Requester, RequestID: v.RequestID, TransactionID: v.TransactionID,
+		Subject: v.Subject, Names: inventory.Identifiers(v.Names), KeyHash: hex.EncodeToString(v.KeyHash),
+		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(), ExpiresAt: v.ExpiresAt.UTC(),
+		DecidedBy: v.DecidedBy, Reason: v.Reason, Certificate: v.CertificateID, Changed: v.Changed,
+	}
+	if v.DecidedAt != nil {
+		out.DecidedAt = v.DecidedAt.UTC()
+	}
+	if v.Preview != nil {
+		out.Preview = verdict(*v.Preview)
+	}
+	return out
+}
