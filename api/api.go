@@ -43,3 +43,9 @@ func (p *Problem) Error() string {
 // Refused reports whether the server understood and said no, in contrast to
 // having failed: nothing is gained by asking again unchanged.
 func (p *Problem) Refused() bool { return p.Status < http.StatusInternalServerError }
+
+// Waiting reports whether the request is on record and a person has to decide
+// it; its id is the identifier's value.
+func (p *Problem) Waiting() bool {
+	return p.Status == http.StatusAccepted && p.Identifier.Type == "request"
+}

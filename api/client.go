@@ -205,6 +205,72 @@ func (c *Client) DisableEAB(ctx context.Context, kid string) (*EABKey, error) {
 	return answer[EABKey](c.raw.DisableEABKey(ctx, kid))
 }
 
+// Requests returns one page of requests that wait, or waited, for a person,
+// newest first.
+func (c *Client) Requests(ctx context.Context, p ListRequestsParams) (*ApprovalPage, error) {
+	return answer[ApprovalPage](c.raw.ListRequests(ctx, &p))
+}
+
+// Request returns a request and what would be signed for it now.
+func (c *Client) Request(ctx context.Context, id string) (*ApprovalRequest, error) {
+	return answer[ApprovalRequest](c.raw.GetRequest(ctx, id))
+}
+
+// Approve approves a pending request.
+func (c *Client) Approve(ctx context.Context, id string) (*ApprovalRequest, error) {
+	return answer[ApprovalRequest](c.raw.ApproveRequest(ctx, id))
+}
+
+// Reject rejects a pending request for good.
+func (c *Client) Reject(ctx context.Context, id, reason string) (*ApprovalRequest, error) {
+	return answer[ApprovalRequest](c.raw.RejectRequest(ctx, id, Rejection{Reason: reason}))
+}
+
+// IssueBatch issues one page of a batch. The results are in the order of the
+// requests; sending a page again issues nothing twice.
+func (c *Client) IssueBatch(ctx context.Context, batch string, page BatchPage) ([]BatchResult, error) {
+	results, err := answer[BatchResults](c.raw.IssueBatch(ctx, batch, page))
+	if err != nil {
+		return nil, err
+	}
+	if len(results.Results) != len(page.Requests) {
+		return nil, fmt.Errorf("issue batch: %d results for %d requests", len(results.Results), len(page.Requests))
+	}
+	return results.Results, nil
+}
+
+// CreateESTUser makes a user for EST. The password in the answer cannot be had
+// again.
+func (c *Client) CreateESTUser(ctx context.Context, u NewESTUser) (*ESTUserSecret, error) {
+	return answer[ESTUserSecret](c.raw.CreateESTUser(ctx, u))
+}
+
+// ESTUsers returns one page of EST users.
+func (c *Client) ESTUsers(ctx context.Context, p ListESTUsersParams) (*ESTUserPage, error) {
+	return answer[ESTUserPage](c.raw.ListESTUsers(ctx, &p))
+}
+
+// DisableESTUser disables an EST user.
+func (c *Client) DisableESTUser(ctx context.Context, name string) (*ESTUser, error) {
+	return answer[ESTUser](c.raw.DisableESTUser(ctx, name))
+}
+
+// CreateSCEPChallenge makes a challenge password for SCEP. The secret in the
+// answer cannot be had again.
+func (c *Client) CreateSCEPChallenge(ctx context.Context, n NewSCEPChallenge) (*SCEPChallengeSecret, error) {
+	return answer[SCEPChallengeSecret](c.raw.CreateSCEPChallenge(ctx, n))
+}
+
+// SCEPChallenges returns one page of SCEP challenges.
+func (c *Client) SCEPChallenges(ctx context.Context, p ListSCEPChallengesParams) (*SCEPChallengePage, error) {
+	return answer[SCEPChallengePage](c.raw.ListSCEPChallenges(ctx, &p))
+}
+
+// DisableSCEPChallenge disables a SCEP challenge.
+func (c *Client) DisableSCEPChallenge(ctx context.Context, id string) (*SCEPChallenge, error) {
+	return answer[SCEPChallenge](c.raw.DisableSCEPChallenge(ctx, id))
+}
+
 // Audit returns one page of audit events, newest first.
 func (c *Client) Audit(ctx context.Context, p ListAuditEventsParams) (*AuditPage, error) {
 	return answer[AuditPage](c.raw.ListAuditEvents(ctx, &p))

@@ -24,7 +24,7 @@ func TestCLIPage(t *testing.T) {
 		"Written from the commands' own help by `go test ./internal/operator -run CLIPage -update`.\n\n" +
 		"Every command finds the server's socket by `--socket`, then `PRIVYSEAL_SOCKET`, then `./privyseal.sock`,\n" +
 		"`./privyseal-dev/privyseal.sock` and `/run/privyseal/privyseal.sock`. Exit codes: 0 done, 1 refused or failed,\n" +
-		"2 the command line is wrong, 3 no server answers.\n")
+		"2 the command line is wrong, 3 no server answers, 4 a person has to approve what was asked for.\n")
 	describe(&page, root())
 	if *update {
 		if err := os.WriteFile(cliPage, page.Bytes(), 0o644); err != nil {

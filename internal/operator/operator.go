@@ -29,6 +29,7 @@ const (
 	exitRefused     = 1
 	exitUsage       = 2
 	exitUnreachable = 3
+	exitWaiting     = 4
 )
 
 // CLI makes the commands.
@@ -43,10 +44,9 @@ func New(now func() time.Time, getenv func(string) string) *CLI {
 	return &CLI{now: now, getenv: getenv}
 }
 
-// Groups returns the commands that are the operator's alone: cert, eab, issuer, crl
-// and status.
+// Groups returns the commands that are the operator's alone.
 func (c *CLI) Groups() []*cobra.Command {
-	return []*cobra.Command{c.cert(), c.eab(), c.issuer(), c.crl(), c.status()}
+	return []*cobra.Command{c.cert(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.crl(), c.status()}
 }
 
 // errUsage is in the chain of errors that the caller of the command made.
@@ -61,8 +61,10 @@ func (e usageError) Unwrap() error { return errUsage }
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
 // ExitCode returns the exit code of what a command returned: 0 done, 1 refused
-// or failed, 2 the command line is wrong, 3 no server answers.
+// or failed, 2 the command line is wrong, 3 no server answers, 4 a person has to
+// approve what was asked for.
 func ExitCode(err error) int {
+	var p *api.Problem
 	switch {
 	case err == nil:
 		return 0
@@ -70,6 +72,8 @@ func ExitCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, errUsage), isCobra(err):
 		return exitUsage
+	case errors.As(err, &p) && p.Waiting():
+		return exitWaiting
 	default:
 		return exitRefused
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/acme"
 	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/credential"
@@ -64,6 +65,10 @@ type house struct {
 	sealer *credential.Sealer
 	eab    *credential.EAB
 	lists  *crl.Publisher
+	desk   *approval.Desk // requests: recognised again, or waiting for a person
+
+	estUsers       *credential.ESTUsers
+	scepChallenges *credential.SCEPChallenges
 
 	// floor 6
 	acme *acme.Server
@@ -199,6 +204,9 @@ func (h *house) buildCredentials(context.Context) error {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
 	h.eab = credential.NewEAB(h.store, h.sealer, h.now)
+	h.estUsers = credential.NewESTUsers(h.store, h.limits, h.now)
+	h.scepChallenges = credential.NewSCEPChallenges(h.store, h.limits, h.now)
+	h.desk = approval.New(h.store, h.pipeline, h.now, h.log)
 	return nil
 }
 
@@ -248,7 +256,8 @@ func (h *house) buildAdmin(context.Context) error {
 	h.admin, err = admin.New(admin.Config{
 		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists,
 		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
-		Endpoints: func() []string { return h.cfg.Load().endpointNames() },
+		Desk: h.desk, ESTUsers: h.estUsers, SCEPChallenges: h.scepChallenges,
+		Endpoints: func(protocol string) []string { return h.cfg.Load().endpointNames(protocol) },
 		Health:    h.report,
 		Reload:    h.reload,
 	})
@@ -274,10 +283,12 @@ func (l *loaded) ownAddresses() []netip.AddrPort {
 	return own
 }
 
-func (l *loaded) endpointNames() []string {
+func (l *loaded) endpointNames(protocol string) []string {
 	names := make([]string, 0, len(l.Endpoints))
 	for _, e := range l.Endpoints {
-		names = append(names, e.Name)
+		if e.Protocol == protocol {
+			names = append(names, e.Name)
+		}
 	}
 	return names
 }

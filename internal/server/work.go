@@ -38,6 +38,7 @@ func (h *house) startWork(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopWork = stop
 	h.workers.Go(func() { h.logged("acme", h.acme.Run(work)) })
+	h.workers.Go(func() { h.desk.Run(work) })
 	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
 	h.workers.Go(func() { h.logged("ocsp", h.ocsp.Run(work)) })
 	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })

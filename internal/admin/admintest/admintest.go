@@ -126,7 +126,8 @@ func (s *Server) Client(t testing.TB) *api.Client {
 	return c
 }
 
-// rules makes a root and issuing CAs under it, with every built-in profile.
+// rules makes a root and issuing CAs under it, with every built-in profile and
+// "asked", which is tls-server with a person's approval.
 func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 	t.Helper()
 	rootKey, now := newKey(t), time.Now()
@@ -161,6 +162,11 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 		must(t, err)
 		rules.Profiles[name] = p
 	}
+	cfg := profile.BuiltIn()["tls-server"]
+	cfg.Approval = true
+	asked, err := profile.Compile("asked", cfg)
+	must(t, err)
+	rules.Profiles["asked"] = asked
 	return rules
 }
 

@@ -1,0 +1,219 @@
+package operator
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/api"
+)
+
+func (c *CLI) est() *cobra.Command {
+	return group("est", "enrolment over EST", group("user", "names and passwords of devices", c.estUserAdd(), c.estUserList(), c.estUserDisable()))
+}
+
+func (c *CLI) scep() *cobra.Command {
+	return group("scep", "enrolment over SCEP",
+		group("challenge", "challenge passwords of devices", c.scepChallengeCreate(), c.scepChallengeList(), c.scepChallengeDisable()))
+}
+
+// deviceFlags are what credentials of devices have in common.
+type deviceFlags struct {
+	description, endpoint, profile, expires string
+	uses                                    int
+	asJSON                                  *bool
+}
+
+func (f *deviceFlags) add(cmd *cobra.Command, protocol string) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.description, "description", "", "who or what it is for")
+	flags.StringVar(&f.endpoint, "endpoint", "", protocol+" endpoint it is good for; any if left out")
+	flags.StringVar(&f.profile, "profile", "", "profile it may use; any if left out")
+	flags.IntVar(&f.uses, "uses", 1, "certificates that it is good for; 0 is without limit")
+	flags.StringVar(&f.expires, "expires", "", "a time, a date, or a span from now such as 24h; never if left out")
+	f.asJSON = jsonFlag(cmd)
+}
+
+func (f *deviceFlags) check() error {
+	if f.uses < 0 {
+		return usagef("--uses %d: want 0 or more", f.uses)
+	}
+	return nil
+}
+
+func (c *CLI) estUserAdd() *cobra.Command {
+	var f deviceFlags
+	return c.command(verb{
+		use: "add NAME", short: "make a user; its password is shown once", args: cobra.ExactArgs(1),
+		example: `  privyseal est user add device-7 --profile device --uses 1 --expires 24h
+  curl --user "device-7:$(privyseal est user add device-7 --json | jq -r .password)" …`,
+		flags: func(cmd *cobra.Command) { f.add(cmd, "EST") },
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			expires, err := parseTime("expires", f.expires, c.now())
+			if err != nil {
+				return err
+			}
+			secret, err := client.CreateESTUser(cmd.Context(), api.NewESTUser{
+				Name: args[0], Description: f.description, Endpoint: f.endpoint, Profile: f.profile, MaxUses: &f.uses, ExpiresAt: expires,
+			})
+			if err != nil {
+				return err
+			}
+			if *f.asJSON {
+				return printJSON(cmd.OutOrStdout(), secret)
+			}
+			cmd.PrintErrln("The password is shown this once.")
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "name:     %s\npassword: %s\n", secret.Name, secret.Password)
+			return err
+		},
+	})
+}
+
+func (c *CLI) estUserList() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "list", short: "list the users, without their passwords",
+		example: "  privyseal est user list",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			all := api.ESTUserPage{Users: []api.ESTUser{}}
+			for p := (api.ListESTUsersParams{}); ; {
+				page, err := client.ESTUsers(cmd.Context(), p)
+				if err != nil {
+					return err
+				}
+				all.Users = append(all.Users, page.Users...)
+				if p.Cursor = page.Next; p.Cursor == "" {
+					break
+				}
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			t := newTable(cmd.OutOrStdout(), "NAME", "STATUS", "USES", "ENDPOINT", "PROFILE", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			for _, u := range all.Users {
+				t.row(u.Name, u.Status, used(u.Uses, u.MaxUses), or(u.Endpoint, "any"), or(u.Profile, "any"), or(stamp(u.ExpiresAt), "never"),
+					stamp(u.CreatedAt), u.CreatedBy, u.Description)
+			}
+			return t.end()
+		},
+	})
+}
+
+func (c *CLI) estUserDisable() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "disable NAME", short: "disable a user; its certificates stay", args: cobra.ExactArgs(1),
+		example: "  privyseal est user disable device-7",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			user, err := client.DisableESTUser(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), user)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "disabled %s\n", user.Name)
+			return err
+		},
+	})
+}
+
+func (c *CLI) scepChallengeCreate() *cobra.Command {
+	var f deviceFlags
+	var subject string
+	return c.command(verb{
+		use: "create", short: "make a challenge password; it is shown once",
+		example: `  privyseal scep challenge create --profile device --subject 'CN=router-7' --uses 1 --expires 1h
+  privyseal scep challenge create --uses 0 --description 'shared by the routers of Lund'`,
+		flags: func(cmd *cobra.Command) {
+			f.add(cmd, "SCEP")
+			cmd.Flags().StringVar(&subject, "subject", "", "the only subject it is good for, such as 'CN=router-7'; any if left out")
+		},
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			expires, err := parseTime("expires", f.expires, c.now())
+			if err != nil {
+				return err
+			}
+			secret, err := client.CreateSCEPChallenge(cmd.Context(), api.NewSCEPChallenge{
+				Description: f.description, Endpoint: f.endpoint, Profile: f.profile, Subject: subject, MaxUses: &f.uses, ExpiresAt: expires,
+			})
+			if err != nil {
+				return err
+			}
+			if *f.asJSON {
+				return printJSON(cmd.OutOrStdout(), secret)
+			}
+			cmd.PrintErrln("The challenge is shown this once.")
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "id:        %s\nchallenge: %s\n", secret.ID, secret.Secret)
+			return err
+		},
+	})
+}
+
+func (c *CLI) scepChallengeList() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "list", short: "list the challenges, without their secrets",
+		example: "  privyseal scep challenge list",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			all := api.SCEPChallengePage{Challenges: []api.SCEPChallenge{}}
+			for p := (api.ListSCEPChallengesParams{}); ; {
+				page, err := client.SCEPChallenges(cmd.Context(), p)
+				if err != nil {
+					return err
+				}
+				all.Challenges = append(all.Challenges, page.Challenges...)
+				if p.Cursor = page.Next; p.Cursor == "" {
+					break
+				}
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "USES", "ENDPOINT", "PROFILE", "SUBJECT", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			for _, ch := range all.Challenges {
+				t.row(ch.ID, ch.Status, used(ch.Uses, ch.MaxUses), or(ch.Endpoint, "any"), or(ch.Profile, "any"), or(ch.Subject, "any"),
+					or(stamp(ch.ExpiresAt), "never"), stamp(ch.CreatedAt), ch.CreatedBy, ch.Description)
+			}
+			return t.end()
+		},
+	})
+}
+
+func (c *CLI) scepChallengeDisable() *cobra.Command {
+	var asJSON *bool
+	return c.command(verb{
+		use: "disable ID", short: "disable a challenge; certificates that it was used for stay", args: cobra.ExactArgs(1),
+		example: "  privyseal scep challenge disable 0193a2b4-7c11-7d5e-9b3f-0a1b2c3d4e5f",
+		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			ch, err := client.DisableSCEPChallenge(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), ch)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "disabled %s\n", ch.ID)
+			return err
+		},
+	})
+}
+
+// used shows uses against their limit.
+func used(n, limit int) string {
+	if limit == 0 {
+		return strconv.Itoa(n)
+	}
+	return strconv.Itoa(n) + "/" + strconv.Itoa(limit)
+}
