@@ -6,8 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -261,6 +266,87 @@ func TestIssueRefusals(t *testing.T) {
 		}
 		c.holds(t)
 	})
+}
+
+func TestX1_SerialIsUniqueForTheIssuer(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		c := newCA(t, s, "web-1", "web-2")
+		cert, err := c.pipeline.Issue(t.Context(), request(t, "request:1", "k.example.test"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := s.CertificateByID(t.Context(), cert.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row.ID, row.Origin = store.NewID(), "request:2"
+		if err := s.Reserve(t.Context(), *row, nil, store.Event{Action: "test"}); !fault.Is(err, fault.Conflict) {
+			t.Errorf("the same serial of the same issuer again: %v, want a conflict", err)
+		}
+		row.IssuerID = "web-2"
+		if err := s.Reserve(t.Context(), *row, nil, store.Event{Action: "test"}); err != nil {
+			t.Errorf("the same serial of another issuer: %v", err)
+		}
+	})
+}
+
+func TestX18_TheRecordOfAnIntent(t *testing.T) {
+	c := newCA(t, storetest.SQLite(t), "web-1")
+	r := request(t, "request:1", "l.example.test")
+	r.Evidence = json.RawMessage(`{"method":"http-01"}`)
+	cert, err := c.pipeline.Issue(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := c.store.AuditEvents(t.Context(), c.store.Node(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(events) != 2 || events[0].Action != "certificate.intent" || events[1].Action != "certificate.issued" {
+		t.Fatalf("%v, want the intent, then the result", events)
+	}
+	if e := events[0]; e.Subject != cert.ID || e.Actor != r.Requester || e.RequestID != r.RequestID {
+		t.Errorf("the intent names %q, %q, %q", e.Subject, e.Actor, e.RequestID)
+	}
+	var detail map[string]any
+	if err := json.Unmarshal(events[0].Detail, &detail); err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(r.CSR.Raw)
+	want := map[string]any{
+		"protocol": "operator", "profile": "tls-server", "origin": "request:1", "lint": "passed", "serial": string(cert.Serial),
+		"csr_sha256": hex.EncodeToString(digest[:]), "evidence": map[string]any{"method": "http-01"},
+	}
+	for field, value := range want {
+		if diff := cmp.Diff(value, detail[field]); diff != "" {
+			t.Errorf("%s: %s", field, diff)
+		}
+	}
+	for _, field := range []string{"profile_version", "template_sha256", "tbs_sha256", "key_sha256"} {
+		if text, _ := detail[field].(string); text == "" {
+			t.Errorf("the intent lacks %s", field)
+		}
+	}
+}
+
+// The door never looks at the protocol: the same request is granted the same
+// template, or refused for the same reason, whoever brings it.
+func TestX18_OneVerdictForEveryProtocol(t *testing.T) {
+	c := newCA(t, storetest.SQLite(t), "web-1")
+	good, bad := request(t, "request:1", "m.example.test"), request(t, "request:2", "m.example.test")
+	bad.NotAfter = time.Now().AddDate(5, 0, 0)
+	for i, protocol := range []string{"acme", "est", "scep", "operator"} {
+		good.Protocol, good.Origin = protocol, fmt.Sprint("order:", i)
+		bad.Protocol = protocol
+		if _, err := c.pipeline.Issue(t.Context(), good); err != nil {
+			t.Errorf("%s: %v", protocol, err)
+		}
+		_, err := c.pipeline.Issue(t.Context(), bad)
+		dry := c.pipeline.Preview(t.Context(), bad)
+		if f := fault.Of(err); f == nil || dry.Fault == nil || f.Kind != fault.Malformed || f.Detail != dry.Fault.Detail || f.Reason != dry.Fault.Reason {
+			t.Errorf("%s: %v; the dry run says %v", protocol, err, dry.Fault)
+		}
+	}
 }
 
 func TestX14_CompromisedKeyIsRefused(t *testing.T) {
