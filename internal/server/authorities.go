@@ -358,7 +358,10 @@ func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	for _, id := range slices.Sorted(maps.Keys(issuers)) {
 		check := api.HealthCheck{Name: "issuer " + id}
 		c, now := issuers[id][0].Certificate(), h.now()
+		why, needed := h.whySuspended(id)
 		switch err := s.keys[id].Healthy(); {
+		case why != "": // no harm if a successor has taken its place
+			check.Detail, check.OK = "it signs no more certificates: "+why, !needed
 		case now.After(c.NotAfter):
 			check.Detail = "its certificate has expired"
 		case now.Before(c.NotBefore):

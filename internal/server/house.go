@@ -61,6 +61,9 @@ type house struct {
 	// floor 4
 	pipeline *issuance.Pipeline
 
+	suspending sync.Mutex
+	suspended  suspension // guarded by suspending
+
 	// floor 5
 	sealer *credential.Sealer
 	eab    *credential.EAB

@@ -108,11 +108,21 @@ func (l *site) client(t testing.TB, addr string) *http.Client {
 // operate runs an operator command against the site's socket.
 func (l *site) operate(t testing.TB, args ...string) string {
 	t.Helper()
+	out, err := l.try(t, args...)
+	if err != nil {
+		t.Fatalf("privyseal %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// try is operate for commands that may fail.
+func (l *site) try(t testing.TB, args ...string) (string, error) {
+	t.Helper()
 	socket := filepath.Join(l.Dir, "privyseal.sock")
 	if moved, err := os.ReadFile(filepath.Join(l.Dir, "socket")); err == nil {
 		socket = strings.TrimSpace(string(moved)) // the path was too long for the system
 	}
-	return execute(t, l.Dir, []string{"PRIVYSEAL_SOCKET=" + socket}, binary, args...)
+	return attempt(t, l.Dir, []string{"PRIVYSEAL_SOCKET=" + socket}, binary, args...)
 }
 
 func read(t testing.TB, path string) []byte {
