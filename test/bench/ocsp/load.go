@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -126,12 +127,13 @@ func readAnswer(conn net.Conn, buffer []byte) (int, error) {
 }
 
 // rawSigning returns the P-256 signatures that this machine makes in a second,
-// with nothing else to do.
-func rawSigning(length time.Duration) (float64, error) {
+// with nothing else to do, and their CPU time in microseconds.
+func rawSigning(length time.Duration) (rate, cost float64, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	before := cpuOf(os.Getpid())
 	digest := sha256.Sum256([]byte("privyseal"))
 	var signed atomic.Int64
 	var working sync.WaitGroup
@@ -148,7 +150,8 @@ func rawSigning(length time.Duration) (float64, error) {
 		})
 	}
 	working.Wait()
-	return float64(signed.Load()) / time.Since(began).Seconds(), nil
+	n := float64(signed.Load())
+	return n / time.Since(began).Seconds(), float64((cpuOf(os.Getpid()) - before).Microseconds()) / n, nil
 }
 
 func freeAddress() (string, error) {

@@ -64,43 +64,65 @@ func measure(round time.Duration, rounds, conns int) error {
 	}
 	defer static.stop()
 
-	kinds := []struct {
-		name, addr string
-		request    []byte
-		want       []byte
-		nonceAt    int
-	}{
-		{"nginx, static file, GET", static.addr, getRequest(static.addr, "/response"), s.Body, 0},
-		{"OCSP GET from memory", s.Addr, s.Get, s.Body, 0},
-		{"OCSP POST from memory", s.Addr, s.Post, s.Body, 0},
-		{"OCSP POST with a nonce, signed live", s.Addr, s.Nonce, nil, s.At},
+	web, us := static.cmd.Process.Pid, server.Process.Pid
+	kinds := []kind{
+		{"nginx, static file, GET", static.addr, getRequest(static.addr, "/response"), s.Body, 0, web},
+		{"OCSP GET from memory", s.Addr, s.Get, s.Body, 0, us},
+		{"OCSP POST from memory", s.Addr, s.Post, s.Body, 0, us},
+		{"OCSP POST with a nonce, signed live", s.Addr, s.Nonce, nil, s.At, us},
 	}
-	rates := map[string][]float64{}
+	rates, costs := map[string][]float64{}, map[string][]float64{}
 	for range rounds {
 		for _, k := range kinds {
-			rate, err := load(k.addr, k.request, k.want, k.nonceAt, conns, round)
+			rate, cost, err := k.run(conns, round)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
-			rates[k.name] = append(rates[k.name], rate)
+			rates[k.name], costs[k.name] = append(rates[k.name], rate), append(costs[k.name], cost)
 		}
-		raw, err := rawSigning(round / 4)
+		raw, cost, err := rawSigning(round / 4)
 		if err != nil {
 			return err
 		}
-		rates["raw"] = append(rates["raw"], raw)
+		rates[rawName], costs[rawName] = append(rates[rawName], raw), append(costs[rawName], cost)
 	}
+	report(kinds, rates, costs, s, conns, rounds, round)
+	return nil
+}
+
+const rawName = "raw P-256 signatures, all processors"
+
+// kind is one thing to measure.
+type kind struct {
+	name, addr string
+	request    []byte
+	want       []byte
+	nonceAt    int
+	pid        int // who answers
+}
+
+// run returns answers in a second, and the microseconds of CPU time that each
+// cost the one who answered.
+func (k kind) run(conns int, length time.Duration) (rate, cost float64, err error) {
+	before, began := cpuOf(k.pid), time.Now()
+	rate, err = load(k.addr, k.request, k.want, k.nonceAt, conns, length)
+	answers := rate * time.Since(began).Seconds()
+	return rate, float64((cpuOf(k.pid) - before).Microseconds()) / answers, err
+}
+
+func report(kinds []kind, rates, costs map[string][]float64, s *setup, conns, rounds int, round time.Duration) {
 	fmt.Printf("OCSP on %d processors, %d connections, answer of %d octets, median of %d rounds of %v (lowest to highest)\n\n",
 		runtime.NumCPU(), conns, len(s.Body), rounds, round)
-	base := median(rates[kinds[0].name])
+	base, cheapest := median(rates[kinds[0].name]), median(costs[kinds[0].name])
+	fmt.Printf("  %-38s %10s %24s %9s %12s %9s\n", "", "answers/s", "", "of nginx", "CPU µs each", "of nginx")
 	for _, k := range kinds {
-		r := rates[k.name]
-		fmt.Printf("  %-38s %9.0f /s  (%.0f to %.0f)  %.2f of nginx\n", k.name, median(r), slices.Min(r), slices.Max(r), median(r)/base)
+		r, c := rates[k.name], median(costs[k.name])
+		spread := fmt.Sprintf("(%.0f to %.0f)", slices.Min(r), slices.Max(r))
+		fmt.Printf("  %-38s %10.0f %24s %9.2f %12.1f %9.2f\n", k.name, median(r), spread, median(r)/base, c, cheapest/c)
 	}
-	raw, live := median(rates["raw"]), median(rates[kinds[3].name])
-	fmt.Printf("  %-38s %9.0f /s  (%.0f to %.0f)\n", "raw P-256 signatures, all processors", raw, slices.Min(rates["raw"]), slices.Max(rates["raw"]))
-	fmt.Printf("\n  live signing over HTTP is %.2f of raw signing; the load takes its share of the same processors\n", live/raw)
-	return nil
+	raw, live := rates[rawName], median(rates[kinds[3].name])
+	fmt.Printf("  %-38s %10.0f %24s %9s %12.1f\n", rawName, median(raw), fmt.Sprintf("(%.0f to %.0f)", slices.Min(raw), slices.Max(raw)), "", median(costs[rawName]))
+	fmt.Printf("\nlive signing over HTTP is %.2f of raw signing; server, nginx and load share the processors\n", live/median(raw))
 }
 
 func median(all []float64) float64 {
