@@ -10,10 +10,10 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup-test race faults fuzz bench lint generate verify docs release image clean
+.PHONY: help build run test setup-test race faults fuzz bench bench-revocation lint generate verify docs release image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 build: ## build ./bin/privyseal
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/privyseal ./cmd/privyseal
@@ -38,6 +38,10 @@ fuzz: ## fuzz every parser of strangers' bytes (FUZZTIME=60s each)
 
 bench: ## measure a full ACME flow on both engines (long)
 	$(GO) run ./test/load $(ARGS)
+
+bench-revocation: ## measure OCSP beside nginx, and revocations (long)
+	$(GO) run ./test/bench/ocsp
+	$(GO) run ./test/bench/revoke
 
 lint: ## gofmt, go vet, golangci-lint with staticcheck
 	@test -z "$$(gofmt -s -l $$(git ls-files '*.go'))" || { gofmt -s -l $$(git ls-files '*.go'); echo 'gofmt -s -w these files'; exit 1; }

@@ -63,6 +63,13 @@ func TestCheck(t *testing.T) {
 		"TLS from missing files": {"tls:\n      issuer: dev-a-1", "tls:\n      certificate: gone.pem\n      key: file:gone.key\n      passphrase: file:secrets/state\n      #", "listeners.https.tls.certificate", "no such file"},
 		"retention, no archive":  {"  passphrase: file:secrets/audit", "  passphrase: file:secrets/audit\n  retention: 24h", "audit.retention", "audit.archive"},
 		"log level":              {"audit:\n  key", "log: {level: loud}\naudit:\n  key", "log.level", "want one of debug"},
+		"OCSP mode":              {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {mode: nonces}", "issuers[0].ocsp.mode", "want one of presigned, live"},
+		"OCSP unknown":           {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {unknown: revoked}", "issuers[0].ocsp.unknown", "extended-revoked"},
+		"OCSP validity":          {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {validity: 5s}", "issuers[0].ocsp.validity", "want from 1m"},
+		"OCSP outage":            {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {outage: -5s}", "issuers[0].ocsp", "negative"},
+		"OCSP signer":            {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {signer: root}", "issuers[0].ocsp.signer", "want one of delegated, issuer"},
+		"OCSP of an offline CA":  {"    crl: root.crl", "    crl: root.crl\n    ocsp: {certificate: gone.pem, key: 'file:keys/gone.key', passphrase: 'file:secrets/issuer'}", "offline[0].ocsp.certificate", "no such file"},
+		"no state passphrase":    {"  passphrase: file:secrets/state", "  passphrase: ''", "state.passphrase", "required"},
 		"unknown key":            {"listeners:", "listenrs:", "listenrs", `did you mean "listeners"?`},
 	} {
 		t.Run(name, func(t *testing.T) {
