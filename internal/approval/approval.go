@@ -14,6 +14,7 @@
 package approval
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -55,7 +56,8 @@ type Key struct {
 	Keep          time.Duration
 	Hook          string // webhook that is told the outcome; empty is none
 
-	// OneCSR refuses another CSR in the same transaction (rule S19).
+	// OneCSR refuses another CSR of the same identity in the same transaction
+	// (rule S19).
 	OneCSR bool
 	// Spent, if set, is why nothing new may be had: the one-time credential was
 	// right, but is used up. What it was used for is still answered (rule E12).
@@ -127,8 +129,12 @@ func (d *Desk) fresh(ctx context.Context, k *Key) error {
 		if err != nil {
 			return err
 		}
-		if len(others) > 0 {
-			return fault.New(fault.BadCSR, "the transaction has another certificate request").Because("transaction_reused")
+		for i := range others {
+			// Clients derive the transaction from the key: who renews with the key that
+			// he has comes with the transaction of his enrolment, as somebody else.
+			if others[i].Identity == k.Identity && !bytes.Equal(others[i].CSRDigest, k.digest()) {
+				return fault.New(fault.BadCSR, "the transaction has another certificate request").Because("transaction_reused")
+			}
 		}
 	}
 	return k.Spent

@@ -51,7 +51,14 @@ func badCSR(reason, format string, args ...any) *fault.Error {
 // would let something past a later check: no trailing data, no repeated
 // attribute or extension, no SAN entry that it does not understand, no SHA-1
 // (rules A41, X5).
-func ParseCSR(der []byte) (*CSR, error) {
+func ParseCSR(der []byte) (*CSR, error) { return parseCSR(der, false) }
+
+// ParseLegacyCSR is ParseCSR that takes signatures with SHA-1 too, which prove
+// possession of the key and nothing that lasts. It is for endpoints of devices
+// that know nothing better (rule S24).
+func ParseLegacyCSR(der []byte) (*CSR, error) { return parseCSR(der, true) }
+
+func parseCSR(der []byte, sha1 bool) (*CSR, error) {
 	if len(der) > maxCSR {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
@@ -68,7 +75,7 @@ func ParseCSR(der []byte) (*CSR, error) {
 	if err := c.parseInfo(tbs); err != nil {
 		return nil, err
 	}
-	if err := c.verify(tbs, algorithm, signature); err != nil {
+	if err := c.verify(tbs, algorithm, signature, sha1); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -134,8 +141,10 @@ func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 			err = errors.New("extensions in the outdated Microsoft attribute 1.3.6.1.4.1.311.2.1.14, which is not read")
 		case oid.Equal(oidChallengePassword):
 			c.ChallengePassword, err = readText(&values)
-			if err == nil && (!values.Empty() || len(c.ChallengePassword) > 255) {
-				err = errors.New("a challenge password that is not one string of at most 255 octets")
+			// Its length has no bound of its own: those of device management are
+			// signed documents of several KB (rule S22).
+			if err == nil && !values.Empty() {
+				err = errors.New("a challenge password that is not one string")
 			}
 		}
 		if err != nil {
@@ -180,8 +189,11 @@ func (c *CSR) parseExtensions(values cryptobyte.String) error {
 }
 
 // verify checks the request's own signature: proof that its sender holds the key.
-func (c *CSR) verify(tbs, algorithm, signature []byte) error {
-	c.SignatureAlgorithm = signatureAlgorithm(algorithm)
+func (c *CSR) verify(tbs, algorithm, signature []byte, sha1 bool) error {
+	c.SignatureAlgorithm = signatureAlgorithm(algorithm, signatureAlgorithms)
+	if sha1 && c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
+		c.SignatureAlgorithm = signatureAlgorithm(algorithm, legacyAlgorithms)
+	}
 	if c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
 		return badCSR("signature_algorithm", "signed by an algorithm that is not accepted; use SHA-256 or better")
 	}
@@ -197,9 +209,9 @@ func (c *CSR) verify(tbs, algorithm, signature []byte) error {
 	return nil
 }
 
-// signatureAlgorithm reads an AlgorithmIdentifier; SHA-1 and MD5 are unknown to
-// it on purpose.
-func signatureAlgorithm(der []byte) x509.SignatureAlgorithm {
+// signatureAlgorithm reads an AlgorithmIdentifier that is one of those known; MD5
+// is in no list on purpose.
+func signatureAlgorithm(der []byte, known []csrAlgorithm) x509.SignatureAlgorithm {
 	input := cryptobyte.String(der)
 	var body cryptobyte.String
 	if !input.ReadASN1(&body, cbasn1.SEQUENCE) {
@@ -209,7 +221,7 @@ func signatureAlgorithm(der []byte) x509.SignatureAlgorithm {
 	if !ok {
 		return x509.UnknownSignatureAlgorithm
 	}
-	for _, a := range signatureAlgorithms {
+	for _, a := range known {
 		switch {
 		case !a.oid.Equal(oid):
 		case a.parameters != nil && bytes.Equal(body, a.parameters):
@@ -221,15 +233,18 @@ func signatureAlgorithm(der []byte) x509.SignatureAlgorithm {
 	return x509.UnknownSignatureAlgorithm
 }
 
+// csrAlgorithm is an algorithm by which a request may be signed. Parameters nil
+// stand for NULL or absent: signers of both kinds exist.
+type csrAlgorithm struct {
+	oid        asn1.ObjectIdentifier
+	parameters []byte
+	algorithm  x509.SignatureAlgorithm
+}
+
 var (
 	oidPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
 
-	// Parameters nil stand for NULL or absent: signers of both kinds exist.
-	signatureAlgorithms = []struct {
-		oid        asn1.ObjectIdentifier
-		parameters []byte
-		algorithm  x509.SignatureAlgorithm
-	}{
+	signatureAlgorithms = []csrAlgorithm{
 		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, nil, x509.ECDSAWithSHA256},
 		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, nil, x509.ECDSAWithSHA384},
 		{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}, nil, x509.ECDSAWithSHA512},
@@ -242,6 +257,12 @@ var (
 		{oidPSS, pssParameters(3, 64), x509.SHA512WithRSAPSS},
 	}
 )
+
+// legacyAlgorithms are those of ParseLegacyCSR beside the others.
+var legacyAlgorithms = []csrAlgorithm{
+	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 5}, nil, x509.SHA1WithRSA},
+	{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 1}, nil, x509.ECDSAWithSHA1},
+}
 
 // pssParameters returns the one encoding of RSASSA-PSS-params that is accepted
 // for a SHA-2 hash (the last arc of its OID) and a salt of its length (RFC 4055,

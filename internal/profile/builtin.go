@@ -12,8 +12,13 @@ func BuiltIn() map[string]Config {
 		"device":           device(),
 		"workload":         workload(),
 		"ocsp-signing":     ocspSigning(),
-		"root-ca":          rootCA(),
-		"issuing-ca":       issuingCA(),
+
+		"scep-ra":            scepRA("digitalSignature", "keyEncipherment"),
+		"scep-ra-signing":    scepRA("digitalSignature"),
+		"scep-ra-decryption": scepRA("keyEncipherment"),
+
+		"root-ca":    rootCA(),
+		"issuing-ca": issuingCA(),
 	}
 }
 
@@ -124,6 +129,20 @@ func ocspSigning() Config {
 		KeyUsage:    []string{"digitalSignature"},
 		ExtKeyUsage: []string{"OCSPSigning"},
 		OCSPNoCheck: true,
+	}
+}
+
+// scepRA is the certificate of a SCEP endpoint, to which clients encrypt and with
+// which answers are signed. serverAuth is what Windows wants to see in it (rule
+// S9); without a name to be reached by it serves no TLS client.
+func scepRA(usage ...string) Config {
+	return Config{
+		Description: "SCEP endpoints: clients encrypt requests to it, answers are signed with it",
+		Subject:     Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}}, optional("C", "O", "OU")...)},
+		Keys:        []string{"rsa-2048+"},
+		Validity:    Validity{Default: Duration(Year), Max: Duration(maxLeaf)},
+		KeyUsage:    usage,
+		ExtKeyUsage: []string{"serverAuth"},
 	}
 }
 

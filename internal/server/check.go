@@ -212,7 +212,7 @@ func (l *loaded) checkEndpoints(d *document) {
 			d.say(key+".name", "%q is defined twice", e.Name)
 		}
 		seen[e.Name] = true
-		oneOf(d, key+".protocol", e.Protocol, "acme")
+		oneOf(d, key+".protocol", e.Protocol, protocolACME, protocolSCEP)
 		oneOf(d, key+".issuer", e.Issuer, l.issuerIDs()...)
 		oneOf(d, key+".external_account", e.ExternalAccount, "optional", "required")
 		if len(e.Profiles) == 0 {
@@ -228,9 +228,10 @@ func (l *loaded) checkEndpoints(d *document) {
 		}
 		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
 	}
-	if len(l.Endpoints) > 0 && l.Listeners.HTTPS.Addr == "" {
+	if len(l.of(protocolACME)) > 0 && l.Listeners.HTTPS.Addr == "" {
 		d.say("listeners.https.addr", "required: there are ACME endpoints")
 	}
+	l.checkSCEP(d, compiled)
 }
 
 // nests reports whether what a profile grants is within what the issuer and the

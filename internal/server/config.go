@@ -8,6 +8,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/scep"
 )
 
 // Config is everything that a server is told, as one YAML file. The comments of
@@ -124,10 +125,11 @@ type Offline struct {
 
 // Endpoint is one mounted protocol with its authentication and profiles.
 type Endpoint struct {
-	// Name is the endpoint's part of the path: /acme/NAME/directory.
+	// Name is the endpoint's name in records, and its part of the path:
+	// /acme/NAME/directory, /scep/NAME.
 	Name string `yaml:"name"`
-	// Protocol is acme.
-	Protocol string `yaml:"protocol" jsonschema:"enum=acme"`
+	// Protocol is acme or scep.
+	Protocol string `yaml:"protocol" jsonschema:"enum=acme,enum=scep"`
 	// Issuer is the id of the issuer that signs.
 	Issuer string `yaml:"issuer"`
 	// Profiles are the names of the profiles that a client may choose.
@@ -138,6 +140,8 @@ type Endpoint struct {
 	// ExternalAccount is optional (the default) or required: whether a new ACME
 	// account must bind an EAB key. One that is offered is always checked.
 	ExternalAccount string `yaml:"external_account,omitempty" jsonschema:"enum=optional,enum=required"`
+	// SCEP is what a SCEP endpoint has beside.
+	SCEP scep.Options `yaml:"scep,omitempty"`
 }
 
 // ACME is what all ACME endpoints say about this CA.
@@ -155,7 +159,7 @@ type Listeners struct {
 	HTTPS TLSListener `yaml:"https,omitempty"`
 	// EST serves EST (not built yet: every request is answered 404).
 	EST TLSListener `yaml:"est,omitempty"`
-	// HTTP serves CRLs, OCSP and CA certificates, which must be plain HTTP.
+	// HTTP serves CRLs, OCSP, CA certificates and SCEP, which must be plain HTTP.
 	HTTP Listener `yaml:"http,omitempty"`
 	// Ops serves /metrics, /healthz and /readyz. Keep it private.
 	Ops OpsListener `yaml:"ops,omitempty"`

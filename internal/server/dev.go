@@ -18,6 +18,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/scep"
 )
 
 // The names of dev's small hierarchy, and of the files that it makes in DIR.
@@ -25,7 +26,8 @@ const (
 	devRoot   = "dev-root"
 	devIssuer = "dev-a-1"
 
-	devConfig = "privyseal.yaml"
+	devConfig    = "privyseal.yaml"
+	devChallenge = "scep-challenge"
 )
 
 // devOptions are the flags of `privyseal dev`. They win over DIR/privyseal.yaml
@@ -135,6 +137,11 @@ func devDefaults() Config {
 		Endpoints: []Endpoint{
 			{Name: "default", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "optional"},
 			{Name: "eab", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "required"},
+			{
+				Name: "scep", Protocol: protocolSCEP, Issuer: devIssuer, Profiles: []string{"device"},
+				// Clients that are easily had (scepclient, sscep) know SHA-1 and DES only.
+				SCEP: scep.Options{Path: "default", Challenge: "file:" + devChallenge, SHA1: true, TripleDES: true, SingleDES: true},
+			},
 		},
 		Challenge: challenge.Config{LocalhostIsLoopback: true},
 		Limits:    limit.Defaults(),

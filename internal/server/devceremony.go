@@ -30,8 +30,12 @@ func makeSecrets(dir string) error {
 	}
 	for name, fresh := range map[string]func() string{
 		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": credential.GenerateKEK,
+		devChallenge: newPassphrase,
 	} {
 		file := filepath.Join(folder, name)
+		if name == devChallenge {
+			file = filepath.Join(dir, name) // for people to look at
+		}
 		if _, err := os.Stat(file); err == nil {
 			continue
 		}

@@ -32,6 +32,10 @@ Accounts at {{.EAB}} need a key; this makes one:
 
   {{.Self}} eab create --socket {{.Socket}}
 
+Devices enrol over SCEP at {{.SCEP}}, challenge in {{.Challenge}}:
+
+  scepclient -server-url {{.SCEP}} -challenge "$(cat {{.Challenge}})" -private-key device.key -certificate device.crt -cn device-1 -key-encipherment-selector
+
 Health: http://{{.Ops}}/readyz   Metrics: http://{{.Ops}}/metrics   Roots: {{.HTTP}}/roots
 Stop with Ctrl-C; the next start goes on with {{.Dir}}
 `))
@@ -54,6 +58,7 @@ func hints(ctx context.Context, out io.Writer, dir string, cfg *loaded) error {
 		"Root": quote(filepath.Join(dir, "root.pem")), "Clients": quote(clients), "Port": port,
 		"Lego": legoLine(ctx, directory, port, filepath.Join(clients, "lego")),
 		"Self": quote(self), "Socket": quote(cfg.Listeners.Socket),
+		"SCEP": cfg.PublicURLs.HTTP + "/scep/default", "Challenge": quote(filepath.Join(dir, devChallenge)),
 		"Ops": cfg.Listeners.Ops.Addr, "HTTP": cfg.PublicURLs.HTTP, "Dir": dir,
 	})
 	if err != nil {

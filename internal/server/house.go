@@ -29,6 +29,7 @@ import (
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/scep"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -76,6 +77,7 @@ type house struct {
 	// floor 6
 	acme *acme.Server
 	ocsp *ocsp.Server
+	scep *scep.Server
 	// delegates are the responder certificates of this node by issuer id. They
 	// stay through reloads.
 	delegates map[string]*ocsp.Delegate
@@ -100,7 +102,7 @@ type env struct {
 func (h *house) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
 		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildLists, h.buildACME, h.buildOCSP,
-		h.buildAdmin,
+		h.buildSCEP, h.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err
@@ -302,7 +304,7 @@ func (l *loaded) acme() acme.Config {
 		BaseURL: l.PublicURLs.HTTPS, FormerBaseURLs: l.PublicURLs.Former,
 		TermsOfService: l.ACME.TermsOfService, Website: l.ACME.Website, CAAIdentities: l.Challenge.CAAIdentities,
 	}
-	for _, e := range l.Endpoints {
+	for _, e := range l.of(protocolACME) {
 		c.Endpoints = append(c.Endpoints, acme.Endpoint{
 			Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile,
 			RequireEAB: e.ExternalAccount == "required",

@@ -65,7 +65,8 @@ func (h *house) startOps(ctx context.Context, cfg *loaded) error {
 func (h *house) startHTTP(ctx context.Context, cfg *loaded) error {
 	c := h.webConfig(listenHTTP)
 	c.Direct = h.ocsp.Direct
-	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.publisher.routes(), c)
+	c.Limits.HeaderBytes = 32 << 10 // SCEP messages stand in the request line (rule S3)
+	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.plainRoutes(), c)
 }
 
 // startTLS opens the listeners that need a certificate of their own. Those whose

@@ -51,14 +51,19 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
-	if err := h.install(ctx, cfg, signing); err != nil {
+	if err := h.swapSCEP(cfg); err != nil {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()))
+	}
+	if err := h.install(ctx, cfg, signing); err != nil {
+		signing.closeAllBut(h.signing.Load())
+		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()), h.swapSCEP(old))
 	}
 	h.enforce(signing)
 	h.importLists(ctx, cfg)
 	h.cfg.Store(cfg)
 	h.logged("responder certificates", h.ensureDelegates(ctx))
+	h.logged("RA certificates", h.renewRA(ctx))
 	if err := h.startTLS(ctx, cfg); err != nil {
 		return api.ReloadResult{}, err
 	}

@@ -71,6 +71,7 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 	h.enforce(signing)
 	h.importLists(ctx, cfg)
 	h.logged("responder certificates", h.ensureDelegates(ctx)) // tried again later
+	h.logged("RA certificates", h.renewRA(ctx))                // tried again later
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)
 	h.health.check(h.configHealth)

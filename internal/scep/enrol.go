@@ -1,0 +1,197 @@
+package scep
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/json"
+	"slices"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// enrol answers PKCSReq and RenewalReq (RFC 8894, section 3.3.1).
+func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, error) {
+	csr, err := s.readCSR(c, plain)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := s.prove(ctx, c, csr)
+	if err != nil {
+		return nil, err
+	}
+	name := proof.Profile
+	if name == "" {
+		name = c.ep.DefaultProfile
+	}
+	made, err := s.Desk.Enrol(ctx, approval.Key{
+		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
+		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent,
+	}, issuance.Request{
+		Endpoint: c.ep.Name, Protocol: "scep", Profile: name, Issuer: c.ep.Issuer, CSR: csr,
+		Requester: proof.Identity, Evidence: proof.Evidence, Claims: proof.Claims, RequestID: web.RequestID(ctx),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.granted(made)
+}
+
+// granted is a certificate as a client gets it: alone, or with the CA's
+// (rule S16).
+func (c *call) granted(made *issuance.Certificate) (*content, error) {
+	ders := [][]byte{made.DER}
+	if c.ep.CAInReply {
+		ders = append(ders, made.Chain...)
+	}
+	found := &content{}
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		found.certs = append(found.certs, cert)
+	}
+	return found, nil
+}
+
+// readCSR reads what was decrypted. Somebody who sends changed copies of another
+// client's envelope must not learn from the answer what the change did to the
+// plaintext, which holds a secret. So what is wrong with a request is told only
+// to who made it: its own signature is right. Nobody can change a request that he
+// cannot read and keep that so (rule S25).
+func (s *Server) readCSR(c *call, plain []byte) (*pki.CSR, error) {
+	parse := pki.ParseCSR
+	if c.ep.SHA1 {
+		parse = pki.ParseLegacyCSR
+	}
+	csr, err := parse(plain)
+	if err == nil {
+		return csr, nil
+	}
+	intact, parseErr := x509.ParseCertificateRequest(plain)
+	if parseErr != nil || intact.CheckSignature() != nil {
+		return nil, errUnreadable
+	}
+	return nil, err
+}
+
+// prove says who asks: a holder of a certificate of ours, who may renew it, or
+// of a challenge, or somebody whom a person has to judge.
+func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
+	held, err := s.held(ctx, c.signer)
+	if err != nil {
+		return nil, err
+	}
+	if c.typ != pkcsReq {
+		if held == nil {
+			return nil, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").Because("renewal_signer")
+		}
+		return s.renewal(c, held, csr)
+	}
+	if held != nil && c.ep.RenewByPKCSReq {
+		if proof, err := s.renewal(c, held, csr); err == nil || csr.ChallengePassword == "" {
+			return proof, err
+		}
+	}
+	// The signature of a PKCSReq proves possession of the key; a certificate of
+	// ours may stand in for the throw-away one (RFC 8894, section 2.3; rule S21).
+	if key, err := pki.HashKey(c.signer.PublicKey); held == nil && (err != nil || key != csr.KeyHash) {
+		return nil, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").Because("scep_key_mismatch")
+	}
+	if csr.ChallengePassword == "" && c.ep.Manual {
+		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, nil
+	}
+	return s.challenge(ctx, c, csr)
+}
+
+// challenge judges a challenge password: that of the endpoint, or one on record.
+func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
+	if c.ep.secret != nil {
+		// A source that is locked out is told so whatever it presents.
+		if err := s.Limits.Locked(ctx, c.ep.Name+" "+c.source); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256([]byte(csr.ChallengePassword))
+		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
+			// The key keeps devices apart that share the secret.
+			return &credential.Proof{Identity: "endpoint:" + c.ep.Name, Evidence: evidence("endpoint_challenge", c.ep.Name)}, nil
+		}
+	}
+	return s.Challenges.Check(ctx, credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}, csr.ChallengePassword, csr)
+}
+
+// held returns the row of a certificate that we issued, nil for any other.
+func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*store.Certificate, error) {
+	if bytes.Equal(signer.RawIssuer, signer.RawSubject) {
+		return nil, nil //nolint:nilnil // a throw-away certificate
+	}
+	row, err := s.Pipeline.Lookup(ctx, signer.Raw)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil //nolint:nilnil // somebody else's
+	}
+	return row, err
+}
+
+// renewal lets the holder of a certificate of ours have the same again: same
+// names, same profile (RFC 8894, section 2.3; rule S21).
+func (s *Server) renewal(c *call, held *store.Certificate, csr *pki.CSR) (*credential.Proof, error) {
+	deny := func(reason, format string, args ...any) (*credential.Proof, error) {
+		return nil, fault.New(fault.Denied, "the certificate that signed the renewal "+format, args...).Because(reason)
+	}
+	now := s.Now()
+	switch {
+	case held.Revocation != nil:
+		return deny("renewal_revoked", "is revoked")
+	case now.Before(held.NotBefore):
+		return deny("renewal_not_yet", "is not valid yet")
+	case now.After(held.NotAfter.Add(c.ep.RenewalGrace)):
+		return deny("renewal_expired", "has expired")
+	case !slices.Contains(c.ep.Profiles, held.Profile):
+		return deny("renewal_profile", "is of profile %q, which this endpoint does not renew", held.Profile)
+	}
+	same, err := s.sameNames(held, csr)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		return nil, fault.New(fault.BadCSR, "a renewal cannot change the subject or the alternative names").Because("renewal_names")
+	}
+	return &credential.Proof{Identity: "certificate:" + held.ID, Profile: held.Profile, Evidence: evidence("certificate", held.ID)}, nil
+}
+
+// sameNames reports whether a request would give the names of a certificate once
+// more. What the profile makes of the request counts: it may have added to the
+// names, or left some out, when the certificate was issued.
+func (s *Server) sameNames(held *store.Certificate, csr *pki.CSR) (bool, error) {
+	p := s.Pipeline.Rules().Profiles[held.Profile]
+	if p == nil {
+		return false, fault.New(fault.InvalidProfile, "profile %q does not exist any more", held.Profile)
+	}
+	t, err := p.Apply(profile.Request{CSR: csr}, s.Now())
+	if err != nil {
+		return false, err
+	}
+	return t.Subject == held.Subject && sameSet(t.Names, held.Names), nil
+}
+
+func sameSet(a, b []pki.Identifier) bool {
+	order := func(x, y pki.Identifier) int {
+		return bytes.Compare([]byte(string(x.Type)+x.Value), []byte(string(y.Type)+y.Value))
+	}
+	return slices.Equal(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order))
+}
+
+func evidence(method, name string) json.RawMessage {
+	text, _ := json.Marshal(map[string]string{"method": method, "credential": name}) // strings always encode
+	return text
+}

@@ -1,0 +1,138 @@
+package scep
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// maxMessage is the largest pkiMessage (rule S28).
+const maxMessage = 64 << 10
+
+// suffixes are what clients append to a path, or think that it must end in
+// (rule S1).
+var suffixes = []string{
+	"", "/", "/pkiclient.exe", "/cgi-bin/pkiclient.exe", "/mscep.dll", "/certsrv/mscep/mscep.dll", "/certsrv/mscep/mscep.dll/pkiclient.exe",
+}
+
+// Routes is everything under /scep.
+func (s *Server) Routes() http.Handler {
+	r := chi.NewRouter()
+	for _, suffix := range suffixes {
+		r.HandleFunc("/{endpoint}"+suffix, web.Handler(s.serve, refuse))
+	}
+	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error { return errNoEndpoint }, refuse))
+	return r
+}
+
+var errNoEndpoint error = fault.New(fault.NotFound, "there is no such SCEP endpoint")
+
+// operations are those that are asked for by GET, but for PKIOperation.
+var operations = map[string]func(*Server, http.ResponseWriter, *http.Request, *endpoint) error{
+	"getcacaps":     (*Server).getCACaps,
+	"getcacert":     (*Server).getCACert,
+	"getnextcacert": (*Server).getNextCACert,
+}
+
+var operationNames = map[string]string{"getcacaps": "GetCACaps", "getcacert": "GetCACert", "getnextcacert": "GetNextCACert"}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	ep := s.current()[chi.URLParam(r, "endpoint")]
+	if ep == nil {
+		return errNoEndpoint
+	}
+	operation, _ := parameter(r.URL.RawQuery, "operation")
+	name := strings.ToLower(operation)
+	answer := operations[name]
+	switch {
+	case name == "pkioperation":
+		return s.pkiOperation(w, r, ep)
+	case answer == nil:
+		return fault.New(fault.Malformed, "the parameter operation is none of GetCACaps, GetCACert, GetNextCACert, PKIOperation").Because("scep_operation")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		return fault.New(fault.MethodNotAllowed, "%s is asked for by GET", operationNames[name])
+	}
+	began, status := s.Now(), "SUCCESS"
+	err := answer(s, w, r, ep)
+	if err != nil {
+		status = statusError
+	}
+	s.Observe(Event{Endpoint: ep.Name, Message: operationNames[name], Status: status, Took: s.Now().Sub(began)})
+	return err
+}
+
+// statusError is the status of an operation that HTTP answered.
+const statusError = "error"
+
+// pkiOperation reads a pkiMessage from wherever it stands and writes the answer
+// to it.
+func (s *Server) pkiOperation(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+	began, event := s.Now(), Event{Endpoint: ep.Name, Message: messageType(0).String(), Status: statusError}
+	message, err := readMessage(w, r)
+	if err == nil {
+		var rep *reply
+		if rep, err = s.operate(r.Context(), ep, source(r), message, &event); err == nil {
+			web.Note(r.Context(), slog.String("scep_message", event.Message), slog.String("scep_status", event.Status),
+				slog.String("transaction", rep.transactionID))
+			if rep.cause != nil {
+				web.Note(r.Context(), slog.String("error", rep.cause.Error()))
+			}
+			write(w, typePKIAnswer, rep.der)
+		}
+	}
+	event.Took = s.Now().Sub(began)
+	s.Observe(event)
+	return err
+}
+
+// readMessage returns the DER of the message: the body of a POST, whatever its
+// type is said to be (rule S4), or the parameter of a GET.
+func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	switch r.Method {
+	case http.MethodGet:
+		message, err := queryMessage(r.URL.RawQuery)
+		if err == nil && len(message) > maxMessage {
+			err = errTooLarge
+		}
+		return message, err
+	case http.MethodPost:
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
+		var over *http.MaxBytesError
+		if errors.As(err, &over) {
+			return nil, errTooLarge
+		}
+		if err != nil {
+			return nil, fault.Wrap(fault.Malformed, err, "the body cannot be read")
+		}
+		if len(body) == 0 { // old clients post the query of a GET
+			if _, ok := parameter(r.URL.RawQuery, "message"); ok {
+				return queryMessage(r.URL.RawQuery)
+			}
+			return nil, fault.New(fault.Malformed, "the body is empty").Because("scep_empty")
+		}
+		return body, nil
+	}
+	w.Header().Set("Allow", "GET, POST")
+	return nil, fault.New(fault.MethodNotAllowed, "PKIOperation is asked for by GET or POST")
+}
+
+var errTooLarge error = fault.New(fault.TooLarge, "the message has more than %d octets", maxMessage).Because("scep_size")
+
+// source is the client's address as limits count it.
+func source(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return limit.Source(peer.Addr())
+}

@@ -1,0 +1,120 @@
+package scep
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+var errNoCertificate error = fault.New(fault.NotFound, "there is no such certificate").Because("scep_no_certificate")
+
+// getCertificate answers GetCert (RFC 8894, section 3.3.4; rule S20).
+func (s *Server) getCertificate(ctx context.Context, plain []byte) (*content, error) {
+	row, _, err := s.lookup(ctx, plain)
+	if err != nil {
+		return nil, err
+	}
+	if row == nil || row.DER == nil {
+		return nil, errNoCertificate
+	}
+	cert, err := x509.ParseCertificate(row.DER)
+	if err != nil {
+		return nil, err
+	}
+	return &content{certs: []*x509.Certificate{cert}}, nil
+}
+
+// getList answers GetCRL (RFC 8894, section 3.3.4; rule S20) with the newest list
+// on which the certificate would stand.
+func (s *Server) getList(ctx context.Context, plain []byte) (*content, error) {
+	row, issuerID, err := s.lookup(ctx, plain)
+	if err != nil {
+		return nil, err
+	}
+	shard := 0
+	if row != nil {
+		shard = row.Shard
+	}
+	_, der, err := s.Store.LatestCRL(ctx, issuerID, shard)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.NotFound, "no revocation list of this issuer is published yet").Because("scep_no_crl")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &content{crls: [][]byte{der}}, nil
+}
+
+// lookup finds the issuer that the content of GetCert and GetCRL names, and the
+// certificate, nil if the issuer has none of that number.
+func (s *Server) lookup(ctx context.Context, plain []byte) (*store.Certificate, string, error) {
+	name, serial, err := readIssuerAndSerial(plain)
+	if err != nil {
+		return nil, "", err
+	}
+	issuers, err := s.Store.Issuers(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	// Several issuers may have one name, such as the generations of a pool.
+	found := ""
+	for _, i := range issuers {
+		cert, err := x509.ParseCertificate(i.Certificate)
+		if err != nil {
+			return nil, "", err
+		}
+		if !sameName(cert.RawSubject, name) {
+			continue
+		}
+		found = i.ID
+		row, err := s.Store.CertificateBySerial(ctx, i.ID, serial)
+		if err == nil {
+			return row, i.ID, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return nil, "", err
+		}
+	}
+	if found == "" {
+		return nil, "", fault.New(fault.NotFound, "this CA has no issuer of that name").Because("scep_no_issuer")
+	}
+	return nil, found, nil
+}
+
+// sameName compares two names as names: clients write the string types that they
+// know.
+func sameName(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, errX := pki.ParseNameDER(a)
+	y, errY := pki.ParseNameDER(b)
+	return errX == nil && errY == nil && x.EqualRFC5280(y)
+}
+
+// readIssuerAndSerial reads IssuerAndSerialNumber (RFC 5652, section 10.2.4).
+func readIssuerAndSerial(der []byte) (issuer []byte, serial pki.Serial, err error) {
+	input := cryptobyte.String(der)
+	var body, name cryptobyte.String
+	number := new(big.Int)
+	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !input.Empty() || !body.ReadASN1Element(&name, cbasn1.SEQUENCE) ||
+		!body.ReadASN1Integer(number) || !body.Empty() {
+		return nil, "", errUnreadable
+	}
+	if _, err := pki.ParseNameDER(name); err != nil {
+		return nil, "", errUnreadable
+	}
+	if number.Sign() <= 0 {
+		return nil, "", errNoCertificate
+	}
+	return name, pki.SerialFromBig(number), nil
+}

@@ -1,0 +1,313 @@
+package scep
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// The built-in profiles of RA certificates.
+const (
+	profileRA     = "scep-ra"
+	profileRASign = "scep-ra-signing"
+	profileRAOpen = "scep-ra-decryption"
+)
+
+// publishAfter is how long a new RA certificate is kept before clients are given
+// it: by then every node has found it in the database, and a client may fetch it
+// from one node and write to another. It is longer than the interval at which
+// Renew is called.
+const publishAfter = 30 * time.Minute
+
+// ra is a registration authority: the key that clients encrypt to and the one
+// that signs answers, often the same (rules S9, S10).
+type ra struct {
+	made    time.Time
+	decrypt keyPair
+	sign    keyPair
+}
+
+type keyPair struct {
+	cert *x509.Certificate
+	key  *rsa.PrivateKey
+}
+
+// raSet is the RAs of an endpoint, newest first; the last are there for clients
+// that have not heard of the first.
+type raSet struct {
+	all atomic.Pointer[[]ra]
+}
+
+func (s *raSet) list() []ra {
+	if all := s.all.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// published returns the RA that clients are given: the newest that every node
+// knows, of those that the issuer certified.
+func (s *raSet) published(ca *x509.Certificate, now time.Time) *ra {
+	var oldest *ra
+	all := s.list()
+	for i := range all {
+		if all[i].decrypt.cert.CheckSignatureFrom(ca) != nil {
+			continue
+		}
+		if !all[i].made.Add(publishAfter).After(now) {
+			return &all[i]
+		}
+		oldest = &all[i]
+	}
+	return oldest
+}
+
+// certificates are those of the RA, the one to encrypt to first: some clients
+// know no better (rule S8).
+func (r *ra) certificates() []*x509.Certificate {
+	if bytes.Equal(r.decrypt.cert.Raw, r.sign.cert.Raw) {
+		return []*x509.Certificate{r.decrypt.cert}
+	}
+	return []*x509.Certificate{r.decrypt.cert, r.sign.cert}
+}
+
+// Renew brings the RA certificates of all endpoints up to date: it makes those
+// that are missing, replaces those whose life is two thirds over, and takes over
+// what other nodes made. Call it after each change of the issuers or the
+// endpoints, and from time to time, more often than twice in publishAfter.
+func (s *Server) Renew(ctx context.Context) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	var errs []error
+	for name, ep := range s.current() {
+		if err := s.renew(ctx, ep); err != nil {
+			errs = append(errs, fmt.Errorf("RA certificate of scep endpoint %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) renew(ctx context.Context, ep *endpoint) error {
+	sealed, all, err := s.loadRAs(ctx, ep)
+	if err != nil {
+		return err
+	}
+	good, err := s.usableRAs(ctx, all)
+	if err != nil {
+		return err
+	}
+	issuers := s.Pipeline.Rules().Issuers[ep.Issuer]
+	if len(issuers) == 0 {
+		ep.ras.all.Store(&good)
+		return nil // there is nobody to ask; the issuer's own health says so
+	}
+	if len(good) == 0 || s.due(&good[0], ep, issuers[0]) {
+		fresh, err := s.makeRA(ctx, ep)
+		if err != nil {
+			if len(good) > 0 {
+				ep.ras.all.Store(&good)
+			}
+			return err
+		}
+		good = append([]ra{*fresh}, good...)
+		if good, err = s.saveRAs(ctx, ep, sealed, good); err != nil {
+			return err
+		}
+	}
+	ep.ras.all.Store(&good)
+	return nil
+}
+
+// usableRAs leaves out what has expired or was revoked.
+func (s *Server) usableRAs(ctx context.Context, all []ra) ([]ra, error) {
+	var good []ra
+	for _, r := range all {
+		ok := true
+		for _, c := range r.certificates() {
+			row, err := s.Pipeline.Lookup(ctx, c.Raw)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return nil, err
+			}
+			ok = ok && err == nil && row.Revocation == nil && c.NotAfter.After(s.Now())
+		}
+		if ok {
+			good = append(good, r)
+		}
+	}
+	return good, nil
+}
+
+// due reports whether the newest RA has to be followed by another.
+func (s *Server) due(r *ra, ep *endpoint, ca *issuer.Issuer) bool {
+	for _, c := range r.certificates() {
+		if c.CheckSignatureFrom(ca.Certificate()) != nil || !c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)*2/3).After(s.Now()) {
+			return true
+		}
+	}
+	return r.decrypt.key.N.BitLen() != RAKeys[ep.RAKey] || (len(r.certificates()) == 2) != ep.SeparateRAKeys
+}
+
+func (s *Server) makeRA(ctx context.Context, ep *endpoint) (*ra, error) {
+	r := &ra{made: s.Now().UTC().Truncate(time.Second)}
+	var err error
+	if !ep.SeparateRAKeys {
+		r.decrypt, err = s.certify(ctx, ep, profileRA, "SCEP RA "+ep.Name)
+		r.sign = r.decrypt
+		return r, err
+	}
+	if r.decrypt, err = s.certify(ctx, ep, profileRAOpen, "SCEP RA "+ep.Name+" (encryption)"); err != nil {
+		return nil, err
+	}
+	r.sign, err = s.certify(ctx, ep, profileRASign, "SCEP RA "+ep.Name+" (signature)")
+	return r, err
+}
+
+// maxCommonName is the upper bound of X.520.
+const maxCommonName = 64
+
+// certify makes a key and asks the one door for its certificate.
+func (s *Server) certify(ctx context.Context, ep *endpoint, profile, cn string) (keyPair, error) {
+	key, err := rsa.GenerateKey(rand.Reader, RAKeys[ep.RAKey])
+	if err != nil {
+		return keyPair{}, fmt.Errorf("generate key: %w", err)
+	}
+	subject := pki.CommonNameOnly(cn[:min(len(cn), maxCommonName)])
+	made, err := s.Pipeline.Issue(ctx, issuance.Request{
+		Endpoint: ep.Name, Protocol: "server", Profile: profile, Issuer: ep.Issuer, Origin: "request:" + store.NewID(),
+		PublicKey: key.Public(), Subject: &subject, Names: []pki.Identifier{}, Requester: "server",
+	})
+	if err != nil {
+		return keyPair{}, err
+	}
+	cert, err := x509.ParseCertificate(made.DER)
+	return keyPair{cert, key}, err
+}
+
+// keptRA is how an RA stands in the database, sealed: all nodes must have the
+// same, and a copy of the database alone opens nobody's envelopes.
+type keptRA struct {
+	Made    time.Time `json:"made"`
+	Decrypt keptPair  `json:"decrypt"`
+	Sign    *keptPair `json:"sign,omitempty"` // where it is another one
+}
+
+type keptPair struct {
+	Certificate []byte `json:"certificate"`
+	Key         []byte `json:"key"` // PKCS#8
+}
+
+func secretName(ep *endpoint) string { return "scep-ra:" + ep.Name + ":" + ep.Issuer }
+
+// loadRAs reads what is kept, and its sealed form.
+func (s *Server) loadRAs(ctx context.Context, ep *endpoint) (sealed []byte, all []ra, err error) {
+	sealed, err = s.Store.Secret(ctx, secretName(ep))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err = s.openRAs(ep, sealed)
+	return sealed, all, err
+}
+
+func (s *Server) openRAs(ep *endpoint, sealed []byte) ([]ra, error) {
+	text, err := s.Sealer.Open(secretName(ep), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("read kept RA: %w", err)
+	}
+	var kept []keptRA
+	if err := json.Unmarshal(text, &kept); err != nil {
+		return nil, fmt.Errorf("read kept RA: %w", err)
+	}
+	var all []ra
+	for _, k := range kept {
+		r := ra{made: k.Made}
+		if r.decrypt, err = k.Decrypt.open(); err != nil {
+			return nil, err
+		}
+		r.sign = r.decrypt
+		if k.Sign != nil {
+			if r.sign, err = k.Sign.open(); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func (k *keptPair) open() (keyPair, error) {
+	cert, err := x509.ParseCertificate(k.Certificate)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("read kept RA: %w", err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(k.Key)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("read kept RA: %w", err)
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok || !private.PublicKey.Equal(cert.PublicKey) {
+		return keyPair{}, errors.New("read kept RA: the key is not the certificate's")
+	}
+	return keyPair{cert, private}, nil
+}
+
+// saveRAs keeps the RAs unless another node was quicker, and returns those that
+// are kept. What lost is a certificate that nobody ever sees.
+func (s *Server) saveRAs(ctx context.Context, ep *endpoint, old []byte, all []ra) ([]ra, error) {
+	kept := make([]keptRA, len(all))
+	for i, r := range all {
+		kept[i].Made = r.made
+		var err error
+		if kept[i].Decrypt, err = keep(r.decrypt); err != nil {
+			return nil, err
+		}
+		if len(r.certificates()) == 2 {
+			sign, err := keep(r.sign)
+			if err != nil {
+				return nil, err
+			}
+			kept[i].Sign = &sign
+		}
+	}
+	text, err := json.Marshal(kept)
+	if err != nil {
+		return nil, fmt.Errorf("keep RA: %w", err)
+	}
+	sealed := s.Sealer.Seal(secretName(ep), text)
+	winner := sealed
+	if old == nil {
+		winner, err = s.Store.PutSecretOnce(ctx, secretName(ep), sealed)
+	} else if err = s.Store.ReplaceSecret(ctx, secretName(ep), old, sealed); fault.Is(err, fault.Conflict) {
+		winner, err = s.Store.Secret(ctx, secretName(ep))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep RA: %w", err)
+	}
+	if bytes.Equal(winner, sealed) {
+		return all, nil
+	}
+	return s.openRAs(ep, winner)
+}
+
+func keep(p keyPair) (keptPair, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		return keptPair{}, fmt.Errorf("keep RA: %w", err)
+	}
+	return keptPair{p.cert.Raw, der}, nil
+}

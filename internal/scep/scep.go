@@ -1,0 +1,251 @@
+// Package scep is the front-end for RFC 8894, the Simple Certificate Enrolment
+// Protocol of routers, phones and device management.
+//
+// It translates: a pkiMessage comes in, an issuance.Request goes to the one
+// door, and a CertRep goes out. What a device may have is decided by profile and
+// issuance; who it is, by a challenge, by a certificate of ours or by a person.
+//
+// Entry points: New, Server.Routes and Server.Renew. operation.go is the way of
+// every pkiMessage; enrol.go, poll.go and lookup.go are its kinds; ra.go keeps
+// the certificates under which clients write to an endpoint. Everything that
+// goes wrong with a ciphertext gives one and the same answer (errUnreadable), and
+// a client's bytes alone never name a certificate: a retransmission is found by
+// the row of its request.
+package scep
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/cms"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Endpoint is one SCEP service.
+type Endpoint struct {
+	Name           string   // in records, and by default in the path
+	Issuer         string   // id of the issuer, or name of the pool, that signs
+	Profiles       []string // of the certificates that it issues and renews
+	DefaultProfile string   // where the challenge is bound to none
+	Secret         string   // what Options.Challenge refers to; empty is none
+	Options
+}
+
+// Options are the switches of an endpoint, in the words of the configuration.
+type Options struct {
+	// Path is the endpoint's part of the path: /scep/PATH. Default: its name.
+	Path string `yaml:"path,omitempty"`
+	// Challenge refers to a challenge password that all devices share: file:PATH
+	// or env:NAME. Those of `privyseal scep challenge create` are good in any case.
+	Challenge string `yaml:"challenge,omitempty"`
+	// CABundle is what GetCACert answers: ra-only, ra+ca (the default) or full,
+	// which adds all CAs up to the root. Exactly one certificate of it can be
+	// encrypted to, the first one.
+	CABundle string `yaml:"ca_bundle,omitempty" jsonschema:"enum=ra-only,enum=ra+ca,enum=full"`
+	// CAInReply sends the issuing CA's certificate with each issued one. Some old
+	// VPN clients need it, others fail with it.
+	CAInReply bool `yaml:"ca_in_reply,omitempty"`
+	// RenewByPKCSReq takes a PKCSReq that is signed by a valid certificate of ours
+	// as a renewal, which needs no challenge. macOS renews so.
+	RenewByPKCSReq bool `yaml:"renew_by_pkcsreq,omitempty"`
+	// RenewalGrace is how long after its end a certificate may still be renewed.
+	RenewalGrace time.Duration `yaml:"renewal_grace,omitempty"`
+	// Manual takes requests without a challenge, which a person has to approve.
+	// It needs profiles with approval.
+	Manual bool `yaml:"manual,omitempty"`
+	// TripleDES, SHA1 and SingleDES accept, and answer with, what old devices
+	// know. All are off by default. SHA1 holds for messages and certificate
+	// requests, never for certificates.
+	TripleDES bool `yaml:"triple_des,omitempty"`
+	SHA1      bool `yaml:"sha1,omitempty"`
+	SingleDES bool `yaml:"single_des,omitempty"`
+	// RAKey is the kind of the RA certificate's key: rsa-2048 (the default),
+	// rsa-3072 or rsa-4096.
+	RAKey string `yaml:"ra_key,omitempty" jsonschema:"enum=rsa-2048,enum=rsa-3072,enum=rsa-4096"`
+	// SeparateRAKeys makes two RA certificates, one to encrypt to and one that
+	// signs answers.
+	SeparateRAKeys bool `yaml:"separate_ra_keys,omitempty"`
+	// NextIssuer is the id of the issuer that will take over. GetNextCACert
+	// answers its certificate; without it, 404.
+	NextIssuer string `yaml:"next_issuer,omitempty"`
+}
+
+// Bundles are the values of Options.CABundle.
+var Bundles = []string{"ra-only", "ra+ca", "full"}
+
+// RAKeys are the values of Options.RAKey and the sizes that they stand for.
+var RAKeys = map[string]int{"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
+
+// Event is one answered operation, for metrics.
+type Event struct {
+	Endpoint string
+	Message  string // "PKCSReq", "GetCACert", …, "unknown"
+	Status   string // "SUCCESS", "PENDING", the name of a failInfo, or "error" for an HTTP error
+	Took     time.Duration
+}
+
+// Deps are what a Server works with.
+type Deps struct {
+	Store      *store.Store
+	Pipeline   *issuance.Pipeline
+	Desk       *approval.Desk
+	Challenges *credential.SCEPChallenges
+	Limits     *limit.Limiter
+	Sealer     *credential.Sealer
+	Log        *slog.Logger
+	Now        func() time.Time
+	Observe    func(Event) // may be nil
+}
+
+// Server answers SCEP. It is safe for concurrent use.
+type Server struct {
+	Deps
+	endpoints atomic.Pointer[map[string]*endpoint] // by path
+	changing  sync.Mutex                           // held while RA certificates or endpoints change
+	decrypts  queue
+}
+
+// endpoint is a checked Endpoint.
+type endpoint struct {
+	Endpoint
+	policy cms.Policy
+	secret *[sha256.Size]byte // digest of Secret; nil without one
+	ras    *raSet
+}
+
+// waiting is how many requests may wait for a decryption (rule S28).
+const waiting = 64
+
+// New checks the endpoints and returns a Server. Its RA certificates are made by
+// the first Renew.
+func New(endpoints []Endpoint, deps Deps) (*Server, error) {
+	s := &Server{Deps: deps, decrypts: newQueue(runtime.GOMAXPROCS(0), waiting)}
+	if s.Observe == nil {
+		s.Observe = func(Event) {}
+	}
+	if err := s.Swap(endpoints); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Swap puts other endpoints in force, or reports what is wrong with them and
+// changes nothing. Endpoints keep their RA certificates; call Renew afterwards.
+func (s *Server) Swap(endpoints []Endpoint) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	old, all := s.current(), map[string]*endpoint{}
+	for _, e := range endpoints {
+		ep, err := compile(e)
+		if err != nil {
+			return fmt.Errorf("scep endpoint %q: %w", e.Name, err)
+		}
+		if all[ep.Path] != nil {
+			return fmt.Errorf("scep endpoint %q: its path is another one's", e.Name)
+		}
+		ep.ras = &raSet{}
+		if was := old[ep.Path]; was != nil && was.Name == e.Name && was.Issuer == e.Issuer {
+			ep.ras = was.ras
+		}
+		all[ep.Path] = ep
+	}
+	s.endpoints.Store(&all)
+	return nil
+}
+
+func (s *Server) current() map[string]*endpoint {
+	if all := s.endpoints.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+func compile(e Endpoint) (*endpoint, error) {
+	if e.CABundle == "" {
+		e.CABundle = "ra+ca"
+	}
+	if e.RAKey == "" {
+		e.RAKey = "rsa-2048"
+	}
+	if e.Path == "" {
+		e.Path = e.Name
+	}
+	switch {
+	case e.Name == "" || strings.ContainsAny(e.Path, "/?#% "):
+		return nil, fmt.Errorf("want a name, and a path that is one plain segment")
+	case e.Issuer == "":
+		return nil, fmt.Errorf("no issuer")
+	case !slices.Contains(e.Profiles, e.DefaultProfile):
+		return nil, fmt.Errorf("default profile %q is not one of its profiles", e.DefaultProfile)
+	case !slices.Contains(Bundles, e.CABundle):
+		return nil, fmt.Errorf("ca_bundle %q: want one of %s", e.CABundle, strings.Join(Bundles, ", "))
+	case RAKeys[e.RAKey] == 0:
+		return nil, fmt.Errorf("ra_key %q: want rsa-2048, rsa-3072 or rsa-4096", e.RAKey)
+	case e.RenewalGrace < 0:
+		return nil, fmt.Errorf("renewal_grace is negative")
+	}
+	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: []cms.Cipher{
+		cms.AES128CBC, cms.AES192CBC, cms.AES256CBC, cms.AES128GCM, cms.AES192GCM, cms.AES256GCM,
+	}}}
+	if e.TripleDES {
+		ep.policy.Ciphers = append(ep.policy.Ciphers, cms.TripleDES)
+	}
+	if e.SingleDES {
+		ep.policy.Ciphers = append(ep.policy.Ciphers, cms.DES)
+	}
+	if e.Secret != "" {
+		sum := sha256.Sum256([]byte(e.Secret))
+		ep.secret = &sum
+	}
+	return ep, nil
+}
+
+// chain is the certificates of the endpoint's issuer, root last.
+func (s *Server) chain(issuer string) []*x509.Certificate {
+	if issuers := s.Pipeline.Rules().Issuers[issuer]; len(issuers) > 0 {
+		return issuers[0].Chain()
+	}
+	return nil
+}
+
+// queue bounds an operation that is dear: so many at a time, so many waiting.
+type queue struct {
+	slots   chan struct{}
+	waiting chan struct{}
+}
+
+func newQueue(parallel, waiting int) queue {
+	return queue{make(chan struct{}, parallel), make(chan struct{}, parallel+waiting)}
+}
+
+// do runs f in its turn, or is Unavailable if too many wait already or ctx ends
+// first.
+func (q queue) do(ctx context.Context, f func()) error {
+	select {
+	case q.waiting <- struct{}{}:
+	default:
+		return errBusy
+	}
+	defer func() { <-q.waiting }()
+	select {
+	case q.slots <- struct{}{}:
+	case <-ctx.Done():
+		return errBusy
+	}
+	defer func() { <-q.slots }()
+	f()
+	return nil
+}
