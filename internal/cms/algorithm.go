@@ -2,7 +2,7 @@ package cms
 
 import (
 	"crypto"
-	_ "crypto/sha1" // registers it: legacy signatures, OAEP's default
+	_ "crypto/sha1" //nolint:gosec // registered for signatures by leave and as OAEP's default
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"encoding/asn1"
