@@ -95,7 +95,6 @@ func TestOCSP_O2_OverTheWire(t *testing.T) {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var der []byte
 	for n := 0; ; n++ { // a request whose base64 has all that hurts
-		der = l.ask(c).der()
 		nonce := sum(crypto.SHA256, []byte{byte(n), byte(n >> 8)})
 		q := l.ask(c)
 		q.nonce = nonce

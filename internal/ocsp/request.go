@@ -49,7 +49,6 @@ func malformed(what string) error { return fmt.Errorf("%w: %s", errMalformed, wh
 // Object identifiers as the octets of their DER values. All extensions are those
 // of RFC 6960, section 4.4, below 1.3.6.1.5.5.7.48.1.
 var (
-	oidBasic          = []byte{0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1}
 	oidNonce          = []byte{0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2}
 	oidAcceptable     = []byte{0x2b, 6, 1, 5, 5, 7, 0x30, 1, 4}
 	oidArchiveCutoff  = []byte{0x2b, 6, 1, 5, 5, 7, 0x30, 1, 6}
