@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,22 +88,28 @@ func (r Ref) Available(module string) error {
 		return err
 	}
 	if path, ok := r.path(); ok {
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("%s: %w", r, err)
-		}
-		return nil
+		return missing(path)
 	}
 	if !withPKCS11 {
 		return fmt.Errorf("%s: %w", r, errNoPKCS11)
 	}
 	_, path, err := r.token(module)
 	if err == nil {
-		_, err = os.Stat(path)
+		err = missing(path)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r, err)
 	}
 	return nil
+}
+
+func missing(path string) error {
+	_, err := os.Stat(path)
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", path, p.Err)
+	}
+	return err
 }
 
 // errNoPKCS11 answers every use of a token in a build without cgo.

@@ -113,7 +113,7 @@ func (l *loaded) checkSecrets(d *document) {
 		{"state.passphrase", l.State.Passphrase, l.Listeners.HTTPS.TLS.Issuer != "" || l.Listeners.EST.TLS.Issuer != "" || l.delegates()},
 	}
 	for i, is := range l.Issuers {
-		all = append(all, secret{fmt.Sprintf("issuers[%d].passphrase", i), is.Passphrase, strings.HasPrefix(string(is.Key), "file:")})
+		all = append(all, secret{fmt.Sprintf("issuers[%d].passphrase", i), is.Passphrase, true})
 	}
 	for name, t := range l.tls() {
 		all = append(all, secret{"listeners." + name + ".tls.passphrase", t.TLS.Passphrase, t.TLS.Key != ""})
@@ -136,14 +136,8 @@ func (l *loaded) checkSecrets(d *document) {
 }
 
 func (l *loaded) checkKey(d *document, key string, ref keys.Ref) {
-	if err := ref.Check(); err != nil {
+	if err := ref.Available(l.PKCS11.Module); err != nil {
 		d.say(key, "%v", err)
-		return
-	}
-	if path, ok := strings.CutPrefix(string(ref), "file:"); ok {
-		if _, err := os.Stat(path); err != nil {
-			d.say(key, "%s: %v", ref, cause(err))
-		}
 	}
 }
 

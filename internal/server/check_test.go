@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/internal/keys"
 )
 
 func TestDevConfigurationIsGood(t *testing.T) {
@@ -23,6 +25,10 @@ func TestDevConfigurationIsGood(t *testing.T) {
 // about it.
 func TestCheck(t *testing.T) {
 	t.Parallel()
+	noModule, noModuleFile := "no PKCS#11 module is named", "/gone.so: no such file"
+	if err := keys.Ref("pkcs11:token=ca;object=x").Available("/gone.so"); strings.Contains(err.Error(), "CGO_ENABLED") {
+		noModule, noModuleFile = "CGO_ENABLED=1", "CGO_ENABLED=1"
+	}
 	for name, tc := range map[string]struct{ from, to, key, what string }{
 		"no https URL":           {"  https: https://localhost", "  #", "public_urls.https", "required"},
 		"path in URL":            {"  http: http://localhost", "  http: http://localhost/x", "public_urls.http", "nothing after it"},
@@ -36,6 +42,10 @@ func TestCheck(t *testing.T) {
 		"secret itself":          {"file:secrets/kek", "hunter2", "key_encryption", "want a reference"},
 		"no secret":              {"key_encryption: file:secrets/kek", "key_encryption: ''", "key_encryption", "required"},
 		"missing key":            {"file:keys/dev-a-1.key", "file:keys/gone.key", "issuers[0].key", "no such file"},
+		"token without module":   {"file:keys/dev-a-1.key", "pkcs11:token=ca;object=x", "issuers[0].key", noModule},
+		"module that is missing": {"file:keys/dev-a-1.key", "pkcs11:token=ca;object=x?module-path=/gone.so", "issuers[0].key", noModuleFile},
+		"PIN in the reference":   {"file:keys/dev-a-1.key", "pkcs11:token=ca;object=x?pin-value=1234", "issuers[0].key", "does not belong in a reference"},
+		"token without PIN":      {"    key: file:keys/dev-a-1.key\n    passphrase: file:secrets/issuer", "    key: pkcs11:token=ca;object=x\n    passphrase: ''", "issuers[0].passphrase", "required"},
 		"unknown kind of key":    {"file:keys/dev-a-1.key", "vault:x", "issuers[0].key", "want file:PATH"},
 		"missing passphrase":     {"passphrase: file:secrets/issuer", "passphrase: ''", "issuers[0].passphrase", "required"},
 		"missing certificate":    {"certificate: chain.pem", "certificate: gone.pem", "issuers[0].certificate", "no such file"},

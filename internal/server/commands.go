@@ -254,7 +254,7 @@ func withStore(do func(*cobra.Command, *loaded, *store.Store) error) func(*cobra
 
 // auditPublicKey is the public half of the key that signs checkpoints.
 func auditPublicKey(ctx context.Context, cfg *loaded) (crypto.PublicKey, error) {
-	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.secret(cfg.dir), keys.Config{})
+	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.secret(cfg.dir), keys.Config{Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}

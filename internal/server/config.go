@@ -31,6 +31,8 @@ type Config struct {
 	KeyEncryption Reference `yaml:"key_encryption"`
 	// Issuers are the CA keys that this server signs with.
 	Issuers []Issuer `yaml:"issuers,omitempty"`
+	// PKCS11 is how keys in hardware tokens are reached (docs/hsm.md).
+	PKCS11 PKCS11 `yaml:"pkcs11,omitempty"`
 	// Offline are the CAs above the issuers, whose keys are elsewhere. Their
 	// certificates are published with the issuers' chains in any case; listing one
 	// here gives it a name in URLs and publishes its revocation list.
@@ -87,14 +89,22 @@ type Database struct {
 	Migrate bool `yaml:"migrate,omitempty"`
 }
 
+// PKCS11 is how keys in hardware tokens are reached.
+type PKCS11 struct {
+	// Module is the absolute path of the library that speaks to the token, for
+	// keys whose reference names none with ?module-path=.
+	Module string `yaml:"module,omitempty"`
+}
+
 // Issuer is one CA key and name that this server signs with.
 type Issuer struct {
 	// ID names the issuer for good, such as web-a-1; it is part of the URLs in
 	// certificates and is never used for another key.
 	ID string `yaml:"id"`
-	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file.
+	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file, or
+	// pkcs11:token=…;object=…, a key in a token (RFC 7512).
 	Key keys.Ref `yaml:"key"`
-	// Passphrase refers to the passphrase of the key.
+	// Passphrase refers to the passphrase of the key's file, or the token's PIN.
 	Passphrase Reference `yaml:"passphrase"`
 	// Certificate is a PEM file with the issuer's certificate, then what certifies
 	// it, the root last. It is installed in the database at the first start; after

@@ -271,7 +271,7 @@ func (h *house) buildAdmin(context.Context) error {
 
 // openKey opens a private key whose operations are counted under name.
 func (h *house) openKey(ctx context.Context, cfg *loaded, name string, ref keys.Ref, passphrase Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now})
+	return keys.Open(ctx, ref, passphrase.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
 }
 
 // ownAddresses are the addresses that validation must never dial: ours.

@@ -101,6 +101,7 @@ func (l *loaded) completeFiles() {
 func (l *loaded) digest() string {
 	c := l.Config
 	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
+	c.PKCS11 = PKCS11{}
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
 		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP, CRL: i.CRL})

@@ -50,7 +50,7 @@ func (h *house) pairFromFiles(ctx context.Context, cfg *loaded, name string, t T
 	if err != nil {
 		return nil, err
 	}
-	key, err := keys.Open(ctx, t.Key, t.Passphrase.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now})
+	key, err := h.openKey(ctx, cfg, name, t.Key, t.Passphrase)
 	if err != nil {
 		return nil, err
 	}
