@@ -82,6 +82,7 @@ type Key struct {
 	public   crypto.PublicKey
 	cfg      Config
 	slots    chan struct{} // one token per operation that runs in the backend
+	jobs     chan job      // to workers that wait for one
 	waiting  atomic.Int64
 	ailment  atomic.Pointer[error] // the last operation's failure; nil is health
 	closing  chan struct{}
@@ -105,7 +106,7 @@ func newKey(ref Ref, b backend, cfg Config) *Key {
 	}
 	k := &Key{
 		ref: ref, backend: b, cfg: cfg,
-		slots: make(chan struct{}, parallel), closing: make(chan struct{}),
+		slots: make(chan struct{}, parallel), jobs: make(chan job), closing: make(chan struct{}),
 	}
 	if b != nil {
 		k.public = b.Public()
@@ -164,18 +165,8 @@ func (k *Key) run(ctx context.Context, f operation) ([]byte, error) {
 		return nil, err
 	}
 
-	type result struct {
-		out []byte
-		err error
-	}
 	done := make(chan result, 1)
-	// The operation keeps its slot until the backend returns, however late, so
-	// that a device that hangs holds at most `parallel` goroutines.
-	go func() {
-		defer func() { <-k.slots }()
-		out, err := f(ctx)
-		done <- result{out, err}
-	}()
+	k.start(job{ctx, f, done})
 
 	select {
 	case r := <-done:

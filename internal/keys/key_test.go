@@ -100,6 +100,7 @@ func TestX16_HangingDevice(t *testing.T) {
 		hang := make(chan struct{})
 		d.behave(func([]byte, crypto.SignerOpts) ([]byte, error) { <-hang; return nil, errors.New("late") })
 		k := newKey("file:x", d, Config{Deadline: 10 * time.Second, Queue: 8})
+		defer func() { _ = k.Close() }() // its workers end
 		start := time.Now()
 		const callers = parallel + 8 + 5
 		errs := make(chan error, callers)
@@ -156,6 +157,7 @@ func TestCallerWhoLeavesSaysNothingOfTheKey(t *testing.T) {
 		hang := make(chan struct{})
 		d.behave(func([]byte, crypto.SignerOpts) ([]byte, error) { <-hang; return []byte{1}, nil })
 		k := newKey("file:x", d, Config{})
+		defer func() { _ = k.Close() }() // its workers end
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := k.SignContext(ctx, digest("m"), crypto.SHA256); err == nil || errors.Is(err, ErrNotSigned) {
@@ -176,6 +178,7 @@ func TestClose(t *testing.T) {
 		hang := make(chan struct{})
 		d.behave(func([]byte, crypto.SignerOpts) ([]byte, error) { <-hang; return nil, errors.New("late") })
 		k := newKey("file:x", d, Config{Deadline: time.Minute, Queue: 1})
+		defer func() { _ = k.Close() }() // its workers end
 		errs := make(chan error, parallel+1)
 		for range parallel + 1 {
 			go func() { _, err := k.SignContext(t.Context(), digest("m"), crypto.SHA256); errs <- err }()

@@ -10,17 +10,12 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ThalesGroup/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
 const withPKCS11 = true
-
-// sessionPatience bounds the wait for a free session. There are as many as
-// callers, unless the token has fewer.
-const sessionPatience = 5 * time.Second
 
 // tokenConn is a connection through crypto11: a pool of sessions, logged in.
 type tokenConn struct {
@@ -45,7 +40,9 @@ func dialPKCS11(u *URI, module string, pin []byte) (connection, error) {
 func login(u *URI, module string, pin []byte) (*crypto11.Context, error) {
 	cfg := &crypto11.Config{
 		Path: module, Pin: string(pin),
-		MaxSessions: parallel + 2, PoolWaitTimeout: sessionPatience, // one keeps the login, one is spare
+		// One session keeps the login, one is spare. A token that has fewer makes
+		// calls wait for each other; Key bounds that as it bounds a call.
+		MaxSessions: parallel + 2,
 	}
 	// crypto11 takes one attribute. Where u has more, or another, the slot is
 	// looked up first.
@@ -231,8 +228,6 @@ func meaning(err error) error {
 	switch err.Error() {
 	case "context is closed", "cannot used closed Context":
 		return errReplaced
-	case "resource pool timed out":
-		return fmt.Errorf("%w: every session of the token is in use", ErrNotSigned)
 	case "could not find PKCS#11 token":
 		return errors.New("the module has no token of this label, serial or slot")
 	}
