@@ -32,6 +32,7 @@ race: ## run the packages' tests under the race detector
 
 faults: ## break things on purpose, 20 rounds on each engine (long)
 	$(GO) test -count=1 -timeout 2h -v ./test/faults -rounds 20
+	$(GO) test -count=1 -timeout 2h -v -run 'TestOCSP_O10' ./internal/ocsp -revocations 1000
 
 fuzz: ## fuzz every parser of strangers' bytes (FUZZTIME=60s each)
 	@test/fuzz.sh $(FUZZTIME)

@@ -21,6 +21,9 @@ import (
 	"github.com/privyseal/privyseal/api"
 )
 
+// ceremonyText is what the ceremony of prepared showed: the passphrase of the root.
+var ceremonyText string
+
 // prepared is a folder that `privyseal dev` has set up, made once.
 var prepared = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "privyseal-server-")
@@ -35,6 +38,7 @@ var prepared = sync.OnceValues(func() (string, error) {
 	if _, err := o.setUp(context.Background(), testEnv(io.Discard), &out); err != nil {
 		return "", err
 	}
+	ceremonyText = out.String()
 	return dir, nil
 })
 
