@@ -14,7 +14,8 @@ type CRLEntry struct {
 	RevokedAt    time.Time
 	Reason       pki.Reason
 	InvalidityAt *time.Time
-	Listed       bool // a list of its shard has it already
+	Seq          int64 // the issuer's revocation sequence of its last change
+	Listed       bool  // a list of its shard has it already
 }
 
 // CRLEntries streams the revocations that belong on a list from one consistent
@@ -36,12 +37,12 @@ func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last
 			installed = true
 			return scan(&seq)
 		}},
-		query{`SELECT serial, revoked_at, reason, invalidity_at, CASE WHEN listed_in IS NULL THEN 0 ELSE 1 END FROM revocations
+		query{`SELECT serial, revoked_at, reason, invalidity_at, seq, CASE WHEN listed_in IS NULL THEN 0 ELSE 1 END FROM revocations
 			WHERE ` + where + ` ORDER BY length(serial), serial`, args, func(scan scanFunc) error {
 			var e CRLEntry
 			var serial string
 			var reason, listed int64
-			if err := scan(&serial, &e.RevokedAt, &reason, &e.InvalidityAt, &listed); err != nil {
+			if err := scan(&serial, &e.RevokedAt, &reason, &e.InvalidityAt, &e.Seq, &listed); err != nil {
 				return err
 			}
 			e.Serial, e.Reason, e.Listed = pki.Serial(serial), pki.Reason(reason), listed != 0

@@ -1,14 +1,6 @@
 package verify
 
-import (
-	"bytes"
-	"context"
-	"crypto/x509"
-	"errors"
-	"fmt"
-
-	"github.com/privyseal/privyseal/internal/store"
-)
+import "context"
 
 // orders is invariant 4. That an order is valid exactly if a completed
 // certificate has its origin holds by construction, because validity is that
@@ -43,37 +35,4 @@ func (c *check) orders(ctx context.Context) error {
 		c.find(4, "origin "+origin, "it points to no certificate that is reserved or issued")
 	}
 	return nil
-}
-
-// lists checks the newest revocation list of each issuer: invariant 5, as far as
-// the store alone shows it.
-func (c *check) lists(ctx context.Context) error {
-	for id, chain := range c.chains {
-		rec, der, err := c.store.LatestCRL(ctx, id, 0)
-		if err != nil {
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			return err
-		}
-		c.report.Lists++
-		if err := checkList(chain[0], rec, der); err != nil {
-			c.find(5, fmt.Sprintf("crl %d of issuer %s", rec.Number, id), "%v", err)
-		}
-	}
-	return nil
-}
-
-func checkList(ca *x509.Certificate, rec *store.CRLRecord, der []byte) error {
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return fmt.Errorf("it cannot be parsed: %w", err)
-	}
-	if !bytes.Equal(list.RawIssuer, ca.RawSubject) {
-		return fmt.Errorf("its issuer %s is another CA", list.Issuer)
-	}
-	if list.Number == nil || !list.Number.IsInt64() || list.Number.Int64() != rec.Number {
-		return fmt.Errorf("its number %v is not the recorded %d", list.Number, rec.Number)
-	}
-	return list.CheckSignatureFrom(ca)
 }
