@@ -39,6 +39,8 @@ fuzz: ## fuzz every parser of strangers' bytes (FUZZTIME=60s each)
 
 bench: ## measure a full ACME flow on both engines (long)
 	$(GO) run ./test/load $(ARGS)
+bench-revocation: ## measure revocation: OCSP, lists, bulk revocation (long)
+	$(GO) run ./test/bench/crl
 
 bench-revocation: ## measure OCSP beside nginx, and revocations (long)
 	$(GO) run ./test/bench/ocsp
