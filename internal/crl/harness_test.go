@@ -25,7 +25,6 @@ import (
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
-	"github.com/privyseal/privyseal/internal/store/storetest"
 )
 
 // clock is a clock that a test moves.
@@ -275,4 +274,6 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-var _ = storetest.Each
+func event(c *ca) store.Event {
+	return store.Event{At: c.clock.now(), Action: "test", Outcome: "success", Actor: "test"}
+}

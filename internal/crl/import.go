@@ -123,6 +123,9 @@ func parseList(text []byte) (*x509.RevocationList, error) {
 	if err != nil {
 		return nil, fault.New(fault.Malformed, "it is not a revocation list: %w", err).Because("crl_form")
 	}
+	if len(list.Raw) != len(der) {
+		return nil, fault.New(fault.Malformed, "there is more behind the list").Because("crl_form")
+	}
 	if list.Number == nil || !list.Number.IsInt64() || list.Number.Sign() < 0 {
 		return nil, fault.New(fault.Malformed, "the list has no number, or one that is too large (RFC 5280, section 5.2.3)").Because("crl_number")
 	}

@@ -83,7 +83,8 @@ func (l *Leases) hold(ctx context.Context, name string, token int64, renewed tim
 	// The caller may be leaving; others should not wait for the lease to run out.
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl/6)
 	defer cancel()
-	if err := l.rows.ReleaseLease(release, name, token, l.now()); err != nil {
+	// Free whatever the clocks say: it may have been set back since.
+	if err := l.rows.ReleaseLease(release, name, token, time.Unix(0, 0)); err != nil {
 		l.log.WarnContext(ctx, "lease not released", "lease", name, "error", err)
 	}
 }

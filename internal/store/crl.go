@@ -103,8 +103,10 @@ func (s *Store) closeCRL(r CRLRecord, after int64, events []Event) *write {
 		},
 		effects: []*stmt{
 			may(`DELETE FROM crl_chunks WHERE issuer_id = $1 AND shard = $2 AND number < $3`, r.IssuerID, r.row(), min(after, r.Number)),
-			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND (complete = $4 OR next_update < $5)`,
-				r.IssuerID, r.row(), min(after, r.Number), false, s.cfg.Now().AddDate(0, 0, -keptDays)),
+			// What a crash left unfinished has a lower number, for numbers only rise.
+			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND complete = $4`, r.IssuerID, r.row(), r.Number, false),
+			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND next_update < $4`,
+				r.IssuerID, r.row(), min(after, r.Number), s.cfg.Now().AddDate(0, 0, -keptDays)),
 		},
 		events: events,
 		lost: func(int) error {
