@@ -51,14 +51,26 @@ func badCSR(reason, format string, args ...any) *fault.Error {
 // would let something past a later check: no trailing data, no repeated
 // attribute or extension, no SAN entry that it does not understand, no SHA-1
 // (rules A41, X5).
-func ParseCSR(der []byte) (*CSR, error) { return parseCSR(der, false) }
+func ParseCSR(der []byte) (*CSR, error) { return parseCSR(der, strictSignature) }
 
 // ParseLegacyCSR is ParseCSR that takes signatures with SHA-1 too, which prove
 // possession of the key and nothing that lasts. It is for endpoints of devices
 // that know nothing better (rule S24).
-func ParseLegacyCSR(der []byte) (*CSR, error) { return parseCSR(der, true) }
+func ParseLegacyCSR(der []byte) (*CSR, error) { return parseCSR(der, legacySignature) }
 
-func parseCSR(der []byte, sha1 bool) (*CSR, error) {
+// ParseCSRTemplate reads a request as ParseCSR does, but for its signature, which
+// it does not look at: for protocols in which the CA makes the key and the one in
+// the request only says of which kind (RFC 7030, section 4.4.1).
+func ParseCSRTemplate(der []byte) (*CSR, error) { return parseCSR(der, noSignature) }
+
+// Which signature a request must have.
+const (
+	strictSignature = iota
+	legacySignature // SHA-1 is good enough
+	noSignature
+)
+
+func parseCSR(der []byte, wanted int) (*CSR, error) {
 	if len(der) > maxCSR {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
@@ -75,7 +87,10 @@ func parseCSR(der []byte, sha1 bool) (*CSR, error) {
 	if err := c.parseInfo(tbs); err != nil {
 		return nil, err
 	}
-	if err := c.verify(tbs, algorithm, signature, sha1); err != nil {
+	if wanted == noSignature {
+		return c, nil
+	}
+	if err := c.verify(tbs, algorithm, signature, wanted == legacySignature); err != nil {
 		return nil, err
 	}
 	return c, nil

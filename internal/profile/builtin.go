@@ -12,6 +12,7 @@ func BuiltIn() map[string]Config {
 		"device":           device(),
 		"workload":         workload(),
 		"ocsp-signing":     ocspSigning(),
+		"est-server":       estServer(),
 
 		"scep-ra":            scepRA("digitalSignature", "keyEncipherment"),
 		"scep-ra-signing":    scepRA("digitalSignature"),
@@ -151,6 +152,15 @@ func authorityFields() Subject {
 	return Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}},
 		append(optional("C", "ST", "L", "O", "serialNumber", "organizationIdentifier"),
 			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})...)}
+}
+
+// estServer is for the listener of EST: its clients may know it by cmcRA instead
+// of its name (RFC 7030, section 3.6.1).
+func estServer() Config {
+	c := tlsServer()
+	c.Description = "EST servers: TLS servers that clients may recognise by the extended key usage cmcRA"
+	c.ExtKeyUsage = []string{"serverAuth", "cmcRA"}
+	return c
 }
 
 func rootCA() Config {

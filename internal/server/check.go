@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -206,9 +207,9 @@ func (l *loaded) checkEndpoints(d *document) {
 			d.say(key+".name", "%q is defined twice", e.Name)
 		}
 		seen[e.Name] = true
-		oneOf(d, key+".protocol", e.Protocol, protocolACME, protocolSCEP)
+		oneOf(d, key+".protocol", e.Protocol, protocolACME, protocolEST, protocolSCEP)
 		oneOf(d, key+".issuer", e.Issuer, l.issuerIDs()...)
-		oneOf(d, key+".external_account", e.ExternalAccount, "optional", "required")
+		l.checkProtocol(d, key, e)
 		if len(e.Profiles) == 0 {
 			d.say(key+".profiles", "required: at least one profile")
 			continue
@@ -222,10 +223,30 @@ func (l *loaded) checkEndpoints(d *document) {
 		}
 		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
 	}
-	if len(l.of(protocolACME)) > 0 && l.Listeners.HTTPS.Addr == "" {
-		d.say("listeners.https.addr", "required: there are ACME endpoints")
+	for _, p := range []struct{ protocol, key, addr string }{
+		{protocolACME, "listeners.https.addr", l.Listeners.HTTPS.Addr}, {protocolEST, "listeners.est.addr", l.Listeners.EST.Addr},
+	} {
+		if p.addr == "" && len(l.of(p.protocol)) > 0 {
+			d.say(p.key, "required: there are %s endpoints", strings.ToUpper(p.protocol))
+		}
 	}
 	l.checkSCEP(d, compiled)
+}
+
+// checkProtocol checks what only one protocol has.
+func (l *loaded) checkProtocol(d *document, key string, e Endpoint) {
+	switch e.Protocol {
+	case protocolACME:
+		oneOf(d, key+".external_account", e.ExternalAccount, "optional", "required")
+	case protocolEST:
+		l.checkEST(d, key, e)
+	}
+	if e.Protocol != protocolACME && e.ExternalAccount != "" {
+		d.say(key+".external_account", "only ACME has external accounts")
+	}
+	if e.Protocol != protocolEST && !reflect.DeepEqual(e.EST, ESTEndpoint{}) {
+		d.say(key+".est", "only for protocol est")
+	}
 }
 
 // nests reports whether what a profile grants is within what the issuer and the
@@ -254,6 +275,11 @@ func (l *loaded) checkProfiles(d *document) map[string]*profile.Profile {
 	}
 	compiled, _ := l.compileProfiles() // mistakes are reported above
 	return compiled
+}
+
+func (l *loaded) profileNames() []string {
+	compiled, _ := l.compileProfiles()
+	return slices.Sorted(maps.Keys(compiled))
 }
 
 func (l *loaded) issuerIDs() []string {
@@ -311,6 +337,7 @@ func (l *loaded) checkTLS(d *document, key string, t TLS) {
 		}
 	case t.Issuer != "":
 		oneOf(d, key+".issuer", t.Issuer, l.issuerIDs()...)
+		oneOf(d, key+".profile", t.Profile, l.profileNames()...)
 		if len(t.Names) == 0 {
 			d.say(key+".names", "required: the names under which clients reach this listener")
 		}

@@ -136,13 +136,14 @@ type Offline struct {
 // Endpoint is one mounted protocol with its authentication and profiles.
 type Endpoint struct {
 	// Name is the endpoint's name in records, and its part of the path:
-	// /acme/NAME/directory, /scep/NAME.
+	// /acme/NAME/directory, /scep/NAME; EST has labels for that.
 	Name string `yaml:"name"`
-	// Protocol is acme or scep.
-	Protocol string `yaml:"protocol" jsonschema:"enum=acme,enum=scep"`
+	// Protocol is acme, est or scep.
+	Protocol string `yaml:"protocol" jsonschema:"enum=acme,enum=est,enum=scep"`
 	// Issuer is the id of the issuer that signs.
 	Issuer string `yaml:"issuer"`
-	// Profiles are the names of the profiles that a client may choose.
+	// Profiles are the names of the profiles that a client may choose; of EST,
+	// those that its users may be bound to.
 	Profiles []string `yaml:"profiles"`
 	// DefaultProfile is used when a client names none; the first of Profiles if
 	// left out.
@@ -152,6 +153,51 @@ type Endpoint struct {
 	ExternalAccount string `yaml:"external_account,omitempty" jsonschema:"enum=optional,enum=required"`
 	// SCEP is what a SCEP endpoint has beside.
 	SCEP scep.Options `yaml:"scep,omitempty"`
+	// EST is what an EST endpoint has beside.
+	EST ESTEndpoint `yaml:"est,omitempty"`
+}
+
+// ESTEndpoint is what an EST endpoint has beside what all endpoints have. Empty
+// fields have the defaults that their comments name.
+type ESTEndpoint struct {
+	// Label is the endpoint's part of the path: /.well-known/est/LABEL/cacerts.
+	// One endpoint may do without: /.well-known/est/cacerts.
+	Label string `yaml:"label,omitempty"`
+	// Auth says how clients prove who they are: either (the default) a certificate
+	// or a password, both, certificate, or basic. Passwords are those of `privyseal
+	// est user add`. Re-enrolment always takes the certificate that is renewed.
+	Auth string `yaml:"auth,omitempty" jsonschema:"enum=either,enum=both,enum=certificate,enum=basic"`
+	// Anchors is a PEM file of CAs that are not ours and whose certificates may
+	// enrol first, such as those that a manufacturer put into devices.
+	Anchors string `yaml:"anchors,omitempty"`
+	// AcceptProfiles are the profiles of our own certificates that log in here,
+	// beside those in Profiles.
+	AcceptProfiles []string `yaml:"accept_profiles,omitempty"`
+	// RAProfiles are the profiles of our own certificates that may enrol for
+	// others. They need the extended key usage cmcRA.
+	RAProfiles []string `yaml:"ra_profiles,omitempty"`
+	// OwnNames is what a client that logs in with a certificate of ours may ask
+	// for in simpleenroll: same (the default), its own names; serial, a subject
+	// with its serialNumber; any, what the profile allows.
+	OwnNames string `yaml:"own_names,omitempty" jsonschema:"enum=same,enum=serial,enum=any"`
+	// AnchorNames is the same for certificates of Anchors. Default: serial.
+	AnchorNames string `yaml:"anchor_names,omitempty" jsonschema:"enum=same,enum=serial,enum=any"`
+	// Grace is how long after its end a certificate can still be renewed, such as
+	// 720h. Default: not at all.
+	Grace time.Duration `yaml:"grace,omitempty"`
+	// RenewKey says which key a renewal must have: any (the default), new or same.
+	RenewKey string `yaml:"renew_key,omitempty" jsonschema:"enum=any,enum=new,enum=same"`
+	// ChallengePassword is what a challenge password in a request means: binding
+	// (the default), the channel binding of the connection if there is one;
+	// required, there must be one, and the listener stays at TLS 1.2 for it;
+	// ignore, nothing.
+	ChallengePassword string `yaml:"challenge_password,omitempty" jsonschema:"enum=binding,enum=required,enum=ignore"`
+	// Serverkeygen offers to make keys for clients. They are sent and kept nowhere.
+	Serverkeygen bool `yaml:"serverkeygen,omitempty"`
+	// Rollover is a PEM file of CA certificates that cacerts hands out beside the
+	// issuer's chain: while a root is being replaced, the new one and the two that
+	// certify old and new with each other.
+	Rollover string `yaml:"rollover,omitempty"`
 }
 
 // ACME is what all ACME endpoints say about this CA.
@@ -167,7 +213,8 @@ type ACME struct {
 type Listeners struct {
 	// HTTPS serves ACME and nothing else. It never asks for a client certificate.
 	HTTPS TLSListener `yaml:"https,omitempty"`
-	// EST serves EST (not built yet: every request is answered 404).
+	// EST serves EST and nothing else. It asks for a client certificate, which a
+	// client need not have.
 	EST TLSListener `yaml:"est,omitempty"`
 	// HTTP serves CRLs, OCSP, CA certificates and SCEP, which must be plain HTTP.
 	HTTP Listener `yaml:"http,omitempty"`
@@ -205,6 +252,9 @@ type TLS struct {
 	Issuer string `yaml:"issuer,omitempty"`
 	// Names are the DNS names and IP addresses of a certificate from Issuer.
 	Names []string `yaml:"names,omitempty"`
+	// Profile is the profile of a certificate from Issuer. Default: tls-server; of
+	// the EST listener est-server, if Issuer can sign it.
+	Profile string `yaml:"profile,omitempty"`
 }
 
 // OpsListener is the address of health and metrics.

@@ -137,6 +137,7 @@ func devDefaults() Config {
 		Endpoints: []Endpoint{
 			{Name: "default", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "optional"},
 			{Name: "eab", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "required"},
+			{Name: "est", Protocol: "est", Issuer: devIssuer, Profiles: []string{"device"}, EST: ESTEndpoint{Serverkeygen: true}},
 			{
 				Name: "scep", Protocol: protocolSCEP, Issuer: devIssuer, Profiles: []string{"device"},
 				// Clients that are easily had (scepclient, sscep) know SHA-1 and DES only.
@@ -267,5 +268,6 @@ func runDev(ctx context.Context, o *devOptions, e env, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, n.release())
 	}
+	e.seed = o.makeESTUser
 	return run(ctx, e, n, cfg, func() { _ = hints(ctx, out, dir, cfg) })
 }

@@ -28,6 +28,12 @@ Get a certificate (any name below .localhost is this machine):
 
   LEGO_CA_CERTIFICATES={{.Root}} {{.Lego}}
 
+The same for devices, over EST, with the password of the user {{.ESTUser}}:
+
+  curl -sS --cacert {{.Root}} {{.EST}}/cacerts | openssl base64 -d -A | openssl pkcs7 -inform DER -print_certs
+
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {{.Clients}}/device.key -subj /CN=device-1 | curl -sS --cacert {{.Root}} -u {{.ESTUser}}:"$(cat {{.ESTPassword}})" -H 'Content-Type: application/pkcs10' --data-binary @- {{.EST}}/simpleenroll | openssl base64 -d -A | openssl pkcs7 -inform DER -print_certs -out {{.Clients}}/device.pem
+
 Accounts at {{.EAB}} need a key; this makes one:
 
   {{.Self}} eab create --socket {{.Socket}}
@@ -57,6 +63,7 @@ func hints(ctx context.Context, out io.Writer, dir string, cfg *loaded) error {
 		"Directory": directory, "EAB": cfg.PublicURLs.HTTPS + "/acme/eab/directory",
 		"Root": quote(filepath.Join(dir, "root.pem")), "Clients": quote(clients), "Port": port,
 		"Lego": legoLine(ctx, directory, port, filepath.Join(clients, "lego")),
+		"EST":  cfg.PublicURLs.EST + "/.well-known/est", "ESTUser": devUser, "ESTPassword": quote(filepath.Join(dir, estPasswordFile)),
 		"Self": quote(self), "Socket": quote(cfg.Listeners.Socket),
 		"SCEP": cfg.PublicURLs.HTTP + "/scep/default", "Challenge": quote(filepath.Join(dir, devChallenge)),
 		"Ops": cfg.Listeners.Ops.Addr, "HTTP": cfg.PublicURLs.HTTP, "Dir": dir,

@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -76,6 +77,7 @@ type house struct {
 
 	// floor 6
 	acme *acme.Server
+	est  *est.Server
 	ocsp *ocsp.Server
 	scep *scep.Server
 	// delegates are the responder certificates of this node by issuer id. They
@@ -95,14 +97,16 @@ type env struct {
 	version string
 	log     *slog.Logger
 	now     func() time.Time
+	// seed runs before the server says that it is ready; may be nil.
+	seed func(ctx context.Context, h *house) error
 }
 
 // build makes floors 2 to 6, from the bottom up. Nothing listens yet. What was
 // built when a floor fails is taken down by close.
 func (h *house) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
-		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildLists, h.buildACME, h.buildOCSP,
-		h.buildSCEP, h.buildAdmin,
+		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildLists, h.buildACME, h.buildEST,
+		h.buildSCEP, h.buildOCSP, h.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err

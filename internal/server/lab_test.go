@@ -156,6 +156,11 @@ func (b *lockedBuffer) String() string {
 // up.
 func (l *lab) serve(t *testing.T) *running {
 	t.Helper()
+	return l.serveWith(t, nil)
+}
+
+func (l *lab) serveWith(t *testing.T, seed func(context.Context, *house) error) *running {
+	t.Helper()
 	r := &running{log: &lockedBuffer{}}
 	cfg, err := load(l.file())
 	if err != nil {
@@ -167,7 +172,9 @@ func (l *lab) serve(t *testing.T) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	up, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- run(ctx, testEnv(r.log), n, cfg, func() { close(up) }) }()
+	e := testEnv(r.log)
+	e.seed = seed
+	go func() { done <- run(ctx, e, n, cfg, func() { close(up) }) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		select {

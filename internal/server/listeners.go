@@ -13,7 +13,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/internal/admin"
-	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -79,7 +78,7 @@ func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
 		handler http.Handler
 	}{
 		{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes()},
-		{listenEST, cfg.Listeners.EST, notBuilt("this release has no EST yet")},
+		{listenEST, cfg.Listeners.EST, h.estRoutes()},
 	} {
 		if l.conf.Addr == "" {
 			continue
@@ -102,6 +101,9 @@ func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
 		}
 		c := h.webConfig(l.name)
 		c.TLS = pair.Config()
+		if l.name == listenEST {
+			c.TLS = h.est.TLS(c.TLS)
+		}
 		if err := h.listen(ctx, l.conf.Addr, l.handler, c); err != nil {
 			return err
 		}
@@ -119,11 +121,6 @@ func (h *house) httpsRoutes() http.Handler {
 		})
 	}
 	return r
-}
-
-// notBuilt answers every request 404 and says why.
-func notBuilt(why string) http.Handler {
-	return web.Handler(func(http.ResponseWriter, *http.Request) error { return fault.New(fault.NotFound, "%s", why) }, renderText)
 }
 
 // listen opens a TCP listener and serves it. An empty address is a listener that

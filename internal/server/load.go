@@ -70,11 +70,17 @@ func (l *loaded) complete() {
 		if e.DefaultProfile == "" && len(e.Profiles) > 0 {
 			l.Endpoints[i].DefaultProfile = e.Profiles[0]
 		}
-		if e.ExternalAccount == "" {
+		if e.ExternalAccount == "" && e.Protocol == protocolACME {
 			l.Endpoints[i].ExternalAccount = "optional"
+		}
+		for _, file := range []*string{&l.Endpoints[i].EST.Anchors, &l.Endpoints[i].EST.Rollover} {
+			if *file != "" {
+				*file = under(l.dir, *file)
+			}
 		}
 	}
 	l.completeFiles()
+	l.completeTLS()
 	if l.ACME.Website == "" {
 		l.ACME.Website = l.PublicURLs.HTTPS
 	}
@@ -93,6 +99,24 @@ func (l *loaded) completeFiles() {
 		if t.Certificate != "" {
 			t.Certificate = under(l.dir, t.Certificate)
 		}
+	}
+}
+
+// completeTLS chooses the profiles of the certificates that the listeners get
+// from our issuers. Clients of EST that know nothing but the root recognise the
+// server by the extended key usage cmcRA (rule E9).
+func (l *loaded) completeTLS() {
+	if l.Listeners.HTTPS.TLS.Profile == "" {
+		l.Listeners.HTTPS.TLS.Profile = serverProfile
+	}
+	est := &l.Listeners.EST.TLS
+	if est.Profile != "" {
+		return
+	}
+	est.Profile = serverProfile
+	profiles, _ := l.compileProfiles() // mistakes are reported by check
+	if p := profiles[estServerProfile]; p != nil && l.nests(p, est.Issuer) == nil {
+		est.Profile = estServerProfile
 	}
 }
 

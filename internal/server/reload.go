@@ -51,13 +51,18 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
-	if err := h.swapSCEP(cfg); err != nil {
+	swapBack := func(err error) error {
 		signing.closeAllBut(h.signing.Load())
-		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()))
+		return errors.Join(err, h.acme.Swap(old.acme()), h.swapEST(old), h.swapSCEP(old))
+	}
+	if err := h.swapEST(cfg); err != nil {
+		return api.ReloadResult{}, swapBack(err)
+	}
+	if err := h.swapSCEP(cfg); err != nil {
+		return api.ReloadResult{}, swapBack(err)
 	}
 	if err := h.install(ctx, cfg, signing); err != nil {
-		signing.closeAllBut(h.signing.Load())
-		return api.ReloadResult{}, errors.Join(err, h.acme.Swap(old.acme()), h.swapSCEP(old))
+		return api.ReloadResult{}, swapBack(err)
 	}
 	h.enforce(signing)
 	h.importLists(ctx, cfg)

@@ -35,6 +35,11 @@ func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err er
 	if err := h.start(ctx, cfg); err != nil {
 		return err
 	}
+	if h.seed != nil {
+		if err := h.seed(ctx, h); err != nil {
+			return err
+		}
+	}
 	h.health.clear("server")
 	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.digest())
 	ready()

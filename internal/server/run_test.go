@@ -41,7 +41,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 	_, port, _ = net.SplitHostPort(l.addr.est)
-	if res, body := l.get(t, "https://localhost:"+port+"/.well-known/est/cacerts"); res.StatusCode != 404 || !strings.Contains(string(body), "no EST") {
+	if res, body := l.get(t, "https://localhost:"+port+"/.well-known/est/cacerts"); res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/pkcs7-mime; smime-type=certs-only" {
 		t.Errorf("EST: %d %s", res.StatusCode, body)
 	}
 	if res, body := l.get(t, "http://"+l.addr.ops+"/healthz"); res.StatusCode != 200 || string(body) != "ok\n" {
@@ -53,8 +53,9 @@ func TestServe(t *testing.T) {
 	_, body := l.get(t, "http://"+l.addr.ops+"/metrics")
 	for _, want := range []string{
 		`privyseal_http_requests_total{code="200",listener="https",method="GET",route="/acme/{endpoint}/directory"} 1`,
-		`privyseal_issuances_total{issuer="dev-a-1",profile="tls-server",protocol="server",result="issued"} 2`,
-		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 4`,
+		`privyseal_issuances_total{issuer="dev-a-1",profile="tls-server",protocol="server",result="issued"} 1`,
+		`privyseal_issuances_total{issuer="dev-a-1",profile="est-server",protocol="server",result="issued"} 1`,
+		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 5`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="ocsp-signing",protocol="server",result="issued"} 1`,
 		`privyseal_ocsp_responses_total{issuer="dev-a-1",status="successful"} 0`, "privyseal_ocsp_responder_not_after_seconds",
 		"go_goroutines", "privyseal_issuance_seconds_bucket", "privyseal_issuer_not_after_seconds", "privyseal_store_commits_total",

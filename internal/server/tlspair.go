@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -82,6 +83,9 @@ func (h *house) usable(pair *tls.Certificate, cfg *loaded, t TLS) bool {
 	if !renewAt(pair.Leaf).After(h.now()) {
 		return false
 	}
+	if t.Profile == estServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
+		return false // made before EST was
+	}
 	issuers := h.pipeline.Rules().Issuers[t.Issuer]
 	if len(issuers) == 0 || pair.Leaf.CheckSignatureFrom(issuers[0].Certificate()) != nil {
 		return false
@@ -113,7 +117,7 @@ func (h *house) issuePair(ctx context.Context, file pairFile, t TLS) (*tls.Certi
 		names = append(names, id)
 	}
 	cert, err := h.pipeline.Issue(ctx, issuance.Request{
-		Protocol: "server", Profile: serverProfile, Issuer: t.Issuer, Origin: "request:" + store.NewID(),
+		Protocol: "server", Profile: t.Profile, Issuer: t.Issuer, Origin: "request:" + store.NewID(),
 		PublicKey: fresh.Public(), Subject: commonName(names), Names: names, Requester: "server",
 	})
 	if err != nil {

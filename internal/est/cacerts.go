@@ -1,0 +1,47 @@
+package est
+
+import (
+	"crypto/x509"
+	"net/http"
+	"slices"
+
+	"github.com/privyseal/privyseal/internal/cms"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// cacerts is RFC 7030, section 4.1: the issuer that signs first, then what
+// certifies it up to the root, the same of the other issuers of the pool, and
+// the certificates of a rollover. Anybody may ask.
+func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+	var certs []*x509.Certificate
+	add := func(c *x509.Certificate) {
+		if !slices.ContainsFunc(certs, c.Equal) {
+			certs = append(certs, c)
+		}
+	}
+	for _, i := range s.Pipeline.Rules().Issuers[ep.Issuer] {
+		for _, c := range i.Chain() {
+			add(c)
+		}
+	}
+	if len(certs) == 0 {
+		return fault.New(fault.Unavailable, "no CA is installed yet").Because("no_issuer")
+	}
+	for _, c := range ep.Rollover {
+		add(c)
+	}
+	bag, err := cms.Degenerate(certs, nil)
+	if err != nil {
+		return err
+	}
+	tag := `"` + pki.Fingerprint(bag)[:32] + `"`
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	reply(w, typeCertsOnly, bag)
+	return nil
+}

@@ -1,0 +1,89 @@
+package est
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/cms"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+func (s *Server) simpleenroll(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+	return s.enroll(w, r, ep, "simpleenroll", false)
+}
+
+func (s *Server) simplereenroll(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+	return s.enroll(w, r, ep, "simplereenroll", true)
+}
+
+// enroll is RFC 7030, sections 4.2.1 and 4.2.2: a PKCS#10 in, exactly the one
+// certificate out (rule E5). Who asks is found out before anything is parsed.
+func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, operation string, renew bool) error {
+	c, err := s.authenticate(r, ep, renew)
+	if err != nil {
+		return err
+	}
+	web.Note(r.Context(), slog.String("client", c.identity()))
+	der, _, err := readBody(r, typePKCS10)
+	if err != nil {
+		return err
+	}
+	csr, err := pki.ParseCSR(der)
+	if err != nil {
+		return err
+	}
+	if err := c.bind(ep, csr, r.TLS); err != nil {
+		return err
+	}
+	ask := issuance.Request{CSR: csr, Profile: c.profile(ep, renew)}
+	if ask.Names, err = mayAsk(ep, c, csr, renew); err != nil {
+		return err
+	}
+	cert, err := s.issue(r.Context(), ep, c, approval.Key{CSR: csr.Raw, TransactionID: operation}, ask)
+	if err != nil {
+		return err
+	}
+	return replyCertificates(w, cert.DER)
+}
+
+// issue passes a request of a client through the door. The same request again
+// finds its certificate, for as long as an answer may have been lost.
+func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approval.Key, ask issuance.Request) (*issuance.Certificate, error) {
+	proof, err := c.evidence()
+	if err != nil {
+		return nil, fmt.Errorf("record evidence: %w", err)
+	}
+	key.Endpoint, key.Identity, key.Keep, key.Spent = ep.Name, c.identity(), approval.KeepEST, c.spent()
+	ask.Endpoint, ask.Protocol, ask.Issuer = ep.Name, "est", ep.Issuer
+	ask.Requester, ask.Evidence, ask.RequestID, ask.Claims = key.Identity, proof, web.RequestID(ctx), c.claims()
+	return s.Desk.Enrol(ctx, key, ask)
+}
+
+// replyCertificates answers with a bag that holds the given certificates.
+func replyCertificates(w http.ResponseWriter, ders ...[]byte) error {
+	bag, err := bagOf(ders...)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	reply(w, typeCertsOnly, bag)
+	return nil
+}
+
+func bagOf(ders ...[]byte) ([]byte, error) {
+	certs := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate: %w", err)
+		}
+		certs[i] = c
+	}
+	return cms.Degenerate(certs, nil)
+}

@@ -1,0 +1,125 @@
+package est
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// maxBody is the most that one request may have (rule E21).
+const maxBody = 64 << 10
+
+// Media types (RFC 7030, section 3.2.2; RFC 8951).
+const (
+	typePKCS10     = "application/pkcs10"
+	typePKCS8      = "application/pkcs8"
+	typeCMS        = "application/pkcs7-mime"
+	typeCertsOnly  = typeCMS + "; smime-type=certs-only"
+	typeEncrypted  = typeCMS + "; smime-type=server-generated-key"
+	typeAttributes = "application/csrattrs"
+)
+
+// operations are the paths below an endpoint (rule E1).
+var operations = map[string][]string{
+	"cacerts":        reading,
+	"csrattrs":       reading,
+	"simpleenroll":   posting,
+	"simplereenroll": posting,
+	"serverkeygen":   posting,
+	"fullcmc":        posting,
+}
+
+var (
+	reading = []string{http.MethodGet, http.MethodHead}
+	posting = []string{http.MethodPost}
+)
+
+// Routes is everything under /.well-known/est.
+func (s *Server) Routes() chi.Router {
+	r := chi.NewRouter()
+	r.NotFound(s.handle(nil, func(http.ResponseWriter, *http.Request, *endpoint) error {
+		return fault.New(fault.NotFound, "no such EST operation")
+	}))
+	for op, h := range map[string]func(http.ResponseWriter, *http.Request, *endpoint) error{
+		"cacerts":        s.cacerts,
+		"csrattrs":       s.csrattrs,
+		"simpleenroll":   s.simpleenroll,
+		"simplereenroll": s.simplereenroll,
+		"serverkeygen":   s.serverkeygen,
+		"fullcmc":        s.fullcmc,
+	} {
+		r.HandleFunc("/"+op, s.handle(operations[op], h))
+		r.HandleFunc("/{label}/"+op, s.handle(operations[op], h))
+	}
+	return r
+}
+
+// handle finds the endpoint and puts around a handler what all operations share:
+// the methods, and text for errors.
+func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Request, *endpoint) error) http.HandlerFunc {
+	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		ep := s.settings.Load().byLabel[chi.URLParam(r, "label")]
+		if ep == nil {
+			return fault.New(fault.NotFound, "there is no EST service of this label")
+		}
+		if methods != nil && !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			return fault.New(fault.MethodNotAllowed, "%s is not allowed here, only %s", r.Method, strings.Join(methods, " and "))
+		}
+		err := h(w, r, ep)
+		if err != nil && ep.Auth.basic() && fault.Is(err, fault.Unauthenticated) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="EST", charset="UTF-8"`) // rule E8
+		}
+		return err
+	}, refuse)
+}
+
+// readBody reads and decodes a body of the given media type; its parameters are
+// the caller's business. A wrong type is told before a wrong body.
+func readBody(r *http.Request, want string) (der []byte, params map[string]string, err error) {
+	typ, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || typ != want {
+		return nil, nil, fault.New(fault.UnsupportedMediaType, "the content type must be %s", want)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	if err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			return nil, nil, fault.New(fault.TooLarge, "a request may have %d octets at most", maxBody)
+		}
+		return nil, nil, fault.Wrap(fault.Malformed, err, "the body cannot be read")
+	}
+	der, err = decodeBody(body)
+	return der, params, err
+}
+
+// reply writes a body of base64 with its length (rules E2, E3).
+func reply(w http.ResponseWriter, contentType string, der []byte) {
+	send(w, contentType, encodeBody(der), true)
+}
+
+func send(w http.ResponseWriter, contentType string, body []byte, encoded bool) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	if encoded {
+		h.Set("Content-Transfer-Encoding", "base64") // some old clients want it, nobody minds it
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body)
+}
+
+// source is the client's address. Forwarding headers are not believed.
+func source(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ap.Addr()
+}

@@ -1,0 +1,64 @@
+package profile
+
+import (
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Outline is what a profile expects of a request, as far as a client can be told
+// before it makes one (RFC 9908). It promises nothing: Apply judges.
+type Outline struct {
+	Subject []OutlineField
+	// SANRequired tells that there must be an alternative name, SAN of which types.
+	SANRequired bool
+	SAN         []pki.IdentifierType
+	// Key is the one kind of key that is accepted, in the words of
+	// pki.KeyAlgorithm; empty if there are several. Of RSA it is the least size.
+	Key string
+	// EKUs are the extended key usages of every certificate of the profile.
+	EKUs []asn1.ObjectIdentifier
+}
+
+// OutlineField is an attribute of the subject that has to be there.
+type OutlineField struct {
+	OID   asn1.ObjectIdentifier
+	Value string // that every certificate gets; empty is the client's to say
+}
+
+// Outline returns what the profile expects.
+func (p *Profile) Outline() Outline {
+	o := Outline{SANRequired: p.minSAN > 0, Key: p.keys.only(), EKUs: slices.Clone(p.ekus)}
+	for _, f := range p.fields {
+		if f.fixed != "" || f.required {
+			o.Subject = append(o.Subject, OutlineField{OID: f.oid, Value: f.fixed})
+		}
+	}
+	for t, r := range p.san {
+		o.SAN = append(o.SAN, t)
+		o.SANRequired = o.SANRequired || r.min > 0
+	}
+	slices.SortFunc(o.SAN, func(a, b pki.IdentifierType) int { return strings.Compare(string(a), string(b)) })
+	return o
+}
+
+// only returns the one kind of key that the rules take, "" if there are several.
+func (r keyRules) only() string {
+	var kinds []string
+	for _, c := range r.policy.Curves {
+		kinds = append(kinds, "ec-"+strings.ReplaceAll(strings.ToLower(c), "-", ""))
+	}
+	if r.policy.Ed25519 {
+		kinds = append(kinds, "ed25519")
+	}
+	if r.policy.RSAMin > 0 {
+		kinds = append(kinds, fmt.Sprintf("rsa-%d", r.policy.RSAMin))
+	}
+	if len(kinds) != 1 {
+		return ""
+	}
+	return kinds[0]
+}

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+const (
+	devUser         = "device"       // the EST user that dev makes
+	estPasswordFile = "est-password" // in DIR: its password
+)
+
+// makeESTUser makes dev's EST user once. Its password is kept in DIR, because the
+// database has none.
+func (o *devOptions) makeESTUser(ctx context.Context, h *house) error {
+	file := filepath.Join(o.dir, estPasswordFile)
+	_, err := h.store.ESTUser(ctx, devUser)
+	if err == nil {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			h.log.WarnContext(ctx, "the password of the EST user is in no file any more: add another user", "user", devUser, "file", file)
+		}
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	_, password, err := h.estUsers.Create(ctx, credential.NewESTUser{Name: devUser, Description: "made by privyseal dev", CreatedBy: "server"})
+	if err != nil {
+		return err
+	}
+	return writeFile(file, []byte(password+"\n"), 0o600)
+}
