@@ -50,6 +50,8 @@ type Proof struct {
 	// Spent is why nothing new may be had with it; nil if something may. Whoever
 	// holds it still gets what it was spent on (rule E12).
 	Spent error
+	// Hook is the webhook that is to hear of the outcome; empty is none.
+	Hook string
 }
 
 // Attempt says who presents a secret where, and counts for the lockout.

@@ -1,0 +1,233 @@
+package credential_test
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+// devices are the credentials of devices, with a clock that a test moves.
+type devices struct {
+	est   *credential.ESTUsers
+	scep  *credential.SCEPChallenges
+	limit *limit.Limiter
+	ahead atomic.Int64
+}
+
+func (d *devices) now() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) }
+
+func newDevices(t *testing.T, st *store.Store) *devices {
+	t.Helper()
+	d := &devices{}
+	var err error
+	if d.limit, err = limit.New(limit.Defaults(), st, d.now); err != nil {
+		t.Fatal(err)
+	}
+	d.est, d.scep = credential.NewESTUsers(st, d.limit, d.now), credential.NewSCEPChallenges(st, d.limit, d.now)
+	return d
+}
+
+func here(source string) credential.Attempt {
+	return credential.Attempt{Source: source, Endpoint: "devices", Profiles: []string{"device"}}
+}
+
+func refused(t *testing.T, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	if !fault.Is(err, kind) || fault.Of(err).Reason != reason {
+		t.Errorf("got %v, want %s because %q", err, kind, reason)
+	}
+}
+
+func subjectCSR(t *testing.T, cn string) *pki.CSR {
+	t.Helper()
+	block, _ := pem.Decode([]byte(admintest.CSROf(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: cn, Organization: []string{"Example"}}})))
+	csr, err := pki.ParseCSR(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+func TestESTUsers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, d := t.Context(), newDevices(t, st)
+		user, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Profile: "device", MaxUses: 1, ExpiresAt: d.now().Add(24 * time.Hour)})
+		if err != nil || !regexp.MustCompile(`^[a-km-z2-9]{26}$`).MatchString(password) || string(user.Digest) == password {
+			t.Fatalf("%q, %v", password, err)
+		}
+		p, err := d.est.Check(ctx, here("192.0.2.1"), "device-7", password)
+		if err != nil || p.Identity != "est_user:device-7" || p.Profile != "device" || p.Spent != nil || len(p.Claims) != 1 ||
+			string(p.Evidence) != `{"credential":"device-7","method":"est_password"}` {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		_, err = d.est.Check(ctx, here("192.0.2.1"), "device-7", password+"x")
+		refused(t, err, fault.Unauthenticated, "est_user_wrong")
+		_, err = d.est.Check(ctx, here("192.0.2.1"), "device-8", password)
+		refused(t, err, fault.Unauthenticated, "est_user_wrong")
+		_, err = d.est.Check(ctx, here("192.0.2.1"), "nobody", "")
+		refused(t, err, fault.Unauthenticated, "est_user_wrong")
+		_, err = d.est.Check(ctx, credential.Attempt{Source: "s", Endpoint: "devices", Profiles: []string{"user"}}, "device-7", password)
+		refused(t, err, fault.Denied, "est_user_wrong_profile")
+
+		// Used up and expired: right, but good for nothing new.
+		use(t, st, p.Claims, 1)
+		if p, err = d.est.Check(ctx, here("192.0.2.1"), "device-7", password); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, p.Spent, fault.Denied, "est_user_used_up")
+		d.ahead.Store(int64(25 * time.Hour))
+		if p, err = d.est.Check(ctx, here("192.0.2.1"), "device-7", password); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, p.Spent, fault.Denied, "est_user_expired")
+		if _, err := d.est.Disable(ctx, "device-7", "uid:0", "r"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.est.Check(ctx, here("192.0.2.1"), "device-7", password)
+		refused(t, err, fault.Denied, "est_user_disabled")
+		if again, err := d.est.Disable(ctx, "device-7", "uid:0", "r"); err != nil || again.DisabledAt == nil {
+			t.Errorf("%+v, %v", again, err)
+		}
+
+		_, password, err = d.est.Create(ctx, credential.NewESTUser{Name: "bound", Endpoint: "elsewhere"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.est.Check(ctx, here("192.0.2.1"), "bound", password)
+		refused(t, err, fault.Denied, "est_user_wrong_endpoint")
+		for reason, n := range map[string]credential.NewESTUser{
+			"est_user_name":   {Name: "a:b"},
+			"est_user_uses":   {Name: "a", MaxUses: -1},
+			"est_user_expiry": {Name: "a", ExpiresAt: d.now().Add(-time.Hour)},
+		} {
+			_, _, err := d.est.Create(ctx, n)
+			refused(t, err, fault.Malformed, reason)
+		}
+	})
+}
+
+// use reserves n certificates that take the claims.
+func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
+	t.Helper()
+	var wins atomic.Int64
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			c := store.Certificate{
+				ID: store.NewID(), IssuerID: "ca", Serial: pki.NewSerial(), Origin: "request:" + store.NewID(), KeyHash: []byte{1},
+				NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), ReservedAt: time.Now(),
+			}
+			err := st.Reserve(t.Context(), c, claims, store.Event{At: time.Now(), Action: "certificate.intent"})
+			if err == nil {
+				wins.Add(1)
+			} else if !fault.Is(err, fault.Denied) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	return int(wins.Load())
+}
+
+func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, d := t.Context(), newDevices(t, st)
+		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Profile: "device", Subject: "CN=router-7,O=Example", MaxUses: 1, ExpiresAt: d.now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr := subjectCSR(t, "router-7")
+		p, err := d.scep.Check(ctx, here("s"), secret, csr)
+		if err != nil || p.Identity != "scep_challenge:"+c.ID || p.Spent != nil {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		_, err = d.scep.Check(ctx, here("s"), secret, subjectCSR(t, "router-8"))
+		refused(t, err, fault.Denied, "scep_challenge_wrong_subject")
+		for _, wrong := range []string{"", secret + " ", c.ID} {
+			_, err = d.scep.Check(ctx, here("s"), wrong, csr)
+			refused(t, err, fault.Unauthenticated, "scep_challenge_wrong")
+		}
+		if won := use(t, st, p.Claims, 16); won != 1 {
+			t.Errorf("%d certificates for one use", won)
+		}
+		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, p.Spent, fault.Denied, "scep_challenge_used_up")
+		if _, err := d.scep.Disable(ctx, c.ID, "uid:0", "r"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.scep.Check(ctx, here("s"), secret, csr)
+		refused(t, err, fault.Denied, "scep_challenge_disabled")
+
+		// Static: many uses, any subject.
+		_, secret, err = d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
+			t.Fatal(err)
+		}
+		if won := use(t, st, p.Claims, 8); won != 8 {
+			t.Errorf("%d of 8 uses without a limit", won)
+		}
+	})
+}
+
+// S28: ten wrong secrets of a source at an endpoint lock it out there; a right
+// secret does not help it, and others are not hurt.
+func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, d := t.Context(), newDevices(t, st)
+		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr := subjectCSR(t, "router-7")
+		for n := range 10 {
+			if n%2 == 0 {
+				_, err = d.scep.Check(ctx, here("192.0.2.9"), "guess", csr)
+			} else {
+				_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", "guess")
+			}
+			if !fault.Is(err, fault.Unauthenticated) {
+				t.Fatalf("guess %d: %v", n, err)
+			}
+		}
+		_, err = d.scep.Check(ctx, here("192.0.2.9"), secret, csr)
+		if !fault.Is(err, fault.RateLimited) || fault.Of(err).RetryAfter <= 0 {
+			t.Errorf("a right challenge after ten wrong ones: %v", err)
+		}
+		_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", password)
+		refused(t, err, fault.RateLimited, "")
+		if _, err = d.scep.Check(ctx, here("192.0.2.10"), secret, csr); err != nil {
+			t.Errorf("another source: %v", err)
+		}
+		elsewhere := here("192.0.2.9")
+		elsewhere.Endpoint = "others"
+		if _, err = d.scep.Check(ctx, elsewhere, secret, csr); err != nil {
+			t.Errorf("another endpoint: %v", err)
+		}
+		d.ahead.Store(int64(10 * time.Minute))
+		if _, err = d.scep.Check(ctx, here("192.0.2.9"), secret, csr); err != nil {
+			t.Errorf("ten minutes later: %v", err)
+		}
+	})
+}
