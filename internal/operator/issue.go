@@ -23,26 +23,37 @@ type issueFlags struct {
 	names                              []string
 	notBefore, notAfter                string
 	dryRun                             bool
+	batch                              batchFlags
 	asJSON                             *bool
 }
 
 func (c *CLI) certIssue() *cobra.Command {
 	var f issueFlags
 	return c.command(verb{
-		use: "issue --profile P --csr FILE", short: "issue a certificate for a certificate request",
+		use: "issue --profile P {--csr FILE | --batch DIR}", short: "issue a certificate for a certificate request, or many",
 		long: `Issues a certificate and prints it and its chain as PEM, leaf first, root omitted.
 
 With --dry-run the server says whether it would issue and what; nothing is signed
-and nothing is stored. A refusal exits 1 with or without --dry-run.`,
+and nothing is stored. A refusal exits 1 with or without --dry-run.
+
+With --batch every *.csr file of a folder gets a .pem file beside it, or the
+requests on standard input, PEM or JSON lines with "name" and "csr", get theirs on
+standard output: PEM, or with --json one result a line. A batch that broke off is
+resumed by the same command and issues nothing twice: within 30 days the same
+request in a batch of the same name gets the certificate that it has.`,
 		example: `  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem \
       -subj /CN=www.example.test -addext subjectAltName=DNS:www.example.test -out www.csr
   privyseal cert issue --profile tls-server --csr www.csr --dry-run
   privyseal cert issue --profile tls-server --csr www.csr --out www.pem
-  privyseal cert issue --profile user --csr - --subject 'CN=Ann Example' --name email:ann@example.test < ann.csr`,
+  privyseal cert issue --profile user --csr - --subject 'CN=Ann Example' --name email:ann@example.test < ann.csr
+  privyseal cert issue --profile device --batch ./line-3
+  privyseal cert issue --profile device --batch - --batch-name monday --json < requests.jsonl > results.jsonl`,
 		flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
 			flags.StringVar(&f.profile, "profile", "", "the rules to issue under (required)")
-			flags.StringVar(&f.csr, "csr", "", "certificate request, PEM or DER; - is standard input (required)")
+			flags.StringVar(&f.csr, "csr", "", "certificate request, PEM or DER; - is standard input")
+			flags.StringVar(&f.batch.from, "batch", "", "folder of certificate requests, or - for standard input")
+			flags.StringVar(&f.batch.name, "batch-name", "", "what the batch is called; the folder's name if left out")
 			flags.StringVar(&f.issuer, "issuer", "", "issuer or pool; needed only where there are several")
 			flags.StringVar(&f.subject, "subject", "", "replaces the request's subject, such as 'CN=Ann Example,O=Example'")
 			flags.StringArrayVar(&f.names, "name", nil, "replaces the request's names, TYPE:VALUE or a plain DNS name or address; may be given often")
@@ -53,6 +64,9 @@ and nothing is stored. A refusal exits 1 with or without --dry-run.`,
 			f.asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if f.batch.from != "" {
+				return c.issueBatch(cmd, client, f)
+			}
 			r, err := c.issueRequest(cmd, f)
 			if err != nil {
 				return err
