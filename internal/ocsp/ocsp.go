@@ -127,6 +127,7 @@ type authority struct {
 	cache   *cache
 	counts  *counts
 	flights flights
+	logged  atomic.Int64 // when a failure was logged last, Unix seconds
 
 	// mu orders what enters the cache and what changes remove from it.
 	mu    sync.Mutex

@@ -25,6 +25,8 @@ const (
 	unknownFor = time.Minute
 	// unknownValidity is the validity of such an answer.
 	unknownValidity = 5 * time.Minute
+	// logEvery is the seconds between two lines about failures.
+	logEvery = 5
 )
 
 // answer is what goes to the client: an entry, or an error status.
@@ -282,8 +284,14 @@ func (a *authority) keep(e *entry) {
 	}
 }
 
+// failed counts a failure, and logs one of an authority's every few seconds: while
+// a key or the database is away, every request would be a line.
 func (s *Server) failed(a *authority, what string, err error) {
 	a.counts.failures.Add(1)
+	now, last := s.Now().Unix(), a.logged.Load()
+	if now-last < logEvery && now >= last || !a.logged.CompareAndSwap(last, now) {
+		return
+	}
 	s.Log.Error("OCSP: "+what, "issuer", a.ID, "error", err)
 }
 

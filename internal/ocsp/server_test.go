@@ -1,7 +1,6 @@
 package ocsp
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -40,19 +39,4 @@ func TestOCSP_O6_O10_RevocationIsSeen(t *testing.T) {
 		}
 		l.holds()
 	})
-}
-
-func TestSignerDown(t *testing.T) {
-	l := newLab(t, storetest.SQLite(t), "")
-	h := l.serve(l.policy(), l.own())
-	c, other := l.issue("a.example.test"), l.issue("b.example.test")
-	get(h, l.ask(c).der())
-	err := errors.New("the token is gone")
-	l.key.fail.Store(&err)
-	if r := read(t, get(h, l.ask(c).der()).Body.Bytes()); r.Status != 0 {
-		t.Errorf("kept answer: %+v", r)
-	}
-	if r := read(t, get(h, l.ask(other).der()).Body.Bytes()); r.Status != int(TryLater) {
-		t.Errorf("nothing kept: %+v", r)
-	}
 }
