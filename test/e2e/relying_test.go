@@ -42,13 +42,23 @@ func (r *relying) ocsp(t testing.TB) string {
 	return execute(t, r.dir, nil, "openssl", "ocsp", "-issuer", r.file(1), "-cert", r.file(0), "-url", r.chain[0].OCSPServer[0], "-CAfile", r.root)
 }
 
-// wantOCSP wants a good signature, the status, and the reason if one is given.
+// wantOCSP wants a good signature, the status, and the reason if one is given,
+// soon.
 func (r *relying) wantOCSP(t testing.TB, status, reason string) {
 	t.Helper()
-	out := r.ocsp(t)
-	if !strings.Contains(out, "Response verify OK") || !strings.Contains(out, r.file(0)+": "+status) ||
-		reason != "" && !strings.Contains(out, "Reason: "+reason) {
-		t.Errorf("openssl ocsp, want %s %s:\n%s", status, reason, out)
+	for deadline := time.Now().Add(seenWithin); ; time.Sleep(20 * time.Millisecond) {
+		asked := time.Now()
+		out := r.ocsp(t)
+		if !strings.Contains(out, "Response verify OK") {
+			t.Fatalf("openssl ocsp:\n%s", out)
+		}
+		if strings.Contains(out, r.file(0)+": "+status) && (reason == "" || strings.Contains(out, "Reason: "+reason)) {
+			return
+		}
+		if asked.After(deadline) {
+			t.Errorf("openssl ocsp, want %s %s within %s:\n%s", status, reason, seenWithin, out)
+			return
+		}
 	}
 }
 
