@@ -10,7 +10,7 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup-test race faults fuzz bench bench-revocation lint generate verify docs release image clean
+.PHONY: help build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ bench: ## measure a full ACME flow on both engines (long)
 	$(GO) run ./test/load $(ARGS)
 bench-revocation: ## measure revocation: OCSP, lists, bulk revocation (long)
 	$(GO) run ./test/bench/crl
+
+bench-keys: ## signatures/s in a token, beside the raw PKCS#11 library (long)
+	$(GO) test -run '^$$' -bench Keys -benchtime 1x ./test/bench/keys $(ARGS)
 
 bench-revocation: ## measure OCSP beside nginx, and revocations (long)
 	$(GO) run ./test/bench/ocsp

@@ -24,7 +24,7 @@ import (
 // healing is how long a key may take to sign again once its token does.
 const healing = 5 * time.Second
 
-// heals waits until the key signs again, and fails when that takes too long.
+// signsAgain waits until the key signs again, and fails when that takes too long.
 func signsAgain(t *testing.T, k *Key) {
 	t.Helper()
 	begun := time.Now()
@@ -338,6 +338,16 @@ func TestTokenHangs(t *testing.T) {
 	}
 	shim.Do(t)
 	signsAgain(t, k)
+	late := libraryAt(shim.Module) // the opener whose caller left comes to its end
+	if err := late.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late.leave()
+	for begun := time.Now(); late.retiring.Load() > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begun) > healing {
+			t.Fatal("a connection that came late stays open")
+		}
+	}
 }
 
 // threads counts the threads of this process; 0 where that cannot be told.
