@@ -70,13 +70,13 @@ func decryptWith(opts crypto.DecrypterOpts, token func(crypto.DecrypterOpts) ([]
 	}
 	switch o := opts.(type) {
 	case nil:
-		return raw(&rsa.PKCS1v15DecryptOptions{})
+		return raw(&rsa.PKCS1v15DecryptOptions{}) //nolint:staticcheck // the mechanism of SCEP
 	case *rsa.OAEPOptions:
 		if o.MGFHash != 0 && o.MGFHash != o.Hash {
 			return nil, fmt.Errorf("%w: OAEP with two different hashes is not supported", errDecrypt)
 		}
 		return raw(o)
-	case *rsa.PKCS1v15DecryptOptions:
+	case *rsa.PKCS1v15DecryptOptions: //nolint:staticcheck // the mechanism of SCEP
 		if o.SessionKeyLen == 0 {
 			return raw(o)
 		}
@@ -90,7 +90,7 @@ func sessionKey(size int, raw func(crypto.DecrypterOpts) ([]byte, error)) ([]byt
 	if _, err := rand.Read(key); err != nil {
 		return nil, err
 	}
-	plain, err := raw(&rsa.PKCS1v15DecryptOptions{})
+	plain, err := raw(&rsa.PKCS1v15DecryptOptions{}) //nolint:staticcheck // the mechanism of SCEP
 	if err != nil && !errors.Is(err, errDecrypt) {
 		return nil, err
 	}

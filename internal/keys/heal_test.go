@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rsa"
 	"errors"
 	"os"
 	"runtime"
@@ -258,7 +257,7 @@ func TestTokenCodes(t *testing.T) {
 	// A stranger's ciphertext must not make the key reconnect.
 	login := shim.Calls(t, "C_Login")
 	shim.Do(t, "C_Decrypt 0x5")
-	opts := &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 16}
+	opts := sessionKeyOf(16)
 	if key, err := k.Decrypt(nil, bytes.Repeat([]byte{1}, 256), opts); err != nil || len(key) != 16 {
 		t.Errorf("bad ciphertext: %x, %v", key, err)
 	}

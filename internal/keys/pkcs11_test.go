@@ -209,6 +209,11 @@ func TestTokenAmbiguousLabel(t *testing.T) {
 	}
 }
 
+// sessionKeyOf are the options of SCEP and CMS.
+func sessionKeyOf(size int) crypto.DecrypterOpts {
+	return &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size} //nolint:staticcheck // the mechanism of SCEP
+}
+
 func TestTokenDecrypt(t *testing.T) {
 	tok := hsmtest.New(t)
 	k := newKeyIn(t, tok, tok.Ref("ra"), "rsa-2048")
@@ -228,8 +233,8 @@ func TestTokenDecrypt(t *testing.T) {
 		opts crypto.DecrypterOpts
 	}{
 		"default":     {pkcs1, nil},
-		"PKCS1":       {pkcs1, &rsa.PKCS1v15DecryptOptions{}},
-		"session key": {pkcs1, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 16}},
+		"PKCS1":       {pkcs1, sessionKeyOf(0)},
+		"session key": {pkcs1, sessionKeyOf(16)},
 		"OAEP":        {oaep, &rsa.OAEPOptions{Hash: crypto.SHA1}},
 	} {
 		plain, err := k.Decrypt(nil, c.msg, c.opts)
@@ -239,14 +244,14 @@ func TestTokenDecrypt(t *testing.T) {
 	}
 	bad := append([]byte{}, pkcs1...)
 	bad[200] ^= 1
-	first, err := k.Decrypt(nil, bad, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 16})
+	first, err := k.Decrypt(nil, bad, sessionKeyOf(16))
 	if err != nil || len(first) != 16 {
 		t.Fatalf("a bad ciphertext gave itself away: %x, %v", first, err)
 	}
-	if second, _ := k.Decrypt(nil, bad, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 16}); string(second) == string(first) {
+	if second, _ := k.Decrypt(nil, bad, sessionKeyOf(16)); string(second) == string(first) {
 		t.Fatal("the key in the place of a bad ciphertext's is not random")
 	}
-	if long, err := k.Decrypt(nil, pkcs1, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}); err != nil || len(long) != 32 {
+	if long, err := k.Decrypt(nil, pkcs1, sessionKeyOf(32)); err != nil || len(long) != 32 {
 		t.Fatalf("a session key of another length: %x, %v", long, err)
 	}
 	if _, err := k.Decrypt(nil, bad, nil); err == nil {

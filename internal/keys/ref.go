@@ -151,6 +151,6 @@ func openPKCS11(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, 
 	if err != nil {
 		return nil, fmt.Errorf("open key %s: %w", ref, err)
 	}
-	go k.tend()
+	go k.tend() //nolint:gosec // it lives as long as the key, not as long as the opening
 	return k, nil
 }
