@@ -1,0 +1,129 @@
+package acme
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+// asks makes tls-server a profile that wants a person, and returns the desk.
+func (e *env) asks(t *testing.T) *approval.Desk {
+	t.Helper()
+	cfg := profile.BuiltIn()["tls-server"]
+	cfg.Approval = true
+	p, err := profile.Compile("tls-server", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := *e.server.Pipeline.Rules()
+	rules.Profiles = maps.Clone(rules.Profiles)
+	rules.Profiles["tls-server"] = p
+	e.server.Pipeline.Swap(rules)
+	return approval.New(e.store, e.server.Pipeline, e.now, slog.New(slog.DiscardHandler))
+}
+
+// waiting finalizes an order that a person has to decide.
+func (e *env) waiting(t *testing.T, c *client, desk *approval.Desk, name string) (orderURL, requestID string) {
+	t.Helper()
+	o, u := c.ready(name)
+	r := c.post(o.Finalize, csrPayload(csr(t, nil, name)))
+	want(t, r, http.StatusOK)
+	if got := decodeInto[orderView](t, r); got.Status != statusProcessing || r.header.Get("Retry-After") != "30" {
+		t.Errorf("while a person decides: %v %s", r.header, r.body)
+	}
+	list, err := desk.List(t.Context(), store.RequestSearch{Status: "pending", Limit: 1})
+	if err != nil || len(list) != 1 || list[0].Origin != "order:"+idOf(u) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	return u, list[0].ID
+}
+
+var decider = approval.Actor{Name: "uid:1000"}
+
+// An order that waits for a person is processing to its client, is worked on by
+// nobody, violates no invariant, and is finished once it is approved.
+func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		e := newIdleEnv(t, st)
+		e.run(t)
+		desk := e.asks(t)
+		c := e.account(t)
+		u, id := e.waiting(t, c, desk, "a.localhost")
+		e.sleep(10 * time.Minute) // far longer than processing may last
+		tried := len(e.outcomes("finalize"))
+		e.server.work.sweep(t.Context(), true)
+		e.verify(t)
+		if now := len(e.outcomes("finalize")); now != tried {
+			t.Error("a waiting order was worked on")
+		}
+		if v, err := desk.Approve(t.Context(), id, decider); err != nil || v.State != "approved" {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		e.server.work.sweep(t.Context(), false)
+		status, r := c.await(u, statusProcessing)
+		if status != statusValid || decodeInto[orderView](t, r).Certificate == "" {
+			t.Errorf("after the approval: %s", r.body)
+		}
+		if v, err := desk.Show(t.Context(), id); err != nil || v.State != "issued" {
+			t.Errorf("%+v, %v", v, err)
+		}
+	})
+}
+
+func TestRejectedOrderIsInvalidAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	desk, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, desk, "a.localhost")
+	if _, err := desk.Reject(t.Context(), id, "who is this?", decider); err != nil {
+		t.Fatal(err)
+	}
+	o := decodeInto[orderView](t, c.read(u))
+	if o.Status != statusInvalid || !strings.Contains(string(o.Error), "who is this?") || !strings.Contains(string(o.Error), "unauthorized") {
+		t.Errorf("%+v %s", o, o.Error)
+	}
+}
+
+func TestOrderWhoseApprovalComesTooLate(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	desk, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, desk, "a.localhost")
+	e.sleep(8 * 24 * time.Hour)
+	if _, err := desk.Approve(t.Context(), id, decider); err == nil {
+		t.Error("an expired request was approved")
+	}
+	if err := desk.Sweep(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if o := decodeInto[orderView](t, c.read(u)); o.Status != statusInvalid || !strings.Contains(string(o.Error), "nobody approved") {
+		t.Errorf("%+v %s", o, o.Error)
+	}
+}
+
+// What proved the order must still hold when the approval comes.
+func TestApprovedOrderOfAnAccountThatEnded(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	desk, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, desk, "a.localhost")
+	want(t, c.post(c.kid, map[string]string{"status": "deactivated"}), http.StatusOK)
+	if _, err := desk.Approve(t.Context(), id, decider); err != nil {
+		t.Fatal(err)
+	}
+	e.server.work.sweep(t.Context(), false)
+	eventually(t, "the order is invalid", func() bool {
+		o, _, err := e.store.Order(t.Context(), idOf(u))
+		return err == nil && o.Status == statusInvalid && strings.Contains(string(o.Error), "deactivated")
+	})
+}
