@@ -10,7 +10,7 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean
+.PHONY: help build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ bench-keys: ## signatures/s in a token, beside the raw PKCS#11 library (long)
 bench-revocation: ## measure OCSP beside nginx, and revocations (long)
 	$(GO) run ./test/bench/ocsp
 	$(GO) run ./test/bench/revoke
+
+bench-batch: ## issue a batch of 100,000, interrupted twice, on both engines (long)
+	$(GO) test -count=1 -timeout 4h -v ./internal/operator -run TestBatchIsResumed -batch 100000
 
 lint: ## gofmt, go vet, golangci-lint with staticcheck
 	@test -z "$$(gofmt -s -l $$(git ls-files '*.go'))" || { gofmt -s -l $$(git ls-files '*.go'); echo 'gofmt -s -w these files'; exit 1; }

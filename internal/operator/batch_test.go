@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,12 +70,15 @@ func issuedRows(t *testing.T, st *store.Store) int {
 	}
 }
 
+// batchSize is 100,000 in make bench-batch.
+var batchSize = flag.Int("batch", 2000, "requests in the batch that is resumed")
+
 // A batch of 2,000 is broken off twice, and some of its answers are lost: none
 // is missing in the end, and none was issued twice.
 func TestBatchIsResumed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := admintest.Start(t, st, "web-a-1")
-		total := 2000
+		total := *batchSize
 		if testing.Short() {
 			total = 300
 		}
@@ -83,7 +87,7 @@ func TestBatchIsResumed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range total {
-			name := fmt.Sprintf("d%04d", i)
+			name := fmt.Sprintf("d%06d", i)
 			if err := os.WriteFile(filepath.Join(dir, name+".csr"), []byte(admintest.CSR(t, name+".test")), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +100,7 @@ func TestBatchIsResumed(t *testing.T) {
 					if files, _ := filepath.Glob(filepath.Join(dir, "*.pem")); len(files) >= stopAt {
 						cancel()
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(10 * time.Millisecond)
 				}
 			}()
 			_, errs, err := command(ctx, s.Socket, "", "cert", "issue", "--batch", dir, "--profile", "tls-server")

@@ -166,3 +166,47 @@ func TestCheckCAKnowsWhatIsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// An order that waits for a person is a finding when there is nothing that a
+// person could decide, and when it was approved and nobody finishes it.
+func TestCheckCAKnowsOrdersThatWait(t *testing.T) {
+	storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
+		ctx, now := t.Context(), time.Now()
+		noErr := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := s.CreateAccount(ctx, store.Account{ID: "a", Thumbprint: "t", JWK: []byte(`{}`), Status: "valid", CreatedAt: now}, nil, store.Event{At: now})
+		noErr(err)
+		noErr(s.CreateOrder(ctx, store.Order{ID: "o", AccountID: "a", Status: "pending", Expires: now.Add(24 * time.Hour), CreatedAt: now}, nil, nil))
+		storetest.Exec(t, url, `UPDATE orders SET status = 'waiting'`)
+		findings := func(at time.Time) (n int) {
+			t.Helper()
+			report, err := verify.CheckCA(ctx, s, verify.Config{Now: at})
+			noErr(err)
+			for _, f := range report.Findings {
+				if strings.Contains(f.String(), "order o: it waits for an approval") {
+					n++
+				}
+			}
+			return n
+		}
+		if findings(now) != 1 {
+			t.Error("an order that waits for nothing was not found")
+		}
+		digest := []byte{1}
+		noErr(s.PutRequest(ctx, store.Request{
+			ID: "r", Origin: "order:o", Identity: "account:a", CSRDigest: digest, TransactionID: "order:o", Protocol: "acme", TemplateDigest: digest,
+			Status: store.RequestPending, CreatedAt: now, ExpiresAt: now.Add(24 * time.Hour),
+		}, store.Event{At: now}))
+		if findings(now.Add(time.Hour)) != 0 {
+			t.Error("an order that a person may yet decide is a finding")
+		}
+		noErr(s.DecideRequest(ctx, "r", store.Decision{Status: store.RequestApproved, At: now, Digest: digest, Expires: now.Add(24 * time.Hour)}, store.Event{At: now}))
+		if findings(now.Add(30*time.Second)) != 0 || findings(now.Add(2*time.Minute)) != 1 {
+			t.Error("an approved order is a finding once it is not finished in a minute, and not before")
+		}
+	})
+}
