@@ -1,9 +1,11 @@
 package verify_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -67,6 +69,7 @@ func issued(t *testing.T, s *store.Store, n int) {
 	p.Swap(issuance.Rules{
 		Profiles: map[string]*profile.Profile{"tls-server": prof}, Issuers: map[string][]*issuer.Issuer{"web": {iss}},
 	})
+	list(t, s, iss)
 	for range n {
 		_, err := p.Issue(t.Context(), issuance.Request{
 			Protocol: "operator", Profile: "tls-server", Issuer: "web", Origin: "request:" + store.NewID(),
@@ -75,6 +78,27 @@ func issued(t *testing.T, s *store.Store, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// list publishes an empty list of the issuer.
+func list(t *testing.T, s *store.Store, iss *issuer.Issuer) {
+	t.Helper()
+	now := time.Now().Truncate(time.Second)
+	number, err := s.NextCRLNumber(t.Context(), iss.ID(), now, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := iss.SignCRL(t.Context(), issuer.CRL{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.AddDate(0, 0, 7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(der)
+	err = s.PutCRL(t.Context(), store.CRLRecord{
+		IssuerID: iss.ID(), Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 0, 7), SHA256: sum[:], Size: int64(len(der)),
+	}, 0, bytes.NewReader(der))
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -119,7 +143,13 @@ func TestCheckCAFindsEachBrokenInvariant(t *testing.T) {
 		"3: issuer gone":            {`DELETE FROM issuers WHERE id = 'web-1'`, "is not installed"},
 		"3: chain broken":           {`DELETE FROM issuers WHERE id = 'root'`, "does not reach a root"},
 		"4: origin without subject": {`INSERT INTO origins (origin, certificate_id) VALUES ('order:9', 'gone')`, "invariant 4"},
-		"7: event altered":          {`UPDATE audit_events SET outcome = 'x' WHERE seq = 2`, "invariant 7"},
+		"5: revoked, not on it": {`INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after, reason, revoked_at, seq, requester)
+			SELECT id, issuer_id, serial, shard, not_after, 1, reserved_at, 0, 'x' FROM certificates`, "is revoked and not on it"},
+		"5: octets altered": {`UPDATE crls SET sha256 = tbs_or_junk`, "not those that were published"},
+		"5: number unknown": {`UPDATE issuers SET last_crl_number = 1`, "was never taken"},
+		"5: piece missing":  {`DELETE FROM crl_chunks`, "a part of it is missing"},
+		"5: expired":        {`UPDATE crls SET next_update = this_update`, "no newer one came"},
+		"7: event altered":  {`UPDATE audit_events SET outcome = 'x' WHERE seq = 2`, "invariant 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
