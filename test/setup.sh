@@ -28,6 +28,11 @@ brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm open
 
 missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm cc; do found "$n" || echo "$n"; done; }
 
+# scepclient comes by Go's own means, on every system.
+if ! command -v scepclient >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/scepclient" ]; then
+  GOFLAGS= go install github.com/micromdm/scep/v2/cmd/scepclient@v2.3.0 || echo "setup-test: scepclient could not be installed"
+fi
+
 lacks=$(missing)
 [ -z "$lacks" ] && exit 0
 
