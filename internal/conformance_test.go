@@ -16,7 +16,7 @@ var ruleRanges = []struct {
 	family      string
 	first, last int
 }{
-	{"A", 1, 60}, {"X", 1, 18},
+	{"A", 1, 60}, {"E", 1, 21}, {"X", 1, 18},
 }
 
 // TestConformancePages keeps the pages of rules true: every rule has a row, and

@@ -91,7 +91,7 @@ func (s *Server) makeAndSend(w http.ResponseWriter, ctx context.Context, ep *end
 	if err != nil {
 		return err
 	}
-	boundary, text := multipart(part{typ, body}, part{typeCertsOnly, bag})
+	boundary, text := mixed(part{typ, body}, part{typeCertsOnly, bag})
 	w.Header().Set("Cache-Control", "no-store")
 	send(w, "multipart/mixed; boundary="+boundary, text, false)
 	return nil
@@ -145,8 +145,8 @@ type part struct {
 	der         []byte
 }
 
-// multipart frames parts as RFC 2046 has it, with CRLF (rule E18).
-func multipart(parts ...part) (boundary string, text []byte) {
+// mixed frames parts as RFC 2046 has it, with CRLF (rule E18).
+func mixed(parts ...part) (boundary string, text []byte) {
 	var b bytes.Buffer
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
