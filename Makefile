@@ -39,14 +39,13 @@ fuzz: ## fuzz every parser of strangers' bytes (FUZZTIME=60s each)
 
 bench: ## measure a full ACME flow on both engines (long)
 	$(GO) run ./test/load $(ARGS)
-bench-revocation: ## measure revocation: OCSP, lists, bulk revocation (long)
-	$(GO) run ./test/bench/crl
 
 bench-keys: ## signatures/s in a token, beside the raw PKCS#11 library (long)
 	$(GO) test -run '^$$' -bench Keys -benchtime 1x ./test/bench/keys $(ARGS)
 
-bench-revocation: ## measure OCSP beside nginx, and revocations (long)
+bench-revocation: ## measure OCSP beside nginx, lists, and revocations (long)
 	$(GO) run ./test/bench/ocsp
+	$(GO) run ./test/bench/crl
 	$(GO) run ./test/bench/revoke
 
 bench-batch: ## issue a batch of 100,000, interrupted twice, on both engines (long)

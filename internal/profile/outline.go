@@ -46,16 +46,16 @@ func (p *Profile) Outline() Outline {
 }
 
 // only returns the one kind of key that the rules take, "" if there are several.
-func (r keyRules) only() string {
+func (k keyRules) only() string {
 	var kinds []string
-	for _, c := range r.policy.Curves {
+	for _, c := range k.policy.Curves {
 		kinds = append(kinds, "ec-"+strings.ReplaceAll(strings.ToLower(c), "-", ""))
 	}
-	if r.policy.Ed25519 {
+	if k.policy.Ed25519 {
 		kinds = append(kinds, "ed25519")
 	}
-	if r.policy.RSAMin > 0 {
-		kinds = append(kinds, fmt.Sprintf("rsa-%d", r.policy.RSAMin))
+	if k.policy.RSAMin > 0 {
+		kinds = append(kinds, fmt.Sprintf("rsa-%d", k.policy.RSAMin))
 	}
 	if len(kinds) != 1 {
 		return ""
