@@ -272,21 +272,32 @@ func TestX9_AgreesWithX509(t *testing.T) {
 	})
 }
 
-// hostTakenForDomain reports whether a URI constraint without a leading dot, which
-// names one host (RFC 5280, section 4.2.1.10), meets a URI on a host below it: the
-// standard library then takes the constraint for a whole domain.
+// hostTakenForDomain reports whether a URI or email constraint without a leading
+// dot, which names one host (RFC 5280, section 4.2.1.10), meets a name on a host
+// below it: the standard library then takes the constraint for a whole domain.
 func hostTakenForDomain(nc *pki.NameConstraints, names []pki.Identifier) bool {
 	for _, tree := range append(slices.Clone(nc.Permitted), nc.Excluded...) {
 		for _, id := range names {
-			if tree.Type != pki.URI || id.Type != pki.URI || strings.HasPrefix(tree.Value, ".") {
-				continue
-			}
-			if u, err := url.Parse(id.Value); err == nil && strings.HasSuffix(u.Hostname(), "."+tree.Value) {
+			if tree.Type == id.Type && !strings.HasPrefix(tree.Value, ".") && strings.HasSuffix(hostOf(id), "."+tree.Value) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// hostOf returns the host of a URI or an email address, "" of other names.
+func hostOf(id pki.Identifier) string {
+	switch id.Type {
+	case pki.URI:
+		if u, err := url.Parse(id.Value); err == nil {
+			return u.Hostname()
+		}
+	case pki.Email:
+		_, host, _ := strings.Cut(id.Value, "@")
+		return host
+	}
+	return ""
 }
 
 // TestX9_Laws draws names and checks what must hold whatever they are.
