@@ -2,9 +2,12 @@ package operator_test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"net"
 	"net/url"
 	"os"
@@ -25,6 +28,7 @@ type profileCase struct {
 	names   []pki.Identifier // a SAN that crypto/x509 cannot write
 	eku     string           // as openssl prints it
 	want    []string         // in openssl's text
+	rsa     bool             // the profile takes no other keys
 }
 
 var profileCases = []profileCase{
@@ -70,6 +74,26 @@ var profileCases = []profileCase{
 		profile: "ocsp-signing", eku: "OCSP Signing",
 		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP web-a-1"}},
 		want:    []string{"OCSP No Check"},
+	},
+	{
+		profile: "est-server", eku: "TLS Web Server Authentication, CMC Registration Authority",
+		request: x509.CertificateRequest{DNSNames: []string{"est.a.test"}},
+		want:    []string{"DNS:est.a.test"},
+	},
+	{
+		profile: "scep-ra", eku: "TLS Web Server Authentication", rsa: true,
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "SCEP RA"}},
+		want:    []string{"Digital Signature, Key Encipherment"},
+	},
+	{
+		profile: "scep-ra-signing", eku: "TLS Web Server Authentication", rsa: true,
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "SCEP RA (signature)"}},
+		want:    []string{"Digital Signature"},
+	},
+	{
+		profile: "scep-ra-decryption", eku: "TLS Web Server Authentication", rsa: true,
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "SCEP RA (encryption)"}},
+		want:    []string{"Key Encipherment"},
 	},
 }
 
@@ -122,7 +146,19 @@ func issueAndRead(t *testing.T, openssl string, s *admintest.Server, c profileCa
 		c.request.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: san}}
 	}
 	csr, out := filepath.Join(t.TempDir(), "csr.pem"), filepath.Join(t.TempDir(), "cert.pem")
-	if err := os.WriteFile(csr, []byte(admintest.CSROf(t, &c.request)), 0o600); err != nil {
+	text := []byte(admintest.CSROf(t, &c.request))
+	if c.rsa {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificateRequest(rand.Reader, &c.request, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	}
+	if err := os.WriteFile(csr, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := root()
@@ -140,9 +176,9 @@ func issueAndRead(t *testing.T, openssl string, s *admintest.Server, c profileCa
 	if text, err := exec.CommandContext(t.Context(), openssl, "verify", "-CAfile", rootFile, "-untrusted", out, out).CombinedOutput(); err != nil {
 		t.Errorf("openssl verify: %v\n%s", err, text)
 	}
-	text, err := exec.CommandContext(t.Context(), openssl, "x509", "-in", out, "-noout", "-text").CombinedOutput()
+	shown, err := exec.CommandContext(t.Context(), openssl, "x509", "-in", out, "-noout", "-text").CombinedOutput()
 	if err != nil {
-		t.Fatalf("openssl x509: %v\n%s", err, text)
+		t.Fatalf("openssl x509: %v\n%s", err, shown)
 	}
-	return string(text)
+	return string(shown)
 }
