@@ -9,8 +9,8 @@ import (
 )
 
 // badBody is the fault of a body that is not base64.
-func badBody(format string, args ...any) error {
-	return fault.New(fault.Malformed, format, args...).Because("est_body")
+func badBody(text string) error {
+	return fault.New(fault.Malformed, "%s", text).Because("est_body")
 }
 
 // pemBegin is how a PEM block begins.

@@ -30,7 +30,7 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, op
 		return err
 	}
 	web.Note(r.Context(), slog.String("client", c.identity()))
-	der, _, err := readBody(r, typePKCS10)
+	der, err := readBody(r, typePKCS10)
 	if err != nil {
 		return err
 	}

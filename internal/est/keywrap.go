@@ -66,8 +66,8 @@ func (s *Server) keyWrapper(c *client, csr *pki.CSR, conn *tls.ConnectionState) 
 	}, nil
 }
 
-func refuseWrap(format string, args ...any) error {
-	return fault.New(fault.BadCSR, "certificate request: "+format, args...).Because("key_encryption")
+func refuseWrap(why string) error {
+	return fault.New(fault.BadCSR, "certificate request: %s", why).Because("key_encryption")
 }
 
 // seal signs the key package as its maker and encrypts the signed message (RFC

@@ -84,22 +84,21 @@ func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Requ
 	}, refuse)
 }
 
-// readBody reads and decodes a body of the given media type; its parameters are
-// the caller's business. A wrong type is told before a wrong body.
-func readBody(r *http.Request, want string) (der []byte, params map[string]string, err error) {
-	typ, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+// readBody reads and decodes a body of the given media type, whatever its
+// parameters. A wrong type is told before a wrong body.
+func readBody(r *http.Request, want string) (der []byte, err error) {
+	typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || typ != want {
-		return nil, nil, fault.New(fault.UnsupportedMediaType, "the content type must be %s", want)
+		return nil, fault.New(fault.UnsupportedMediaType, "the content type must be %s", want)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return nil, nil, fault.New(fault.TooLarge, "a request may have %d octets at most", maxBody)
+			return nil, fault.New(fault.TooLarge, "a request may have %d octets at most", maxBody)
 		}
-		return nil, nil, fault.Wrap(fault.Malformed, err, "the body cannot be read")
+		return nil, fault.Wrap(fault.Malformed, err, "the body cannot be read")
 	}
-	der, err = decodeBody(body)
-	return der, params, err
+	return decodeBody(body)
 }
 
 // reply writes a body of base64 with its length (rules E2, E3).

@@ -38,7 +38,7 @@ func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoi
 	if err != nil {
 		return err
 	}
-	der, _, err := readBody(r, typePKCS10)
+	der, err := readBody(r, typePKCS10)
 	if err != nil {
 		return err
 	}
