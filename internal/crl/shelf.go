@@ -206,17 +206,6 @@ func (s *shelf) get(k key) *held {
 	return s.lists[k]
 }
 
-// all returns every list.
-func (s *shelf) all() []*held {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	lists := make([]*held, 0, len(s.lists))
-	for _, h := range s.lists {
-		lists = append(lists, h)
-	}
-	return lists
-}
-
 // keep puts a list on the shelf unless a newer one is there, and removes the file
 // of the older of the two. Whoever has that open may read on.
 func (s *shelf) keep(h *held) error {
