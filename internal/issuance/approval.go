@@ -83,7 +83,7 @@ func (p *Pipeline) wait(ctx context.Context, r Request, v *verdict) (*store.Requ
 	}
 	ev := event("request.pending", "pending", row.CreatedAt, r.Requester, "request:"+row.ID, r.RequestID, map[string]any{
 		"origin": row.Origin, "profile": row.Profile, "protocol": row.Protocol, "endpoint": row.Endpoint, "identity": row.Identity,
-		"subject": row.Subject, "names": row.Names, "key_sha256": v.key, "template_sha256": hex.EncodeToString(row.TemplateDigest),
+		"subject": row.Subject, "names": row.Names, "key_sha256": v.key.String(), "template_sha256": hex.EncodeToString(row.TemplateDigest),
 		"evidence": r.Evidence, "expires_at": row.ExpiresAt,
 	})
 	return row, p.store.PutRequest(ctx, *row, ev)

@@ -56,7 +56,7 @@ type intentDetail struct {
 	Origin         string           `json:"origin"`
 	Subject        string           `json:"subject,omitempty"`
 	Names          []pki.Identifier `json:"names,omitempty"`
-	KeySHA256      pki.KeyHash      `json:"key_sha256"`
+	KeySHA256      string           `json:"key_sha256"`
 	TemplateSHA256 string           `json:"template_sha256"`
 	TBSSHA256      string           `json:"tbs_sha256"`
 	CSRSHA256      string           `json:"csr_sha256,omitempty"`
@@ -70,7 +70,7 @@ func intent(row store.Certificate, r Request, v *verdict, d *issuer.Draft) store
 	detail := intentDetail{
 		Issuer: row.IssuerID, Serial: row.Serial, Profile: row.Profile, ProfileVersion: row.ProfileVersion,
 		Protocol: r.Protocol, Endpoint: r.Endpoint, Origin: r.Origin, Subject: row.Subject, Names: row.Names,
-		KeySHA256: v.key, TemplateSHA256: hex.EncodeToString(template[:]), TBSSHA256: hex.EncodeToString(tbs[:]),
+		KeySHA256: v.key.String(), TemplateSHA256: hex.EncodeToString(template[:]), TBSSHA256: hex.EncodeToString(tbs[:]),
 		Lint: "passed", Evidence: r.Evidence,
 	}
 	if r.CSR != nil {
