@@ -16,7 +16,7 @@ var ruleRanges = []struct {
 	family      string
 	first, last int
 }{
-	{"A", 1, 60}, {"E", 1, 21}, {"X", 1, 18},
+	{"A", 1, 60}, {"C", 1, 14}, {"E", 1, 21}, {"O", 1, 16}, {"S", 1, 28}, {"X", 1, 18},
 }
 
 // TestConformancePages keeps the pages of rules true: every rule has a row, and
