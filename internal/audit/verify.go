@@ -56,7 +56,7 @@ type chain struct {
 // checkpoint. The error says that the record could not be read; what is wrong
 // with the record is in the report.
 func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
-	r := &Report{}
+	r := &Report{Findings: []Finding{}} // an empty list in JSON, not null
 	chains := map[string]*chain{}
 	if err := v.readCheckpoints(ctx, r, chains); err != nil {
 		return nil, err

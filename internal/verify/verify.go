@@ -68,6 +68,7 @@ type check struct {
 // that it could not be read; what is wrong is in the report.
 func CheckCA(ctx context.Context, s *store.Store, cfg Config) (*Report, error) {
 	c := &check{Config: cfg, store: s, chains: map[string][]*x509.Certificate{}, intents: map[string]struct{}{}}
+	c.report.Findings = []Finding{} // an empty list in JSON, not null
 	for _, part := range []func(context.Context) error{
 		c.audit, c.issuers, c.certificates, c.orders, c.lists,
 	} {
