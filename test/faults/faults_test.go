@@ -45,6 +45,8 @@ type site struct {
 	http      *http.Client
 	key       *ecdsa.PrivateKey
 
+	accounts [clients]*acmeclient.Client // one each, kept over the rounds: new ones are limited per address
+
 	names   atomic.Int64
 	refused atomic.Int64 // answers 503
 	mu      sync.Mutex
@@ -128,8 +130,8 @@ func (s *site) round(t *testing.T, name string, fault func(*site, *testing.T)) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	var working sync.WaitGroup
-	for range clients {
-		working.Go(func() { s.order(ctx) })
+	for i := range s.accounts {
+		working.Go(func() { s.order(ctx, &s.accounts[i]) })
 	}
 	s.await(t, name+": before the fault", clients)
 	fault(s, t)
@@ -140,10 +142,9 @@ func (s *site) round(t *testing.T, name string, fault func(*site, *testing.T)) {
 }
 
 // order gets certificates until ctx ends. A refused request is part of the run.
-func (s *site) order(ctx context.Context) {
-	var account *acmeclient.Client
+func (s *site) order(ctx context.Context, account **acmeclient.Client) {
 	for ctx.Err() == nil {
-		chain, err := s.certify(ctx, &account)
+		chain, err := s.certify(ctx, account)
 		if err != nil {
 			var p *acmeclient.Problem
 			if errors.As(err, &p) && p.Status == http.StatusServiceUnavailable {
