@@ -170,6 +170,9 @@ func TestRequestsOfOthers(t *testing.T) {
 		t.Errorf("x/crypto/ocsp: %+v, %v", r, err)
 	}
 	if _, err := exec.LookPath("openssl"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("openssl is not installed")
+		}
 		t.Skip("openssl is not installed")
 	}
 	pem := writePEM(t, dir, "ca.pem", ca)
