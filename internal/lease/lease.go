@@ -92,7 +92,8 @@ func (l *Leases) hold(ctx context.Context, name string, token int64, renewed tim
 // renewing waits for the next renewal, renews, and reports whether the lease is
 // still held. It gives up a sixth of ttl before the lease would run out.
 func (l *Leases) renewing(held context.Context, done <-chan struct{}, name string, token int64, renewed *time.Time, ttl time.Duration) bool {
-	wait := time.NewTimer(jitter(ttl / 4))
+	last := renewed.Add(ttl - ttl/6)
+	wait := time.NewTimer(min(jitter(ttl/4), last.Sub(l.now())))
 	defer wait.Stop()
 	select {
 	case <-done:
@@ -101,7 +102,6 @@ func (l *Leases) renewing(held context.Context, done <-chan struct{}, name strin
 		return false
 	case <-wait.C:
 	}
-	last := renewed.Add(ttl - ttl/6)
 	attempt, cancel := context.WithTimeout(held, last.Sub(l.now()))
 	defer cancel()
 	at := l.now()
