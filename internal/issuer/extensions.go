@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
@@ -31,6 +32,7 @@ var (
 	oidFreshestCRL    = asn1.ObjectIdentifier{2, 5, 29, 46}
 	oidNoRevAvail     = asn1.ObjectIdentifier{2, 5, 29, 56}
 	oidInfoAccess     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidTLSFeature     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
 	oidOCSPNoCheck    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 
 	oidNextPublish = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 4} // Microsoft's
@@ -92,6 +94,14 @@ func (i *Issuer) extensions(t *profile.Template, serial pki.Serial, keyID []byte
 	}
 	if t.OCSPNoCheck {
 		l.add(oidOCSPNoCheck, false, (*cryptobyte.Builder).AddASN1NULL)
+	}
+	if t.MustStaple {
+		if i.locations.OCSP == "" || t.NoRevAvail || t.OCSPNoCheck {
+			return nil, fault.New(fault.BadCSR, "must staple: the certificate would have no OCSP location").Because("must_staple")
+		}
+		l.add(oidTLSFeature, false, func(b *cryptobyte.Builder) { // RFC 7633, section 4.2.3: status_request
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(5) })
+		})
 	}
 	if l.err != nil {
 		return nil, l.err

@@ -383,3 +383,28 @@ func TestConcurrentIssue(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Must-staple without anything to staple would take a server off the air.
+func TestOCSP_O15_MustStapleNeedsAnOCSPLocation(t *testing.T) {
+	t.Parallel()
+	_, ca := fixedTree(t)
+	dark, err := New("web-1", ca.Chain(), ca.signer, Locations{CRL: testLocations.CRL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		issuer *Issuer
+		edit   func(*profile.Template)
+	}{
+		"issuer without OCSP": {dark, func(*profile.Template) {}},
+		"no revocation":       {ca, func(p *profile.Template) { p.NoRevAvail, p.NotAfter = true, epoch.AddDate(0, 0, 7) }},
+		"responder":           {ca, func(p *profile.Template) { p.OCSPNoCheck = true }},
+	} {
+		p := leafTemplate(fixedKey(t, elliptic.P256(), 3).Public())
+		p.MustStaple = true
+		c.edit(p)
+		if _, err := c.issuer.Draft(p, fixedSerial(0x13)); !fault.Is(err, fault.BadCSR) || fault.Of(err).Reason != "must_staple" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -64,6 +64,7 @@ func TestGoldenTBS(t *testing.T) {
 			p.Names, p.RawSubject = nil, nameDER(t, "CN=OCSP 1,O=Example")
 			p.ExtKeyUsage, p.OCSPNoCheck = []asn1.ObjectIdentifier{ekuOCSP}, true
 		}},
+		"must-staple": {ca, func(p *profile.Template) { p.MustStaple = true }},
 		"policies-copied": {ca, func(p *profile.Template) {
 			p.Policies = []asn1.ObjectIdentifier{{1, 3, 6, 1, 4, 1, 99999, 1}, {1, 3, 6, 1, 4, 1, 99999, 2}}
 			p.Extra = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 3}, Value: []byte{5, 0}}}

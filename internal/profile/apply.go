@@ -110,6 +110,11 @@ func (p *Profile) applyExtensions(r Request, t *Template) error {
 	}
 	for _, e := range r.CSR.Extensions {
 		switch {
+		case p.mustStaple && e.Id.Equal(oidTLSFeature):
+			if string(e.Value) != statusRequest {
+				return refuseCSR("extension", "it asks for a TLS feature other than status_request")
+			}
+			t.MustStaple = true // rule O15
 		case has(p.copied, e.Id):
 			if err := checkCopied(e); err != nil {
 				return refuseCSR("extension", "%v", err)

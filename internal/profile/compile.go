@@ -46,6 +46,7 @@ type Profile struct {
 	approval    bool
 	noRevAvail  bool
 	ocspNoCheck bool
+	mustStaple  bool
 	ca          bool
 	pathLen     int
 	fixedExtra  []pkix.Extension

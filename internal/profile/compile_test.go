@@ -68,6 +68,9 @@ func TestCompileSingleMistakes(t *testing.T) {
 		"weak CA":             {ca, func(c *Config) { c.Keys = []string{"rsa-2048+"} }, "keys"},
 		"CA without usage":    {ca, func(c *Config) { c.KeyUsage = []string{"digitalSignature"} }, "key_usage"},
 		"short-lived CA":      {ca, func(c *Config) { c.NoRevAvail = true }, "no_rev_avail"},
+		"feature by OID":      {base, func(c *Config) { c.Extensions.Copy = []string{"1.3.6.1.5.5.7.1.24"} }, "must_staple: true"},
+		"nothing to staple":   {base, func(c *Config) { c.Validity.Max, c.NoRevAvail, c.MustStaple = day*7, true, true }, "must_staple"},
+		"a CA that staples":   {ca, func(c *Config) { c.MustStaple = true }, "must_staple"},
 		"26 years":            {ca, func(c *Config) { c.Validity.Max = Duration(26 * Year) }, "validity.max"},
 		"deep":                {ca, func(c *Config) { c.PathLen = &five }, "path_len"},
 		"empty constraints":   {ca, func(c *Config) { c.NameConstraints = &NameConstraints{} }, "name_constraints"},
@@ -105,7 +108,8 @@ keys: [ec-p256, rsa-3072+]
 validity: {default: 30d, max: 1y, backdate: 0s, beyond_issuer: refuse}
 ext_key_usage: [serverAuth, 1.3.6.1.4.1.99999.7]
 policies: [1.3.6.1.4.1.99999.1]
-extensions: {copy: [1.3.6.1.5.5.7.1.24]}
+extensions: {copy: [1.2.3.4]}
+must_staple: true
 approval: true
 `))
 	if err != nil {

@@ -74,6 +74,7 @@ func (b *compiler) usages() {
 	p.ekus = b.oids("ext_key_usage", c.ExtKeyUsage, pki.ParseEKU)
 	p.policies = b.oids("policies", c.Policies, pki.ParseOID)
 	p.noRevAvail, p.ocspNoCheck = c.NoRevAvail, c.OCSPNoCheck
+	p.mustStaple = c.MustStaple
 	switch {
 	case c.CA && p.usage&caUsage != caUsage:
 		b.bad("key_usage: a CA needs keyCertSign and cRLSign")
@@ -89,13 +90,19 @@ func (b *compiler) usages() {
 	if c.OCSPNoCheck && (c.CA || !has(p.ekus, oidOCSPSigning)) {
 		b.bad("ocsp_nocheck: only with the extended key usage OCSPSigning, and not for CAs")
 	}
+	if c.MustStaple && (c.CA || c.NoRevAvail || c.OCSPNoCheck) {
+		b.bad("must_staple: not for CAs, and not together with no_rev_avail or ocsp_nocheck: there is nothing to staple")
+	}
 }
 
 func (b *compiler) extensions() {
 	b.p.dropExts = b.choose("extensions.others", b.c.Extensions.Others, "refuse", "drop")
 	b.p.copied = b.oids("extensions.copy", b.c.Extensions.Copy, pki.ParseOID)
 	for _, oid := range b.p.copied {
-		if has(reserved, oid) {
+		switch {
+		case oid.Equal(oidTLSFeature):
+			b.bad("extensions.copy: %s is given by must_staple: true", oid)
+		case has(reserved, oid):
 			b.bad("extensions.copy: %s is written by the CA alone", oid)
 		}
 	}
@@ -150,9 +157,9 @@ func checkCopied(e pkix.Extension) error {
 	if rest, err := asn1.Unmarshal(e.Value, &raw); err != nil || len(rest) > 0 {
 		return fmt.Errorf("the extension %s is not DER", e.Id)
 	}
-	// The one feature that exists is status_request, "must staple" (RFC 7633).
-	if e.Id.Equal(oidTLSFeature) && string(e.Value) != "\x30\x03\x02\x01\x05" {
-		return fmt.Errorf("a TLS feature other than status_request")
-	}
 	return nil
 }
+
+// statusRequest is the one TLS feature that is given: status_request (RFC 7633,
+// section 4.2.3).
+const statusRequest = "\x30\x03\x02\x01\x05"

@@ -59,6 +59,13 @@ type Config struct {
 	// extended key usage OCSPSigning.
 	OCSPNoCheck bool `yaml:"ocsp_nocheck,omitempty" json:",omitempty"`
 
+	// MustStaple gives the TLS feature status_request (RFC 7633, "must staple") to
+	// those requests that ask for it; without it they are refused, or the wish is
+	// dropped if extensions.others says so. Clients then refuse a server that does
+	// not send an OCSP response along, so it is not together with no_rev_avail and
+	// ocsp_nocheck, which have no OCSP.
+	MustStaple bool `yaml:"must_staple,omitempty" json:",omitempty"`
+
 	// CA makes certificates of certification authorities. Only the ceremony and
 	// explicit operator acts use such profiles.
 	CA bool `yaml:"ca,omitempty" json:",omitempty"`

@@ -233,7 +233,7 @@ func TestA41_X5_X11_Refusals(t *testing.T) {
 		{name: "two CNs", profile: "user", subject: "CN=x,CN=y", names: "upn:x@y", kind: csrBad, reason: "subject_count"},
 		{name: "must staple", profile: "tls-server", names: "dns:a.example.com", exts: ext("1.3.6.1.5.5.7.1.24", 0x30, 3, 2, 1, 5), kind: csrBad, reason: "extension"},
 		{name: "other TLS feature", profile: "tls-server", names: "dns:a.example.com", exts: ext("1.3.6.1.5.5.7.1.24", 0x30, 3, 2, 1, 6), kind: csrBad, reason: "extension",
-			change: func(c *Config) { c.Extensions.Copy = []string{"1.3.6.1.5.5.7.1.24"} }},
+			change: func(c *Config) { c.MustStaple = true }},
 		{name: "not DER", profile: "tls-server", names: "dns:a.example.com", exts: ext("1.2.3.4", 0x30), kind: csrBad, reason: "extension",
 			change: func(c *Config) { c.Extensions.Copy = []string{"1.2.3.4"} }},
 		{name: "name constraints", profile: "tls-server", names: "dns:a.example.com", exts: ext("2.5.29.30", 0x30, 0), kind: csrBad, reason: "extension"},
@@ -329,13 +329,38 @@ func TestSubjectOrderAndFixedFields(t *testing.T) {
 
 func TestX11_ExtensionsAreCopiedByOIDOnly(t *testing.T) {
 	t.Parallel()
-	staple := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Critical: true, Value: []byte{0x30, 3, 2, 1, 5}}
+	own := pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}
 	// G2-31: a CSR that asks for CA:TRUE does not get it.
 	ca := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 3, 1, 1, 0xff}}
-	p := compiled(t, "tls-server", func(c *Config) { c.Extensions.Copy = []string{"1.3.6.1.5.5.7.1.24"} })
-	tpl, err := p.Apply(Request{CSR: csr(t, ecKey(), "", "dns:a.example.com", staple, ca)}, now)
-	if err != nil || len(tpl.Extra) != 1 || tpl.Extra[0].Critical || !tpl.Extra[0].Id.Equal(staple.Id) || tpl.CA {
+	p := compiled(t, "tls-server", func(c *Config) { c.Extensions.Copy = []string{"1.2.3.4"} })
+	tpl, err := p.Apply(Request{CSR: csr(t, ecKey(), "", "dns:a.example.com", own, ca)}, now)
+	if err != nil || len(tpl.Extra) != 1 || tpl.Extra[0].Critical || !tpl.Extra[0].Id.Equal(own.Id) || tpl.CA {
 		t.Errorf("%+v %v", tpl, err)
+	}
+}
+
+// Only if the request asks and the profile allows.
+func TestOCSP_O15_MustStaple(t *testing.T) {
+	t.Parallel()
+	staple := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Critical: true, Value: []byte{0x30, 3, 2, 1, 5}}
+	plain, asks := csr(t, ecKey(), "", "dns:a.example.com"), csr(t, ecKey(), "", "dns:a.example.com", staple)
+	allows := func(c *Config) { c.MustStaple = true }
+	drops := func(c *Config) { c.Extensions.Others = "drop" }
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		csr    *pki.CSR
+		want   bool
+		reason string
+	}{
+		"asked and allowed":   {allows, asks, true, ""},
+		"allowed, not asked":  {allows, plain, false, ""},
+		"asked, not allowed":  {func(*Config) {}, asks, false, "extension"},
+		"asked, not, dropped": {drops, asks, false, ""},
+	} {
+		tpl, err := compiled(t, "tls-server", tc.change).Apply(Request{CSR: tc.csr}, now)
+		if reason(err) != tc.reason || err == nil && (tpl.MustStaple != tc.want || len(tpl.Extra) != 0) {
+			t.Errorf("%s: %+v %v", name, tpl, err)
+		}
 	}
 }
 

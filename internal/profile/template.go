@@ -37,6 +37,8 @@ type Template struct {
 	Extra       []pkix.Extension
 	NoRevAvail  bool
 	OCSPNoCheck bool
+	// MustStaple asks clients to insist on a stapled OCSP response (RFC 7633).
+	MustStaple bool `json:",omitempty"`
 
 	Approval bool
 
