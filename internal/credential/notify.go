@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	notifyEvery = 5 * time.Second
 	notifyLimit = 100
 	// A notification that fails is repeated after 10 s, 20 s … up to an hour, until
 	// the request is purged a day after it expired.
@@ -71,21 +70,14 @@ func (w *Webhooks) Refused(name, endpoint, transactionID string, csr *pki.CSR, c
 	}
 }
 
-// Run tells webhooks the outcome of requests until ctx ends. What is on record is
-// told at least once, over restarts.
+// Run tells webhooks what this process refused until ctx ends.
 func (w *Webhooks) Run(ctx context.Context) {
-	tick := time.NewTicker(notifyEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case n := <-w.refused:
 			w.tellRefusal(ctx, n)
-		case <-tick.C:
-			if err := w.Notify(ctx); err != nil && ctx.Err() == nil {
-				w.log.WarnContext(ctx, "webhooks not told", "error", err)
-			}
 		}
 	}
 }
@@ -100,7 +92,8 @@ func (w *Webhooks) tellRefusal(ctx context.Context, n notice) {
 	}
 }
 
-// Notify tells the outcomes that are due.
+// Notify tells the outcomes on record that are due, at least once each, over
+// restarts. One node at a time should call it.
 func (w *Webhooks) Notify(ctx context.Context) error {
 	due, err := w.store.DueHooks(ctx, w.now(), notifyLimit)
 	if err != nil {

@@ -2,6 +2,7 @@ package credential
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -51,10 +52,18 @@ type WebhookConfig struct {
 	NotifyURL string `yaml:"notify_url,omitempty" json:"notify_url,omitempty"`
 	// Timeout bounds a call. Default: 5s.
 	Timeout time.Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	// KeyRef refers to the key that signs our calls: file:PATH or env:NAME, 32
+	// bytes or more, taken as they stand there.
+	KeyRef string `yaml:"key" json:"key"`
+	// CA is a PEM file of the CAs that the service's TLS certificate may come from.
+	// Default: those that the system trusts.
+	CA string `yaml:"ca,omitempty" json:"ca,omitempty"`
 }
 
-// Check reports what is wrong with the configuration.
-func (c *WebhookConfig) Check() error {
+// Patience is how long a call may take.
+func (c *WebhookConfig) Patience() time.Duration { return cmp.Or(c.Timeout, webhookTimeout) }
+
+func (c *WebhookConfig) check() error {
 	if c.Name == "" {
 		return errors.New("webhook: it needs a name")
 	}
@@ -81,11 +90,22 @@ func loopback(host string) bool {
 // Webhook is one that can be called.
 type Webhook struct {
 	WebhookConfig
-	Key []byte // signs what we send; 32 bytes or more
+	Key []byte // what KeyRef refers to
 	// Client makes the calls. It comes from challenge.Dialer, so that a URL can
 	// only lead where the configuration allows.
 	Client *http.Client
 }
+
+// Check reports what is wrong with the webhook.
+func (h *Webhook) Check() error {
+	if len(h.Key) < minKey {
+		return fmt.Errorf("webhook %s: its key has %d bytes, want %d or more", h.Name, len(h.Key), minKey)
+	}
+	return h.check()
+}
+
+// minKey is as long as the output of the signature's hash.
+const minKey = 32
 
 // Webhooks asks services of the operator's about devices and tells them the
 // outcome. It is safe for concurrent use.
@@ -105,9 +125,6 @@ func NewWebhooks(st *store.Store, limits *limit.Limiter, now func() time.Time, l
 	return w
 }
 
-// minKey is as long as the output of the signature's hash.
-const minKey = 32
-
 // Swap puts these webhooks in force, all or none.
 func (w *Webhooks) Swap(hooks []Webhook) error {
 	all := make(map[string]Webhook, len(hooks))
@@ -115,14 +132,8 @@ func (w *Webhooks) Swap(hooks []Webhook) error {
 		if err := h.Check(); err != nil {
 			return err
 		}
-		if len(h.Key) < minKey {
-			return fmt.Errorf("webhook %s: its key has %d bytes, want %d or more", h.Name, len(h.Key), minKey)
-		}
 		if _, twice := all[h.Name]; twice {
 			return fmt.Errorf("webhook %s: defined twice", h.Name)
-		}
-		if h.Timeout == 0 {
-			h.Timeout = webhookTimeout
 		}
 		all[h.Name] = h
 	}
@@ -216,7 +227,7 @@ func (w *Webhooks) ask(ctx context.Context, hook *Webhook, q question) (*answer,
 
 // call posts a signed body and returns the body of a 2xx answer.
 func (w *Webhooks) call(ctx context.Context, hook *Webhook, to string, v any) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, hook.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, hook.Patience())
 	defer cancel()
 	body, err := json.Marshal(v)
 	if err != nil {

@@ -35,15 +35,29 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	}
 	made, err := s.Desk.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
-		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent,
+		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook,
 	}, issuance.Request{
 		Endpoint: c.ep.Name, Protocol: "scep", Profile: name, Issuer: c.ep.Issuer, CSR: csr,
 		Requester: proof.Identity, Evidence: proof.Evidence, Claims: proof.Claims, RequestID: web.RequestID(ctx),
 	})
 	if err != nil {
+		if proof.Hook != "" && isRefusal(err) {
+			s.Webhooks.Refused(proof.Hook, c.ep.Name, c.transactionID, csr, err)
+		}
 		return nil, err
 	}
 	return c.granted(made)
+}
+
+// isRefusal reports whether an error is the rules' last word on a request that is
+// not on record. What a person decided is, and webhooks hear of it from there.
+func isRefusal(err error) bool {
+	f := fault.Of(err)
+	switch f.Kind {
+	case fault.Pending, fault.RateLimited, fault.Unavailable, fault.Internal:
+		return false
+	}
+	return f.Reason != "approval_rejected" && f.Reason != "approval_expired"
 }
 
 // granted is a certificate as a client gets it: alone, or with the CA's
@@ -114,7 +128,8 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 	return s.challenge(ctx, c, csr)
 }
 
-// challenge judges a challenge password: that of the endpoint, or one on record.
+// challenge judges a challenge password: that of the endpoint, one that a webhook
+// knows, or one on record.
 func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
 	if c.ep.secret != nil {
 		// A source that is locked out is told so whatever it presents.
@@ -127,7 +142,11 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 			return &credential.Proof{Identity: "endpoint:" + c.ep.Name, Evidence: evidence("endpoint_challenge", c.ep.Name)}, nil
 		}
 	}
-	return s.Challenges.Check(ctx, credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}, csr.ChallengePassword, csr)
+	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}
+	if c.ep.Webhook != "" {
+		return s.Webhooks.Check(ctx, c.ep.Webhook, attempt, c.transactionID, csr.ChallengePassword, csr)
+	}
+	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword, csr)
 }
 
 // held returns the row of a certificate that we issued, nil for any other.

@@ -51,6 +51,10 @@ type Options struct {
 	// Challenge refers to a challenge password that all devices share: file:PATH
 	// or env:NAME. Those of `privyseal scep challenge create` are good in any case.
 	Challenge string `yaml:"challenge,omitempty"`
+	// Webhook is the name of one of the configuration's webhooks. It is asked about
+	// each request with a challenge password that is not Challenge; those of
+	// `privyseal scep challenge create` count for nothing here then.
+	Webhook string `yaml:"webhook,omitempty"`
 	// CABundle is what GetCACert answers: ra-only, ra+ca (the default) or full,
 	// which adds all CAs up to the root. Exactly one certificate of it can be
 	// encrypted to, the first one.
@@ -103,6 +107,7 @@ type Deps struct {
 	Pipeline   *issuance.Pipeline
 	Desk       *approval.Desk
 	Challenges *credential.SCEPChallenges
+	Webhooks   *credential.Webhooks
 	Limits     *limit.Limiter
 	Sealer     *credential.Sealer
 	Log        *slog.Logger

@@ -33,6 +33,7 @@ func (l *loaded) check(d *document) {
 	l.checkSecrets(d)
 	l.checkIssuers(d)
 	l.checkOCSP(d)
+	l.checkWebhooks(d)
 	l.checkEndpoints(d)
 	l.checkListeners(d)
 	l.checkLog(d)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
@@ -42,6 +43,9 @@ type Config struct {
 	Profiles map[string]profile.Config `yaml:"profiles,omitempty"`
 	// Endpoints are the services that clients enrol at.
 	Endpoints []Endpoint `yaml:"endpoints,omitempty"`
+	// Webhooks are services of the operator's that know which device may enrol, for
+	// SCEP endpoints that name one (docs/webhooks.md).
+	Webhooks []credential.WebhookConfig `yaml:"webhooks,omitempty"`
 	// ACME is what all ACME endpoints say about this CA.
 	ACME ACME `yaml:"acme,omitempty"`
 	// Challenge is how names are validated.

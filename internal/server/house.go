@@ -74,6 +74,7 @@ type house struct {
 
 	estUsers       *credential.ESTUsers
 	scepChallenges *credential.SCEPChallenges
+	webhooks       *credential.Webhooks
 
 	// floor 6
 	acme *acme.Server
@@ -215,8 +216,9 @@ func (h *house) buildCredentials(context.Context) error {
 	h.eab = credential.NewEAB(h.store, h.sealer, h.now)
 	h.estUsers = credential.NewESTUsers(h.store, h.limits, h.now)
 	h.scepChallenges = credential.NewSCEPChallenges(h.store, h.limits, h.now)
+	h.webhooks = credential.NewWebhooks(h.store, h.limits, h.now, h.log)
 	h.desk = approval.New(h.store, h.pipeline, h.now, h.log)
-	return nil
+	return h.swapWebhooks(cfg)
 }
 
 // buildLists opens this node's folder of revocation lists.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 
@@ -79,6 +80,11 @@ func (l *loaded) complete() {
 			}
 		}
 	}
+	for i, w := range l.Webhooks {
+		if w.CA != "" {
+			l.Webhooks[i].CA = under(l.dir, w.CA)
+		}
+	}
 	l.completeFiles()
 	l.completeTLS()
 	if l.ACME.Website == "" {
@@ -129,6 +135,10 @@ func (l *loaded) digest() string {
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
 		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP, CRL: i.CRL})
+	}
+	c.Webhooks = slices.Clone(c.Webhooks)
+	for i := range c.Webhooks {
+		c.Webhooks[i].KeyRef, c.Webhooks[i].CA = "", ""
 	}
 	text, err := yaml.Marshal(c)
 	if err != nil {

@@ -53,9 +53,12 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	}
 	swapBack := func(err error) error {
 		signing.closeAllBut(h.signing.Load())
-		return errors.Join(err, h.acme.Swap(old.acme()), h.swapEST(old), h.swapSCEP(old))
+		return errors.Join(err, h.acme.Swap(old.acme()), h.swapEST(old), h.swapWebhooks(old), h.swapSCEP(old))
 	}
 	if err := h.swapEST(cfg); err != nil {
+		return api.ReloadResult{}, swapBack(err)
+	}
+	if err := h.swapWebhooks(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
 	if err := h.swapSCEP(cfg); err != nil {

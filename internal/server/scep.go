@@ -75,6 +75,9 @@ func (l *loaded) checkSCEP(d *document, compiled map[string]*profile.Profile) {
 				d.say(key+".challenge", "the secret is shorter than %d characters", minChallenge)
 			}
 		}
+		if e.SCEP.Webhook != "" {
+			oneOf(d, key+".webhook", e.SCEP.Webhook, l.webhookNames()...)
+		}
 		for _, p := range e.Profiles {
 			if c := compiled[p]; e.SCEP.Manual && c != nil && !c.Approval() {
 				d.say(key+".manual", "profile %s asks for nobody's approval: anybody could have a certificate", p)
@@ -98,7 +101,7 @@ func (h *house) buildSCEP(context.Context) error {
 		return err
 	}
 	h.scep, err = scep.New(endpoints, scep.Deps{
-		Store: h.store, Pipeline: h.pipeline, Desk: h.desk, Challenges: h.scepChallenges, Limits: h.limits, Sealer: h.sealer,
+		Store: h.store, Pipeline: h.pipeline, Desk: h.desk, Challenges: h.scepChallenges, Webhooks: h.webhooks, Limits: h.limits, Sealer: h.sealer,
 		Log: h.log, Now: h.now, Observe: h.metrics.scep(),
 	})
 	return err

@@ -44,7 +44,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 	}
 	// The comments are found by paths that begin at the module's root.
 	t.Chdir(root)
-	for _, pkg := range []string{"internal/server", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep"} {
+	for _, pkg := range []string{"internal/server", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep", "internal/credential"} {
 		if err := r.AddGoComments("github.com/privyseal/privyseal", "./"+pkg); err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 
 const (
 	heartbeatEvery = 10 * time.Second
+	notifyEvery    = 5 * time.Second
 	settleEvery    = 30 * time.Second
 	purgeEvery     = time.Minute
 	renewEvery     = 10 * time.Minute
@@ -40,6 +41,10 @@ func (h *house) startWork(ctx context.Context) error {
 	h.stopWork = stop
 	h.workers.Go(func() { h.logged("acme", h.acme.Run(work)) })
 	h.workers.Go(func() { h.desk.Run(work) })
+	h.workers.Go(func() { h.webhooks.Run(work) })
+	h.workers.Go(func() {
+		h.leases.Run(work, "webhooks", leaseTime, func(ctx context.Context, _ int64) { h.every(ctx, notifyEvery, "webhooks", h.webhooks.Notify) })
+	})
 	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
 	h.workers.Go(func() { h.logged("ocsp", h.ocsp.Run(work)) })
 	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })
