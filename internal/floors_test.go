@@ -21,7 +21,7 @@ const module = "github.com/privyseal/privyseal/"
 var floors = [][]string{
 	0: {"internal/fault", "api", "migrations"},
 	1: {"internal/pki"},
-	2: {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/web"},
+	2: {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/web", "internal/quorum", "internal/transcript"},
 	3: {"internal/issuer", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4: {"internal/issuance", "internal/ceremony"},
 	5: {"internal/crl", "internal/approval", "internal/credential", "internal/inventory", "internal/verify"},
@@ -32,7 +32,7 @@ var floors = [][]string{
 
 // ceremonyReaches are the packages that the offline tool may link: no store,
 // no network.
-var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/profile", "internal/hierarchy", "internal/keys", "internal/issuer"}
+var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/profile", "internal/hierarchy", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript"}
 
 // onlyIn names the packages that may import a library; everybody else goes
 // through them.
