@@ -40,6 +40,9 @@ type CA struct {
 	Key    keys.Ref         // the CA's key; empty is the file private/ca.key in the folder
 	Secret keys.Secret      // passphrase or PIN of the key
 	Now    func() time.Time // the clock
+	// Record, if set, is told the serial of every certificate after its draft has
+	// passed the linter and before the key is used; its error stops the act.
+	Record func(pki.Serial) error
 }
 
 // Names of what a folder holds.

@@ -22,6 +22,7 @@ type RootSpec struct {
 	Years     int    // calendar years; default 20, more than 25 only with Override
 	Override  bool   // the ceremony's custodians accept more than 25 years
 	NotBefore time.Time
+	UseKey    bool // take the key of a token that is there already instead of making one
 	// NameConstraints bounds every name below the root; nil leaves them free.
 	NameConstraints *profile.NameConstraints
 }
@@ -39,7 +40,7 @@ func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) 
 	if err := ca.makeDirs(); err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
-	key, err := ca.makeKey(ctx, spec.Algorithm)
+	key, err := ca.makeKey(ctx, spec.Algorithm, spec.UseKey)
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
@@ -52,16 +53,21 @@ func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
-	// The certificate is written last: a folder that has one is complete.
-	for _, f := range []struct{ name, text string }{{indexFile, ""}, {numberTxt, firstNumber + "\n"}} {
-		if err := writeFile(ca.path(f.name), []byte(f.text), 0o644); err != nil {
-			return nil, fmt.Errorf("make root: %w", err)
-		}
-	}
-	if err := writeFile(ca.path(certFile), pki.EncodeChain(der), 0o444); err != nil {
+	if err := ca.found(der); err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
 	return x509.ParseCertificate(der)
+}
+
+// found writes what makes a folder a CA's: an empty index, the number of the
+// first list, and last the chain, so that a folder that has one is complete.
+func (ca CA) found(chain ...[]byte) error {
+	for _, f := range []struct{ name, text string }{{indexFile, ""}, {numberTxt, firstNumber + "\n"}} {
+		if err := writeFile(ca.path(f.name), []byte(f.text), 0o644); err != nil {
+			return err
+		}
+	}
+	return writeFile(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
 }
 
 // selfSign makes the certificate by the same two steps as every other one.
@@ -77,35 +83,36 @@ func selfSign(ctx context.Context, id string, key *keys.Key, t *profile.Template
 	return i.Sign(ctx, d)
 }
 
-// makeKey makes the CA's key, or opens the one that is there.
-func (ca CA) makeKey(ctx context.Context, alg string) (*keys.Key, error) {
+// makeKey makes the CA's key, or opens the one that is there: of a token only if
+// take says so, for a label alone does not tell whose key it is.
+func (ca CA) makeKey(ctx context.Context, alg string, take bool) (*keys.Key, error) {
 	switch alg {
 	case "":
 		alg = "ec-p384"
 	case "ec-p384", "rsa-4096":
 	default:
-		return nil, refuse("key_type", "a root's key is ec-p384 or rsa-4096, not %s", alg)
+		return nil, refuse("key_type", "the key of an offline CA is ec-p384 or rsa-4096, not %s", alg)
 	}
-	path := ca.path(keyFile)
-	key, err := ca.takeKey(ctx, alg)
+	inFile := ca.Key == "" && exists(ca.path(keyFile))
+	var key *keys.Key
+	var err error
+	if inFile || take {
+		key, err = keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+	}
+	if key == nil && !inFile {
+		key, err = keys.Generate(ca.key(), alg, ca.Secret)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if got := pki.KeyAlgorithm(key.Public()); got != alg {
-		return nil, errors.Join(refuse("key_type", "the key in %s is %s, not %s", path, got, alg), key.Close())
+		return nil, errors.Join(refuse("key_type", "the key %s is %s, not %s", ca.key(), got, alg), key.Close())
 	}
 	if ca.Key != "" {
 		return key, nil
 	}
-	if err := os.Chmod(path, 0o400); err != nil { // G1-25
+	if err := os.Chmod(ca.path(keyFile), 0o400); err != nil { // G1-25
 		return nil, errors.Join(fmt.Errorf("protect key: %w", err), key.Close())
 	}
 	return key, nil
-}
-
-func (ca CA) takeKey(ctx context.Context, alg string) (*keys.Key, error) {
-	if ca.Key == "" && exists(ca.path(keyFile)) {
-		return keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
-	}
-	return keys.Generate(ca.key(), alg, ca.Secret)
 }

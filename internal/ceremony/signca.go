@@ -10,9 +10,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -40,32 +43,83 @@ type CASpec struct {
 // names, weak keys, subjects outside the name policy, and whatever the laws of
 // the hierarchy forbid: a CA that would outlive its signer, or a tree too deep.
 func SignCA(ctx context.Context, ca CA, csr *pki.CSR, spec CASpec) (*x509.Certificate, error) {
-	i, key, err := ca.open(ctx, spec.Locations)
+	c, err := ca.certify(ctx, spec.Locations, requestPEM(csr), func(chain []*x509.Certificate) (*profile.Template, error) {
+		return spec.template(chain, csr, ca.Now())
+	})
 	if err != nil {
 		return nil, fmt.Errorf("sign CA: %w", err)
 	}
-	defer key.Close() //nolint:errcheck // a file's key has nothing to release
-	t, err := spec.template(i.Chain(), csr, ca.Now())
+	return c, nil
+}
+
+func requestPEM(csr *pki.CSR) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr.Raw})
+}
+
+// certify drafts what build describes, records it, signs it and files it with
+// what it was asked for by. The request is filed before the key is used and the
+// certificate after, so that Settle can tell what an interruption left.
+func (ca CA) certify(
+	ctx context.Context, loc issuer.Locations, request []byte, build func(chain []*x509.Certificate) (*profile.Template, error),
+) (*x509.Certificate, error) {
+	i, key, err := ca.open(ctx, loc)
 	if err != nil {
-		return nil, fmt.Errorf("sign CA: %w", err)
+		return nil, err
+	}
+	defer key.Close() //nolint:errcheck // nothing is lost with it
+	t, err := build(i.Chain())
+	if err != nil {
+		return nil, err
 	}
 	draft, err := i.Draft(t, pki.NewSerial())
 	if err != nil {
-		return nil, fmt.Errorf("sign CA: %w", err)
+		return nil, err
+	}
+	if ca.Record != nil {
+		if err := ca.Record(draft.Serial()); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeFile(ca.path(filed("csr", draft.Serial())), request, 0o444); err != nil {
+		return nil, err
 	}
 	der, err := ca.sign(ctx, i, draft, t)
 	if err != nil {
-		return nil, fmt.Errorf("sign CA: %w", err)
+		return nil, err
 	}
-	name := strings.ToUpper(string(draft.Serial())) + ".pem"
-	request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr.Raw})
-	if err := errors.Join(
-		writeFile(ca.path("newcerts/"+name), pki.EncodeChain(der), 0o444),
-		writeFile(ca.path("csr/"+name), request, 0o444),
-	); err != nil {
-		return nil, fmt.Errorf("sign CA: %w", err)
+	if err := writeFile(ca.path(filed("newcerts", draft.Serial())), pki.EncodeChain(der), 0o444); err != nil {
+		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// filed is where the certificate or request of a serial is kept.
+func filed(folder string, s pki.Serial) string {
+	return folder + "/" + strings.ToUpper(string(s)) + ".pem"
+}
+
+// Settle returns the certificate of a serial that Record has announced. Where
+// there is none, because the act was interrupted, the serial is entered as
+// revoked, so that a certificate that may exist is on the next list, and the
+// certificate is nil: the act may be performed again.
+func Settle(ca CA, serial pki.Serial) (*x509.Certificate, error) {
+	text, err := os.ReadFile(ca.path(filed("newcerts", serial)))
+	if err == nil {
+		chain, err := pki.ParseChain(text)
+		if err != nil {
+			return nil, fmt.Errorf("settle serial %s: %w", serial, err)
+		}
+		return chain[0], nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("settle serial %s: %w", serial, err)
+	}
+	if err := Revoke(context.Background(), ca, Revocation{Serial: serial, Reason: pki.CessationOfOperation}); err != nil {
+		if kind := fault.Of(err).Kind; kind != fault.NotFound && kind != fault.AlreadyRevoked {
+			return nil, fmt.Errorf("settle serial %s: %w", serial, err)
+		}
+	}
+	return nil, nil
 }
 
 // sign records the draft in the index, signs it and settles the record: a serial
@@ -130,15 +184,11 @@ func checkRequest(csr *pki.CSR) error {
 		if !e.Id.Equal(oidBasic) {
 			continue
 		}
-		var basic struct {
-			CA      bool `asn1:"optional"`
-			PathLen int  `asn1:"optional,default:-1"`
-		}
-		if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) != 0 {
-			return refuse("not_a_ca", "the request's basic constraints cannot be read")
-		}
-		if !basic.CA {
-			return refuse("not_a_ca", "the request asks for CA:FALSE: only CAs are signed here")
+		switch isCA, err := asksForCA(csr); {
+		case err != nil:
+			return err
+		case !isCA:
+			return refuse("not_a_ca", "the request asks for CA:FALSE: only CAs are signed here, and OCSP responders by sign-ocsp-responder")
 		}
 	}
 	if len(csr.Names) > 0 {

@@ -60,7 +60,11 @@ func (s RootSpec) template(pub crypto.PublicKey, now time.Time) (*profile.Templa
 	if err != nil {
 		return nil, err
 	}
-	period(t, s.NotBefore, now, s.Years, rootYears)
+	start := s.NotBefore
+	if start.IsZero() {
+		start = now
+	}
+	period(t, start, s.Years, rootYears)
 	return t, nil
 }
 
@@ -68,10 +72,7 @@ func (s RootSpec) template(pub crypto.PublicKey, now time.Time) (*profile.Templa
 func authorityUsage() []string { return []string{"digitalSignature", "keyCertSign", "cRLSign"} }
 
 // period sets a validity of whole calendar years, both ends included.
-func period(t *profile.Template, start, now time.Time, years, usual int) {
-	if start.IsZero() {
-		start = now
-	}
+func period(t *profile.Template, start time.Time, years, usual int) {
 	if years == 0 {
 		years = usual
 	}
@@ -97,11 +98,7 @@ func (s CASpec) template(chain []*x509.Certificate, csr *pki.CSR, now time.Time)
 	if err := names.check(signer, csr.Subject); err != nil {
 		return nil, err
 	}
-	config := profile.BuiltIn()["issuing-ca"]
-	config.KeyUsage = authorityUsage()
-	config.PathLen = &s.PathLen
-	config.Policies = s.Policies
-	config.NameConstraints = s.NameConstraints
+	config := authority(s.PathLen, s.Policies, s.NameConstraints)
 	if len(s.ExtKeyUsage) > 0 {
 		config.ExtKeyUsage = s.ExtKeyUsage
 	}
@@ -113,10 +110,30 @@ func (s CASpec) template(chain []*x509.Certificate, csr *pki.CSR, now time.Time)
 	if err != nil {
 		return nil, err
 	}
-	if s.Years < 0 {
-		return nil, refuse("validity", "validity: %d years", s.Years)
+	start := s.NotBefore
+	if start.IsZero() {
+		start = now
 	}
-	period(t, s.NotBefore, now, s.Years, caYears)
+	return bounded(t, chain, s.Years, start)
+}
+
+// authority is the profile issuing-ca with a ceremony's bounds.
+func authority(pathLen int, policies []string, names *profile.NameConstraints) profile.Config {
+	config := profile.BuiltIn()["issuing-ca"]
+	config.KeyUsage = authorityUsage()
+	config.PathLen = &pathLen
+	config.Policies = policies
+	config.NameConstraints = names
+	return config
+}
+
+// bounded gives a CA's template its calendar years and holds it against the laws
+// of the hierarchy.
+func bounded(t *profile.Template, chain []*x509.Certificate, years int, start time.Time) (*profile.Template, error) {
+	if years < 0 {
+		return nil, refuse("validity", "validity: %d years", years)
+	}
+	period(t, start, years, caYears)
 	if err := hierarchy.Check(chain, hierarchy.Child{
 		CA: true, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
 		RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,

@@ -83,30 +83,33 @@ func makeRoot(ctx context.Context, ca ceremony.CA, id string) error {
 	)
 }
 
-// makeMiddle makes an offline CA below the last one, in a folder of the form
-// that a root's has.
+// makeMiddle makes an offline CA below the last one.
 func (h *Hierarchy) makeMiddle(ctx context.Context, ca ceremony.CA, id string, pathLen int) error {
-	for _, folder := range []string{"private", "certs", "crl", "newcerts", "csr"} {
-		if err := os.MkdirAll(filepath.Join(ca.Dir, folder), 0o700); err != nil {
-			return err
-		}
+	if _, err := ceremony.Subordinate(ctx, h.lowest().ca, ca, ceremony.SubordinateSpec{Subject: subject(id), CASpec: h.spec(pathLen)}); err != nil {
+		return err
 	}
-	chain, err := h.certify(ctx, filepath.Join(ca.Dir, "private", "ca.key"), id, "ec-p384", pathLen)
+	chain, err := os.ReadFile(filepath.Join(ca.Dir, "certs", "ca.pem"))
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(ca.Dir, "certs", "ca.pem"), chain, 0o600),
-		os.WriteFile(filepath.Join(ca.Dir, "index.txt"), nil, 0o600),
-		os.WriteFile(filepath.Join(ca.Dir, "crlnumber"), []byte("1000\n"), 0o600),
-		os.WriteFile(filepath.Join(h.Dir, id+".pem"), chain, 0o600),
-	)
+	return os.WriteFile(filepath.Join(h.Dir, id+".pem"), chain, 0o600)
+}
+
+func (h *Hierarchy) lowest() tier { return h.offline[len(h.offline)-1] }
+
+// spec is what the lowest offline CA certifies.
+func (h *Hierarchy) spec(pathLen int) ceremony.CASpec {
+	above := h.lowest()
+	return ceremony.CASpec{
+		PathLen: pathLen, Years: 10 - len(h.offline),
+		Locations: issuer.Locations{CRL: h.url("/crl/" + above.id + ".crl"), CAIssuers: h.url("/issuers/" + above.id + ".cer")},
+	}
 }
 
 // certify makes a key and has it certified by the lowest offline CA. It returns
 // the chain, root last, in PEM.
-func (h *Hierarchy) certify(ctx context.Context, file, id, alg string, pathLen int) ([]byte, error) {
-	key, err := keys.Generate(keys.Ref("file:"+file), alg, secret)
+func (h *Hierarchy) certify(ctx context.Context, file, id string) ([]byte, error) {
+	key, err := keys.Generate(keys.Ref("file:"+file), "ec-p256", secret)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +118,8 @@ func (h *Hierarchy) certify(ctx context.Context, file, id, alg string, pathLen i
 	if err != nil {
 		return nil, err
 	}
-	above := h.offline[len(h.offline)-1]
-	cert, err := ceremony.SignCA(ctx, above.ca, csr, ceremony.CASpec{
-		PathLen: pathLen, Years: 10 - len(h.offline),
-		Locations: issuer.Locations{CRL: h.url("/crl/" + above.id + ".crl"), CAIssuers: h.url("/issuers/" + above.id + ".cer")},
-	})
+	above := h.lowest()
+	cert, err := ceremony.SignCA(ctx, above.ca, csr, h.spec(0))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (h *Hierarchy) key(id string) error {
 
 // Issuing makes an issuing CA below the lowest offline one.
 func (h *Hierarchy) Issuing(ctx context.Context, id string) error {
-	chain, err := h.certify(ctx, filepath.Join(h.Dir, "keys", id+".key"), id, "ec-p256", 0)
+	chain, err := h.certify(ctx, filepath.Join(h.Dir, "keys", id+".key"), id)
 	if err != nil {
 		return fmt.Errorf("make CA %s: %w", id, err)
 	}

@@ -1,0 +1,96 @@
+package ceremony
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// CrossSpec says what certificate another CA is to have from this one.
+type CrossSpec struct {
+	Years       int      // calendar years; default 10
+	PathLen     int      // CAs that may follow below it
+	ExtKeyUsage []string // none leaves it free within what the signer may
+	Policies    []string
+	// NameConstraints bounds every name below; nil leaves them free.
+	NameConstraints *profile.NameConstraints
+	Locations       issuer.Locations
+}
+
+var oidSubjectKeyID = asn1.ObjectIdentifier{2, 5, 29, 14}
+
+// CrossSign signs a second certificate for a CA that exists elsewhere: its name,
+// key and key identifier as its self-signed certificate has them, octet for
+// octet, so that all that it has issued verifies under both. The self-signature
+// proves that somebody holds the key; for a CA below a root csr does. The name
+// policy does not bind: the name is given.
+func CrossSign(ctx context.Context, ca CA, other *x509.Certificate, csr *pki.CSR, spec CrossSpec) (*x509.Certificate, error) {
+	if err := checkCrossed(other, csr); err != nil {
+		return nil, fmt.Errorf("cross-sign: %w", err)
+	}
+	request := pki.EncodeChain(other.Raw)
+	if csr != nil {
+		request = requestPEM(csr)
+	}
+	c, err := ca.certify(ctx, spec.Locations, request, func(chain []*x509.Certificate) (*profile.Template, error) {
+		return spec.template(chain, other, ca)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cross-sign: %w", err)
+	}
+	return c, nil
+}
+
+func checkCrossed(other *x509.Certificate, csr *pki.CSR) error {
+	switch {
+	case !other.BasicConstraintsValid || !other.IsCA:
+		return refuse("not_a_ca", "%s is not the certificate of a CA", other.Subject)
+	case len(other.SubjectKeyId) == 0:
+		return refuse("not_a_ca", "%s has no subject key identifier", other.Subject)
+	case csr == nil && other.CheckSignatureFrom(other) != nil:
+		return refuse("possession", "%s is not signed by its own key: give a certificate request of that key too", other.Subject)
+	case csr == nil:
+		return nil
+	}
+	key, err := pki.HashKey(other.PublicKey)
+	if err != nil {
+		return err
+	}
+	if key != csr.KeyHash || !bytes.Equal(other.RawSubject, csr.RawSubject) {
+		return refuse("possession", "the certificate request is not for the name and key of %s", other.Subject)
+	}
+	return checkRequest(csr)
+}
+
+func (s CrossSpec) template(chain []*x509.Certificate, other *x509.Certificate, ca CA) (*profile.Template, error) {
+	config := authority(s.PathLen, s.Policies, s.NameConstraints)
+	config.ExtKeyUsage = s.ExtKeyUsage
+	config.Subject = profile.Subject{Fields: []profile.Field{{Attribute: "CN"}}, Others: "drop"}
+	p, err := profile.Compile("issuing-ca", config)
+	if err != nil {
+		return nil, err
+	}
+	stand := pki.CommonNameOnly("name") // Apply judges the key; the name is put in below
+	t, err := p.Apply(profile.Request{PublicKey: other.PublicKey, Subject: &stand}, ca.Now())
+	if err != nil {
+		return nil, err
+	}
+	name, err := pki.ParseNameDER(other.RawSubject)
+	if err != nil {
+		return nil, err
+	}
+	t.RawSubject, t.Subject = other.RawSubject, name.String()
+	id, err := asn1.Marshal(other.SubjectKeyId)
+	if err != nil {
+		return nil, fmt.Errorf("key identifier: %w", err)
+	}
+	t.Extra = append(t.Extra, pkix.Extension{Id: oidSubjectKeyID, Value: id})
+	return bounded(t, chain, s.Years, ca.Now())
+}
