@@ -183,11 +183,23 @@ func (c *Client) PublishCRLs(ctx context.Context, issuer string, r PublishReques
 
 // ImportCRL takes over the list, DER or PEM, of a CA whose key is elsewhere.
 func (c *Client) ImportCRL(ctx context.Context, list []byte) (*CRL, error) {
-	text := string(list)
-	if !strings.Contains(text, "-----BEGIN") {
-		text = base64.StdEncoding.EncodeToString(list)
+	return answer[CRL](c.raw.ImportCRL(ctx, CRLImport{CRL: listText(list)}))
+}
+
+// RecoverRevocations enters what a published list has and the database has lost.
+// A nil list takes those that the server has published.
+func (c *Client) RecoverRevocations(ctx context.Context, issuer string, list []byte, r RecoverRequest) (*Recovery, error) {
+	if list != nil {
+		r.CRL = listText(list)
 	}
-	return answer[CRL](c.raw.ImportCRL(ctx, CRLImport{CRL: text}))
+	return answer[Recovery](c.raw.RecoverRevocations(ctx, issuer, r))
+}
+
+func listText(list []byte) string {
+	if text := string(list); strings.Contains(text, "-----BEGIN") {
+		return text
+	}
+	return base64.StdEncoding.EncodeToString(list)
 }
 
 // CreateEAB makes an EAB key. The HMAC key in the answer cannot be had again.

@@ -113,7 +113,7 @@ func onlyOperators(next http.Handler) http.Handler {
 func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(MaxBody)
-		if r.URL.Path == importPath {
+		if takesList(r.URL.Path) {
 			limit = MaxImportBody
 		}
 		r.Body = &keptBody{source: http.MaxBytesReader(w, r.Body, limit)}

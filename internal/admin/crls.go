@@ -11,8 +11,11 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// importPath takes a longer body than the others.
-const importPath = "/v1/crls"
+// takesList reports whether a path takes a list, and so a longer body than the
+// others.
+func takesList(path string) bool {
+	return path == "/v1/crls" || strings.HasPrefix(path, "/v1/crls/") && strings.HasSuffix(path, "/recover")
+}
 
 // MaxImportBody bounds the body of an import: the longest list as base64 of PEM.
 const MaxImportBody = crl.MaxImport * 2
@@ -44,12 +47,9 @@ func (s *Server) PublishCRLs(ctx context.Context, r api.PublishCRLsRequestObject
 
 // ImportCRL is POST /v1/crls.
 func (s *Server) ImportCRL(ctx context.Context, r api.ImportCRLRequestObject) (api.ImportCRLResponseObject, error) {
-	text := []byte(r.Body.CRL)
-	if !strings.Contains(r.Body.CRL, "-----BEGIN") {
-		var err error
-		if text, err = base64.StdEncoding.DecodeString(r.Body.CRL); err != nil {
-			return nil, fault.New(fault.Malformed, "crl: neither PEM nor base64 of a DER list").Because("crl_form")
-		}
+	text, err := listOf(r.Body.CRL)
+	if err != nil {
+		return nil, err
 	}
 	done, err := s.cfg.Lists.Import(ctx, text, listOptions(ctx))
 	if err != nil {
@@ -59,6 +59,37 @@ func (s *Server) ImportCRL(ctx context.Context, r api.ImportCRLRequestObject) (a
 		return api.ImportCRL200JSONResponse(crlOf(done.Status)), nil
 	}
 	return api.ImportCRL201JSONResponse(crlOf(done.Status)), nil
+}
+
+// RecoverRevocations is POST /v1/crls/{issuer}/recover.
+func (s *Server) RecoverRevocations(ctx context.Context, r api.RecoverRevocationsRequestObject) (api.RecoverRevocationsResponseObject, error) {
+	recovery := crl.Recovery{Holds: r.Body.Holds, DryRun: r.Body.DryRun, Options: listOptions(ctx)}
+	if r.Body.CRL != "" {
+		var err error
+		if recovery.List, err = listOf(r.Body.CRL); err != nil {
+			return nil, err
+		}
+	}
+	done, err := s.cfg.Lists.Recover(ctx, r.Issuer, recovery)
+	if err != nil {
+		return nil, err
+	}
+	out := api.RecoverRevocations200JSONResponse{Revoked: done.Revoked, Entered: done.Entered, Holds: done.Holds, Serials: []string{}}
+	for _, serial := range done.Serials {
+		out.Serials = append(out.Serials, string(serial))
+	}
+	return out, nil
+}
+
+func listOf(text string) ([]byte, error) {
+	if strings.Contains(text, "-----BEGIN") {
+		return []byte(text), nil
+	}
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fault.New(fault.Malformed, "crl: neither PEM nor base64 of a DER list").Because("crl_form")
+	}
+	return der, nil
 }
 
 func listOptions(ctx context.Context) crl.Options {

@@ -131,8 +131,8 @@ func (m *missing) verdict(last *held) error {
 		return nil
 	}
 	return fault.New(fault.Conflict,
-		"list %d of %s, which is published, has %d entries that the database does not have as revoked (%s): was an old backup restored? revoke them again, or restore a newer one",
-		last.number, m.issuer, m.lost, strings.Join(m.some, ", ")).Because("crl_entries_lost")
+		"list %d of %s, which is published, has %d entries that the database does not have as revoked (%s): was an old backup restored? privyseal crl recover %s --dry-run takes them over from the list; or restore a newer backup",
+		last.number, m.issuer, m.lost, strings.Join(m.some, ", "), m.issuer).Because("crl_entries_lost")
 }
 
 // changes returns what a delta list says: entries of current that base lacks or

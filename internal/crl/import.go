@@ -109,6 +109,30 @@ var (
 // parseList reads a list strictly, and refuses kinds that a full list of a CA is
 // not.
 func parseList(text []byte) (*x509.RevocationList, error) {
+	list, err := decodeList(text)
+	if err != nil {
+		return nil, err
+	}
+	if list.Number == nil || !list.Number.IsInt64() || list.Number.Sign() < 0 {
+		return nil, fault.New(fault.Malformed, "the list has no number, or one that is too large (RFC 5280, section 5.2.3)").Because("crl_number")
+	}
+	for _, e := range list.Extensions {
+		if err := scope(e); err != nil {
+			return nil, err
+		}
+	}
+	for _, entry := range list.RevokedCertificateEntries {
+		for _, e := range entry.Extensions {
+			if e.Critical {
+				return nil, fault.New(fault.Malformed, "entry %x has a critical extension: an indirect list?", entry.SerialNumber).Because("crl_scope")
+			}
+		}
+	}
+	return list, nil
+}
+
+// decodeList reads any list, DER or PEM.
+func decodeList(text []byte) (*x509.RevocationList, error) {
 	if len(text) > MaxImport {
 		return nil, fault.New(fault.TooLarge, "the list is longer than %d octets", MaxImport).Because("crl_form")
 	}
@@ -125,21 +149,6 @@ func parseList(text []byte) (*x509.RevocationList, error) {
 	}
 	if len(list.Raw) != len(der) {
 		return nil, fault.New(fault.Malformed, "there is more behind the list").Because("crl_form")
-	}
-	if list.Number == nil || !list.Number.IsInt64() || list.Number.Sign() < 0 {
-		return nil, fault.New(fault.Malformed, "the list has no number, or one that is too large (RFC 5280, section 5.2.3)").Because("crl_number")
-	}
-	for _, e := range list.Extensions {
-		if err := scope(e); err != nil {
-			return nil, err
-		}
-	}
-	for _, entry := range list.RevokedCertificateEntries {
-		for _, e := range entry.Extensions {
-			if e.Critical {
-				return nil, fault.New(fault.Malformed, "entry %x has a critical extension: an indirect list?", entry.SerialNumber).Because("crl_scope")
-			}
-		}
 	}
 	return list, nil
 }

@@ -206,6 +206,19 @@ func (s *shelf) get(k key) *held {
 	return s.lists[k]
 }
 
+// of returns the series of an issuer that the shelf has.
+func (s *shelf) of(id string) []key {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []key
+	for k := range s.lists {
+		if k.issuer == id {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
 // keep puts a list on the shelf unless a newer one is there, and removes the file
 // of the older of the two. Whoever has that open may read on.
 func (s *shelf) keep(h *held) error {

@@ -12,7 +12,7 @@ import (
 )
 
 func (c *CLI) crl() *cobra.Command {
-	return group("crl", "the revocation lists", c.crlList(), c.crlShow(), c.crlPublish(), c.crlImport())
+	return group("crl", "the revocation lists", c.crlList(), c.crlShow(), c.crlPublish(), c.crlImport(), c.crlRecover())
 }
 
 func (c *CLI) crlList() *cobra.Command {
@@ -150,6 +150,78 @@ the published one's, and when its dates are wrong.`,
 			return showList(cmd.OutOrStdout(), l)
 		},
 	})
+}
+
+func (c *CLI) crlRecover() *cobra.Command {
+	var file string
+	var r api.RecoverRequest
+	var yes bool
+	var asJSON *bool
+	return c.command(verb{
+		use: "recover ISSUER", short: "take over revocations that the database has lost from a published list", args: cobra.ExactArgs(1),
+		long: `After the restore of an old backup, lists are refused with crl_entries_lost: the
+published one has revocations that the database does not have. This enters them,
+with their dates and reasons. A certificate that is not on record any more is
+entered with its serial and stays on the lists until the issuer ends.
+Look with --dry-run, then do it with --yes, then privyseal crl publish.`,
+		example: `  privyseal crl recover web-a-1 --dry-run
+  privyseal crl recover web-a-1 --yes
+  privyseal crl recover web-a-1 --from kept.crl --holds --yes`,
+		flags: func(cmd *cobra.Command) {
+			flags := cmd.Flags()
+			flags.StringVar(&file, "from", "", "a list of the issuer that somebody kept, DER or PEM, - for standard input; those that the server has published if left out")
+			flags.BoolVar(&r.Holds, "holds", false, "also put on hold again what the list has on hold; without it, that may have been released")
+			flags.BoolVar(&r.DryRun, "dry-run", false, "only count and show what would be entered")
+			flags.BoolVar(&yes, "yes", false, "do it")
+			asJSON = jsonFlag(cmd)
+		},
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			if r.DryRun == yes {
+				return usagef("%s: say --dry-run to look, or --yes to do it", cmd.CommandPath())
+			}
+			var list []byte
+			if file != "" {
+				var err error
+				if list, err = readInput(cmd, file); err != nil {
+					return err
+				}
+			}
+			done, err := client.RecoverRevocations(cmd.Context(), args[0], list, r)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), done)
+			}
+			return showRecovery(cmd.OutOrStdout(), args[0], done, r.DryRun)
+		},
+	})
+}
+
+func showRecovery(w io.Writer, issuer string, done *api.Recovery, dryRun bool) error {
+	s := newSheet(w)
+	s.line("revoked again", strconv.Itoa(done.Revoked))
+	s.line("entered and revoked", strconv.Itoa(done.Entered))
+	s.line("on hold, left alone", strconv.Itoa(done.Holds))
+	for i, serial := range done.Serials {
+		label := ""
+		if i == 0 {
+			label = "serials"
+		}
+		s.line(label, serial)
+	}
+	if more := done.Revoked + done.Entered - len(done.Serials); more > 0 {
+		s.line("", fmt.Sprintf("and %d more", more))
+	}
+	if err := s.end(); err != nil {
+		return err
+	}
+	next := "publish it: privyseal crl publish " + issuer
+	if dryRun {
+		next = "nothing is entered yet: say --yes to do it"
+	}
+	_, err := fmt.Fprintln(w, next)
+	return err
 }
 
 // readInput reads a file, or standard input for "-".

@@ -74,8 +74,7 @@ func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKe
 		lost:    func(int) error { return errLost },
 	}
 	if blockKey || r.Reason == pki.KeyCompromise {
-		w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
-			SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, certID))
+		w.effects = append(w.effects, blockKeyOf(certID, r.RevokedAt))
 	}
 	if err := s.commit(ctx, w); !errors.Is(err, errLost) {
 		return err
@@ -166,6 +165,11 @@ func insertRevocations(certs []Revocable, r Revocation) *stmt {
 		FROM certificates c WHERE c.id IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`+onRevoked, args...)
 	st.need = int64(len(certs))
 	return st
+}
+
+func blockKeyOf(certID string, at time.Time) *stmt {
+	return may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
+		SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, at, certID)
 }
 
 func blockKeys(certs []Revocable, at time.Time) *stmt {
