@@ -251,4 +251,3 @@ func (j *recovery) enter(ctx context.Context, lost []store.Recovered) error {
 	}
 	return nil
 }
-
