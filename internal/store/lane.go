@@ -47,9 +47,9 @@ const (
 	givenUp
 )
 
-// lane is the committer: one goroutine that takes all writes of this node. There
-// is no timer: the writes that arrive while a commit is in flight form the next
-// batch. It also owns the head of the node's audit chain.
+// lane is the committer: one goroutine that takes all writes of this node. The
+// writes that arrive while a commit is in flight form the next batch; a caller
+// that is alone waits for nobody. It also owns the head of the node's audit chain.
 type lane struct {
 	store *Store
 	queue chan *write
@@ -116,11 +116,16 @@ func (l *lane) submit(w *write) error {
 
 func (l *lane) loop() {
 	defer close(l.ended)
+	company := false
 	for w := range l.queue {
+		if company {
+			time.Sleep(l.store.engine.gather())
+		}
 		batch := l.take(nil, w)
 		for len(batch) < batchSize && len(l.queue) > 0 {
 			batch = l.take(batch, <-l.queue)
 		}
+		company = len(batch) > 1
 		l.commitAll(batch)
 	}
 }

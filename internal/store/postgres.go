@@ -201,6 +201,8 @@ func eachRow(rows pgx.Rows, each func(scanFunc) error) error {
 	return rows.Err()
 }
 
+func (p *postgres) gather() time.Duration { return 0 } // the round trip gathers enough
+
 func (p *postgres) begin(ctx context.Context) (txn, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {

@@ -19,6 +19,10 @@ type engine interface {
 	// snapshot runs queries one after the other on one state of the database, and
 	// lets them take as long as they need.
 	snapshot(ctx context.Context, queries ...query) error
+	// gather is how long the committer waits for more writes after a batch that
+	// several shared: longer than it takes a caller to come back, where a commit
+	// costs more than that wait; zero where a commit itself takes long enough.
+	gather() time.Duration
 	// begin opens a write transaction. Only the committer calls it.
 	begin(ctx context.Context) (txn, error)
 	// announcement tells other nodes that this transaction raised revocation
