@@ -84,6 +84,7 @@ type house struct {
 	// delegates are the responder certificates of this node by issuer id. They
 	// stay through reloads.
 	delegates map[string]*ocsp.Delegate
+	warned    map[string]string // by CA: of which end its responder was warned last
 	admin     *admin.Server
 
 	// floor 7

@@ -9,10 +9,8 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -181,6 +179,7 @@ type responders struct {
 func (h *house) buildOCSP(context.Context) error {
 	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.revocationSeen})
 	h.delegates = map[string]*ocsp.Delegate{}
+	h.warned = map[string]string{}
 	h.metrics.watchOCSP(h.ocsp, h.responderExpiry)
 	return nil
 }
@@ -271,42 +270,10 @@ func (h *house) ensureDelegates(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
+	h.warnResponders(ctx)
 	var failed []error
 	for _, id := range slices.Sorted(maps.Keys(s.ocsp.delegates)) {
 		failed = append(failed, s.ocsp.delegates[id].Ensure(ctx))
 	}
 	return errors.Join(failed...)
-}
-
-// responderExpiry returns when the responder certificates in use end, by CA.
-func (h *house) responderExpiry() map[string]time.Time {
-	ends := map[string]time.Time{}
-	s := h.signing.Load()
-	if s == nil {
-		return ends
-	}
-	for _, a := range s.ocsp.authorities {
-		if r, err := a.Signer(); err == nil && r.Certificate() != nil {
-			ends[a.ID] = r.Certificate().NotAfter
-		}
-	}
-	return ends
-}
-
-// responderHealth says which responders can sign now.
-func (h *house) responderHealth(context.Context) []api.HealthCheck {
-	s := h.signing.Load()
-	var checks []api.HealthCheck
-	for _, a := range s.ocsp.authorities {
-		check := api.HealthCheck{Name: "ocsp " + a.ID, OK: true}
-		r, err := a.Signer()
-		if err == nil && r.Certificate() != nil && !h.now().Before(r.Certificate().NotAfter) {
-			err = errors.New("its responder certificate has expired")
-		}
-		if err != nil {
-			check.OK, check.Detail = false, strings.TrimSpace(detail(err))
-		}
-		checks = append(checks, check)
-	}
-	return checks
 }

@@ -1,11 +1,8 @@
 package server
 
 import (
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -68,7 +68,7 @@ func TestOCSPServes(t *testing.T) {
 		t.Skip("openssl is not installed")
 	}
 	l := newLab(t)
-	l.certifyResponder(t)
+	l.certifyResponder(t, 20)
 	l.serve(t)
 	chain, err := readChain(filepath.Join(l.dir, "chain.pem"))
 	if err != nil {
@@ -100,47 +100,86 @@ func TestOCSPServes(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	if _, ready := l.get(t, "http://"+l.addr.ops+"/readyz"); !strings.Contains(string(ready), "ocsp dev-root") {
+	if _, ready := l.get(t, "http://"+l.addr.ops+"/readyz"); !strings.Contains(string(ready), "ocsp dev-root") || strings.Contains(string(ready), "expires on") {
 		t.Errorf("readyz: %s", ready)
+	}
+	if _, told := l.get(t, "http://"+l.addr.ops+"/metrics"); !strings.Contains(string(told), `privyseal_ocsp_responder_alarm{issuer="dev-root"} 0`) {
+		t.Error("no alarm metric of the root's responder")
 	}
 }
 
-// certifyResponder signs a responder with the root's key and configures it.
-func (l *lab) certifyResponder(t *testing.T) {
+// certifyResponder makes a key here, as docs/ocsp.md says, has the root's ceremony
+// certify it, and configures it.
+func (l *lab) certifyResponder(t *testing.T, days int) {
 	t.Helper()
-	chain, err := readChain(filepath.Join(l.dir, "root.pem"))
+	key := filepath.Join(l.dir, "keys", "root-ocsp.key")
+	l.openssl(t, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes-256-cbc", "-pass", "file:secrets/issuer", "-out", key)
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	der := l.openssl(t, "req", "-new", "-key", key, "-passin", "file:secrets/issuer", "-subj", "/CN=OCSP responder of the root", "-outform", "DER")
+	csr, err := pki.ParseCSR(der)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(l.dir, "offline", "private", "ca.key"), 0o600); err != nil { // the copy has lost it
 		t.Fatal(err)
 	}
 	lines := strings.Fields(ceremonyText)
-	passphrase := lines[len(lines)-1]
-	found, err := filepath.Glob(filepath.Join(l.dir, "offline", "private", "*"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
-	}
-	if err := os.Chmod(found[0], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	rootKey, err := keys.Open(t.Context(), keys.Ref("file:"+found[0]), literal(passphrase), keys.Config{})
+	root := ceremony.CA{Dir: filepath.Join(l.dir, "offline"), Secret: literal(lines[len(lines)-1]), Now: time.Now}
+	cert, err := ceremony.SignResponder(t.Context(), root, csr, ceremony.ResponderSpec{Days: days})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rootKey.Close()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), "ec-p256", Reference("file:secrets/issuer").secret(l.dir))
+	if err := os.WriteFile(filepath.Join(l.dir, "root-ocsp.pem"), pki.EncodeChain(cert.Raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.change(t, "    crl: root.crl", "    crl: root.crl\n    ocsp: {certificate: root-ocsp.pem, key: 'file:keys/root-ocsp.key', passphrase: 'file:secrets/issuer'}")
+}
+
+func (l *lab) openssl(t *testing.T, args ...string) []byte {
+	t.Helper()
+	var stderr strings.Builder
+	cmd := exec.CommandContext(t.Context(), "openssl", args...)
+	cmd.Dir, cmd.Stderr = l.dir, &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("openssl %s: %v\n%s", args[0], err, &stderr)
+	}
+	return out
+}
+
+// Who has to hold a ceremony is told in time.
+func TestResponderAlarm(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.certifyResponder(t, 120)
+	root, err := readChain(filepath.Join(l.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := readChain(filepath.Join(l.dir, "root-ocsp.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), Reference("file:secrets/issuer").secret(l.dir), keys.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer key.Close()
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(99), Subject: pkix.Name{CommonName: "OCSP responder of the root"}, NotBefore: time.Now().Add(-time.Minute),
-		NotAfter: time.Now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
-		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}},
-	}, chain[0], key.Public(), rootKey)
+	r, err := issuer.NewResponder(root[0], cert[0], key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(l.dir, "root-ocsp.pem"), pki.EncodeChain(der), 0o600); err != nil {
-		t.Fatal(err)
+	a := ocsp.Authority{ID: "root", Offline: true, Signer: func() (*issuer.Responder, error) { return r, nil }}
+	const day = 24 * time.Hour
+	for left, want := range map[time.Duration]string{119 * day: "", 31 * day: "", 29 * day: "sign a new one", time.Second: "sign a new one", 0: "has expired"} {
+		soon, err := responderState(a, cert[0].NotAfter.Add(-left))
+		if err != nil {
+			soon = err.Error()
+		}
+		if (want == "") != (soon == "") || !strings.Contains(soon, want) {
+			t.Errorf("%s left: %q, want %q", left, soon, want)
+		}
 	}
-	l.change(t, "    crl: root.crl", "    crl: root.crl\n    ocsp: {certificate: root-ocsp.pem, key: 'file:keys/root-ocsp.key', passphrase: 'file:secrets/issuer'}")
 }

@@ -17,12 +17,12 @@ func (m *metrics) revocationSeen(issuer string, after time.Duration) {
 // no vector of labels.
 type ocspCollector struct {
 	server *ocsp.Server
-	ends   func() map[string]time.Time
+	ends   func() map[string]responderEnd
 
-	requests, responses, answers, failures, kept, notAfter *prometheus.Desc
+	requests, responses, answers, failures, kept, notAfter, alarm *prometheus.Desc
 }
 
-func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]time.Time) {
+func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]responderEnd) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("privyseal_ocsp_"+name, help, append([]string{"issuer"}, labels...), nil)
 	}
@@ -35,11 +35,12 @@ func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]time.Time) {
 		failures: desc("failures_total", "Failures of the key or the database."),
 		kept:     desc("answers_kept", "Answers in memory."),
 		notAfter: desc("responder_not_after_seconds", "When the responder certificate in use expires, in Unix time."),
+		alarm:    desc("responder_alarm", "1 if the responder certificate in use has expired or expires soon."),
 	})
 }
 
 func (c *ocspCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.requests, c.responses, c.answers, c.failures, c.kept, c.notAfter} {
+	for _, d := range []*prometheus.Desc{c.requests, c.responses, c.answers, c.failures, c.kept, c.notAfter, c.alarm} {
 		out <- d
 	}
 }
@@ -64,6 +65,11 @@ func (c *ocspCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(c.kept, prometheus.GaugeValue, float64(s.Kept), s.IssuerID)
 	}
 	for id, end := range c.ends() {
-		out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(end.Unix()), id)
+		out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(end.at.Unix()), id)
+		alarm := 0.0
+		if end.alarm {
+			alarm = 1
+		}
+		out <- prometheus.MustNewConstMetric(c.alarm, prometheus.GaugeValue, alarm, id)
 	}
 }
