@@ -156,6 +156,21 @@ func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
 	return list.Issuers, nil
 }
 
+// IssuerCSR returns the certificate request of a configured issuer, whose key is
+// made if it has none.
+func (c *Client) IssuerCSR(ctx context.Context, issuer string, r NewIssuerCSR) (*IssuerCSR, error) {
+	return answer[IssuerCSR](c.raw.CreateIssuerCSR(ctx, issuer, r))
+}
+
+// InstallIssuer puts the certificate of a configured CA in force; again is true
+// if it was already.
+func (c *Client) InstallIssuer(ctx context.Context, issuer string, r IssuerCertificate) (done *InstalledIssuer, again bool, err error) {
+	resp, err := c.raw.InstallIssuer(ctx, issuer, r)
+	again = err == nil && resp.StatusCode == http.StatusOK
+	done, err = answer[InstalledIssuer](resp, err)
+	return done, again, err
+}
+
 // CRLs returns the revocation lists of all CAs, or of one issuer if it is not
 // empty.
 func (c *Client) CRLs(ctx context.Context, issuer string) ([]CRL, error) {

@@ -27,6 +27,7 @@ import (
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/tree"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -41,6 +42,7 @@ type Config struct {
 	Inventory *inventory.Inventory
 	EAB       *credential.EAB
 	Lists     *crl.Publisher
+	Tree      *tree.Tree
 	Desk      *approval.Desk
 	ESTUsers  *credential.ESTUsers
 	// SCEPChallenges are the challenge passwords that operators hand out.
@@ -67,7 +69,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
 		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
-		"Desk": cfg.Desk == nil, "ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
+		"Tree": cfg.Tree == nil, "Desk": cfg.Desk == nil, "ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil, "Reload": cfg.Reload == nil,
 	} {
 		if missing {

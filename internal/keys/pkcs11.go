@@ -165,7 +165,7 @@ func find(ctx *crypto11.Context, u *URI) (crypto11.Signer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("find key in token: %w", meaning(err))
 	case len(pairs) == 0:
-		return nil, errors.New("find key in token: no private key with a public key or certificate has this label and id")
+		return nil, fmt.Errorf("find key in token: no private key with a public key or certificate has this label and id: %w", ErrNoKey)
 	case len(pairs) > 1:
 		return nil, fmt.Errorf("find key in token: %d keys have this label and id: name the one by both", len(pairs))
 	}

@@ -30,6 +30,10 @@ func (r Ref) Check() error {
 	return fmt.Errorf("key reference %q: want file:PATH or pkcs11:token=…;object=…", string(r))
 }
 
+// ErrNoKey is in the chain of the error of Open when everything is as it should
+// be, but there is no key yet. For a file it is fs.ErrNotExist.
+var ErrNoKey = fs.ErrNotExist
+
 // path returns the path of a file: reference.
 func (r Ref) path() (string, bool) { return strings.CutPrefix(string(r), "file:") }
 

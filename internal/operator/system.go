@@ -12,10 +12,6 @@ import (
 	"github.com/privyseal/privyseal/api"
 )
 
-func (c *CLI) issuer() *cobra.Command {
-	return group("issuer", "the CAs that are installed", c.issuerList())
-}
-
 func (c *CLI) issuerList() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{

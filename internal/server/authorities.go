@@ -53,6 +53,9 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, fresh [
 			id, state := is.ID, stateActive
 			if i > 0 {
 				id, state = cfg.offlineID(chain[i]), stateOffline
+				if at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return bytes.Equal(r.Certificate, chain[i].Raw) }); at >= 0 {
+					id = records[at].ID
+				}
 			}
 			if rec := byID[id]; rec != nil {
 				err = h.compareAuthority(ctx, rec, chain[i])
@@ -68,6 +71,9 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, fresh [
 		}
 	}
 	for _, o := range cfg.Offline { // a root needs no issuer below it to be published
+		if o.Certificate == "" {
+			continue
+		}
 		chain, err := readChain(o.Certificate)
 		if err != nil {
 			return nil, nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
@@ -157,6 +163,9 @@ func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
 // from its certificate.
 func (l *loaded) offlineID(c *x509.Certificate) string {
 	for _, o := range l.Offline {
+		if o.Certificate == "" {
+			continue
+		}
 		if chain, err := readChain(o.Certificate); err == nil && bytes.Equal(chain[0].Raw, c.Raw) {
 			return o.ID
 		}
@@ -350,10 +359,11 @@ func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	issuers := s.rules.Issuers
 	var checks []api.HealthCheck
 	if len(issuers) == 0 {
-		checks = append(checks, api.HealthCheck{Name: "issuers", Detail: "none is installed: add one to issuers, with its certificate, and reload"})
+		checks = append(checks, api.HealthCheck{Name: "issuers", Detail: "none is installed: see privyseal issuer csr and install"})
 	}
 	for _, id := range s.waiting {
-		checks = append(checks, api.HealthCheck{Name: "issuer " + id, Detail: "it has no certificate yet: name the file in issuers and reload"})
+		_, needed := h.whySuspended(id)
+		checks = append(checks, api.HealthCheck{Name: "issuer " + id, OK: !needed, Detail: "it has no certificate yet: see privyseal issuer csr and install"})
 	}
 	for _, id := range slices.Sorted(maps.Keys(issuers)) {
 		check := api.HealthCheck{Name: "issuer " + id}

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -162,10 +163,14 @@ func (l *loaded) checkIssuers(d *document) {
 				d.say(key+".crl", "%s", line)
 			}
 		}
-		l.checkKey(d, key+".key", is.Key)
-		if is.Certificate == "" {
+		l.checkTree(d, key, is.Subject, is.MaxChildren)
+		if is.Certificate == "" { // `privyseal issuer csr` makes the key
+			if err := is.Key.Available(l.PKCS11.Module); err != nil && !errors.Is(err, keys.ErrNoKey) {
+				d.say(key+".key", "%v", err)
+			}
 			continue
 		}
+		l.checkKey(d, key+".key", is.Key)
 		chain, err := readChain(is.Certificate)
 		if err != nil {
 			d.say(key+".certificate", "%v", err)
@@ -184,8 +189,11 @@ func (l *loaded) checkIssuers(d *document) {
 			d.say(key+".id", "%q is defined twice", o.ID)
 		}
 		seen[o.ID] = true
-		if _, err := readChain(o.Certificate); err != nil {
-			d.say(key+".certificate", "%v", err)
+		l.checkTree(d, key, "", o.MaxChildren)
+		if o.Certificate != "" {
+			if _, err := readChain(o.Certificate); err != nil {
+				d.say(key+".certificate", "%v", err)
+			}
 		}
 		if o.CRL != "" {
 			if _, err := readList(o.CRL); err != nil {

@@ -135,16 +135,16 @@ func TestCheckReportsEverythingInOrder(t *testing.T) {
 func TestCheckTouchesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	before := tree(t, l.dir)
+	before := listing(t, l.dir)
 	if _, err := load(l.file()); err != nil {
 		t.Fatal(err)
 	}
-	if after := tree(t, l.dir); after != before {
+	if after := listing(t, l.dir); after != before {
 		t.Errorf("check changed the folder from\n%s\nto\n%s", before, after)
 	}
 }
 
-func tree(t *testing.T, dir string) string {
+func listing(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {

@@ -112,9 +112,19 @@ type Issuer struct {
 	Passphrase Reference `yaml:"passphrase"`
 	// Certificate is a PEM file with the issuer's certificate, then what certifies
 	// it, the root last. It is installed in the database at the first start; after
-	// that the database says which certificate is in force. Leave it out until the
-	// key is certified: the server runs without, and a reload installs it.
+	// that the database says which certificate is in force. Leave it out for keys
+	// that `privyseal issuer csr` makes: the server runs without, and `privyseal
+	// issuer install` puts the certificate in force.
 	Certificate string `yaml:"certificate,omitempty"`
+	// Subject is what the issuer is called, such as "CN=Web CA A1,O=Example,C=DE":
+	// the name in the request that `privyseal issuer csr` makes.
+	Subject string `yaml:"subject,omitempty"`
+	// Algorithm is the key that `privyseal issuer csr` makes: ec-p256 (the
+	// default), ec-p384, ec-p521, rsa-3072 or rsa-4096.
+	Algorithm string `yaml:"algorithm,omitempty" jsonschema:"enum=ec-p256,enum=ec-p384,enum=ec-p521,enum=rsa-3072,enum=rsa-4096"`
+	// MaxChildren is how many CAs may be installed below this one; any number if
+	// left out.
+	MaxChildren int `yaml:"max_children,omitempty"`
 	// OCSP is how the status of this issuer's certificates is answered. Without
 	// it, the defaults of its fields hold.
 	OCSP OCSP `yaml:"ocsp,omitempty"`
@@ -126,8 +136,12 @@ type Issuer struct {
 type Offline struct {
 	// ID names the CA for good, such as root-1; it is part of URLs.
 	ID string `yaml:"id"`
-	// Certificate is a PEM file with the CA's certificate.
-	Certificate string `yaml:"certificate"`
+	// Certificate is a PEM file with the CA's certificate. Leave it out to install
+	// it with `privyseal issuer install`.
+	Certificate string `yaml:"certificate,omitempty"`
+	// MaxChildren is how many CAs may be installed below this one; any number if
+	// left out.
+	MaxChildren int `yaml:"max_children,omitempty"`
 	// CRL is a file with the CA's newest revocation list, DER or PEM. It is
 	// published when it is newer than the one in the database. Later ones come by
 	// `privyseal crl import`.

@@ -266,7 +266,7 @@ func (h *house) buildACME(ctx context.Context) error {
 func (h *house) buildAdmin(context.Context) error {
 	var err error
 	h.admin, err = admin.New(admin.Config{
-		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists,
+		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists, Tree: h.tree(),
 		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
 		Desk: h.desk, ESTUsers: h.estUsers, SCEPChallenges: h.scepChallenges,
 		Endpoints: func(protocol string) []string { return h.cfg.Load().endpointNames(protocol) },

@@ -59,7 +59,9 @@ func (l *loaded) complete() {
 		l.Issuers[i].CRL = l.Issuers[i].CRL.Complete()
 	}
 	for i, o := range l.Offline {
-		l.Offline[i].Certificate = under(l.dir, o.Certificate)
+		if o.Certificate != "" {
+			l.Offline[i].Certificate = under(l.dir, o.Certificate)
+		}
 		if o.CRL != "" {
 			l.Offline[i].CRL = under(l.dir, o.CRL)
 		}

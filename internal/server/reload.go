@@ -39,6 +39,22 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	if err != nil {
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
+	return h.swapTo(ctx, old, cfg)
+}
+
+// refresh puts what was installed in force, under the configuration that runs.
+func (h *house) refresh(ctx context.Context) error {
+	if !h.changing.TryLock() {
+		return fault.New(fault.Conflict, "the server is starting, stopping or reloading").Because("busy")
+	}
+	defer h.changing.Unlock()
+	cfg := h.cfg.Load()
+	_, err := h.swapTo(ctx, cfg, cfg)
+	return err
+}
+
+// swapTo puts a configuration in force, all or nothing.
+func (h *house) swapTo(ctx context.Context, old, cfg *loaded) (api.ReloadResult, error) {
 	if changed := needsRestart(old, cfg); len(changed) > 0 {
 		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
 	}

@@ -31,9 +31,11 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/internal/tree"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -51,6 +53,8 @@ type Server struct {
 	KeyFails  atomic.Bool           // the CA's key refuses to sign
 	ReloadErr atomic.Pointer[error] // what a reload answers
 	NotReady  atomic.Bool           // what health says
+	Refreshed atomic.Int64          // how often what was installed was put in force
+	Declared  []tree.Declared       // what the configuration names; set it before the first call
 
 	authorities []crl.Authority
 }
@@ -79,6 +83,12 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		Desk:     approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
 		ESTUsers: credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
+		Tree: tree.New(tree.Deps{
+			Store: st, Now: time.Now, Declared: func() []tree.Declared { return s.Declared },
+			NameOf:     func(c *x509.Certificate) string { return "ca-" + pki.Fingerprint(c.Raw)[:16] },
+			Refresh:    func(context.Context) error { s.Refreshed.Add(1); return nil },
+			PublicHTTP: func() string { return "http://ca.test" },
+		}),
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
 		Endpoints: func(string) []string { return []string{"default", "eab"} },
 		Health: func(context.Context) api.Health {

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// IssuerRequest is the newest certificate request of an issuer.
+type IssuerRequest struct {
+	IssuerID    string
+	CSR         []byte // DER
+	RequestedBy string
+	CreatedAt   time.Time
+}
+
+// PutIssuerRequest keeps an issuer's request in place of the one before.
+func (s *Store) PutIssuerRequest(ctx context.Context, r IssuerRequest, ev Event) error {
+	return s.commit(ctx, &write{
+		what: "put request of an issuer",
+		guards: []*stmt{must(`INSERT INTO issuer_requests (issuer_id, csr, requested_by, created_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (issuer_id) DO UPDATE SET csr = excluded.csr, requested_by = excluded.requested_by, created_at = excluded.created_at`,
+			r.IssuerID, r.CSR, r.RequestedBy, r.CreatedAt)},
+		events: []Event{ev},
+	})
+}
+
+// IssuerRequest returns the newest request of an issuer.
+func (s *Store) IssuerRequest(ctx context.Context, issuerID string) (*IssuerRequest, error) {
+	r := IssuerRequest{IssuerID: issuerID}
+	err := s.queryRow(ctx, "read request of an issuer", `SELECT csr, requested_by, created_at FROM issuer_requests WHERE issuer_id = $1`,
+		[]any{issuerID}, &r.CSR, &r.RequestedBy, &r.CreatedAt)
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// Installation is a CA certificate that is put in force.
+type Installation struct {
+	IssuerRecord
+	// Replaces is the certificate of the same key that was in force until now;
+	// nil if the CA is new here.
+	Replaces []byte
+}
+
+// InstallIssuers puts certificates of CAs in force, all or none. It is
+// fault.Conflict if one of them is not (any more) as it says.
+func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events ...Event) error {
+	w := &write{
+		what: "install issuers", events: events,
+		lost: func(int) error {
+			return fault.New(fault.Conflict, "another certificate was installed in the meantime: look at `privyseal issuer list`").Because("issuer_changed")
+		},
+	}
+	for _, r := range all {
+		if r.Replaces != nil {
+			w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4 WHERE id = $5 AND certificate = $6`,
+				r.Certificate, r.Subject, r.NotAfter, r.ParentID, r.ID, r.Replaces))
+			continue
+		}
+		w.guards = append(w.guards, must(`INSERT INTO issuers (`+issuerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING`,
+			r.ID, r.Name, r.Generation, r.State, r.ParentID, r.Certificate, r.Subject, r.NotAfter, r.RevocationSeq, r.LastCRLNumber, r.CreatedAt))
+	}
+	return s.commit(ctx, w)
+}
+
+// ImportCertificates enters certificates that another program issued, each with
+// the status "imported" and its revocation, if it has one, under the sequence 1:
+// that of an issuer that is installed after them. Those whose serial is on record
+// stay as they are. It returns how many are new.
+func (s *Store) ImportCertificates(ctx context.Context, certs []Certificate, ev Event) (int, error) {
+	w := &write{what: "import certificates", events: []Event{ev}}
+	for _, c := range certs {
+		w.guards = append(w.guards, may(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
+			$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) ON CONFLICT (serial, issuer_id) DO NOTHING`,
+			c.ID, c.IssuerID, c.Serial, "imported", c.Node, c.Profile, c.ProfileVersion, c.Protocol, c.Endpoint, c.Requester,
+			c.RequestID, notNull(c.KeyHash), c.Subject, asJSON(c.Names), c.NotBefore, c.NotAfter, nil, c.DER, c.Shard, c.Lineage, c.Origin,
+			c.ReservedAt, c.IssuedAt, strings.ToLower(c.Subject), asJSON[string](nil)))
+		w.effects = append(w.effects, importNames(c)...)
+		if r := c.Revocation; r != nil {
+			w.effects = append(w.effects, may(intoRevocations+`
+				SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz), CAST($3 AS timestamptz), 1, CAST($4 AS text), NULL
+				FROM certificates c WHERE c.id = $5 ON CONFLICT (certificate_id) DO NOTHING`,
+				r.Reason, r.RevokedAt, r.InvalidityAt, r.Requester, c.ID))
+			if r.Reason == pki.KeyCompromise && len(c.KeyHash) > 0 {
+				w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
+					SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, c.ID))
+			}
+		}
+	}
+	if err := s.commit(ctx, w); err != nil {
+		return 0, err
+	}
+	fresh := 0
+	for _, st := range w.guards {
+		fresh += int(st.n)
+	}
+	return fresh, nil
+}
+
+// importNames inserts the names of a certificate if its own row was.
+func importNames(c Certificate) []*stmt {
+	stmts := make([]*stmt, len(c.Names))
+	for i, n := range c.Names {
+		value := strings.ToLower(n.Value)
+		stmts[i] = may(`INSERT INTO certificate_names (certificate_id, position, type, value, reversed)
+			SELECT id, CAST($1 AS bigint), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text) FROM certificates WHERE id = $5`,
+			i, n.Type, value, reversed(value), c.ID)
+	}
+	return stmts
+}
+
+// Children counts the certificates of CAs that a CA has here below it, apart from
+// those that are retired.
+func (s *Store) Children(ctx context.Context, parentID string) (int, error) {
+	n := int64(0)
+	err := s.queryRow(ctx, "count issuers", `SELECT COUNT(*) FROM issuers WHERE parent_id = $1 AND state <> 'retired'`, []any{parentID}, &n)
+	return int(n), err
+}
