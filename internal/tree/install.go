@@ -67,7 +67,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 			return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 		}
 	}
-	spoken, err := t.checkTranscript(ctx, d, chain[0], in)
+	spoken, err := t.checkTranscript(ctx, d, chain, in)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,14 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	}
 	events := make([]store.Event, len(rows))
 	for i, r := range rows {
-		if events[i], err = t.installedEvent(who, r, spoken); err != nil {
+		if events[i], err = t.installedEvent(who, r, spoken.text); err != nil {
 			return nil, err
 		}
 	}
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: warnings(chain, in.NoTranscript)}
+	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(chain, len(in.Transcript) == 0), spoken.notes...)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}
