@@ -14,6 +14,7 @@ import (
 const (
 	giveUpAfter = 45 * time.Second // an order leaves processing within a minute
 	takeOver    = 50 * time.Second // another node's order is taken then
+	lastCall    = 57 * time.Second // such an order, if the other node may still be at it, is given up then
 	tryAgain    = 2 * time.Second  // between two tries of one order; doubles
 	caaFresh    = 8 * time.Hour    // rule A44
 )
@@ -42,7 +43,7 @@ func (w *workers) finish(ctx context.Context, j *job) {
 		j.order.CertificateID = cert.ID
 	case issuance.IsWaiting(err):
 		outcome = s.park(ctx, j)
-	case f.Kind == fault.Pending:
+	case f.Kind == fault.Pending && s.Now().Sub(*j.order.ProcessingAt) < giveUpAfter:
 		outcome = "retry"
 	case w.later(ctx, j, f):
 		s.Log.WarnContext(ctx, "order will be tried again", "order", j.order.ID, "error", err)
@@ -50,6 +51,8 @@ func (w *workers) finish(ctx context.Context, j *job) {
 		return // still held: the timer has it
 	case ctx.Err() != nil:
 		outcome = "error" // the server stops; the next start resumes
+	case f.Kind == fault.Pending: // should that node bring it off after all, the order is valid
+		outcome = s.fail(ctx, j, fault.Wrap(fault.Unavailable, err, "the certificate could not be made in time: place a new order"))
 	default:
 		outcome = s.fail(ctx, j, err)
 	}
@@ -60,13 +63,15 @@ func (w *workers) finish(ctx context.Context, j *job) {
 
 // later puts a job back into the queue if the fault may pass in time.
 func (w *workers) later(ctx context.Context, j *job, f *fault.Error) bool {
+	delay, end := tryAgain<<j.tries, giveUpAfter
 	switch f.Kind {
 	case fault.Unavailable, fault.Internal, fault.Conflict, fault.RateLimited:
+	case fault.Pending: // reserved by the node that the order was taken from
+		delay, end = tryAgain, lastCall
 	default:
 		return false
 	}
-	delay := tryAgain << j.tries
-	if ctx.Err() != nil || w.s.Now().Sub(*j.order.ProcessingAt)+delay > giveUpAfter {
+	if ctx.Err() != nil || w.s.Now().Sub(*j.order.ProcessingAt)+delay > end {
 		return false
 	}
 	j.tries++

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -235,6 +237,53 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	e.run(t)
 	if status, r := c.await(u, statusProcessing); status != statusValid {
 		t.Errorf("%s", r.body)
+	}
+}
+
+// A node that dies between reservation and signature leaves no order in
+// processing for longer than a minute (invariant 4): what it reserved long enough
+// ago is voided, and if it may be at work, the order fails.
+func TestOrderOfADeadNodeIsSettledInAMinute(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reserved time.Duration // before the order is taken
+		want     string
+	}{
+		"reserved at once": {takeOver + 6*time.Second, statusValid},
+		"reserved late":    {10 * time.Second, statusInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newIdleEnv(t, storetest.SQLite(t))
+			client := e.account(t)
+			stop := e.run(t)
+			o, u := client.ready("a.localhost")
+			stop()
+			e.restart()
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			check(e.store.StartFinalize(t.Context(), idOf(u), csr(t, nil, "a.localhost"), "another-node", e.now()))
+			began := e.now()
+			e.sleep(takeOver + 6*time.Second - c.reserved)
+			id := store.NewID()
+			check(e.store.Reserve(t.Context(), store.Certificate{
+				ID: id, IssuerID: "web", Serial: pki.NewSerial(), Node: "another-node", Profile: "tls-server", NotBefore: e.now(),
+				NotAfter: e.now().Add(time.Hour), TBS: []byte("tbs"), Origin: "order:" + idOf(u), ReservedAt: e.now(),
+			}, nil, store.Event{At: e.now(), Action: audit.ActionIntent, Outcome: "pending", Actor: "test", Subject: id}))
+			e.sleep(c.reserved)
+			check(e.server.work.sweepOrders(t.Context(), false))
+			e.run(t)
+			if status, r := client.await(u, statusProcessing); status != c.want {
+				t.Errorf("finalized by %s: want %s: %s", o.Finalize, c.want, r.body)
+			}
+			if age := e.now().Sub(began); age > time.Minute {
+				t.Errorf("in processing for %s", age)
+			}
+		})
 	}
 }
 

@@ -26,10 +26,12 @@ import (
 
 // Deadlines, in the order of ARCHITECTURE, section 6: a key operation is given
 // less time than Timeout, and a foreign node's reservation is settled only after
-// SweepAge, when that node has certainly given up.
+// SweepAge, when that node has given up. Twice the Timeout leaves room for clocks
+// that differ, and an order of a dead node is finished within its minute. Were the
+// node at work after all, its certificate would be void: revoked, never handed out.
 const (
 	Timeout  = 20 * time.Second
-	SweepAge = 120 * time.Second
+	SweepAge = 2 * Timeout
 )
 
 // attempts bounds how often one Issue may reserve, counting the first.

@@ -68,8 +68,9 @@ func (p *Pipeline) Settle(ctx context.Context) (int, error) {
 }
 
 // existing answers an origin that is taken: with its certificate if there is
-// one, with Pending while somebody works on it. A reservation of ours that
-// nobody works on is voided, and Conflict makes Issue try again.
+// one, with Pending while somebody works on it. A reservation that nobody works
+// on, of ours or of a node that is gone, is voided, and Conflict makes Issue try
+// again.
 func (p *Pipeline) existing(ctx context.Context, origin string) (*Certificate, error) {
 	row, err := p.store.CertificateByOrigin(ctx, origin)
 	if err != nil {
@@ -81,7 +82,7 @@ func (p *Pipeline) existing(ctx context.Context, origin string) (*Certificate, e
 	switch {
 	case row.DER != nil:
 		return p.Certificate(ctx, row.ID)
-	case row.Node == p.node && !p.tracked(row.ID):
+	case row.Node == p.node && !p.tracked(row.ID), row.Node != p.node && p.now().Sub(row.ReservedAt) > SweepAge:
 		if err := p.settle(ctx, *row, row.RequestID, true, "left behind by an earlier attempt"); err != nil {
 			return nil, err
 		}
