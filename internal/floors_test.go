@@ -22,7 +22,7 @@ var floors = [][]string{
 	0: {"internal/fault", "api", "migrations"},
 	1: {"internal/pki"},
 	2: {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/web", "internal/quorum", "internal/transcript"},
-	3: {"internal/issuer", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
+	3: {"internal/issuer", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4: {"internal/issuance", "internal/ceremony"},
 	5: {"internal/crl", "internal/approval", "internal/credential", "internal/inventory", "internal/verify", "internal/tree"},
 	6: {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin", "internal/console", "internal/lifecycle"},
@@ -32,7 +32,7 @@ var floors = [][]string{
 
 // ceremonyReaches are the packages that the offline tool may link: no store,
 // no network.
-var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/profile", "internal/hierarchy", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript"}
+var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/profile", "internal/hierarchy", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript", "internal/opensslca"}
 
 // onlyIn names the packages that may import a library; everybody else goes
 // through them.

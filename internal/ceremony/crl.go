@@ -14,6 +14,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -68,21 +69,6 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	return der, nil
-}
-
-// revoked returns the index's revoked entries.
-func (ca CA) revoked() ([]issuer.Revoked, error) {
-	index, err := ca.Index()
-	if err != nil {
-		return nil, err
-	}
-	var list []issuer.Revoked
-	for _, e := range index {
-		if e.Revoked != nil {
-			list = append(list, *e.Revoked)
-		}
-	}
-	return list, nil
 }
 
 // lastCRL returns the list on disk, or nil.
@@ -159,7 +145,7 @@ type Revocation struct {
 func Revoke(_ context.Context, ca CA, r Revocation) error {
 	compromise := r.Reason == pki.KeyCompromise || r.Reason == pki.CACompromise
 	switch {
-	case !storable(r.Reason):
+	case !opensslca.Storable(r.Reason):
 		return refuse("reason", "revoke %s: an index in OpenSSL's format cannot hold the reason %s", r.Serial, r.Reason)
 	case r.InvalidityAt != nil && !compromise:
 		return refuse("reason", "revoke %s: only a compromise has an invalidity date", r.Serial)
@@ -175,19 +161,10 @@ func Revoke(_ context.Context, ca CA, r Revocation) error {
 		if e.Revoked != nil {
 			return fault.New(fault.AlreadyRevoked, "revoke %s: revoked since %s", e.Serial, e.Revoked.At.Format(time.RFC3339))
 		}
-		index[n].Revoked = &issuer.Revoked{
-			Serial: r.Serial, At: ca.Now().Truncate(time.Second), Reason: r.Reason, InvalidityAt: r.InvalidityAt,
+		index[n].Revoked = &opensslca.Revocation{
+			At: ca.Now().Truncate(time.Second), Reason: r.Reason, InvalidityAt: r.InvalidityAt,
 		}
 		return ca.writeIndex(index)
 	}
 	return fault.New(fault.NotFound, "revoke %s: not in %s", r.Serial, ca.path(indexFile))
-}
-
-func storable(r pki.Reason) bool {
-	for _, o := range opensslReasons {
-		if o.reason == r {
-			return true
-		}
-	}
-	return false
 }

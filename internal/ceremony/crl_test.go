@@ -7,11 +7,8 @@ import (
 	"errors"
 	"math/big"
 	"os"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -209,70 +206,4 @@ func TestX16_SignCASettlesTheIndex(t *testing.T) {
 			t.Errorf("%s: %d entries on the next list: want %d", name, len(list.RevokedCertificateEntries), c.want)
 		}
 	}
-}
-
-func TestParseIndex(t *testing.T) {
-	t.Parallel()
-	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	entries := []Entry{
-		{Serial: "1000", NotAfter: epoch, Subject: "/CN=a", File: "unknown"},
-		{Serial: "0a", NotAfter: time.Date(2051, 1, 1, 0, 0, 0, 0, time.UTC), Subject: `/CN=\xC3\xA4/b`, File: "unknown", Expired: true},
-		{Serial: "02", NotAfter: epoch, Subject: "", File: "02.pem", Revoked: &issuer.Revoked{Serial: "02", At: epoch}},
-		{Serial: "03", NotAfter: epoch, File: "unknown", Revoked: &issuer.Revoked{Serial: "03", At: epoch, Reason: pki.CACompromise}},
-		{Serial: "04", NotAfter: epoch, File: "unknown", Revoked: &issuer.Revoked{Serial: "04", At: epoch, Reason: pki.KeyCompromise, InvalidityAt: &since}},
-		{Serial: "05", NotAfter: epoch, File: "unknown", Revoked: &issuer.Revoked{Serial: "05", At: epoch, Reason: pki.CACompromise, InvalidityAt: &since}},
-	}
-	ca := newCA(t)
-	if err := ca.makeDirs(); err != nil {
-		t.Fatal(err)
-	}
-	if err := ca.writeIndex(entries); err != nil {
-		t.Fatal(err)
-	}
-	got, err := ca.Index()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(entries, got); d != "" {
-		t.Error(d)
-	}
-	if old, err := parseTime("700101000000Z"); err != nil || old.Year() != 1970 {
-		t.Errorf("%v %v", old, err)
-	}
-	if old, err := parseTime("550101000000Z"); err != nil || old.Year() != 1955 {
-		t.Errorf("%v %v", old, err)
-	}
-	for _, bad := range []string{
-		"V", "V\t261121120000Z\t\t10\tunknown", "X\t261121120000Z\t\t10\tunknown\t/CN=a", "V\tsoon\t\t10\tunknown\t/CN=a",
-		"V\t261121120000Z\t\tzz\tunknown\t/CN=a", "V\t261121120000Z\t261121120000Z\t10\tunknown\t/CN=a",
-		"R\t261121120000Z\t\t10\tunknown\t/CN=a", "R\t261121120000Z\t261121120000Z,bored\t10\tunknown\t/CN=a",
-		"R\t261121120000Z\t261121120000Z,keyTime\t10\tunknown\t/CN=a", "R\t261121120000Z\t261121120000Z,superseded,x\t10\tunknown\t/CN=a",
-		"R\t261121120000Z\t261121120000Z,keyTime,x\t10\tunknown\t/CN=a", "V\t261121120000Z\t\t10\tunknown\t/CN=\xff",
-	} {
-		if _, err := ParseIndex([]byte(bad)); err == nil || !strings.Contains(err.Error(), "line 1") {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
-
-func FuzzParseIndex(f *testing.F) {
-	f.Add([]byte("V\t361121115959Z\t\t1000\tunknown\t/C=DE/CN=x\nR\t20510101000000Z\t261121120000Z,keyTime,20260102030405Z\t0A\tunknown\t/CN=y\n"))
-	f.Add([]byte("E\t491231235959Z\t\t01\tunknown\t\r\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		entries, err := ParseIndex(text)
-		if err != nil {
-			return
-		}
-		var b strings.Builder
-		for _, e := range entries {
-			b.WriteString(e.line())
-		}
-		again, err := ParseIndex([]byte(b.String()))
-		if err != nil {
-			t.Fatalf("%q: %v", b.String(), err)
-		}
-		if d := cmp.Diff(entries, again); d != "" {
-			t.Fatal(d)
-		}
-	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
@@ -134,7 +135,7 @@ func (ca CA) sign(ctx context.Context, i *issuer.Issuer, d *issuer.Draft, t *pro
 	if err != nil {
 		return nil, err
 	}
-	entry := Entry{Serial: d.Serial(), NotAfter: t.NotAfter, Subject: oneLine(subject)}
+	entry := opensslca.Entry{Serial: d.Serial(), NotAfter: t.NotAfter, Subject: opensslca.OneLine(subject)}
 	after := append(before[:len(before):len(before)], entry)
 	if err := ca.writeIndex(after); err != nil {
 		return nil, err
@@ -146,7 +147,7 @@ func (ca CA) sign(ctx context.Context, i *issuer.Issuer, d *issuer.Draft, t *pro
 	if errors.Is(err, issuer.ErrUnsigned) {
 		return nil, errors.Join(err, ca.writeIndex(before))
 	}
-	after[len(after)-1].Revoked = &issuer.Revoked{Serial: entry.Serial, At: ca.Now(), Reason: pki.CessationOfOperation}
+	after[len(after)-1].Revoked = &opensslca.Revocation{At: ca.Now(), Reason: pki.CessationOfOperation}
 	return nil, errors.Join(err, ca.writeIndex(after))
 }
 
