@@ -63,6 +63,11 @@ func settings(given map[string]string) func(context.Context, *pgx.Conn) error {
 		// Each text is prepared once, and none needs to know its arguments for a good
 		// plan; planning anew would cost more than running most of them.
 		{"plan_cache_mode", "force_generic_plan"},
+		// A plan that was made while a table was small would scan it whole until the
+		// next ANALYZE, and each statement here has its index. The planner expresses
+		// this as an enormous cost, at which it would compile statements to machine code.
+		{"enable_seqscan", "off"},
+		{"jit", "off"},
 	} {
 		if _, overruled := given[set[0]]; !overruled {
 			sql.WriteString("SET " + set[0] + " = " + set[1] + "; ")
@@ -174,7 +179,7 @@ func (p *postgres) readOnce(ctx context.Context, queries []query) error {
 
 func (p *postgres) snapshot(ctx context.Context, queries ...query) error {
 	return pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on"); err != nil {
 			return err
 		}
 		for _, q := range queries {
