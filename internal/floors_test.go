@@ -21,7 +21,7 @@ const module = "github.com/privyseal/privyseal/"
 var floors = [][]string{
 	0: {"internal/fault", "api", "migrations"},
 	1: {"internal/pki"},
-	2: {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/web", "internal/quorum", "internal/transcript"},
+	2: {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript"},
 	3: {"internal/issuer", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4: {"internal/issuance", "internal/ceremony"},
 	5: {"internal/crl", "internal/approval", "internal/credential", "internal/inventory", "internal/verify", "internal/tree"},

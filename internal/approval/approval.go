@@ -162,6 +162,22 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
 }
 
+// Answer tells who asked for something, and knows its request's id, what became of
+// it: the certificate, Pending, Denied once that is final, or NotFound, also for
+// a request of somebody else.
+func (d *Desk) Answer(ctx context.Context, endpoint, identity, id string) (*issuance.Certificate, error) {
+	row, err := d.find(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case row.Endpoint != endpoint || row.Identity != identity:
+		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
+	case row.CertificateID != "":
+		return d.pipeline.Certificate(ctx, row.CertificateID)
+	}
+	return nil, d.outcome(row)
+}
+
 // pollAgain is when to ask again for something that waits for a person.
 const pollAgain = 30 * time.Second
 

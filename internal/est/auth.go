@@ -17,6 +17,7 @@ type client struct {
 	shown *shown            // its certificate; nil if it showed none that counts
 	user  *credential.Proof // its password; nil if it gave none
 	bound string            // how the request is bound to the connection, if it is
+	cmc   *cmcSigner        // who signed the message of fullcmc; nil elsewhere
 }
 
 // evidence is how the client proved who it is, for the audit record (rule X18).
@@ -24,6 +25,7 @@ type evidence struct {
 	Password    json.RawMessage `json:"password,omitempty"`
 	Certificate *shownEvidence  `json:"certificate,omitempty"`
 	Binding     string          `json:"channel_binding,omitempty"`
+	SignedBy    string          `json:"message_signed_by,omitempty"`
 }
 
 // identity is the client's name in records and for retransmissions. Who gave a
@@ -42,6 +44,9 @@ func (c *client) evidence() (json.RawMessage, error) {
 	}
 	if c.shown != nil {
 		e.Certificate = c.shown.evidence()
+	}
+	if c.cmc != nil {
+		e.SignedBy = c.cmc.name
 	}
 	return json.Marshal(e) //nolint:gosec // Password tells whose it was, never what it was
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// shown is a client certificate that counts at the endpoint: TLS has proved that
-// the client has its key.
+// shown is a client certificate that counts at the endpoint: TLS, or the signature
+// of a message, has proved that the client has its key.
 type shown struct {
 	cert *x509.Certificate
 	row  *store.Certificate // nil if it is not ours but an anchor's
@@ -59,7 +59,12 @@ func (s *Server) shown(ctx context.Context, r *http.Request, ep *endpoint, renew
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	chain := r.TLS.PeerCertificates
+	return s.judge(ctx, ep, r.TLS.PeerCertificates, renew)
+}
+
+// judge says whether a certificate counts at the endpoint. What proves that the
+// client has its key comes before.
+func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certificate, renew bool) (*shown, error) {
 	c := &shown{cert: chain[0]}
 	row, err := s.Pipeline.Lookup(ctx, c.cert.Raw)
 	switch {

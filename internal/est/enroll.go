@@ -38,18 +38,24 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, op
 	if err != nil {
 		return err
 	}
-	if err := c.bind(ep, csr, r.TLS); err != nil {
-		return err
-	}
-	ask := issuance.Request{CSR: csr, Profile: c.profile(ep, renew)}
-	if ask.Names, err = mayAsk(ep, c, csr, renew); err != nil {
-		return err
-	}
-	cert, err := s.issue(r.Context(), ep, c, approval.Key{CSR: csr.Raw, TransactionID: operation}, ask)
+	cert, err := s.certify(r, ep, c, csr, operation, renew)
 	if err != nil {
 		return err
 	}
 	return replyCertificates(w, cert.DER)
+}
+
+// certify judges whether the client may ask for this and passes the request on.
+func (s *Server) certify(r *http.Request, ep *endpoint, c *client, csr *pki.CSR, operation string, renew bool) (*issuance.Certificate, error) {
+	if err := c.bind(ep, csr, r.TLS); err != nil {
+		return nil, err
+	}
+	names, err := mayAsk(ep, c, csr, renew)
+	if err != nil {
+		return nil, err
+	}
+	return s.issue(r.Context(), ep, c, approval.Key{CSR: csr.Raw, TransactionID: operation},
+		issuance.Request{CSR: csr, Profile: c.profile(ep, renew), Names: names})
 }
 
 // issue passes a request of a client through the door. The same request again

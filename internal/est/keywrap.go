@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -73,16 +74,9 @@ func refuseWrap(why string) error {
 // seal signs the key package as its maker and encrypts the signed message (RFC
 // 7030, section 4.4.2; RFC 5958, section 4).
 func (s *Server) seal(pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, transport cms.KeyTransport) ([]byte, error) {
-	var own *tls.Certificate
-	if s.Signer != nil {
-		own = s.Signer()
-	}
-	if own == nil {
-		return nil, fault.New(fault.Unavailable, "the server has no key to sign with yet")
-	}
-	key, ok := own.PrivateKey.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("sign key package: the listener's key cannot sign")
+	own, key, err := s.signingPair()
+	if err != nil {
+		return nil, err
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(pkcs8) })
@@ -91,12 +85,36 @@ func (s *Server) seal(pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, tra
 		return nil, fmt.Errorf("encode key package: %w", err)
 	}
 	defer clear(content)
-	signed, err := cms.Sign(cms.Message{Type: oidKeyPackage, Content: content}, cms.Signer{Certificate: own.Leaf, Key: key, SigningTime: s.Now()})
+	signed, err := cms.Sign(cms.Message{Type: oidKeyPackage, Content: content}, cms.Signer{Certificate: own[0], Key: key, SigningTime: s.Now()})
 	if err != nil {
 		return nil, fmt.Errorf("sign key package: %w", err)
 	}
 	defer clear(signed)
 	return cms.Encrypt(cms.OIDSignedData, inner(signed), to, choice, transport)
+}
+
+// signingPair is the listener's certificate, with those that certify it, and key.
+func (s *Server) signingPair() ([]*x509.Certificate, crypto.Signer, error) {
+	var own *tls.Certificate
+	if s.Signer != nil {
+		own = s.Signer()
+	}
+	if own == nil {
+		return nil, nil, fault.New(fault.Unavailable, "the server has no key to sign with yet")
+	}
+	key, ok := own.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, nil, errors.New("the listener's key cannot sign")
+	}
+	chain := []*x509.Certificate{own.Leaf}
+	for _, der := range own.Certificate[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read certificate of the listener: %w", err)
+		}
+		chain = append(chain, c)
+	}
+	return chain, key, nil
 }
 
 // inner is the SignedData of a ContentInfo: an EnvelopedData says the type of its

@@ -25,6 +25,7 @@ const (
 	typePKCS8      = "application/pkcs8"
 	typeCMS        = "application/pkcs7-mime"
 	typeCertsOnly  = typeCMS + "; smime-type=certs-only"
+	typeResponse   = typeCMS + "; smime-type=CMC-response"
 	typeEncrypted  = typeCMS + "; smime-type=server-generated-key"
 	typeAttributes = "application/csrattrs"
 )
@@ -107,13 +108,17 @@ func reply(w http.ResponseWriter, contentType string, der []byte) {
 }
 
 func send(w http.ResponseWriter, contentType string, body []byte, encoded bool) {
+	sendStatus(w, http.StatusOK, contentType, body, encoded)
+}
+
+func sendStatus(w http.ResponseWriter, code int, contentType string, body []byte, encoded bool) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	if encoded {
 		h.Set("Content-Transfer-Encoding", "base64") // some old clients want it, nobody minds it
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusOK)
+	w.WriteHeader(code)
 	_, _ = w.Write(body)
 }
 

@@ -175,7 +175,7 @@ func Again(row *store.Request) (Request, error) {
 		r.Subject = &name
 	}
 	if row.CSR != nil {
-		r.CSR, err = pki.ParseLegacyCSR(row.CSR) // the endpoint that took it has judged its signature
+		r.CSR, err = pki.ParseRecorded(row.CSR) // the endpoint that took it has judged its signature
 	} else {
 		r.PublicKey, err = x509.ParsePKIXPublicKey(a.PublicKey)
 	}

@@ -20,8 +20,8 @@ import (
 // maxCSR is the largest certificate request that is looked at, in octets.
 const maxCSR = 64 << 10
 
-// CSR is a PKCS#10 request (RFC 2986) whose signature has been verified. It is
-// what somebody asks for; nothing in it is granted yet.
+// CSR is a request, PKCS#10 (RFC 2986) or CRMF (RFC 4211), whose signature has
+// been verified. It is what somebody asks for; nothing in it is granted yet.
 type CSR struct {
 	Raw                []byte
 	PublicKey          crypto.PublicKey
@@ -109,14 +109,29 @@ func (c *CSR) parseInfo(tbs cryptobyte.String) error {
 	if !info.Empty() && (!info.ReadASN1(&attributes, cbasn1.Tag(0).ContextSpecific().Constructed()) || !info.Empty()) {
 		return badCSR("csr_syntax", "its attributes are not DER")
 	}
+	if err := c.readSubject(subject); err != nil {
+		return err
+	}
+	if err := c.readKey(spki); err != nil {
+		return err
+	}
+	return c.parseAttributes(attributes)
+}
+
+func (c *CSR) readSubject(der []byte) error {
 	var err error
-	c.RawSubject = subject
-	if c.Subject, err = ParseNameDER(subject); err == nil {
+	c.RawSubject = der
+	if c.Subject, err = ParseNameDER(der); err == nil {
 		err = c.Subject.Check()
 	}
 	if err != nil {
 		return badCSR("subject", "its subject: %v", err)
 	}
+	return nil
+}
+
+func (c *CSR) readKey(spki []byte) error {
+	var err error
 	if c.PublicKey, err = x509.ParsePKIXPublicKey(spki); err != nil {
 		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its public key cannot be read").Because("key_type")
 	}
@@ -130,7 +145,7 @@ func (c *CSR) parseInfo(tbs cryptobyte.String) error {
 		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its kind of public key is not known").Because("key_type")
 	}
 	c.KeyHash = sha256.Sum256(canonical)
-	return c.parseAttributes(attributes)
+	return nil
 }
 
 func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
@@ -175,6 +190,10 @@ func (c *CSR) parseExtensions(values cryptobyte.String) error {
 	if !values.ReadASN1(&list, cbasn1.SEQUENCE) || !values.Empty() {
 		return errors.New("an extension request that is not one sequence")
 	}
+	return c.parseExtensionList(list)
+}
+
+func (c *CSR) parseExtensionList(list cryptobyte.String) error {
 	seen := map[string]bool{}
 	for !list.Empty() {
 		var ext, value cryptobyte.String

@@ -149,7 +149,7 @@ func TestSCEP_S20_GetCertAndGetCRL(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	wantFail(t, ask("21", issuerAndSerial(e.ca.RawSubject, big.NewInt(7))), badCertID, "scep_no_certificate")
-	wantFail(t, ask("21", issuerAndSerial(d.cert.RawSubject, big.NewInt(7))), badCertID, "scep_no_issuer")
+	wantFail(t, ask("21", issuerAndSerial(d.cert.RawSubject, big.NewInt(7))), badCertID, "no_such_issuer")
 	wantFail(t, ask("21", []byte("garbage")), badMessageCheck, "scep_unreadable")
 	wantFail(t, ask("22", mine), badCertID, "scep_no_crl")
 	now := time.Now()

@@ -1,7 +1,6 @@
 package scep
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -61,44 +60,7 @@ func (s *Server) lookup(ctx context.Context, plain []byte) (*store.Certificate, 
 	if err != nil {
 		return nil, "", err
 	}
-	issuers, err := s.Store.Issuers(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	// Several issuers may have one name, such as the generations of a pool.
-	found := ""
-	for _, i := range issuers {
-		cert, err := x509.ParseCertificate(i.Certificate)
-		if err != nil {
-			return nil, "", err
-		}
-		if !sameName(cert.RawSubject, name) {
-			continue
-		}
-		found = i.ID
-		row, err := s.Store.CertificateBySerial(ctx, i.ID, serial)
-		if err == nil {
-			return row, i.ID, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return nil, "", err
-		}
-	}
-	if found == "" {
-		return nil, "", fault.New(fault.NotFound, "this CA has no issuer of that name").Because("scep_no_issuer")
-	}
-	return nil, found, nil
-}
-
-// sameName compares two names as names: clients write the string types that they
-// know.
-func sameName(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	x, errX := pki.ParseNameDER(a)
-	y, errY := pki.ParseNameDER(b)
-	return errX == nil && errY == nil && x.EqualRFC5280(y)
+	return s.Pipeline.LookupNumber(ctx, name, serial)
 }
 
 // readIssuerAndSerial reads IssuerAndSerialNumber (RFC 5652, section 10.2.4).
