@@ -172,7 +172,7 @@ func TestIssueRefuses(t *testing.T) {
 		"profile missing": {api.IssueRequest{CSR: good}, 400, "profile_missing"},
 		"profile unknown": {api.IssueRequest{Profile: "x", CSR: good, Issuer: "web-a-1"}, 400, ""},
 		"issuer missing":  {api.IssueRequest{Profile: "tls-server", CSR: good}, 400, "issuer_missing"},
-		"issuer unknown":  {api.IssueRequest{Profile: "tls-server", CSR: good, Issuer: "x"}, 503, "no_issuer"},
+		"issuer unknown":  {api.IssueRequest{Profile: "tls-server", CSR: good, Issuer: "x"}, 404, "issuer_unknown"},
 		"not PEM":         {api.IssueRequest{Profile: "tls-server", CSR: "x"}, 400, "csr_not_pem"},
 		"a certificate":   {api.IssueRequest{Profile: "tls-server", CSR: string(pki.EncodeChain(s.Root.Raw))}, 400, "csr_other_pem"},
 		"two requests":    {api.IssueRequest{Profile: "tls-server", CSR: good + good}, 400, "csr_trailing"},

@@ -104,24 +104,28 @@ func parseCSR(text string) (*pki.CSR, error) {
 	return pki.ParseCSR(block.Bytes)
 }
 
-// onlyIssuer returns the issuer to use when the request names none: the only
-// one that there is.
+// onlyIssuer returns the issuer to use when the request names none: the only one
+// that there is, or the only pool.
 func onlyIssuer(rules *issuance.Rules) (string, error) {
-	ids := map[string]bool{}
-	for _, cas := range rules.Issuers {
-		for _, ca := range cas {
-			ids[ca.ID()] = true
+	pooled := map[string]bool{}
+	for _, ids := range rules.Members {
+		for _, id := range ids {
+			pooled[id] = true
 		}
 	}
-	all := slices.Sorted(maps.Keys(ids))
-	switch len(all) {
+	var names []string
+	for name, cas := range rules.Issuers {
+		if len(cas) > 0 && !pooled[name] {
+			names = append(names, name)
+		}
+	}
+	switch slices.Sort(names); len(names) {
 	case 0:
 		return "", fault.New(fault.Unavailable, "there is no issuer that can sign").Because("no_issuer")
 	case 1:
-		return all[0], nil
+		return names[0], nil
 	}
-	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(slices.Sorted(maps.Keys(rules.Issuers)), ", ")).
-		Because("issuer_missing")
+	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(names, ", ")).Because("issuer_missing")
 }
 
 // preview gives the verdict on a request that parsed or did not. What is not the

@@ -11,8 +11,8 @@ import (
 )
 
 // cacerts is RFC 7030, section 4.1: the issuer that signs first, then what
-// certifies it up to the root, the same of the other issuers of the pool, and
-// the certificates of a rollover. Anybody may ask.
+// certifies it up to the root, its other chains, the same of the other issuers of
+// the pool, and the certificates of a rollover. Anybody may ask.
 func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
 	var certs []*x509.Certificate
 	add := func(c *x509.Certificate) {
@@ -20,8 +20,8 @@ func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 			certs = append(certs, c)
 		}
 	}
-	for _, i := range s.Pipeline.Rules().Issuers[ep.Issuer] {
-		for _, c := range i.Chain() {
+	for _, chain := range s.Pipeline.Rules().Chains(ep.Issuer) {
+		for _, c := range chain {
 			add(c)
 		}
 	}

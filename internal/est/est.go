@@ -244,12 +244,3 @@ func (s *Server) TLS(base *tls.Config) *tls.Config {
 func (e *endpoint) accepts(profile string) bool {
 	return slices.Contains(e.Profiles, profile) || slices.Contains(e.AcceptProfiles, profile) || slices.Contains(e.RAProfiles, profile)
 }
-
-// issuerIDs are the ids of the issuers that sign for the endpoint today.
-func (s *Server) issuerIDs(e *endpoint) []string {
-	var ids []string
-	for _, i := range s.Pipeline.Rules().Issuers[e.Issuer] {
-		ids = append(ids, i.ID())
-	}
-	return ids
-}

@@ -55,16 +55,52 @@ func VerifyChain(chain []*x509.Certificate, now time.Time) error {
 	return nil
 }
 
+// VerifyPath checks a chain (issuer first, root last) as path validation does, at
+// no time in particular: for chains by cross-certificates, whose CAs seldom nest
+// in each other's validity.
+func VerifyPath(chain []*x509.Certificate) error {
+	if len(chain) > MaxDepth {
+		return denied("max_depth", "the chain has %d CAs, %d at most are allowed", len(chain), MaxDepth)
+	}
+	for i, c := range chain {
+		issuer := chain[min(i+1, len(chain)-1)]
+		err := verifyForm(c)
+		if err == nil {
+			err = verifyLink(c, issuer)
+		}
+		if limit := pathLen(c); err == nil && limit >= 0 && i > limit {
+			err = denied("path_length", "%d CAs follow it, and its path length is %d", i, limit)
+		}
+		if err == nil && i+1 < len(chain) {
+			var child Child
+			if child, err = Describe(c); err == nil {
+				err = checkNames(chain[i+1:], child)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("verify chain: %s: %w", c.Subject, err)
+		}
+	}
+	return nil
+}
+
 func verifyAuthority(c *x509.Certificate, now time.Time) error {
+	switch {
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(c.NotAfter):
+		return fmt.Errorf("expired on %s", c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return verifyForm(c)
+}
+
+// verifyForm checks what does not depend on the time.
+func verifyForm(c *x509.Certificate) error {
 	switch {
 	case c.Version != 3 || !c.BasicConstraintsValid || !c.IsCA:
 		return errors.New("not the certificate of a CA")
 	case c.KeyUsage&x509.KeyUsageCertSign == 0:
 		return errors.New("its key usage lacks keyCertSign")
-	case now.Before(c.NotBefore):
-		return fmt.Errorf("not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
-	case now.After(c.NotAfter):
-		return fmt.Errorf("expired on %s", c.NotAfter.UTC().Format(time.RFC3339))
 	}
 	seen := map[string]bool{}
 	for _, e := range c.Extensions {

@@ -11,16 +11,16 @@ package issuance
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -81,21 +81,18 @@ type Record struct {
 
 // Certificate is what came out of the door.
 type Certificate struct {
-	ID        string
-	IssuerID  string
-	Serial    pki.Serial
-	DER       []byte
-	Chain     [][]byte // issuing CA first, each certifying the one before; the root is left out
-	Profile   string
-	Requester string // who asked for it, as in Request
-	NotBefore time.Time
-	NotAfter  time.Time
-}
-
-// Rules are what the configuration says may exist. A reload swaps them whole.
-type Rules struct {
-	Profiles map[string]*profile.Profile
-	Issuers  map[string][]*issuer.Issuer // by issuer id and by pool name, preferred first
+	ID       string
+	IssuerID string
+	Serial   pki.Serial
+	DER      []byte
+	Chain    [][]byte // issuing CA first, each certifying the one before; the root is left out
+	// Alternates are other chains of the same form, by other certificates of the
+	// issuer or of those above it. What has expired is left out.
+	Alternates [][][]byte
+	Profile    string
+	Requester  string // who asked for it, as in Request
+	NotBefore  time.Time
+	NotAfter   time.Time
 }
 
 // Outcome tells an observer how one Issue ended.
@@ -196,7 +193,7 @@ func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certifi
 			return nil, p.rejected(ctx, r, err)
 		}
 		out.IssuerID = ca.ID()
-		if v.template.Approval && try == 0 {
+		if v.needsPerson() && try == 0 {
 			if r, err = p.approved(ctx, r, v); err != nil {
 				return nil, p.rejected(ctx, r, err)
 			}
@@ -238,7 +235,7 @@ func (p *Pipeline) attempt(ctx context.Context, r Request, v *verdict, out *Outc
 		p.release(row, r.RequestID, err)
 		return nil, err
 	}
-	return certificate(row, der, v.issuer), nil
+	return p.certificate(row, der, v.issuer.Chain())
 }
 
 // Certificate returns an issued certificate with its chain.
@@ -250,22 +247,44 @@ func (p *Pipeline) Certificate(ctx context.Context, id string) (*Certificate, er
 	if row.DER == nil {
 		return nil, fault.New(fault.NotFound, "certificate %s was never issued", id)
 	}
-	cas, err := p.rules.Load().issuers(row.IssuerID)
-	if err != nil {
-		return nil, err
-	}
-	return certificate(*row, row.DER, cas[0]), nil
+	return p.certificate(*row, row.DER, nil)
 }
 
-func certificate(row store.Certificate, der []byte, ca *issuer.Issuer) *Certificate {
+// certificate is what a caller gets of a row. signer is the chain that it was
+// issued under, for one whose issuer has left the configuration since; nil if that
+// is not known.
+func (p *Pipeline) certificate(row store.Certificate, der []byte, signer []*x509.Certificate) (*Certificate, error) {
 	c := &Certificate{
 		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile, Requester: row.Requester,
 		NotBefore: row.NotBefore, NotAfter: row.NotAfter,
 	}
-	for _, up := range ca.Chain() {
-		if string(up.RawSubject) != string(up.RawIssuer) { // RFC 8555, section 7.4.2: the root is omitted
-			c.Chain = append(c.Chain, up.Raw)
+	chains, now := p.rules.Load().Chains(row.IssuerID), p.now()
+	if len(chains) == 0 && signer != nil {
+		chains = [][]*x509.Certificate{signer}
+	}
+	for i, chain := range chains {
+		switch {
+		case i == 0:
+			c.Chain = withoutRoot(chain)
+		case !slices.ContainsFunc(chain, func(up *x509.Certificate) bool { return now.After(up.NotAfter) }):
+			c.Alternates = append(c.Alternates, withoutRoot(chain))
 		}
 	}
-	return c
+	if c.Chain == nil {
+		return nil, fault.New(fault.Unavailable, "the certificates of issuer %q are not known here", row.IssuerID).Because("no_issuer")
+	}
+	return c, nil
+}
+
+// withoutRoot leaves out what a client has or does not trust (RFC 8555, section
+// 7.4.2).
+func withoutRoot(chain []*x509.Certificate) [][]byte {
+	if last := len(chain) - 1; pki.SelfIssued(chain[last]) {
+		chain = chain[:last]
+	}
+	ders := [][]byte{}
+	for _, c := range chain {
+		ders = append(ders, c.Raw)
+	}
+	return ders
 }

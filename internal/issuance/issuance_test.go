@@ -39,6 +39,14 @@ type signer struct {
 	fail atomic.Pointer[func() ([]byte, error)] // nil signs
 	sign func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
 	used atomic.Int64
+	ill  atomic.Bool // what Healthy says
+}
+
+func (s *signer) Healthy() error {
+	if s.ill.Load() {
+		return errors.New("the token is away")
+	}
+	return nil
 }
 
 func (s *signer) Public() crypto.PublicKey { return s.key.Public() }
@@ -249,7 +257,7 @@ func TestIssueRefusals(t *testing.T) {
 			kind   fault.Kind
 		}{
 			"unknown profile":  {func(r *issuance.Request) { r.Profile = "nothing" }, fault.InvalidProfile},
-			"unknown issuer":   {func(r *issuance.Request) { r.Issuer = "nobody" }, fault.Unavailable},
+			"unknown issuer":   {func(r *issuance.Request) { r.Issuer = "nobody" }, fault.NotFound},
 			"notAfter too far": {func(r *issuance.Request) { r.NotAfter = time.Now().AddDate(3, 0, 0) }, fault.Malformed},
 		} {
 			r := request(t, "request:"+name, "b.example.test")

@@ -3,9 +3,6 @@ package issuance
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
-	"encoding/asn1"
-	"slices"
 	"sort"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -21,6 +18,10 @@ type verdict struct {
 	template *profile.Template
 	key      pki.KeyHash
 }
+
+// needsPerson reports whether a person has to approve: where the profile says so,
+// and always of a CA, which a second operator approves.
+func (v *verdict) needsPerson() bool { return v.template.Approval || v.template.CA }
 
 // Preview is the verdict on a request, for a dry run: nothing is signed with a
 // CA's key and nothing is written.
@@ -72,15 +73,25 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r
 	if err := p.checkKey(ctx, v.key); err != nil {
 		return v, err
 	}
-	return v, nest(t, ca.Certificate(), ca.Chain())
+	return v, rules.nest(t, ca, r)
 }
 
 // nest applies the laws of the tree to the template.
-func nest(t *profile.Template, ca *x509.Certificate, chain []*x509.Certificate) error {
-	if !t.CA && string(ca.RawSubject) == string(ca.RawIssuer) {
+func (r *Rules) nest(t *profile.Template, ca *issuer.Issuer, req Request) error {
+	self := pki.SelfIssued(ca.Certificate())
+	switch {
+	case t.CA && req.Protocol != protocolOperator:
+		return fault.New(fault.Denied, "certificates of CAs are for operators to ask for").Because("ca_issuance_forbidden")
+	case t.CA && self:
+		return fault.New(fault.Denied, "a self-signed CA signs other CAs in a ceremony only").Because("root_issuance_forbidden")
+	case t.CA && t.MaxPathLen < 0:
+		return fault.New(fault.Denied, "a CA below another one needs a path length").Because("path_length")
+	case !t.CA && self && !r.OneTier:
 		return fault.New(fault.Denied, "a self-signed CA issues no end-entity certificates").Because("root_issuance_forbidden")
+	case !t.CA && !self && r.middle(ca) && !r.responder(t.Profile):
+		return fault.New(fault.Denied, "%s is there to certify other CAs and issues no end-entity certificates", ca.ID()).Because("middle_ca_issuance_forbidden")
 	}
-	return hierarchy.Check(chain, hierarchy.Child{
+	return hierarchy.Check(ca.Chain(), hierarchy.Child{
 		CA: t.CA, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
 		Names: t.Names, RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,
 	})
@@ -106,45 +117,6 @@ func (p *Pipeline) CheckKey(ctx context.Context, pub crypto.PublicKey) error {
 		return fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}
 	return p.checkKey(ctx, h)
-}
-
-// candidates returns the issuers that may sign for a request, preferred first.
-func (p *Pipeline) candidates(rules *Rules, r Request) ([]*issuer.Issuer, error) {
-	all, err := rules.issuers(r.Issuer)
-	suspended := *p.suspended.Load()
-	if err != nil || len(suspended) == 0 || rules.responder(r.Profile) {
-		return all, err
-	}
-	var able []*issuer.Issuer
-	why := ""
-	for _, ca := range all {
-		if reason, ok := suspended[ca.ID()]; ok {
-			why = reason
-		} else {
-			able = append(able, ca)
-		}
-	}
-	if len(able) == 0 {
-		return nil, fault.New(fault.Unavailable, "issuer %q signs no more certificates: %s", r.Issuer, why).Because("issuer_revoked")
-	}
-	return able, nil
-}
-
-// responder reports whether a profile is for OCSP responders.
-func (r *Rules) responder(name string) bool {
-	p := r.Profiles[name]
-	return p != nil && slices.EqualFunc(p.EKUs(), []asn1.ObjectIdentifier{oidOCSPSigning}, asn1.ObjectIdentifier.Equal)
-}
-
-var oidOCSPSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 9} // RFC 6960, section 4.2.2.2
-
-// issuers returns the candidates for a name, preferred first.
-func (r *Rules) issuers(name string) ([]*issuer.Issuer, error) {
-	cas := r.Issuers[name]
-	if len(cas) == 0 {
-		return nil, fault.New(fault.Unavailable, "issuer %q has no CA that can sign", name).Because("no_issuer")
-	}
-	return cas, nil
 }
 
 // sortedNames returns the names as the lineage needs them.

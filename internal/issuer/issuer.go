@@ -180,6 +180,15 @@ func (i *Issuer) Certificate() *x509.Certificate {
 // shared and must not be changed.
 func (i *Issuer) Chain() []*x509.Certificate { return i.chain }
 
+// Healthy returns why the key failed when it was last used; nil if it did not, or
+// if it does not tell.
+func (i *Issuer) Healthy() error {
+	if k, ok := i.signer.(interface{ Healthy() error }); ok {
+		return k.Healthy()
+	}
+	return nil
+}
+
 // Locations returns the URLs that are written into certificates.
 func (i *Issuer) Locations() Locations { return i.locations }
 

@@ -118,3 +118,7 @@ func says(err error, v verdict) bool {
 	var e *tokenError
 	return errors.As(err, &e) && e.is(v)
 }
+
+// PINRefused reports whether a key could not be opened because the token refused
+// the PIN. Tokens lock after a few: a person has to look before it is tried again.
+func PINRefused(err error) bool { return says(err, pin) }

@@ -85,11 +85,11 @@ func (d *Delegate) Ensure(ctx context.Context) error {
 	if c := d.current.Load(); c != nil && d.Now().Before(c.renewAt) {
 		return nil
 	}
-	issuers := d.Pipeline.Rules().Issuers[d.IssuerID]
-	if len(issuers) == 0 {
+	chains := d.Pipeline.Rules().Chains(d.IssuerID)
+	if len(chains) == 0 {
 		return fmt.Errorf("OCSP responder of %s: there is no such issuer", d.IssuerID)
 	}
-	ca := issuers[0].Certificate()
+	ca := chains[0][0]
 	if d.current.Load() == nil {
 		if err := d.reopen(ctx, ca); err != nil {
 			return err

@@ -53,3 +53,7 @@ func Fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
 }
+
+// SelfIssued reports whether a certificate names itself as its issuer, as a root
+// does.
+func SelfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }

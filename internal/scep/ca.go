@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,31 +45,43 @@ func (s *Server) getCACaps(w http.ResponseWriter, _ *http.Request, ep *endpoint)
 	return nil
 }
 
-// published returns the RA and the chain that clients are given.
-func (s *Server) published(ep *endpoint) (*ra, []*x509.Certificate, error) {
-	chain := s.chain(ep.Issuer)
-	if chain == nil {
+// published returns the RA that clients are given and the chains of the endpoint's
+// issuers, first that of the issuer that certified the RA: clients look for it.
+func (s *Server) published(ep *endpoint) (*ra, [][]*x509.Certificate, error) {
+	chains := slices.Clone(s.Pipeline.Rules().Chains(ep.Issuer))
+	if len(chains) == 0 {
 		return nil, nil, fault.New(fault.Unavailable, "the issuer of this endpoint cannot sign yet").Because("no_issuer")
 	}
-	if r := ep.ras.published(chain[0], s.Now()); r != nil {
-		return r, chain, nil
+	r, by := ep.ras.published(chains, s.Now())
+	if r == nil {
+		return nil, nil, fault.New(fault.Unavailable, "this endpoint has no RA certificate yet").Because("scep_no_ra")
 	}
-	return nil, nil, fault.New(fault.Unavailable, "this endpoint has no RA certificate yet").Because("scep_no_ra")
+	chains[0], chains[by] = chains[by], chains[0]
+	return r, chains, nil
 }
 
 // getCACert answers the certificates that a client writes to and verifies with,
-// the one to encrypt to first (rules S7, S8).
+// the one to encrypt to first (rules S7, S8); of a pool, all that may sign.
 func (s *Server) getCACert(w http.ResponseWriter, _ *http.Request, ep *endpoint) error {
-	r, chain, err := s.published(ep)
+	r, chains, err := s.published(ep)
 	if err != nil {
 		return err
 	}
 	bundle := r.certificates()
-	switch ep.CABundle {
-	case "ra+ca":
-		bundle = append(bundle, chain[0])
-	case "full":
-		bundle = append(bundle, chain...)
+	add := func(certs []*x509.Certificate) {
+		for _, c := range certs {
+			if !slices.ContainsFunc(bundle, c.Equal) {
+				bundle = append(bundle, c)
+			}
+		}
+	}
+	for _, chain := range chains {
+		switch ep.CABundle {
+		case "ra+ca":
+			add(chain[:1])
+		case "full":
+			add(chain)
+		}
 	}
 	if len(bundle) == 1 {
 		write(w, typeCA, bundle[0].Raw)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -59,20 +60,26 @@ func (s *raSet) list() []ra {
 }
 
 // published returns the RA that clients are given: the newest that every node
-// knows, of those that the issuer certified.
-func (s *raSet) published(ca *x509.Certificate, now time.Time) *ra {
-	var oldest *ra
+// knows, of those that one of the chains' issuers certified; by tells which.
+func (s *raSet) published(chains [][]*x509.Certificate, now time.Time) (oldest *ra, by int) {
 	all := s.list()
 	for i := range all {
-		if all[i].decrypt.cert.CheckSignatureFrom(ca) != nil {
+		signer := certifiedBy(all[i].decrypt.cert, chains)
+		if signer < 0 {
 			continue
 		}
+		oldest, by = &all[i], signer
 		if !all[i].made.Add(publishAfter).After(now) {
-			return &all[i]
+			break
 		}
-		oldest = &all[i]
 	}
-	return oldest
+	return oldest, by
+}
+
+// certifiedBy returns which of the chains' issuers signed a certificate; -1 for
+// none.
+func certifiedBy(c *x509.Certificate, chains [][]*x509.Certificate) int {
+	return slices.IndexFunc(chains, func(chain []*x509.Certificate) bool { return c.CheckSignatureFrom(chain[0]) == nil })
 }
 
 // certificates are those of the RA, the one to encrypt to first: some clients
@@ -109,12 +116,12 @@ func (s *Server) renew(ctx context.Context, ep *endpoint) error {
 	if err != nil {
 		return err
 	}
-	issuers := s.Pipeline.Rules().Issuers[ep.Issuer]
-	if len(issuers) == 0 {
+	signing := s.Pipeline.Rules().Signing(ep.Issuer)
+	if len(signing) == 0 {
 		ep.ras.all.Store(&good)
 		return nil // there is nobody to ask; the issuer's own health says so
 	}
-	if len(good) == 0 || s.due(&good[0], ep, issuers[0]) {
+	if len(good) == 0 || s.due(&good[0], ep, signing) {
 		fresh, err := s.makeRA(ctx, ep)
 		if err != nil {
 			if len(good) > 0 {
@@ -150,10 +157,15 @@ func (s *Server) usableRAs(ctx context.Context, all []ra) ([]ra, error) {
 	return good, nil
 }
 
-// due reports whether the newest RA has to be followed by another.
-func (s *Server) due(r *ra, ep *endpoint, ca *issuer.Issuer) bool {
+// due reports whether the newest RA has to be followed by another: its time has
+// come, or its issuer signs no more.
+func (s *Server) due(r *ra, ep *endpoint, signing []*issuer.Issuer) bool {
+	var chains [][]*x509.Certificate
+	for _, ca := range signing {
+		chains = append(chains, ca.Chain())
+	}
 	for _, c := range r.certificates() {
-		if c.CheckSignatureFrom(ca.Certificate()) != nil || !c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)*2/3).After(s.Now()) {
+		if certifiedBy(c, chains) < 0 || !c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)*2/3).After(s.Now()) {
 			return true
 		}
 	}

@@ -218,10 +218,11 @@ func compile(e Endpoint) (*endpoint, error) {
 	return ep, nil
 }
 
-// chain is the certificates of the endpoint's issuer, root last.
+// chain is the certificates of an issuer, or of the preferred one of a pool, root
+// last.
 func (s *Server) chain(issuer string) []*x509.Certificate {
-	if issuers := s.Pipeline.Rules().Issuers[issuer]; len(issuers) > 0 {
-		return issuers[0].Chain()
+	if chains := s.Pipeline.Rules().Chains(issuer); len(chains) > 0 {
+		return chains[0]
 	}
 	return nil
 }

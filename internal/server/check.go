@@ -3,7 +3,6 @@ package server
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/challenge"
-	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -144,65 +142,6 @@ func (l *loaded) checkKey(d *document, key string, ref keys.Ref) {
 	}
 }
 
-func (l *loaded) checkIssuers(d *document) {
-	seen := map[string]bool{}
-	for i, is := range l.Issuers {
-		key := fmt.Sprintf("issuers[%d]", i)
-		if !plainName.MatchString(is.ID) {
-			d.say(key+".id", "%q: want lower-case letters, digits and hyphens", is.ID)
-		}
-		if seen[is.ID] {
-			d.say(key+".id", "%q is defined twice", is.ID)
-		}
-		seen[is.ID] = true
-		if strings.HasSuffix(is.ID, "-delta") {
-			d.say(key+".id", "%q: a name that ends in -delta looks like a delta list in URLs", is.ID)
-		}
-		if err := is.CRL.Check(); err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") {
-				d.say(key+".crl", "%s", line)
-			}
-		}
-		l.checkTree(d, key, is.Subject, is.MaxChildren)
-		if is.Certificate == "" { // `privyseal issuer csr` makes the key
-			if err := is.Key.Available(l.PKCS11.Module); err != nil && !errors.Is(err, keys.ErrNoKey) {
-				d.say(key+".key", "%v", err)
-			}
-			continue
-		}
-		l.checkKey(d, key+".key", is.Key)
-		chain, err := readChain(is.Certificate)
-		if err != nil {
-			d.say(key+".certificate", "%v", err)
-			continue
-		}
-		if len(chain) < 2 {
-			d.say(key+".certificate", "want the issuer's certificate and all that certify it, the root last: a root does not sign on a server")
-		}
-	}
-	for i, o := range l.Offline {
-		key := fmt.Sprintf("offline[%d]", i)
-		if !plainName.MatchString(o.ID) {
-			d.say(key+".id", "%q: want lower-case letters, digits and hyphens", o.ID)
-		}
-		if seen[o.ID] {
-			d.say(key+".id", "%q is defined twice", o.ID)
-		}
-		seen[o.ID] = true
-		l.checkTree(d, key, "", o.MaxChildren)
-		if o.Certificate != "" {
-			if _, err := readChain(o.Certificate); err != nil {
-				d.say(key+".certificate", "%v", err)
-			}
-		}
-		if o.CRL != "" {
-			if _, err := readList(o.CRL); err != nil {
-				d.say(key+".crl", "%v", err)
-			}
-		}
-	}
-}
-
 func (l *loaded) checkEndpoints(d *document) {
 	seen := map[string]bool{}
 	compiled := l.checkProfiles(d)
@@ -217,7 +156,7 @@ func (l *loaded) checkEndpoints(d *document) {
 		}
 		seen[e.Name] = true
 		oneOf(d, key+".protocol", e.Protocol, protocolACME, protocolEST, protocolSCEP)
-		oneOf(d, key+".issuer", e.Issuer, l.issuerIDs()...)
+		oneOf(d, key+".issuer", e.Issuer, l.services()...)
 		l.checkProtocol(d, key, e)
 		if len(e.Profiles) == 0 {
 			d.say(key+".profiles", "required: at least one profile")
@@ -226,7 +165,9 @@ func (l *loaded) checkEndpoints(d *document) {
 		for j, p := range e.Profiles {
 			at := fmt.Sprintf("%s.profiles[%d]", key, j)
 			oneOf(d, at, p, profiles...)
-			if err := l.nests(compiled[p], e.Issuer); err != nil {
+			if c := compiled[p]; c != nil && c.CA() {
+				d.say(at, "profile %s makes CAs, which only operators ask for", p)
+			} else if err := l.nests(compiled[p], e.Issuer); err != nil {
 				d.say(at, "issuer %s cannot sign it: %s", e.Issuer, detail(err))
 			}
 		}
@@ -258,20 +199,6 @@ func (l *loaded) checkProtocol(d *document, key string, e Endpoint) {
 	}
 }
 
-// nests reports whether what a profile grants is within what the issuer and the
-// CAs above it may grant.
-func (l *loaded) nests(p *profile.Profile, issuerID string) error {
-	i := slices.IndexFunc(l.Issuers, func(is Issuer) bool { return is.ID == issuerID })
-	if p == nil || i < 0 || l.Issuers[i].Certificate == "" {
-		return nil // reported elsewhere, or not known yet
-	}
-	chain, err := readChain(l.Issuers[i].Certificate)
-	if err != nil {
-		return nil //nolint:nilerr // reported with the issuer
-	}
-	return hierarchy.CheckUsages(chain, p.EKUs())
-}
-
 // checkProfiles compiles the profiles, one by one, so that all mistakes are
 // reported.
 func (l *loaded) checkProfiles(d *document) map[string]*profile.Profile {
@@ -289,14 +216,6 @@ func (l *loaded) checkProfiles(d *document) map[string]*profile.Profile {
 func (l *loaded) profileNames() []string {
 	compiled, _ := l.compileProfiles()
 	return slices.Sorted(maps.Keys(compiled))
-}
-
-func (l *loaded) issuerIDs() []string {
-	ids := make([]string, 0, len(l.Issuers))
-	for _, is := range l.Issuers {
-		ids = append(ids, is.ID)
-	}
-	return ids
 }
 
 // tls returns the listeners that speak TLS, by their key in the file.
@@ -345,7 +264,7 @@ func (l *loaded) checkTLS(d *document, key string, t TLS) {
 			d.say(key+".certificate", "%v", err)
 		}
 	case t.Issuer != "":
-		oneOf(d, key+".issuer", t.Issuer, l.issuerIDs()...)
+		oneOf(d, key+".issuer", t.Issuer, l.services()...)
 		oneOf(d, key+".profile", t.Profile, l.profileNames()...)
 		if len(t.Names) == 0 {
 			d.say(key+".names", "required: the names under which clients reach this listener")

@@ -110,6 +110,15 @@ type Issuer struct {
 	Key keys.Ref `yaml:"key"`
 	// Passphrase refers to the passphrase of the key's file, or the token's PIN.
 	Passphrase Reference `yaml:"passphrase"`
+	// Pool is the name of the issuers that stand in for each other, such as web.
+	// Endpoints name it in place of an id. The first in this file whose key answers
+	// signs; when it fails, the next one does.
+	Pool string `yaml:"pool,omitempty"`
+	// Succeeds is the id of the issuer of the same pool whose next generation this
+	// one is, such as web-a-1 for web-a-2. As soon as this one can sign, the former
+	// one drains: it signs no new certificates, and keeps its lists and OCSP until
+	// its last certificate has expired. Then take it out of the file, and this line.
+	Succeeds string `yaml:"succeeds,omitempty"`
 	// Certificate is a PEM file with the issuer's certificate, then what certifies
 	// it, the root last. It is installed in the database at the first start; after
 	// that the database says which certificate is in force. Leave it out for keys
@@ -125,6 +134,10 @@ type Issuer struct {
 	// MaxChildren is how many CAs may be installed below this one; any number if
 	// left out.
 	MaxChildren int `yaml:"max_children,omitempty"`
+	// Chains are PEM files of the form of Certificate, with other certificates of
+	// the same key and name, or of a CA above it: cross-certificates, so that
+	// clients that trust another root find a way. ACME offers them as alternates.
+	Chains []string `yaml:"chains,omitempty"`
 	// OCSP is how the status of this issuer's certificates is answered. Without
 	// it, the defaults of its fields hold.
 	OCSP OCSP `yaml:"ocsp,omitempty"`
@@ -158,7 +171,8 @@ type Endpoint struct {
 	Name string `yaml:"name"`
 	// Protocol is acme, est or scep.
 	Protocol string `yaml:"protocol" jsonschema:"enum=acme,enum=est,enum=scep"`
-	// Issuer is the id of the issuer that signs.
+	// Issuer is the name of the pool that signs, or the id of an issuer that is in
+	// none.
 	Issuer string `yaml:"issuer"`
 	// Profiles are the names of the profiles that a client may choose; of EST,
 	// those that its users may be bound to.
@@ -265,7 +279,7 @@ type TLS struct {
 	Key keys.Ref `yaml:"key,omitempty"`
 	// Passphrase refers to the passphrase of Key.
 	Passphrase Reference `yaml:"passphrase,omitempty"`
-	// Issuer is the id of the issuer that certifies a key of our own making, kept
+	// Issuer is the pool or the issuer that certifies a key of our own making, kept
 	// in State.Dir and renewed when two thirds of its life are over.
 	Issuer string `yaml:"issuer,omitempty"`
 	// Names are the DNS names and IP addresses of a certificate from Issuer.

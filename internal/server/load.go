@@ -56,6 +56,9 @@ func (l *loaded) complete() {
 		if l.Issuers[i].Certificate != "" {
 			l.Issuers[i].Certificate = under(l.dir, l.Issuers[i].Certificate)
 		}
+		for j, file := range l.Issuers[i].Chains {
+			l.Issuers[i].Chains[j] = under(l.dir, file)
+		}
 		l.Issuers[i].CRL = l.Issuers[i].CRL.Complete()
 	}
 	for i, o := range l.Offline {
@@ -136,7 +139,7 @@ func (l *loaded) digest() string {
 	c.PKCS11 = PKCS11{}
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
-		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, OCSP: i.OCSP, CRL: i.CRL})
+		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, Pool: i.Pool, Succeeds: i.Succeeds, OCSP: i.OCSP, CRL: i.CRL})
 	}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {

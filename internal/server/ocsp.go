@@ -189,12 +189,16 @@ func (h *house) buildOCSP(context.Context) error {
 func (h *house) prepareOCSP(ctx context.Context, cfg *loaded, s, old *signing) (*responders, error) {
 	r := &responders{delegates: map[string]*ocsp.Delegate{}}
 	for _, is := range cfg.Issuers {
-		if len(s.rules.Issuers[is.ID]) == 0 {
-			continue // it waits for its certificate
+		chain := s.chain(is.ID)
+		if chain == nil || s.state(is.ID) == stateRetired {
+			continue
 		}
-		i := s.rules.Issuers[is.ID][0]
-		a := ocsp.Authority{ID: is.ID, Certificate: i.Certificate(), Policy: is.OCSP.policy()}
+		a := ocsp.Authority{ID: is.ID, Certificate: chain[0], Policy: is.OCSP.policy()}
 		if is.OCSP.Signer == signerIssuer {
+			i := s.issuers[is.ID]
+			if i == nil {
+				continue // its key is lost
+			}
 			own, err := i.Responder()
 			if err != nil {
 				return nil, err

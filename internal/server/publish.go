@@ -25,6 +25,7 @@ import (
 // above them.
 type authority struct {
 	ID    string
+	State string
 	Chain []*x509.Certificate // this one first, the root last
 }
 

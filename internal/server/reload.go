@@ -83,12 +83,8 @@ func (h *house) swapTo(ctx context.Context, old, cfg *loaded) (api.ReloadResult,
 	if err := h.install(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
-	h.enforce(signing)
-	h.importLists(ctx, cfg)
 	h.cfg.Store(cfg)
-	h.logged("responder certificates", h.ensureDelegates(ctx))
-	h.logged("RA certificates", h.renewRA(ctx))
-	if err := h.startTLS(ctx, cfg); err != nil {
+	if err := h.putInForce(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, err
 	}
 	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.digest()}, nil

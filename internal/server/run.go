@@ -73,14 +73,10 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 		signing.closeAllBut(nil)
 		return err
 	}
-	h.enforce(signing)
-	h.importLists(ctx, cfg)
-	h.logged("responder certificates", h.ensureDelegates(ctx)) // tried again later
-	h.logged("RA certificates", h.renewRA(ctx))                // tried again later
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)
 	h.health.check(h.configHealth)
-	if err := h.startTLS(ctx, cfg); err != nil {
+	if err := h.putInForce(ctx, cfg, signing); err != nil {
 		return err
 	}
 	return h.startWork(ctx)

@@ -43,7 +43,7 @@ func (h *house) checkParents(ctx context.Context) error {
 	s := h.signing.Load()
 	why := map[string]string{}
 	var failed []error
-	for id := range s.rules.Issuers {
+	for id := range s.issuers {
 		reason, err := h.revokedAbove(ctx, s, id)
 		if err != nil { // what is not known now stays as it was
 			failed = append(failed, err)
@@ -143,13 +143,9 @@ func (h *house) tellSuspended(ctx context.Context, now map[string]string) {
 	}
 }
 
-// whySuspended returns why an issuer is suspended, and whether an endpoint or a
-// listener of ours still depends on it.
-func (h *house) whySuspended(id string) (why string, needed bool) {
+// whySuspended returns why an issuer is suspended, empty if it is not.
+func (h *house) whySuspended(id string) string {
 	h.suspending.Lock()
 	defer h.suspending.Unlock()
-	cfg := h.cfg.Load()
-	needed = slices.ContainsFunc(cfg.Endpoints, func(e Endpoint) bool { return e.Issuer == id }) ||
-		cfg.Listeners.HTTPS.TLS.Issuer == id || cfg.Listeners.EST.TLS.Issuer == id
-	return h.suspended.why[id], needed
+	return h.suspended.why[id]
 }

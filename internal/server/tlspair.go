@@ -86,11 +86,16 @@ func (h *house) usable(pair *tls.Certificate, cfg *loaded, t TLS) bool {
 	if t.Profile == estServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
 		return false // made before EST was
 	}
-	issuers := h.pipeline.Rules().Issuers[t.Issuer]
-	if len(issuers) == 0 || pair.Leaf.CheckSignatureFrom(issuers[0].Certificate()) != nil {
+	rules := h.pipeline.Rules()
+	ids := rules.IDs(t.Issuer)
+	at := slices.IndexFunc(ids, func(id string) bool {
+		chains := rules.Chains(id)
+		return len(chains) > 0 && pair.Leaf.CheckSignatureFrom(chains[0][0]) == nil
+	})
+	if at < 0 {
 		return false
 	}
-	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != cfg.locations(t.Issuer).CAIssuers {
+	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != cfg.locations(ids[at]).CAIssuers {
 		return false // the public URL has changed
 	}
 	names := len(pair.Leaf.DNSNames) + len(pair.Leaf.IPAddresses)

@@ -32,6 +32,7 @@ func (h *house) startWork(ctx context.Context) error {
 		return err
 	}
 	h.logged("lists of the CAs above", h.checkParents(ctx))
+	h.logged("former issuers", h.retire(ctx))
 	// A new issuer has its first list when the server says that it is ready.
 	if err := h.lists.Round(ctx, func(build func()) { build() }); err != nil {
 		return err
@@ -50,6 +51,8 @@ func (h *house) startWork(ctx context.Context) error {
 	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })
 	h.workers.Go(func() { h.logged("revocation lists", h.lists.Run(work)) })
 	h.workers.Go(func() { h.every(work, parentsEvery, "lists of the CAs above", h.checkParents) })
+	h.workers.Go(func() { h.every(work, followEvery, "issuers", h.follow) })
+	h.workers.Go(func() { h.every(work, retireEvery, "former issuers", h.retire) })
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
 	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })

@@ -40,6 +40,39 @@ func (s *Store) PutIssuer(ctx context.Context, r IssuerRecord, events ...Event) 
 	})
 }
 
+// NameIssuer gives an installed issuer the pool and the generation that the
+// configuration says.
+func (s *Store) NameIssuer(ctx context.Context, id, name string, generation int) error {
+	return s.commit(ctx, &write{
+		what:   "name issuer",
+		guards: []*stmt{must(`UPDATE issuers SET name = $1, generation = $2 WHERE id = $3`, name, generation, id)},
+		lost:   func(int) error { return fault.New(fault.NotFound, "no such issuer") },
+	})
+}
+
+// MoveIssuer takes an issuer from one state to the next. Conflict says that it is
+// in another one.
+func (s *Store) MoveIssuer(ctx context.Context, id, from, to string, events ...Event) error {
+	return s.commit(ctx, &write{
+		what:   "move issuer",
+		guards: []*stmt{must(`UPDATE issuers SET state = $1 WHERE id = $2 AND state = $3`, to, id, from)},
+		lost:   func(int) error { return fault.New(fault.Conflict, "issuer %s is not %s", id, from) },
+		events: events,
+	})
+}
+
+// LastNotAfter returns when the last certificate of an issuer ends; zero if it has
+// none. Certificates of a profile that is left out do not count.
+func (s *Store) LastNotAfter(ctx context.Context, issuerID, leftOut string) (time.Time, error) {
+	var last *time.Time
+	err := s.queryRow(ctx, "read last certificate", `SELECT MAX(not_after) FROM certificates
+		WHERE issuer_id = $1 AND profile <> $2 AND status <> 'abandoned'`, []any{issuerID, leftOut}, &last)
+	if err != nil || last == nil {
+		return time.Time{}, err
+	}
+	return *last, nil
+}
+
 // Issuer returns an issuer by id.
 func (s *Store) Issuer(ctx context.Context, id string) (*IssuerRecord, error) {
 	found, err := s.issuers(ctx, `WHERE id = $1`, id)
