@@ -269,3 +269,32 @@ func TestSearchPages(t *testing.T) {
 		}
 	})
 }
+
+// TestIssuerMoves: states move by compare-and-swap; an issuer's last certificate
+// is found whatever became of it, unless its profile does not count.
+func TestIssuerMoves(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx := context.Background()
+		putIssuer(t, s, "a-1")
+		noErr(t, s.MoveIssuer(ctx, "a-1", "active", "draining", event("issuer.draining")))
+		wantKind(t, s.MoveIssuer(ctx, "a-1", "active", "draining", event("issuer.draining")), fault.Conflict)
+		noErr(t, s.NameIssuer(ctx, "a-1", "web", 2))
+		wantKind(t, s.NameIssuer(ctx, "none", "web", 2), fault.NotFound)
+		if got, err := s.Issuer(ctx, "a-1"); err != nil || got.State != "draining" || got.Name != "web" || got.Generation != 2 {
+			t.Errorf("issuer %+v, %v", got, err)
+		}
+		if last, err := s.LastNotAfter(ctx, "a-1", ""); err != nil || !last.IsZero() {
+			t.Errorf("an issuer without certificates: %v, %v", last, err)
+		}
+		first, second := newCertificate("order:1", "a.example.test"), newCertificate("order:2", "b.example.test")
+		second.Profile, second.NotAfter = "ocsp-signing", first.NotAfter.Add(time.Hour)
+		for _, c := range []store.Certificate{first, second} {
+			noErr(t, s.Reserve(ctx, c, nil, event("certificate.intent")))
+		}
+		for leftOut, want := range map[string]time.Time{"ocsp-signing": first.NotAfter, "": second.NotAfter} {
+			if last, err := s.LastNotAfter(ctx, first.IssuerID, leftOut); err != nil || !last.Equal(cut(want)) {
+				t.Errorf("without %q: %v, %v, want %v", leftOut, last, err, want)
+			}
+		}
+	})
+}
