@@ -233,26 +233,38 @@ func (e Revoked) serial(delta bool) (serial, error) {
 	if digits == "" || len(digits) > 40 {
 		return serial{}, fmt.Errorf("serial %q is not a number of 1 to 20 octets", string(e.Serial))
 	}
-	for n := range len(digits) {
-		value, ok := nibble(digits[len(digits)-1-n])
-		if !ok {
-			return serial{}, fmt.Errorf("serial %q is not hexadecimal", string(e.Serial))
-		}
-		s.octets[len(s.octets)-1-n/2] |= value << (4 * (n % 2))
-	}
 	s.length = (len(digits) + 1) / 2
+	at, wrong := len(s.octets)-s.length, byte(0)
+	if len(digits)%2 == 1 {
+		wrong = hexValue[digits[0]]
+		s.octets[at] = wrong
+		at, digits = at+1, digits[1:]
+	}
+	for n := 0; n+1 < len(digits); n += 2 {
+		high, low := hexValue[digits[n]], hexValue[digits[n+1]]
+		wrong |= high | low
+		s.octets[at] = high<<4 | low
+		at++
+	}
+	if wrong == notHex {
+		return serial{}, fmt.Errorf("serial %q is not hexadecimal", string(e.Serial))
+	}
 	return s, nil
 }
 
-func nibble(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
+const notHex = 0xff
+
+// hexValue is what a lower-case hexadecimal digit is worth: a table, because a
+// list has tens of millions of them.
+var hexValue = func() (t [256]byte) {
+	for c := range t {
+		t[c] = notHex
 	}
-	return 0, false
-}
+	for n, c := range "0123456789abcdef" {
+		t[c] = byte(n)
+	}
+	return t
+}()
 
 // append writes one element of revokedCertificates (RFC 5280, section 5.3) by
 // hand, because there may be millions: nothing in it is longer than 127 octets,
@@ -289,27 +301,23 @@ func (e Revoked) append(b []byte, n serial) []byte {
 // appendTime is addTime by hand.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
-	if t.Year() >= 2050 {
+	y, month, day := t.Date()
+	if y >= 2050 {
 		return appendGeneralized(b, t)
 	}
-	b = append(b, 0x17, 13, digit(t.Year()/10), digit(t.Year()))
-	return appendClock(b, t)
+	return appendClock(append(b, 0x17, 13, digit(y/10), digit(y)), month, day, t)
 }
 
 func appendGeneralized(b []byte, t time.Time) []byte {
 	t = t.UTC()
-	y := t.Year()
-	b = append(b, 0x18, 15, digit(y/1000), digit(y/100), digit(y/10), digit(y))
-	return appendClock(b, t)
+	y, month, day := t.Date()
+	return appendClock(append(b, 0x18, 15, digit(y/1000), digit(y/100), digit(y/10), digit(y)), month, day, t)
 }
 
-func appendClock(b []byte, t time.Time) []byte {
-	_, month, day := t.Date()
+func appendClock(b []byte, month time.Month, day int, t time.Time) []byte {
 	hour, minute, second := t.Clock()
-	for _, v := range [...]int{int(month), day, hour, minute, second} {
-		b = append(b, digit(v/10), digit(v))
-	}
-	return append(b, 'Z')
+	return append(b, digit(int(month)/10), digit(int(month)), digit(day/10), digit(day), digit(hour/10), digit(hour),
+		digit(minute/10), digit(minute), digit(second/10), digit(second), 'Z')
 }
 
 func digit(v int) byte { return '0' + byte(v%10) }
