@@ -122,6 +122,7 @@ func (l *load) print(engine string, shared bool, binary string, low time.Duratio
 	}
 	per := func(d time.Duration) float64 { return ms(d) / float64(n) }
 	fmt.Printf("  rate                 %8.1f certs/s, %.1f signed requests each\n", float64(n)/l.took.Seconds(), float64(l.posts)/float64(n))
+	fmt.Printf("  floor                %8.2f ms for one certificate\n", ms(low))
 	fmt.Printf("  server CPU           %8.2f ms for one certificate, %.2f × the floor\n", per(l.serverCPU), per(l.serverCPU)/ms(low))
 	if l.database != 0 {
 		fmt.Printf("  PostgreSQL CPU       %8.2f ms for one certificate\n", per(l.databaseCPU))
