@@ -123,14 +123,19 @@ func (ca CA) takeNumber(last *x509.RevocationList) (*big.Int, error) {
 		number.Add(last.Number, big.NewInt(1)) // the file was put back
 	}
 	next := new(big.Int).Add(number, big.NewInt(1))
-	digits := strings.ToUpper(next.Text(16))
-	if len(digits)%2 == 1 { // OpenSSL reads whole octets
-		digits = "0" + digits
-	}
-	if err := writeFile(ca.path(numberTxt), []byte(digits+"\n"), 0o644); err != nil {
+	if err := writeFile(ca.path(numberTxt), []byte(hexNumber(next)+"\n"), 0o644); err != nil {
 		return nil, err
 	}
 	return number, nil
+}
+
+// hexNumber writes a number as OpenSSL reads it: in whole octets.
+func hexNumber(n *big.Int) string {
+	digits := strings.ToUpper(n.Text(16))
+	if len(digits)%2 == 1 {
+		digits = "0" + digits
+	}
+	return digits
 }
 
 // Revocation says what is to be revoked.

@@ -1,9 +1,3 @@
-// Package opensslca reads the folder of a CA that was run with openssl ca: its
-// openssl.cnf, index.txt, serial, crlnumber, certificates, lists and key. The
-// ceremony and the server take such a CA over and go on with its numbers.
-//
-// It changes nothing in the folder and trusts nothing in it: what does not fit
-// together is an error or a note.
 package opensslca
 
 import (
