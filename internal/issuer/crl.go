@@ -93,7 +93,7 @@ func (i *Issuer) writeCRL(ctx context.Context, to scratch, crl CRL, entries Entr
 	if err != nil {
 		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
 	}
-	if err := lintList(draft); err != nil {
+	if err := LintList(draft); err != nil {
 		return nil, unsigned(fmt.Errorf("sign CRL: %w", err))
 	}
 	input, free, err := body.input(i.scheme)

@@ -53,7 +53,7 @@ func (i *Issuer) Draft(t *profile.Template, serial pki.Serial) (*Draft, error) {
 	if err := checkParsed(der, tbs); err != nil {
 		return nil, unsigned(fmt.Errorf("draft certificate: %w", err))
 	}
-	if err := lintCertificate(der, t.Profile); err != nil {
+	if err := LintCertificate(der, t.Profile); err != nil {
 		return nil, unsigned(fault.New(fault.BadCSR, "certificate does not pass the linter: %w", err).Because("lint"))
 	}
 	return &Draft{issuer: i, serial: serial, tbs: tbs}, nil

@@ -69,9 +69,9 @@ func newLinter() (*linting, error) {
 	return l, nil
 }
 
-// lintCertificate returns an error that names every lint that a certificate
+// LintCertificate returns an error that names every lint that a certificate
 // fails. Warnings count: what is tolerated stands in the ignore list.
-func lintCertificate(der []byte, profile string) error {
+func LintCertificate(der []byte, profile string) error {
 	l, err := linter()
 	if err != nil {
 		return err
@@ -92,8 +92,8 @@ func lintCertificate(der []byte, profile string) error {
 	return findings(bad)
 }
 
-// lintList is lintCertificate for a CRL.
-func lintList(der []byte) (err error) {
+// LintList is LintCertificate for a CRL.
+func LintList(der []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // the library guards certificates only
 			err = fmt.Errorf("the linter failed: %v", p)

@@ -1,0 +1,232 @@
+package ceremony
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+)
+
+// File is one ceremony as it was written down and reviewed: nothing that is
+// signed comes from anywhere else but the requests that it names. Its comments
+// are the manual. Paths are relative to the folder of the file.
+type File struct {
+	// Name is what the ceremony is called in the transcript and on the sheets.
+	Name string `yaml:"name"`
+	// Reason is why it is held. One without is flagged in the transcript.
+	Reason string `yaml:"reason,omitempty"`
+	// Present are the people in the room.
+	Present []Person `yaml:"present,omitempty"`
+	// Out is the folder of what leaves the machine, which must not hold another
+	// ceremony's files. Default: out.
+	Out string `yaml:"out,omitempty"`
+	// CAs are the offline CAs that act, or come into being.
+	CAs []Authority `yaml:"cas"`
+	// Acts are performed in this order.
+	Acts []Act `yaml:"acts"`
+}
+
+// Person is somebody who is there. With a key, the person signs the transcript.
+type Person struct {
+	Name string   `yaml:"name"`
+	Key  keys.Ref `yaml:"key,omitempty"`
+}
+
+// Authority is an offline CA.
+type Authority struct {
+	Name string `yaml:"name"` // what acts call it: small letters, digits and hyphens
+	// Folder holds its certificates, lists, index and key file. Default: its name.
+	Folder string `yaml:"folder,omitempty"`
+	// Key is "pkcs11:token=…;object=…?module-path=…" for a key in a token. Default:
+	// the encrypted file private/ca.key in the folder.
+	Key keys.Ref `yaml:"key,omitempty"`
+	// Quorum divides what opens the key file among custodians when the key is made.
+	// Without it a passphrase is asked for, or a token's PIN.
+	Quorum *Quorum `yaml:"quorum,omitempty"`
+	// NamePolicy is what the names of the CAs that it signs must have in common with
+	// its own. Default: match C, ST, O; supplied CN; optional OU, emailAddress.
+	NamePolicy NamePolicy `yaml:"name_policy,omitempty"`
+	// CRL, CAIssuers and OCSP are the http URLs of its list (DER), its certificate
+	// (DER) and its responder, as they stand in what it signs.
+	CRL       string `yaml:"crl,omitempty"`
+	CAIssuers string `yaml:"ca_issuers,omitempty"`
+	OCSP      string `yaml:"ocsp,omitempty"`
+}
+
+// Quorum is how many of which custodians open a key.
+type Quorum struct {
+	Need       int      `yaml:"need"`
+	Custodians []string `yaml:"custodians"`
+}
+
+func (a *Authority) locations() issuer.Locations {
+	return issuer.Locations{CRL: a.CRL, CAIssuers: a.CAIssuers, OCSP: a.OCSP}
+}
+
+// maxFile bounds what is read of a ceremony's file.
+const maxFile = 1 << 20
+
+// ReadFile reads a ceremony's file, strictly, and checks what can be checked
+// without the CAs' folders.
+func ReadFile(path string) (*File, []byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read ceremony: %w", err)
+	}
+	f, err := DecodeFile(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, text, nil
+}
+
+// DecodeFile reads the text of a ceremony's file. An unknown key is an error that
+// names its line; an act that is none of the nine says which there are.
+func DecodeFile(text []byte) (f *File, err error) {
+	defer func() { // the decoder panics on some texts that are hardly YAML
+		if p := recover(); p != nil {
+			f, err = nil, fmt.Errorf("not YAML that can be read: %v", p)
+		}
+	}()
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("longer than %d octets", maxFile)
+	}
+	parsed, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil {
+		return nil, errors.New("want one YAML document")
+	}
+	if err := knownActs(parsed.Docs[0].Body); err != nil {
+		return nil, err
+	}
+	f = &File{}
+	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict()); err != nil {
+		return nil, err
+	}
+	return f, f.check()
+}
+
+// knownActs refuses whatever else an offline CA is asked to do.
+func knownActs(body ast.Node) error {
+	top, ok := body.(*ast.MappingNode)
+	if !ok {
+		return nil
+	}
+	for _, kv := range top.Values {
+		list, ok := kv.Value.(*ast.SequenceNode)
+		if !ok || kv.Key.GetToken().Value != "acts" {
+			continue
+		}
+		for _, item := range list.Values {
+			if err := knownAct(item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func knownAct(item ast.Node) error {
+	act, ok := item.(*ast.MappingNode)
+	at := item.GetToken().Position
+	if !ok || len(act.Values) != 1 {
+		return fmt.Errorf("line %d: an act has the form \"- crl: {ca: root}\"", at.Line)
+	}
+	key := act.Values[0].Key.GetToken()
+	if slices.Contains(ActNames, key.Value) {
+		return nil
+	}
+	return refuse("act", "line %d: an offline CA does not do %q: its acts are %s. Certificates of end entities are issued online",
+		key.Position.Line, key.Value, strings.Join(ActNames, ", "))
+}
+
+var authorityName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+
+// check finds the mistakes that need no folder to be seen.
+func (f *File) check() error {
+	if f.Name == "" {
+		return errors.New("name: say what the ceremony is called")
+	}
+	if len(f.Acts) == 0 {
+		return errors.New("acts: there are none")
+	}
+	folders := map[string]string{}
+	for i := range f.CAs {
+		a := &f.CAs[i]
+		if err := a.check(); err != nil {
+			return fmt.Errorf("cas: %w", err)
+		}
+		if other, taken := folders[a.folder()]; taken {
+			return fmt.Errorf("cas: %s and %s have the same folder", other, a.Name)
+		}
+		folders[a.folder()] = a.Name
+	}
+	for n, act := range f.Acts {
+		if err := f.checkAct(n, act); err != nil {
+			return fmt.Errorf("act %d: %w", n+1, err)
+		}
+	}
+	return f.checkNames()
+}
+
+func (a *Authority) folder() string {
+	if a.Folder == "" {
+		return a.Name
+	}
+	return filepath.Clean(a.Folder)
+}
+
+func (a *Authority) check() error {
+	if !authorityName.MatchString(a.Name) {
+		return fmt.Errorf("name %q: want small letters, digits and hyphens", a.Name)
+	}
+	if a.Key == "" {
+		return a.Quorum.check()
+	}
+	if err := a.Key.Check(); err != nil {
+		return fmt.Errorf("%s: %w", a.Name, err)
+	}
+	if a.Quorum != nil {
+		return fmt.Errorf("%s: a quorum divides what opens the key file of the folder; who may use a token is the token's own affair", a.Name)
+	}
+	return nil
+}
+
+func (q *Quorum) check() error {
+	if q == nil {
+		return nil
+	}
+	named := map[string]bool{}
+	for _, c := range q.Custodians {
+		if c == "" || named[c] {
+			return fmt.Errorf("quorum: custodian %q is there twice or has no name", c)
+		}
+		named[c] = true
+	}
+	if q.Need < 2 || len(q.Custodians) < q.Need { // G1-26
+		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need, len(q.Custodians))
+	}
+	return nil
+}
+
+// authority returns the CA of the given name.
+func (f *File) authority(name string) (*Authority, error) {
+	for i := range f.CAs {
+		if f.CAs[i].Name == name {
+			return &f.CAs[i], nil
+		}
+	}
+	return nil, fmt.Errorf("there is no CA %q under cas", name)
+}

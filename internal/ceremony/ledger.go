@@ -1,0 +1,182 @@
+package ceremony
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"crypto/x509"
+
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/transcript"
+)
+
+// transcriptFile is the record of everything that a CA has ever done.
+const transcriptFile = "transcript.json"
+
+// ledger is a CA's transcript and its file.
+type ledger struct {
+	*transcript.Transcript
+	path  string
+	begun bool // in this run
+}
+
+func openLedger(ca CA) (*ledger, error) {
+	path := ca.path(transcriptFile)
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read transcript: %w", err)
+	}
+	t, err := transcript.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &ledger{Transcript: t, path: path}, nil
+}
+
+func (l *ledger) write() error { return writeFile(l.path, l.Bytes(), 0o644) }
+
+// held returns when a ceremony of the given file was completed, zero if never.
+func (l *ledger) held(config string) time.Time {
+	for i, rec := range l.Records() {
+		if rec.Ceremony == nil || rec.Ceremony.ConfigHash != config {
+			continue
+		}
+		for _, later := range l.Records()[i+1:] {
+			if later.Signatures != nil {
+				return later.Time
+			}
+			if later.Ceremony != nil {
+				break
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// open reports whether something is in it that no signature covers.
+func (l *ledger) open() bool {
+	n := len(l.Records())
+	return n > 0 && l.Records()[n-1].Signatures == nil
+}
+
+// begin opens the ceremony in the transcript of a CA, once in a run.
+func (r *run) begin(name string) error {
+	l := r.ledgers[name]
+	if l.begun {
+		return nil
+	}
+	opening := transcript.Ceremony{
+		Name: r.file.Name, CA: name, Reason: r.file.Reason, Tool: r.options.Tool, ToolHash: r.options.ToolHash,
+		Configuration: filepath.Base(r.path), ConfigHash: r.config, Warnings: r.options.Warnings,
+	}
+	for _, p := range r.file.Present {
+		c := transcript.Custodian{Name: p.Name}
+		if key := r.people[p.Name]; key != nil {
+			spki, err := x509.MarshalPKIXPublicKey(key.Public())
+			if err != nil {
+				return fmt.Errorf("key of %s: %w", p.Name, err)
+			}
+			c.Key = spki
+		}
+		opening.Custodians = append(opening.Custodians, c)
+	}
+	if err := l.Begin(opening, r.now()); err != nil {
+		return err
+	}
+	l.begun = true
+	return l.write()
+}
+
+// record enters what an act has done, unless that happened just before the run
+// was interrupted.
+func (r *run) record(name string, o outcome) error {
+	l, a := r.ledgers[name], o.act
+	if a.Certificate != "" && len(l.Find(a.Certificate)) > 0 {
+		return nil
+	}
+	if k := r.opened[name]; k != nil {
+		a.Quorum, a.Shares, a.Custodians = k.set, k.shares, k.custodians
+	}
+	if err := l.Append(a, r.now()); err != nil {
+		return err
+	}
+	return l.write()
+}
+
+// failed enters that an act was not done.
+func (r *run) failed(name, act string, why error) error {
+	l := r.ledgers[name]
+	text := why.Error()
+	if len(text) > 1000 {
+		text = text[:1000]
+	}
+	if err := l.Append(transcript.Act{Name: act, Failed: printable(text)}, r.now()); err != nil {
+		return err
+	}
+	return l.write()
+}
+
+// meet opens the keys of those who sign the transcript.
+func (r *run) meet(ctx context.Context) error {
+	for _, p := range r.file.Present {
+		if p.Key == "" {
+			continue
+		}
+		key, err := keys.Open(ctx, r.relative(p.Key), func() ([]byte, error) {
+			return r.console.askSecret("%s, who signs the transcript: passphrase or PIN of your key", p.Name)
+		}, keys.Config{})
+		if err != nil {
+			return fmt.Errorf("key of %s: %w", p.Name, err)
+		}
+		r.people[p.Name] = key
+	}
+	return nil
+}
+
+// relative makes the path of a file: reference relative to the ceremony's file.
+func (r *run) relative(ref keys.Ref) keys.Ref {
+	const file = "file:"
+	if len(ref) > len(file) && ref[:len(file)] == file {
+		return keys.Ref(file + r.abs(string(ref[len(file):])))
+	}
+	return ref
+}
+
+// sign closes the transcript of every CA that has acted.
+func (r *run) sign(ctx context.Context) error {
+	for i := range r.file.CAs {
+		name := r.file.CAs[i].Name
+		if err := r.signLedger(ctx, name); err != nil {
+			return fmt.Errorf("sign the transcript of %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) signLedger(ctx context.Context, name string) error {
+	l, ca := r.ledgers[name], r.cas[name]
+	if !l.open() || !exists(ca.path(certFile)) {
+		return nil
+	}
+	key, err := keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+	if err != nil {
+		return err
+	}
+	defer key.Close() //nolint:errcheck // nothing is lost with it
+	signers := []transcript.Signer{{Name: transcript.CASigner, Key: key}}
+	for _, p := range r.file.Present {
+		if k := r.people[p.Name]; k != nil {
+			signers = append(signers, transcript.Signer{Name: p.Name, Key: k})
+		}
+	}
+	if err := l.Sign(r.now(), signers...); err != nil {
+		return err
+	}
+	r.console.say("\nThe transcript of %s is signed. Its head is %s.", name, l.Head())
+	return l.write()
+}

@@ -1,0 +1,149 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// manifestFile lists what the out folder holds, as sha256sum -c reads it.
+const manifestFile = "SHA256SUMS"
+
+func (r *run) out() string {
+	if r.file.Out == "" {
+		return r.abs("out")
+	}
+	return r.abs(r.file.Out)
+}
+
+// checkOut refuses a folder with anything in it but what this ceremony put there
+// before it was interrupted.
+func (r *run) checkOut() error {
+	found, err := os.ReadDir(r.out())
+	if errors.Is(err, fs.ErrNotExist) || r.journal.resumed() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("out folder: %w", err)
+	}
+	if len(found) > 0 {
+		return refuse("out", "%s is not empty: carry its files away first, or name another folder with out", r.out())
+	}
+	return nil
+}
+
+// finish fills the out folder and ends the journal.
+func (r *run) finish() error {
+	files, err := r.collectOut()
+	if err != nil {
+		return fmt.Errorf("write out folder: %w", err)
+	}
+	if err := writeOut(r.out(), files); err != nil {
+		return fmt.Errorf("write out folder: %w", err)
+	}
+	if err := r.journal.close(); err != nil {
+		return err
+	}
+	r.console.say("\nDone. What may leave this machine is in %s (%d files and %s). No private key is among it.", r.out(), len(files), manifestFile)
+	return nil
+}
+
+// collectOut returns the content of the out folder: one folder for each CA that
+// has acted, with its certificate and those above it, its list, its transcript,
+// and what it has signed in this ceremony.
+func (r *run) collectOut() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, d := range r.journal.Acts {
+		ca := r.cas[d.CA]
+		for from, to := range map[string]string{certFile: "ca.pem", crlFile: "ca.crl", transcriptFile: "transcript.json"} {
+			text, err := os.ReadFile(ca.path(from))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			files[d.CA+"/"+to] = text
+		}
+		files[d.CA+"/transcript.md"] = []byte(r.ledgers[d.CA].Markdown())
+		if d.Serial == "" || d.SaveAs == "ca" {
+			continue
+		}
+		signed, err := os.ReadFile(ca.path(filed("newcerts", d.Serial)))
+		if err != nil {
+			return nil, err
+		}
+		name := d.CA + "/" + d.SaveAs
+		files[name+".pem"] = signed
+		files[name+"-chain.pem"] = append(bytes.Clone(signed), files[d.CA+"/ca.pem"]...)
+	}
+	return files, nil
+}
+
+// writeOut writes the files and, last, their manifest. It refuses to let a
+// private key leave.
+func writeOut(dir string, files map[string][]byte) error {
+	var manifest strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if bytes.Contains(files[name], []byte("PRIVATE KEY")) {
+			return fmt.Errorf("%s holds a private key", name)
+		}
+		to := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // it is to be read
+			return err
+		}
+		if err := writeFile(to, files[name], 0o644); err != nil {
+			return err
+		}
+		sum := sha256.Sum256(files[name])
+		fmt.Fprintf(&manifest, "%s  %s\n", hex.EncodeToString(sum[:]), path.Clean(name))
+	}
+	return writeFile(filepath.Join(dir, manifestFile), []byte(manifest.String()), 0o644)
+}
+
+// printable keeps what others wrote from disturbing a record.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, s)
+}
+
+// checkNames refuses acts whose files would have the same name in the out folder.
+func (f *File) checkNames() error {
+	seen := map[string]bool{"ca": true, "transcript": true}
+	for n, act := range f.Acts {
+		name := ""
+		switch {
+		case act.SignCA != nil && act.SignCA.CSR != "":
+			name = base(act.SignCA.CSR)
+		case act.SignCA != nil:
+			name = act.SignCA.New
+		case act.CrossSign != nil:
+			name = base(act.CrossSign.Certificate) + "-cross"
+		case act.ReplaceCA != nil:
+			name = base(act.ReplaceCA.CSR)
+		case act.Responder != nil:
+			name = base(act.Responder.CSR)
+		default:
+			continue
+		}
+		_, by := act.name()
+		if key := by + "/" + name; seen[name] || seen[key] {
+			return fmt.Errorf("act %d: its certificate would be called %s.pem in the out folder, as another is: rename the request", n+1, name)
+		}
+		seen[by+"/"+name] = true
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+)
+
+// Options are what a run is told beside the file.
+type Options struct {
+	Tool     string   // program and version, for the transcript
+	ToolHash string   // SHA-256 of the program's file
+	Sheets   string   // folder for the custodians' sheets; empty: they are shown
+	DryRun   bool     // show the plan and stop
+	Again    bool     // hold a ceremony that was held before
+	Warnings []string // what preflight found
+}
+
+// run is one ceremony under way.
+type run struct {
+	file    *File
+	path    string
+	dir     string
+	config  string // SHA-256 of the file
+	in      *inputs
+	cas     map[string]CA
+	console Console
+	options Options
+	now     func() time.Time
+	journal *journal
+	opened  map[string]*opened
+	ledgers map[string]*ledger
+	people  map[string]*keys.Key
+}
+
+// Run holds the ceremony that a file describes: it rehearses all acts with
+// throw-away keys, shows what will happen, has the requests confirmed, performs
+// the acts, signs the transcript and fills the out folder. A run that was
+// interrupted is gone on with by the same call.
+func Run(ctx context.Context, path string, c Console, o Options, now func() time.Time) error {
+	r, err := newRun(path, c, o, now)
+	if err != nil {
+		return err
+	}
+	defer r.forget()
+	plan, err := r.rehearse(ctx)
+	if err != nil {
+		return err
+	}
+	r.show(plan)
+	if o.DryRun {
+		return nil
+	}
+	if err := r.confirm(); err != nil {
+		return err
+	}
+	if err := r.meet(ctx); err != nil {
+		return err
+	}
+	for n := range r.file.Acts {
+		if r.journal.done(n) {
+			continue
+		}
+		if err := r.act(ctx, n, plan[n]); err != nil {
+			return err
+		}
+	}
+	if err := r.sign(ctx); err != nil {
+		return err
+	}
+	return r.finish()
+}
+
+func newRun(path string, c Console, o Options, now func() time.Time) (*run, error) {
+	file, text, err := ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		file: file, path: path, dir: filepath.Dir(path), config: pki.Fingerprint(text), console: c, options: o, now: now,
+		cas: map[string]CA{}, opened: map[string]*opened{}, ledgers: map[string]*ledger{}, people: map[string]*keys.Key{},
+	}
+	if r.in, err = readInputs(r.dir, file.Acts); err != nil {
+		return nil, err
+	}
+	if r.journal, err = openJournal(r.dir, filepath.Base(path), r.config); err != nil {
+		return nil, err
+	}
+	for i := range file.CAs {
+		a := &file.CAs[i]
+		r.cas[a.Name] = CA{
+			Dir: r.abs(a.folder()), Key: a.Key, Secret: r.secret(a.Name), Now: now, Record: r.journal.signing,
+		}
+		if err := r.checkAuthority(a); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Name, err)
+		}
+	}
+	if err := r.checkOut(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *run) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(r.dir, path)
+}
+
+// checkAuthority compares a CA's folder with the file.
+func (r *run) checkAuthority(a *Authority) error {
+	ca := r.cas[a.Name]
+	h, err := ca.holders()
+	if err != nil {
+		return err
+	}
+	if exists(ca.path(certFile)) && !h.sameCustodians(a.Quorum) && !r.journal.resumed() {
+		return refuse("quorum", "the custodians in %s are not those of this file: leave quorum out, or let the act change-quorum change them", ca.path(quorumFile))
+	}
+	l, err := openLedger(ca)
+	if err != nil {
+		return err
+	}
+	r.ledgers[a.Name] = l
+	if at := l.held(r.config); !at.IsZero() && !r.options.Again && !r.journal.resumed() {
+		return refuse("held", "this ceremony was held on %s and is in the transcript: --again holds it once more", at.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// confirm has the requests compared with what their owners say, and the plan
+// accepted.
+func (r *run) confirm() error {
+	for n, act := range r.file.Acts {
+		if r.journal.done(n) {
+			continue
+		}
+		for _, name := range act.requests() {
+			if err := r.confirmInput(n, name); err != nil {
+				return err
+			}
+		}
+	}
+	return r.console.confirm(fmt.Sprintf("\n%d acts are to be performed.", len(r.file.Acts)-len(r.journal.Acts)))
+}
+
+// requests are the files whose fingerprints are typed for an act.
+func (a Act) requests() []string {
+	switch {
+	case a.SignCA != nil && a.SignCA.CSR != "":
+		return []string{a.SignCA.CSR}
+	case a.CrossSign != nil:
+		return []string{a.CrossSign.Certificate}
+	case a.ReplaceCA != nil:
+		return []string{a.ReplaceCA.CSR}
+	case a.Responder != nil:
+		return []string{a.Responder.CSR}
+	}
+	return nil
+}
+
+func (r *run) confirmInput(n int, name string) error {
+	var der []byte
+	var text string
+	if csr := r.in.requests[name]; csr != nil {
+		der, text = csr.Raw, requestFacts(csr)
+	} else {
+		der, text = r.in.others[name].Raw, facts(r.in.others[name])
+	}
+	act, _ := r.file.Acts[n].name()
+	r.console.say("\nThe input of act %d, %s, is %s:\n%s", n+1, act, name, text)
+	typed, err := r.console.ask("Type its SHA-256 fingerprint, as its owner gave it to you")
+	if err != nil {
+		return err
+	}
+	digits := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(typed))
+	if want := pki.Fingerprint(der); digits != want {
+		return refuse("fingerprint", "act %d: the SHA-256 fingerprint of %s is %s, which is not what was typed: nothing was done", n+1, name, want)
+	}
+	r.console.say("It is the one.")
+	return nil
+}
+
+// act performs one act, checks what came of it, and records it.
+func (r *run) act(ctx context.Context, n int, rehearsed outcome) error {
+	act := r.file.Acts[n]
+	name, by := act.name()
+	ca := r.cas[by]
+	r.console.say("\nAct %d of %d: %s by %s", n+1, len(r.file.Acts), name, by)
+	s := &stage{file: r.file, in: r.in, cas: r.cas, real: r}
+	if err := r.resume(s, n); err != nil {
+		return err
+	}
+	if err := ca.makeDirs(); err != nil {
+		return err
+	}
+	if err := r.begin(by); err != nil {
+		return err
+	}
+	if r.journal.Pending == nil || r.journal.Pending.Act != n {
+		if err := r.journal.begun(n); err != nil {
+			return err
+		}
+	}
+	o, err := s.perform(ctx, act)
+	if err == nil {
+		err = r.check(by, rehearsed, o)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("act %d, %s: %w", n+1, name, err), r.failed(by, name, err))
+	}
+	if act.Destroy == nil { // which has recorded itself, while its key was there
+		if err := r.record(by, o); err != nil {
+			return err
+		}
+	}
+	d := done{Act: n, CA: by, SaveAs: o.saveAs}
+	if o.certificate != nil {
+		d.Serial = pki.SerialFromBig(o.certificate.SerialNumber)
+	}
+	r.console.say("%s", o.summary())
+	return r.journal.finished(d)
+}
+
+// resume finds out what the act had done before it was interrupted.
+func (r *run) resume(s *stage, n int) error {
+	p := r.journal.Pending
+	if p == nil || p.Act != n {
+		return nil
+	}
+	s.again = true
+	act := s.file.Acts[n]
+	_, by := act.name()
+	ca := r.cas[by]
+	var err error
+	switch {
+	case act.Root != nil && exists(ca.path(certFile)):
+		var chain []*x509.Certificate
+		if chain, err = ca.Chain(); err == nil {
+			s.settled = chain[0]
+		}
+	case p.Serial != "":
+		s.settled, err = Settle(ca, p.Serial)
+		if err == nil && s.settled == nil {
+			r.console.say("The act was interrupted while it signed: serial %s is entered as revoked, and another is taken.", p.Serial)
+			err = r.journal.begun(n)
+		}
+	}
+	return err
+}
+
+// check looks at what was signed once more: the file that was written, its
+// signature, the laws of the hierarchy, the linter, and the rehearsal.
+func (r *run) check(by string, rehearsed, o outcome) error {
+	ca := r.cas[by]
+	if o.list != nil {
+		return r.checkList(ca, o.list)
+	}
+	c := o.certificate
+	if c == nil {
+		return nil
+	}
+	chain, err := ca.Chain()
+	if err != nil {
+		return err
+	}
+	above := chain
+	if slices.Equal(c.Raw, chain[0].Raw) {
+		above = chain[1:]
+	}
+	if c.IsCA {
+		err = hierarchy.VerifyChain(append([]*x509.Certificate{c}, above...), c.NotBefore)
+	} else {
+		err = c.CheckSignatureFrom(chain[0])
+	}
+	if err != nil {
+		return fmt.Errorf("check what was signed: %w", err)
+	}
+	profile := "issuing-ca"
+	if !c.IsCA {
+		profile = "ocsp-signing"
+	}
+	if err := issuer.LintCertificate(c.Raw, profile); err != nil {
+		return fmt.Errorf("check what was signed: %w", err)
+	}
+	if rehearsed.certificate == nil {
+		return nil
+	}
+	return alike(rehearsed.certificate, c)
+}
+
+func (r *run) checkList(ca CA, list *x509.RevocationList) error {
+	chain, err := ca.Chain()
+	if err != nil {
+		return err
+	}
+	onDisk, err := os.ReadFile(ca.path(crlFile))
+	if err != nil {
+		return fmt.Errorf("check list: %w", err)
+	}
+	if !slices.Equal(onDisk, list.Raw) {
+		return errors.New("check list: the file is not what was signed")
+	}
+	if err := list.CheckSignatureFrom(chain[0]); err != nil {
+		return fmt.Errorf("check list: %w", err)
+	}
+	if err := issuer.LintList(list.Raw); err != nil {
+		return fmt.Errorf("check list: %w", err)
+	}
+	return nil
+}
