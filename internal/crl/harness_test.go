@@ -64,6 +64,7 @@ type ca struct {
 type signer struct {
 	*ecdsa.PrivateKey
 	before func() error
+	after  func() // of a signature that was made
 }
 
 // SignContext signs a digest.
@@ -73,7 +74,11 @@ func (s *signer) SignContext(_ context.Context, digest []byte, opts crypto.Signe
 			return nil, err
 		}
 	}
-	return s.Sign(rand.Reader, digest, opts)
+	sig, err := s.Sign(rand.Reader, digest, opts)
+	if s.after != nil {
+		s.after()
+	}
+	return sig, err
 }
 
 const id = "web-1"
