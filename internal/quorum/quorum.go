@@ -100,7 +100,7 @@ func Combine(set Set, shares []Share) ([]byte, error) {
 		return nil, fmt.Errorf("%d of the %d shares that are needed: %d missing", len(shares), set.Need, missing)
 	}
 	secret := interpolate(shares[:set.Need])
-	if got := set.commitment(0, secret); subtle.ConstantTimeCompare(got[:], set.Secret[:]) != 1 {
+	if got := set.commitment(0, secret); subtle.ConstantTimeCompare(got[:], set.Whole[:]) != 1 {
 		clear(secret)
 		return nil, fmt.Errorf("the shares of set %s do not make its secret: the record of the set is damaged", set.ID)
 	}

@@ -171,7 +171,7 @@ func TestG1_26_WrongShareIsNamed(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	set.Secret[0] ^= 1
+	set.Whole[0] ^= 1
 	if _, err := Combine(set, shares[:3]); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged record: %v", err)
 	}

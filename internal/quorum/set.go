@@ -63,7 +63,7 @@ type Set struct {
 	Need   int    `json:"need"`   // k
 	Of     int    `json:"of"`     // n
 	Salt   Hash   `json:"salt"`   // 32 random octets
-	Secret Hash   `json:"secret"` // commitment of the secret
+	Whole  Hash   `json:"whole"`  // commitment of the secret
 	Shares []Hash `json:"shares"` // commitment of share 1, 2, …
 }
 
@@ -75,7 +75,7 @@ const (
 func newSet(id ID, k int, shares []Share, secret []byte) Set {
 	set := Set{Format: setFormat, ID: id, Need: k, Of: len(shares)}
 	_, _ = rand.Read(set.Salt[:])
-	set.Secret = set.commitment(0, secret)
+	set.Whole = set.commitment(0, secret)
 	for _, s := range shares {
 		set.Shares = append(set.Shares, set.commitment(s.number, s.value[:]))
 	}
