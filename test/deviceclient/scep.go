@@ -131,20 +131,31 @@ func text(last int, tag cbasn1.Tag, value []byte) cms.Attribute {
 
 // Post sends a pkiMessage of a transaction and opens the answer.
 func (s *SCEP) Post(ctx context.Context, d *Device, transaction string, message []byte) (*Answer, error) {
-	body, err := s.do(ctx, http.MethodPost, "PKIOperation", message)
+	a, signed, err := s.post(ctx, transaction, message)
 	if err != nil {
 		return nil, err
+	}
+	return a, s.open(d, a, signed)
+}
+
+// PostUnopened reads no more of the answer than its status, for loads whose
+// clients must not need the processors.
+func (s *SCEP) PostUnopened(ctx context.Context, _ *Device, transaction string, message []byte) (*Answer, error) {
+	a, _, err := s.post(ctx, transaction, message)
+	return a, err
+}
+
+func (s *SCEP) post(ctx context.Context, transaction string, message []byte) (*Answer, *cms.SignedData, error) {
+	body, err := s.do(ctx, http.MethodPost, "PKIOperation", message)
+	if err != nil {
+		return nil, nil, err
 	}
 	signed, err := cms.ParseSignedData(body, cms.Limits{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	signers, err := signed.Verify(cms.Policy{}, s.Bundle...)
-	if err != nil {
-		return nil, err
-	}
-	if err := signers[0].CheckSignatureFrom(s.Bundle[len(s.Bundle)-1]); err != nil && !signers[0].Equal(s.Bundle[0]) {
-		return nil, fmt.Errorf("the answer is not the RA's: %w", err)
+	if len(signed.Signers) != 1 {
+		return nil, nil, errors.New("the answer has not exactly one signer")
 	}
 	value := func(oid asn1.ObjectIdentifier) string {
 		der, body := cryptobyte.String(signed.Signers[0].Value(oid)), cryptobyte.String(nil)
@@ -154,25 +165,37 @@ func (s *SCEP) Post(ctx context.Context, d *Device, transaction string, message 
 	}
 	a := &Answer{Status: value(scepOID(3)), FailInfo: value(scepOID(4)), Text: value(oidFailInfoText)}
 	if value(scepOID(7)) != transaction {
-		return nil, errors.New("the answer is of another transaction")
+		return nil, nil, errors.New("the answer is of another transaction")
+	}
+	return a, signed, nil
+}
+
+// open verifies the answer and takes the certificates out of it.
+func (s *SCEP) open(d *Device, a *Answer, signed *cms.SignedData) error {
+	signers, err := signed.Verify(cms.Policy{}, s.Bundle...)
+	if err != nil {
+		return err
+	}
+	if !signers[0].Equal(s.Bundle[0]) {
+		return errors.New("the answer is not the RA's")
 	}
 	if a.Status != Success {
-		return a, nil
+		return nil
 	}
 	envelope, err := cms.ParseEnvelopedData(signed.Content, cms.Limits{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	plain, err := envelope.Decrypt(d.Cert, d.Key, cms.Policy{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	bag, err := cms.ParseSignedData(plain, cms.Limits{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.Certificates = bag.Certificates
-	return a, nil
+	return nil
 }
 
 // IssuerAndSubject is the content of a CertPoll.
