@@ -56,20 +56,16 @@ func (s *Server) certificateByARI(ctx context.Context, id string) (*store.Certif
 	if err != nil {
 		return nil, fault.Wrap(fault.Malformed, err, "this is not a certificate identifier as RFC 9773 defines it")
 	}
-	seen := map[string]bool{} // an issuer stands under its own name and its pool's
-	for _, cas := range s.Pipeline.Rules().Issuers {
-		for _, ca := range cas {
-			if seen[ca.ID()] || string(ca.Certificate().SubjectKeyId) != string(keyID) {
-				continue
-			}
-			seen[ca.ID()] = true
-			cert, err := s.Store.CertificateBySerial(ctx, ca.ID(), serial)
-			switch {
-			case err == nil && cert.DER != nil:
-				return cert, nil
-			case err != nil && !isNotFound(err):
-				return nil, err
-			}
+	for issuer, ca := range s.Pipeline.Rules().Authorities() {
+		if string(ca.SubjectKeyId) != string(keyID) {
+			continue
+		}
+		cert, err := s.Store.CertificateBySerial(ctx, issuer, serial)
+		switch {
+		case err == nil && cert.DER != nil:
+			return cert, nil
+		case err != nil && !isNotFound(err):
+			return nil, err
 		}
 	}
 	return nil, fault.New(fault.NotFound, "no such certificate")

@@ -3,9 +3,14 @@ package acme
 import (
 	"crypto/elliptic"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 func TestACME_FullFlow(t *testing.T) {
@@ -40,6 +45,60 @@ func TestACME_A56_WildcardByDNS(t *testing.T) {
 	if got := strings.Join(chain[0].DNSNames, " "); got != "*.w.lab.test w.lab.test" {
 		t.Errorf("names %s", got)
 	}
+}
+
+// Cross-certificates give a certificate more chains; one that has expired is not
+// offered, and what is offered is there.
+func TestACME_A46_AlternateChains(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c := e.account(t)
+	o, u := c.ready("a.localhost")
+	want(t, c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost"))), http.StatusOK)
+	c.await(u, statusProcessing)
+	o = decodeInto[orderView](t, c.read(u))
+
+	key, now := newECKey(t, elliptic.P256()), time.Now()
+	cross := func(cn string, until time.Time) []*x509.Certificate {
+		ca := &x509.Certificate{
+			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
+			NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign,
+		}
+		root := certify(t, ca, ca, key.Public(), key)
+		up := *e.root
+		up.NotAfter, up.SerialNumber = until, big.NewInt(8)
+		return []*x509.Certificate{e.issuing(), certify(t, &up, root, e.root.PublicKey, key), root}
+	}
+	rules := *e.server.Pipeline.Rules()
+	rules.ByIssuer = map[string][][]*x509.Certificate{"web": {
+		{e.issuing(), e.root}, cross("Expired Root", now.Add(-time.Minute)), cross("Other Root", now.AddDate(1, 0, 0)),
+	}}
+	e.server.Pipeline.Swap(rules)
+
+	r := c.read(o.Certificate)
+	if n := strings.Count(string(r.body), "BEGIN"); n != 2 {
+		t.Errorf("%d certificates in the usual chain, want the leaf and its issuer", n)
+	}
+	links := r.links("alternate")
+	if len(links) != 1 || links[0] != o.Certificate+"/1" {
+		t.Fatalf("alternates %q", links)
+	}
+	other := c.read(links[0])
+	chain, err := pki.ParseChain(other.body)
+	if err != nil || len(chain) != 3 || chain[2].Issuer.CommonName != "Other Root" {
+		t.Errorf("alternate chain %v, %v", chain, err)
+	}
+	if back := other.links("alternate"); len(back) != 1 || back[0] != o.Certificate {
+		t.Errorf("the alternate names %q", back)
+	}
+	for _, path := range []string{"/0", "/2", "/x"} {
+		wantProblem(t, c.post(o.Certificate+path, ""), 404, "malformed")
+	}
+	wantProblem(t, e.account(t).post(links[0], ""), 403, "unauthorized")
+}
+
+func (e *env) issuing() *x509.Certificate {
+	return e.server.Pipeline.Rules().Issuers["web"][0].Certificate()
 }
 
 func TestACME_A45_Certificate(t *testing.T) {

@@ -47,6 +47,7 @@ func (s *Server) Routes() chi.Router {
 		"/authz/{id}":          {byKID, s.authorization},
 		"/chall/{id}/{type}":   {byKID, s.challenge},
 		"/cert/{id}":           {byKID, s.certificate},
+		"/cert/{id}/{chain}":   {byKID, s.certificate},
 	} {
 		r.HandleFunc("/{endpoint}"+path, s.handle(posting, s.signed(p.by, p.h)))
 	}

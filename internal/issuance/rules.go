@@ -68,6 +68,20 @@ func (r *Rules) Chains(name string) [][]*x509.Certificate {
 	return all
 }
 
+// Authorities returns the certificates in force of all CAs, by issuer id.
+func (r *Rules) Authorities() map[string]*x509.Certificate {
+	all := map[string]*x509.Certificate{}
+	for _, cas := range r.Issuers {
+		for _, ca := range cas {
+			all[ca.ID()] = ca.Certificate()
+		}
+	}
+	for id, chains := range r.ByIssuer {
+		all[id] = chains[0][0]
+	}
+	return all
+}
+
 // Signing returns the issuers behind a name that sign new certificates, preferred
 // first: former generations are left out.
 func (r *Rules) Signing(name string) []*issuer.Issuer {

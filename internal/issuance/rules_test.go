@@ -94,8 +94,8 @@ func TestPoolTriesThreeTimes(t *testing.T) {
 	c.holds(t)
 }
 
-// TestWhoSignsWhat is what the door refuses whoever asks, with the reason.
-func TestWhoSignsWhat(t *testing.T) {
+// TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat is what the door refuses whoever asks, with the reason.
+func TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat(t *testing.T) {
 	c := newCA(t, sqlite(t), "web-1")
 	tree := newTree(t, c, "second", "third", "fourth", "fifth")
 	c.change(func(r *issuance.Rules) {
@@ -166,9 +166,9 @@ func authority(t *testing.T, r issuance.Request) issuance.Request {
 	return r
 }
 
-// TestSecondOperatorApprovesCAs: a CA waits for an operator who is not the one who
+// TestG2_23_ASecondOperatorApprovesCAs: a CA waits for an operator who is not the one who
 // asked, although its profile asks for nobody.
-func TestSecondOperatorApprovesCAs(t *testing.T) {
+func TestG2_23_ASecondOperatorApprovesCAs(t *testing.T) {
 	c := newCA(t, sqlite(t), "web-1")
 	tree := newTree(t, c, "second")
 	c.change(func(r *issuance.Rules) { maps.Copy(r.Issuers, tree) })

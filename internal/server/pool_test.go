@@ -110,9 +110,9 @@ func check(t *testing.T, h api.Health, name string) api.HealthCheck {
 	return h.Checks[i]
 }
 
-// TestPoolFailover: with two issuers in a pool certificates never stop; with one
+// TestG1_42_G1_54_PoolFailover: with two issuers in a pool certificates never stop; with one
 // left, readiness warns.
-func TestPoolFailover(t *testing.T) {
+func TestG1_42_G1_54_PoolFailover(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
@@ -139,9 +139,9 @@ func TestPoolFailover(t *testing.T) {
 	}
 }
 
-// TestPoolStartsWithoutOneKey: a server whose pool lost a key starts with the
+// TestG1_42_PoolStartsWithoutOneKey: a server whose pool lost a key starts with the
 // others, says so, and takes the key up when it is back.
-func TestPoolStartsWithoutOneKey(t *testing.T) {
+func TestG1_42_PoolStartsWithoutOneKey(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
