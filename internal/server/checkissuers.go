@@ -46,7 +46,7 @@ func (l *loaded) checkIssuers(d *document) {
 			d.say(key+".certificate", "%v", err)
 			continue
 		}
-		if len(chain) < 2 {
+		if len(chain) < 2 && !l.oneTier {
 			d.say(key+".certificate", "want the issuer's certificate and all that certify it, the root last: a root does not sign on a server")
 		}
 	}

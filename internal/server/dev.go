@@ -41,6 +41,7 @@ type devOptions struct {
 	resolver     string
 	unsafeListen bool
 	freeNames    bool
+	tiers        int
 
 	given func(flag string) bool // reports whether the flag is on the command line
 }
@@ -56,6 +57,7 @@ func (o *devOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.alpn, "tls-alpn01-port", 5001, "port on which tls-alpn-01 challenges are fetched")
 	f.StringVar(&o.resolver, "dns-resolver", "", "DNS server to ask, HOST:PORT (default the system's)")
 	f.BoolVar(&o.unsafeListen, "unsafe-listen", false, "allow addresses that other machines can reach")
+	f.IntVar(&o.tiers, "tiers", 2, "2, or 1: one self-signed CA that issues by itself, for experiments only (first start only)")
 	f.BoolVar(&o.freeNames, "unconstrained", false, "make the root without name constraints (first start only)")
 	o.given = f.Changed
 }
@@ -76,6 +78,9 @@ func (o *devOptions) check() error {
 			return fmt.Errorf("%s %q: want a port from 1 to 65535", a.flag, a.addr)
 		}
 	}
+	if o.tiers != 1 && o.tiers != 2 {
+		return fmt.Errorf("--tiers %d: want 2, or 1 for experiments; deeper trees come from privyseal-ceremony", o.tiers)
+	}
 	for flag, port := range map[string]int{"--http01-port": o.http01, "--tls-alpn01-port": o.alpn} {
 		if port < 1 || port > 65535 {
 			return fmt.Errorf("%s %d: want a port from 1 to 65535", flag, port)
@@ -92,6 +97,9 @@ func (o *devOptions) setUp(ctx context.Context, e env, out io.Writer) (file stri
 	text, err := os.ReadFile(file)
 	switch {
 	case err == nil:
+		if o.given("tiers") && (o.tiers == 1) != isOneTier(o.dir) {
+			return "", fmt.Errorf("--tiers %d: %s has been set up with another number of tiers: choose another --dir", o.tiers, o.dir)
+		}
 		doc := decode(file, text, cfg)
 		if err := doc.err(); err != nil {
 			return "", err
@@ -118,6 +126,9 @@ func (o *devOptions) setUp(ctx context.Context, e env, out io.Writer) (file stri
 		return "", err
 	}
 	*cfg = devDefaults()
+	if o.tiers == 1 {
+		cfg.Issuers[0].Key, cfg.Offline = "file:offline/private/ca.key", nil
+	}
 	if err := o.apply(cfg, func(string) bool { return true }); err != nil {
 		return "", err
 	}
@@ -264,9 +275,14 @@ func runDev(ctx context.Context, o *devOptions, e env, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, n.release())
 	}
-	cfg, err := load(file)
+	cfg, err := loadFor(file, isOneTier(dir))
 	if err != nil {
 		return errors.Join(err, n.release())
+	}
+	if cfg.oneTier {
+		if _, err := fmt.Fprint(out, oneTierBanner); err != nil {
+			return errors.Join(err, n.release())
+		}
 	}
 	e.seed = o.makeESTUser
 	return run(ctx, e, n, cfg, func() { _ = hints(ctx, out, dir, cfg) })

@@ -33,7 +33,7 @@ func TestInterruptedSetUp(t *testing.T) {
 				}
 			}
 			o := &devOptions{
-				dir: l.dir, https: l.addr.https, est: l.addr.est, http: l.addr.http, ops: l.addr.ops, http01: 5002, alpn: 5001,
+				dir: l.dir, https: l.addr.https, est: l.addr.est, http: l.addr.http, ops: l.addr.ops, http01: 5002, alpn: 5001, tiers: 2,
 				given: func(string) bool { return true },
 			}
 			var out bytes.Buffer

@@ -86,6 +86,9 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 	if !o.freeNames {
 		names = ceremony.PrivateNames()
 	}
+	if o.tiers == 1 {
+		return o.holdOneTier(ctx, e, offline, names)
+	}
 	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names})
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ var prepared = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	o := &devOptions{
-		dir: dir, https: "127.0.0.1:1", est: "127.0.0.1:2", http: "127.0.0.1:3", ops: "127.0.0.1:4", http01: 5002, alpn: 5001,
+		dir: dir, https: "127.0.0.1:1", est: "127.0.0.1:2", http: "127.0.0.1:3", ops: "127.0.0.1:4", http01: 5002, alpn: 5001, tiers: 2,
 		given: func(string) bool { return false },
 	}
 	var out bytes.Buffer

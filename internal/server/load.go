@@ -18,11 +18,16 @@ type loaded struct {
 	Config
 	file string // as given
 	dir  string // the file's folder, absolute: where relative paths start
+
+	oneTier bool // a self-signed CA may issue: see onetier.go
 }
 
 // load reads and checks a configuration file. It touches nothing, and its error
 // lists everything that is wrong.
-func load(file string) (*loaded, error) {
+func load(file string) (*loaded, error) { return loadFor(file, false) }
+
+// loadFor is load for dev, which may serve a CA of one tier.
+func loadFor(file string, oneTier bool) (*loaded, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -31,7 +36,7 @@ func load(file string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	l := &loaded{file: file, dir: filepath.Dir(abs), Config: Config{Limits: limit.Defaults()}}
+	l := &loaded{file: file, dir: filepath.Dir(abs), oneTier: oneTier, Config: Config{Limits: limit.Defaults()}}
 	doc := decode(file, text, &l.Config)
 	if len(doc.problems) == 0 {
 		l.complete()

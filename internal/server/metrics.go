@@ -38,6 +38,7 @@ type metrics struct {
 	lists      *prometheus.CounterVec
 	listTook   *prometheus.HistogramVec
 	listDelay  *prometheus.HistogramVec
+	insecure   prometheus.Gauge
 }
 
 // buckets reach from a cached answer to the deadline of an issuance.
@@ -76,6 +77,10 @@ func newMetrics(version string) *metrics {
 		Buckets: []float64{.25, .5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 48 * 3600},
 	}, []string{"issuer"})
 	m.registry.MustRegister(m.lists, m.listTook, m.listDelay)
+	m.insecure = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "privyseal", Name: "insecure_mode", Help: "1 if a self-signed CA issues by itself: privyseal dev --tiers 1.",
+	})
+	m.registry.MustRegister(m.insecure)
 	build := gauge("build_info", "Always 1.", "version")
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.requests, m.latency, m.issuances, m.issuing, m.acmeWork, m.acmeTook, m.signatures, m.signing,

@@ -35,7 +35,7 @@ func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
 
 func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	old := h.cfg.Load()
-	cfg, err := load(old.file)
+	cfg, err := loadFor(old.file, old.oneTier)
 	if err != nil {
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}

@@ -73,6 +73,7 @@ func (h *house) start(ctx context.Context, cfg *loaded) error {
 		signing.closeAllBut(nil)
 		return err
 	}
+	h.warnOneTier(ctx, cfg)
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)
 	h.health.check(h.configHealth)

@@ -47,7 +47,7 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 		old = &signing{}
 	}
 	s := &signing{
-		rules:   issuance.Rules{Issuers: map[string][]*issuer.Issuer{}, Former: map[string]bool{}},
+		rules:   issuance.Rules{Issuers: map[string][]*issuer.Issuer{}, Former: map[string]bool{}, OneTier: cfg.oneTier},
 		issuers: map[string]*issuer.Issuer{}, keys: map[string]*openKey{}, lost: map[string]error{},
 	}
 	defer func() {
@@ -97,7 +97,11 @@ func (h *house) prepareIssuer(ctx context.Context, cfg *loaded, is Issuer, s, ol
 		key = &openKey{k, is.Passphrase}
 	}
 	s.keys[is.ID] = key
-	i, err := issuer.New(is.ID, chain, key.Key, cfg.locations(is.ID))
+	open := issuer.New
+	if cfg.oneTier {
+		open = issuer.NewOffline
+	}
+	i, err := open(is.ID, chain, key.Key, cfg.locations(is.ID))
 	if err != nil {
 		return err
 	}
