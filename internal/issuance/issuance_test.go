@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -354,6 +355,31 @@ func TestX18_OneVerdictForEveryProtocol(t *testing.T) {
 		if f := fault.Of(err); f == nil || dry.Fault == nil || f.Kind != fault.Malformed || f.Detail != dry.Fault.Detail || f.Reason != dry.Fault.Reason {
 			t.Errorf("%s: %v; the dry run says %v", protocol, err, dry.Fault)
 		}
+	}
+}
+
+// A key that strangers know gets no certificate, and no account.
+func TestX13_KnownKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	c := newCA(t, storetest.SQLite(t), "web-1")
+	listed, other := request(t, "request:1", "a.test"), request(t, "request:2", "b.test")
+	hash, err := pki.HashKey(listed.CSR.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := *c.pipeline.Rules()
+	if err := rules.KnownKeys.Read(strings.NewReader(hash.String()), pki.KeyListSPKI); err != nil {
+		t.Fatal(err)
+	}
+	c.pipeline.Swap(rules)
+	_, err = c.pipeline.Issue(t.Context(), listed)
+	for _, err := range []error{err, c.pipeline.CheckKey(t.Context(), listed.CSR.PublicKey)} {
+		if f := fault.Of(err); f == nil || f.Kind != fault.BadPublicKey || f.Reason != "known_key" {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := c.pipeline.Issue(t.Context(), other); err != nil {
+		t.Error(err)
 	}
 }
 

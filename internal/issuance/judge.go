@@ -70,7 +70,7 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
 		return v, fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}
-	if err := p.checkKey(ctx, v.key); err != nil {
+	if err := p.checkKey(ctx, t.PublicKey, v.key); err != nil {
 		return v, err
 	}
 	return v, rules.nest(t, ca, r)
@@ -97,8 +97,11 @@ func (r *Rules) nest(t *profile.Template, ca *issuer.Issuer, req Request) error 
 	})
 }
 
-// checkKey refuses keys that are known to be compromised (rule X14).
-func (p *Pipeline) checkKey(ctx context.Context, h pki.KeyHash) error {
+// checkKey refuses keys that are known to be compromised (rules X13 and X14).
+func (p *Pipeline) checkKey(ctx context.Context, pub crypto.PublicKey, h pki.KeyHash) error {
+	if rules := p.rules.Load(); rules != nil && rules.KnownKeys.Has(pub, h) {
+		return fault.New(fault.BadPublicKey, "the public key is on a list of keys that strangers know").Because("known_key")
+	}
 	blocked, err := p.store.BlockedKey(ctx, h)
 	if err != nil {
 		return err
@@ -116,7 +119,7 @@ func (p *Pipeline) CheckKey(ctx context.Context, pub crypto.PublicKey) error {
 	if err != nil {
 		return fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}
-	return p.checkKey(ctx, h)
+	return p.checkKey(ctx, pub, h)
 }
 
 // sortedNames returns the names as the lineage needs them.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
 
@@ -33,6 +34,8 @@ type Rules struct {
 	// force first, then those by other certificates of the same key. Where there is
 	// no entry, the issuer's own is the only one.
 	ByIssuer map[string][][]*x509.Certificate
+	// KnownKeys are public keys that get no certificate and no account.
+	KnownKeys pki.KeyList
 	// OneTier lets a self-signed CA sign leaves: `privyseal dev --tiers 1`.
 	OneTier bool
 }

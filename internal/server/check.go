@@ -32,6 +32,7 @@ func (l *loaded) check(d *document) {
 	l.checkSecrets(d)
 	l.checkIssuers(d)
 	l.checkOCSP(d)
+	l.checkBlockedKeys(d)
 	l.checkWebhooks(d)
 	l.checkEndpoints(d)
 	l.checkListeners(d)

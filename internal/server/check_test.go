@@ -86,6 +86,8 @@ func TestCheck(t *testing.T) {
 		"OCSP outage":              {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {outage: -5s}", "issuers[0].ocsp", "negative"},
 		"OCSP signer":              {"    certificate: chain.pem", "    certificate: chain.pem\n    ocsp: {signer: root}", "issuers[0].ocsp.signer", "want one of delegated, issuer"},
 		"OCSP of an offline CA":    {"    crl: root.crl", "    crl: root.crl\n    ocsp: {certificate: gone.pem, key: 'file:keys/gone.key', passphrase: 'file:secrets/issuer'}", "offline[0].ocsp.certificate", "no such file"},
+		"known keys missing":       {"endpoints:", "blocked_keys: [{file: gone.txt}]\nendpoints:", "blocked_keys[0].file", "no such file"},
+		"known keys, no list":      {"endpoints:", "blocked_keys: [{file: chain.pem}]\nendpoints:", "blocked_keys[0].file", "line 1: want 64"},
 		"no state passphrase":      {"  passphrase: file:secrets/state", "  passphrase: ''", "state.passphrase", "required"},
 		"unknown key":              {"listeners:", "listenrs:", "listenrs", `did you mean "listeners"?`},
 	} {

@@ -43,6 +43,10 @@ type Config struct {
 	Profiles map[string]profile.Config `yaml:"profiles,omitempty"`
 	// Endpoints are the services that clients enrol at.
 	Endpoints []Endpoint `yaml:"endpoints,omitempty"`
+	// BlockedKeys are lists of public keys that are known to strangers, beside those
+	// that were revoked as compromised here: no certificate, no account has one.
+	// They are read at start and at each reload.
+	BlockedKeys []BlockedKeys `yaml:"blocked_keys,omitempty"`
 	// Webhooks are services of the operator's that know which device may enrol, for
 	// SCEP endpoints that name one (docs/webhooks.md).
 	Webhooks []credential.WebhookConfig `yaml:"webhooks,omitempty"`
@@ -91,6 +95,15 @@ type Database struct {
 	// Migrate brings the schema up to date at start. Without it `privyseal
 	// migrate` does, and an older schema refuses to start.
 	Migrate bool `yaml:"migrate,omitempty"`
+}
+
+// BlockedKeys is a list of public keys.
+type BlockedKeys struct {
+	// File has one key a line, in lower-case hexadecimal.
+	File string `yaml:"file"`
+	// Format is spki-sha256 (the default), the SHA-256 of the SubjectPublicKeyInfo;
+	// or openssl-blacklist, that of Debian's lists of 2008.
+	Format string `yaml:"format,omitempty" jsonschema:"enum=spki-sha256,enum=openssl-blacklist"`
 }
 
 // PKCS11 is how keys in hardware tokens are reached.

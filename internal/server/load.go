@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // loaded is a configuration that was read and checked.
@@ -88,6 +89,12 @@ func (l *loaded) complete() {
 			if *file != "" {
 				*file = under(l.dir, *file)
 			}
+		}
+	}
+	for i, b := range l.BlockedKeys {
+		l.BlockedKeys[i].File = under(l.dir, b.File)
+		if b.Format == "" {
+			l.BlockedKeys[i].Format = pki.KeyListSPKI
 		}
 	}
 	for i, w := range l.Webhooks {

@@ -61,6 +61,9 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 	if s.rules.Profiles, err = cfg.compileProfiles(); err != nil {
 		return nil, err
 	}
+	if s.rules.KnownKeys, err = cfg.knownKeys(); err != nil {
+		return nil, err
+	}
 	for _, is := range cfg.Issuers {
 		if err = h.prepareIssuer(ctx, cfg, is, s, old); err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
