@@ -10,7 +10,7 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices
+.PHONY: help build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices devices
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ bench-revocation: ## measure OCSP beside nginx, lists, and revocations (long)
 
 bench-devices: ## EST and SCEP on both engines beside their key operations (long)
 	$(GO) run ./test/load -devices -clients 16 -duration 10s $(ARGS)
+
+devices: ## 1,000 devices over EST and SCEP on both engines, the server killed in the middle (long)
+	$(GO) test -count=1 -timeout 1h -v -run TestDevices ./test/e2e -devices 1000
 
 bench-batch: ## issue a batch of 100,000, interrupted twice, on both engines (long)
 	$(GO) test -count=1 -timeout 4h -v ./internal/operator -run TestBatchIsResumed -batch 100000

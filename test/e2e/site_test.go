@@ -118,11 +118,15 @@ func (l *site) operate(t testing.TB, args ...string) string {
 // try is operate for commands that may fail.
 func (l *site) try(t testing.TB, args ...string) (string, error) {
 	t.Helper()
-	socket := filepath.Join(l.Dir, "privyseal.sock")
+	return attempt(t, l.Dir, []string{"PRIVYSEAL_SOCKET=" + l.socket()}, binary, args...)
+}
+
+// socket is the path of the operators' socket.
+func (l *site) socket() string {
 	if moved, err := os.ReadFile(filepath.Join(l.Dir, "socket")); err == nil {
-		socket = strings.TrimSpace(string(moved)) // the path was too long for the system
+		return strings.TrimSpace(string(moved)) // the path was too long for the system
 	}
-	return attempt(t, l.Dir, []string{"PRIVYSEAL_SOCKET=" + socket}, binary, args...)
+	return filepath.Join(l.Dir, "privyseal.sock")
 }
 
 func read(t testing.TB, path string) []byte {
