@@ -2,8 +2,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -58,8 +56,8 @@ standard input.`,
 			"  privyseal-ceremony run ceremony.yaml --sheets /media/printer\n  privyseal-ceremony run lists.yaml --secrets-fd 3 3< /run/shares",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
-			if o.ToolHash, err = ownHash(); err != nil {
-				return err
+			if o.Program, err = os.Executable(); err != nil {
+				return fmt.Errorf("find own program: %w", err)
 			}
 			o.Tool = "privyseal-ceremony " + version
 			c, restore := console(cmd.OutOrStdout(), secrets)
@@ -72,20 +70,6 @@ standard input.`,
 	cmd.Flags().StringVar(&o.Sheets, "sheets", "", "write the custodians' sheets to this folder instead of showing them")
 	cmd.Flags().IntVar(&secrets, "secrets-fd", -1, "read shares, passphrases and PINs from this file descriptor, a line each")
 	return cmd
-}
-
-// ownHash returns the SHA-256 of the program that runs.
-func ownHash() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find own program: %w", err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read own program: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 func verifyCommand() *cobra.Command {

@@ -30,6 +30,9 @@ type File struct {
 	// Out is the folder of what leaves the machine, which must not hold another
 	// ceremony's files. Default: out.
 	Out string `yaml:"out,omitempty"`
+	// ToolHash is the SHA-256 of the program that was reviewed; another one is
+	// refused. Without it the transcript warns that nobody compared.
+	ToolHash string `yaml:"tool_sha256,omitempty"`
 	// CAs are the offline CAs that act, or come into being.
 	CAs []Authority `yaml:"cas"`
 	// Acts are performed in this order.

@@ -2,14 +2,13 @@ package ceremony
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/transcript"
@@ -71,8 +70,8 @@ func (r *run) begin(name string) error {
 		return nil
 	}
 	opening := transcript.Ceremony{
-		Name: r.file.Name, CA: name, Reason: r.file.Reason, Tool: r.options.Tool, ToolHash: r.options.ToolHash,
-		Configuration: filepath.Base(r.path), ConfigHash: r.config, Warnings: r.options.Warnings,
+		Name: r.file.Name, CA: name, Reason: r.file.Reason, Tool: r.options.Tool, ToolHash: r.toolHash,
+		Configuration: filepath.Base(r.path), ConfigHash: r.config, Warnings: r.warnings,
 	}
 	for _, p := range r.file.Present {
 		c := transcript.Custodian{Name: p.Name}

@@ -17,7 +17,7 @@ func (r *run) show(plan []outcome) {
 		}
 		c.say("Present   %s", strings.Join(names, ", "))
 	}
-	for _, w := range r.options.Warnings {
+	for _, w := range r.warnings {
 		c.say("WARNING   %s", w)
 	}
 	if r.journal.resumed() {

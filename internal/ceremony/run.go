@@ -19,12 +19,11 @@ import (
 
 // Options are what a run is told beside the file.
 type Options struct {
-	Tool     string   // program and version, for the transcript
-	ToolHash string   // SHA-256 of the program's file
-	Sheets   string   // folder for the custodians' sheets; empty: they are shown
-	DryRun   bool     // show the plan and stop
-	Again    bool     // hold a ceremony that was held before
-	Warnings []string // what preflight found
+	Tool    string // program and version, for the transcript
+	Program string // the program's file
+	Sheets  string // folder for the custodians' sheets; empty: they are shown
+	DryRun  bool   // show the plan and stop
+	Again   bool   // hold a ceremony that was held before
 }
 
 // run is one ceremony under way.
@@ -42,6 +41,9 @@ type run struct {
 	opened  map[string]*opened
 	ledgers map[string]*ledger
 	people  map[string]*keys.Key
+
+	toolHash string   // SHA-256 of the program
+	warnings []string // what preflight found
 }
 
 // Run holds the ceremony that a file describes: it rehearses all acts with
@@ -54,6 +56,9 @@ func Run(ctx context.Context, path string, c Console, o Options, now func() time
 		return err
 	}
 	defer r.forget()
+	if err := r.preflight(); err != nil {
+		return err
+	}
 	plan, err := r.rehearse(ctx)
 	if err != nil {
 		return err
@@ -117,6 +122,34 @@ func (r *run) abs(path string) string {
 		return path
 	}
 	return filepath.Join(r.dir, path)
+}
+
+// preflight looks at the machine. What it finds is shown and goes into the
+// transcript; what is fatal ends the run before anything is done.
+func (r *run) preflight() error {
+	sum, err := FileHash(r.options.Program)
+	if err != nil {
+		return fmt.Errorf("read own program: %w", err)
+	}
+	r.toolHash = sum
+	var found Findings
+	for i := range r.file.CAs {
+		name := r.file.CAs[i].Name
+		fit := Fitness{CA: r.cas[name], Tool: r.options.Program, ToolHash: r.file.ToolHash}
+		if last := r.ledgers[name].Last(); !last.IsZero() {
+			fit.Before = []Moment{{"the transcript of " + name + " ends", last}}
+		}
+		for _, f := range Preflight(fit) {
+			if !slices.Contains(found, f) {
+				found = append(found, f)
+			}
+		}
+	}
+	r.warnings = found.Warnings()
+	if found.Worst() == Fatal {
+		return refuse("preflight", "this machine is not fit for the ceremony:\n%s", found.Text())
+	}
+	return nil
 }
 
 // checkAuthority compares a CA's folder with the file.
