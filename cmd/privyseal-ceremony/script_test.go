@@ -40,7 +40,8 @@ type people struct {
 	seen  string   // all output so far
 }
 
-// hold runs `privyseal-ceremony run`. Arguments with a hyphen are the program's,
+// hold runs `privyseal-ceremony run`, or, if the first argument is import,
+// `import openssl-ca` of the CA with the certificate=FILE. Arguments with a hyphen are the program's,
 // name=value replaces an answer (yes, fingerprint, passphrase, name) or says
 // upon which text the program is killed (kill), the rest are the file and the
 // sheets of those who come to open keys.
@@ -48,6 +49,9 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 	p := &people{ts: ts, say: map[string]string{"yes": "yes", "passphrase": "correct horse battery"}}
 	command := []string{"run"}
 	file := false
+	if args[0] == "import" {
+		command, file, args = []string{"import", "openssl-ca"}, true, args[1:]
+	}
 	for _, a := range args {
 		name, value, named := strings.Cut(a, "=")
 		switch {
@@ -125,6 +129,9 @@ func (p *people) answer() (string, bool) {
 	case strings.Contains(prompt, "fingerprint"):
 		if f, other := p.say["fingerprint"]; other {
 			return f, true
+		}
+		if c := p.say["certificate"]; c != "" {
+			return p.fingerprint(c), true
 		}
 		found := inputLine.FindAllStringSubmatch(p.seen, -1)
 		return p.fingerprint(found[len(found)-1][1]), true

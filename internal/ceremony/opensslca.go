@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -23,34 +24,66 @@ import (
 // destroying its key is the custodians' next step. An import that was interrupted
 // is done again: the certificate is written last.
 func ImportOpenSSL(ctx context.Context, ca CA, from opensslca.Source) (*opensslca.Folder, error) {
-	if ca.Key != "" {
-		return nil, refuse("key_type", "import: a key that was in a file goes into the file %s, not into a token", keyFile)
-	}
-	if exists(ca.path(certFile)) {
-		return nil, refuse("exists", "import: %s holds a CA already", ca.Dir)
-	}
-	f, err := opensslca.Read(from)
+	f, err := ca.readForeign(from)
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	// The laws of the tree, before anything is written.
-	if _, err := issuer.NewOffline(filepath.Base(ca.Dir), f.Chain, imported{f.Key}, issuer.Locations{}); err != nil {
-		return nil, fmt.Errorf("import: %w", err)
-	}
-	if err := ca.makeDirs(); err != nil {
-		return nil, fmt.Errorf("import: %w", err)
-	}
-	if err := ca.takeOver(ctx, f); err != nil {
+	if err := ca.takeOver(ctx, f, func() error { return nil }); err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
 	return f, nil
 }
 
-// takeOver writes what was read, the key first and the certificate last.
-func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder) error {
+// readForeign reads a CA that is to go into ca's folder.
+func (ca CA) readForeign(from opensslca.Source) (*opensslca.Folder, error) {
+	if ca.Key != "" {
+		return nil, refuse("key_type", "a key that was in a file goes into the file %s, not into a token", keyFile)
+	}
+	if exists(ca.path(certFile)) {
+		return nil, refuse("exists", "%s holds a CA already", ca.Dir)
+	}
+	here, err := os.Stat(ca.Dir)
+	there, err2 := os.Stat(from.Dir)
+	if err == nil && err2 == nil && os.SameFile(here, there) {
+		return nil, refuse("exists", "%s is the folder that is read: the CA goes into another", ca.Dir)
+	}
+	return opensslca.Read(from)
+}
+
+// takeOver writes what was read: the key first, then what record writes, and the
+// certificate last.
+func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder, record func() error) error {
+	// The laws of the tree, before anything is written.
+	if _, err := issuer.NewOffline(filepath.Base(ca.Dir), f.Chain, imported{f.Key}, issuer.Locations{}); err != nil {
+		return err
+	}
+	if err := ca.makeDirs(); err != nil {
+		return err
+	}
 	if err := ca.writeForeignKey(ctx, f.Key); err != nil {
 		return err
 	}
+	if err := record(); err != nil {
+		return err
+	}
+	if err := ca.writeNumbers(f); err != nil {
+		return err
+	}
+	for _, c := range f.Issued {
+		name := strings.ToUpper(string(pki.SerialFromBig(c.SerialNumber))) + ".pem"
+		if err := writeFile(ca.path("newcerts/"+name), pki.EncodeChain(c.Raw), 0o444); err != nil {
+			return err
+		}
+	}
+	var chain [][]byte
+	for _, c := range f.Chain {
+		chain = append(chain, c.Raw)
+	}
+	return writeFile(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
+}
+
+// writeNumbers writes the index, the last list and the numbers that come next.
+func (ca CA) writeNumbers(f *opensslca.Folder) error {
 	files := map[string][]byte{
 		indexFile: opensslca.FormatIndex(f.Index),
 		numberTxt: []byte(hexNumber(f.CRLNumber) + "\n"),
@@ -67,17 +100,7 @@ func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder) error {
 			return err
 		}
 	}
-	for _, c := range f.Issued {
-		name := strings.ToUpper(string(pki.SerialFromBig(c.SerialNumber))) + ".pem"
-		if err := writeFile(ca.path("newcerts/"+name), pki.EncodeChain(c.Raw), 0o444); err != nil {
-			return err
-		}
-	}
-	var chain [][]byte
-	for _, c := range f.Chain {
-		chain = append(chain, c.Raw)
-	}
-	return writeFile(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
+	return nil
 }
 
 // writeForeignKey encrypts the key into the folder and opens it as every later act
