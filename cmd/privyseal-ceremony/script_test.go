@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/privyseal/privyseal/internal/keys/hsmtest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +28,21 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"hold": hold, "mode": mode, "flip": flip},
+	})
+}
+
+// TestG1_11_G1_52_Token runs a ceremony whose key is in a token. It is apart from the other
+// scripts since SoftHSM is configured for a whole process.
+func TestG1_11_G1_52_Token(t *testing.T) {
+	token := hsmtest.New(t)
+	testscript.Run(t, testscript.Params{
+		Files: []string{"testdata/token.txtar"},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SOFTHSM2_CONF", token.Conf)
+			e.Setenv("KEY", token.Ref("root"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"hold": hold, "flip": flip},
 	})
 }
 
@@ -46,7 +63,7 @@ type people struct {
 // upon which text the program is killed (kill), the rest are the file and the
 // sheets of those who come to open keys.
 func hold(ts *testscript.TestScript, neg bool, args []string) {
-	p := &people{ts: ts, say: map[string]string{"yes": "yes", "passphrase": "correct horse battery"}}
+	p := &people{ts: ts, say: map[string]string{"yes": "yes", "passphrase": "correct horse battery", "pin": "1234"}}
 	command := []string{"run"}
 	file := false
 	if args[0] == "import" {
@@ -85,7 +102,7 @@ func (p *people) run(args []string) (failed bool) {
 	p.ts.Check(err)
 	cmd := exec.Command(program, args...)
 	cmd.Dir = p.ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "TMPDIR="+p.ts.Getenv("WORK"))
+	cmd.Env = append(os.Environ(), "TMPDIR="+p.ts.Getenv("WORK"), "SOFTHSM2_CONF="+p.ts.Getenv("SOFTHSM2_CONF"))
 	in, err := cmd.StdinPipe()
 	p.ts.Check(err)
 	out, write, err := os.Pipe()
@@ -143,7 +160,9 @@ func (p *people) answer() (string, bool) {
 		return p.next(), true
 	case strings.Contains(prompt, "name of the CA"):
 		return p.say["name"], true
-	case strings.Contains(prompt, "assphrase"), strings.Contains(prompt, "once more"), strings.Contains(prompt, "PIN"):
+	case strings.Contains(prompt, "PIN of the token"):
+		return p.say["pin"], true
+	case strings.Contains(prompt, "assphrase"), strings.Contains(prompt, "once more"):
 		return p.say["passphrase"], true
 	case strings.Contains(prompt, "Enter"):
 		return "", true

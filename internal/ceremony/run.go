@@ -243,6 +243,9 @@ func (r *run) act(ctx context.Context, n int, rehearsed outcome) error {
 		return err
 	}
 	if r.journal.Pending == nil || r.journal.Pending.Act != n {
+		if err := r.vacant(ctx, act); err != nil {
+			return err
+		}
 		if err := r.journal.begun(n); err != nil {
 			return err
 		}
@@ -265,6 +268,30 @@ func (r *run) act(ctx context.Context, n int, rehearsed outcome) error {
 	}
 	r.console.say("%s", o.summary())
 	return r.journal.finished(d)
+}
+
+// vacant refuses an act that would make a key in a token under a name that has
+// one. From when the journal says that the act was begun, a key there is its own.
+func (r *run) vacant(ctx context.Context, act Act) error {
+	name, take := "", false
+	switch {
+	case act.Root != nil:
+		name, take = act.Root.CA, act.Root.UseKey
+	case act.SignCA != nil && act.SignCA.New != "":
+		name, take = act.SignCA.New, act.SignCA.UseKey
+	}
+	ca := r.cas[name]
+	if ca.Key == "" || take {
+		return nil
+	}
+	key, err := keys.Open(ctx, ca.Key, ca.Secret, keys.Config{})
+	switch {
+	case errors.Is(err, keys.ErrNoKey):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.Join(refuse("exists", "the token holds a key of the name in %s already: name another, or say use_key: true", ca.Key), key.Close())
 }
 
 // resume finds out what the act had done before it was interrupted.

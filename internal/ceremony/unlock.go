@@ -181,7 +181,7 @@ func (r *run) askShare() (quorum.Share, error) {
 				return quorum.Share{}, err
 			}
 			if err := quorum.CheckLine(line, string(typed)); err != nil {
-				r.console.say("  %v", err)
+				r.console.say("  %s", unseen(err))
 				clear(typed)
 				continue
 			}
@@ -196,6 +196,16 @@ func (r *run) askShare() (quorum.Share, error) {
 		}
 		r.console.say("REFUSED: %v", err)
 	}
+}
+
+// unseen is what is said of a mistyped line: where the mistake is, and not the
+// word, which would be in a recording of the ceremony.
+func unseen(err error) string {
+	where, _, quoted := strings.Cut(err.Error(), ": \"")
+	if quoted {
+		return where + ": not a word of these sheets"
+	}
+	return err.Error()
 }
 
 // deal makes a secret and hands its shares to the custodians one by one. Each
