@@ -1,9 +1,11 @@
 package profile
 
+import "maps"
+
 // BuiltIn returns the configurations that exist without being written: a fresh
 // map, whose values a caller may change before compiling.
 func BuiltIn() map[string]Config {
-	return map[string]Config{
+	all := map[string]Config{
 		"tls-server":       tlsServer(),
 		"tls-server-short": tlsServerShort(),
 		"tls-client":       tlsClient(),
@@ -21,6 +23,8 @@ func BuiltIn() map[string]Config {
 		"root-ca":    rootCA(),
 		"issuing-ca": issuingCA(),
 	}
+	maps.Copy(all, templates())
+	return all
 }
 
 // twoYears is the usual life of 90 days and the longest that a leaf may have.
