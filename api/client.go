@@ -171,6 +171,37 @@ func (c *Client) InstallIssuer(ctx context.Context, issuer string, r IssuerCerti
 	return done, again, err
 }
 
+// ImportRecords enters a page of certificates that a CA issued before it came
+// here. Sending a page again enters nothing twice.
+func (c *Client) ImportRecords(ctx context.Context, issuer string, page ImportPage) (*ImportResult, error) {
+	return answer[ImportResult](c.raw.ImportRecords(ctx, issuer, page))
+}
+
+// AdoptIssuer takes over a CA that was run elsewhere, after its records; again is
+// true if it is in force already.
+func (c *Client) AdoptIssuer(ctx context.Context, issuer string, a Adoption) (done *InstalledIssuer, again bool, err error) {
+	resp, err := c.raw.AdoptIssuer(ctx, issuer, a)
+	again = err == nil && resp.StatusCode == http.StatusOK
+	done, err = answer[InstalledIssuer](resp, err)
+	return done, again, err
+}
+
+// Hierarchy returns the installed CAs as trees, and what is wrong with them.
+func (c *Client) Hierarchy(ctx context.Context) (*Hierarchy, error) {
+	return answer[Hierarchy](c.raw.GetHierarchy(ctx))
+}
+
+// PlanHierarchy says what is to be done so that a hierarchy is as its file says.
+func (c *Client) PlanHierarchy(ctx context.Context, file string) (*HierarchyPlan, error) {
+	return answer[HierarchyPlan](c.raw.PlanHierarchy(ctx, HierarchyFile{Hierarchy: file}))
+}
+
+// ExportHierarchy streams a CA and all below it; the caller closes the answer. A
+// read that ends in anything but io.EOF means that it is not complete.
+func (c *Client) ExportHierarchy(ctx context.Context, issuer string) (io.ReadCloser, error) {
+	return stream(c.raw.ExportHierarchy(ctx, issuer))
+}
+
 // CRLs returns the revocation lists of all CAs, or of one issuer if it is not
 // empty.
 func (c *Client) CRLs(ctx context.Context, issuer string) ([]CRL, error) {

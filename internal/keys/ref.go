@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,6 +64,23 @@ func GenerateIn(ref Ref, alg string, secret Secret, cfg Config) (*Key, error) {
 		return nil, err
 	}
 	return newKey(ref, b, cfg), nil
+}
+
+// Save writes a private key that was made elsewhere to a file: reference, as
+// Generate does. It never overwrites. A token takes no key from here.
+func Save(ref Ref, key crypto.Signer, secret Secret) error {
+	path, ok := ref.path()
+	if !ok {
+		return fmt.Errorf("save key %s: bring it into the token with the token's own tools", ref)
+	}
+	text, err := Encrypt(key, secret)
+	if err != nil {
+		return fmt.Errorf("save key %s: %w", ref, err)
+	}
+	if err := writeNew(path, text); err != nil {
+		return fmt.Errorf("save key: %w", err)
+	}
+	return nil
 }
 
 // Open opens the key at ref. ctx bounds the opening only, and so does the

@@ -86,7 +86,7 @@ func (s *Store) ImportCertificates(ctx context.Context, certs []Certificate, ev 
 				SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz), CAST($3 AS timestamptz), 1, CAST($4 AS text), NULL
 				FROM certificates c WHERE c.id = $5 ON CONFLICT (certificate_id) DO NOTHING`,
 				r.Reason, r.RevokedAt, r.InvalidityAt, r.Requester, c.ID))
-			if r.Reason == pki.KeyCompromise && len(c.KeyHash) > 0 {
+			if r.Reason == pki.KeyCompromise && len(c.DER) > 0 {
 				w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
 					SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, c.ID))
 			}
@@ -112,6 +112,15 @@ func importNames(c Certificate) []*stmt {
 			i, n.Type, value, reversed(value), c.ID)
 	}
 	return stmts
+}
+
+// LiveCertificates counts the certificates of a CA that have not expired at a
+// time.
+func (s *Store) LiveCertificates(ctx context.Context, issuerID string, at time.Time) (int64, error) {
+	n := int64(0)
+	err := s.queryRow(ctx, "count certificates", `SELECT COUNT(*) FROM certificates
+		WHERE issuer_id = $1 AND not_after > $2 AND status IN ('issued', 'imported')`, []any{issuerID, at}, &n)
+	return n, err
 }
 
 // Children counts the certificates of CAs that a CA has here below it, apart from

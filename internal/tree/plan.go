@@ -1,0 +1,362 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// What a plan says of a CA.
+const (
+	InPlace         = "in place"         // installed, as the file says
+	Undeclared      = "undeclared"       // the configuration has to name it first
+	WantsRequest    = "request"          // its key and request are made by apply
+	PendingCeremony = "pending ceremony" // people have to sign offline
+	PendingParent   = "waits for parent" // the CA above has no certificate yet
+	WantsSignature  = "sign"             // its parent is on this server
+)
+
+// Step is what a plan says of one CA.
+type Step struct {
+	CA     CA
+	Level  int // 1 is a root
+	Root   string
+	State  string
+	Detail string
+}
+
+// Plan is what is to be done so that a server has a hierarchy.
+type Plan struct {
+	Name       string
+	Steps      []Step
+	Warnings   []string
+	Declare    string     // YAML to add to the configuration
+	Ceremonies []Ceremony // what people have to do offline, one for each root
+}
+
+// Done reports whether nothing is left to do.
+func (p *Plan) Done() bool {
+	for _, s := range p.Steps {
+		if s.State != InPlace {
+			return false
+		}
+	}
+	return true
+}
+
+// Plan compares a hierarchy's file with what is installed, and changes nothing.
+// What the laws of the tree would refuse later is refused now, with their reasons.
+func (t *Tree) Plan(ctx context.Context, text []byte) (*Plan, error) {
+	spec, err := ParseSpec(text)
+	if err != nil {
+		return nil, err
+	}
+	w := &planner{Tree: t, spec: spec, plan: &Plan{Name: spec.Name}, chains: map[string][]*x509.Certificate{}, at: map[string]Step{}, declared: map[string]Declared{}}
+	for _, d := range t.Declared() {
+		w.declared[d.ID] = d
+	}
+	if w.records, err = t.Store.Issuers(ctx); err != nil {
+		return nil, err
+	}
+	for _, c := range spec.CAs {
+		if err := w.add(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	w.warn()
+	w.declare()
+	return w.plan, w.ceremonies()
+}
+
+// planner is a plan in the making.
+type planner struct {
+	*Tree
+	spec     *Spec
+	plan     *Plan
+	declared map[string]Declared
+	records  []store.IssuerRecord
+	chains   map[string][]*x509.Certificate // by id, this one first: as installed, or as it would be
+	at       map[string]Step
+}
+
+func (w *planner) record(id string) *store.IssuerRecord {
+	for i := range w.records {
+		if w.records[i].ID == id {
+			return &w.records[i]
+		}
+	}
+	return nil
+}
+
+// chain returns a CA's chain, from the plan or from what is installed.
+func (w *planner) chain(id string) ([]*x509.Certificate, error) {
+	if c := w.chains[id]; c != nil {
+		return c, nil
+	}
+	var chain []*x509.Certificate
+	for at := id; at != ""; {
+		rec := w.record(at)
+		if rec == nil || len(chain) > len(w.records) {
+			return nil, fault.New(fault.Malformed, "%s is neither in the file nor installed here", at).Because("hierarchy")
+		}
+		c, err := x509.ParseCertificate(rec.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("issuer %s: read installed certificate: %w", at, err)
+		}
+		chain, at = append(chain, c), rec.ParentID
+	}
+	w.chains[id] = chain
+	return chain, nil
+}
+
+// add plans one CA below those that were planned before.
+func (w *planner) add(ctx context.Context, c CA) error {
+	var above []*x509.Certificate
+	var err error
+	step := Step{CA: c, Root: c.ID}
+	if c.Parent != "" {
+		if above, err = w.chain(c.Parent); err != nil {
+			return err
+		}
+		step.Root = w.rootOf(c.Parent)
+	}
+	step.Level = len(above) + 1
+	if rec := w.record(c.ID); rec != nil {
+		chain, err := w.chain(c.ID)
+		if err != nil {
+			return err
+		}
+		if err := differs(c, rec, chain); err != nil {
+			return err
+		}
+		step.State = InPlace
+	} else {
+		cert, err := w.wouldBe(c, above)
+		if err != nil {
+			return err
+		}
+		w.chains[c.ID] = append([]*x509.Certificate{cert}, above...)
+		if step.State, step.Detail, err = w.state(ctx, c); err != nil {
+			return err
+		}
+	}
+	if n := w.spec.children(c.ID); c.MaxChildren > 0 && n > c.MaxChildren {
+		return fault.New(fault.Denied, "%s has %d CAs below it, and max_children is %d", c.ID, n, c.MaxChildren).Because("max_children")
+	}
+	w.at[c.ID] = step
+	w.plan.Steps = append(w.plan.Steps, step)
+	return nil
+}
+
+func (w *planner) rootOf(id string) string {
+	if s, ok := w.at[id]; ok {
+		return s.Root
+	}
+	for rec := w.record(id); rec != nil && rec.ParentID != ""; rec = w.record(id) {
+		id = rec.ParentID
+	}
+	return id
+}
+
+// state says what a CA that is not installed waits for.
+func (w *planner) state(ctx context.Context, c CA) (state, detail string, err error) {
+	d, known := w.declared[c.ID]
+	switch {
+	case !known:
+		return Undeclared, "add it to the configuration, reload, and apply again", nil
+	case d.Offline != (c.Key == keyOffline):
+		return "", "", fault.New(fault.Conflict, "the file says that the key of %s is %s, the configuration that it is not", c.ID, c.Key).Because("hierarchy")
+	case c.Key == keyOffline:
+		return PendingCeremony, "made and signed offline", nil
+	}
+	last, err := w.lastRequest(ctx, c.ID)
+	if err != nil {
+		return "", "", err
+	}
+	want, err := pki.ParseName(c.Subject)
+	switch {
+	case err != nil:
+		return "", "", err
+	case last == nil || !last.csr.Subject.EqualRFC5280(want):
+		return WantsRequest, "apply makes its key and request", nil
+	case w.onServer(c.Parent):
+		if w.record(c.Parent) == nil {
+			return PendingParent, c.Parent + " has no certificate yet", nil
+		}
+		return WantsSignature, c.Parent + " signs it here, after approval", nil
+	}
+	return PendingCeremony, c.Parent + " signs its request offline", nil
+}
+
+func (w *planner) onServer(id string) bool {
+	d, ok := w.declared[id]
+	return ok && !d.Offline
+}
+
+// differs refuses a file that speaks of another CA than the one that is installed
+// under the name: what is signed cannot be changed, only replaced by a successor.
+func differs(c CA, rec *store.IssuerRecord, chain []*x509.Certificate) error {
+	have, err := pki.ParseNameDER(chain[0].RawSubject)
+	if err != nil {
+		return err
+	}
+	want, err := pki.ParseName(c.Subject)
+	if err != nil {
+		return err
+	}
+	limit := -1
+	if chain[0].MaxPathLen > 0 || chain[0].MaxPathLenZero {
+		limit = chain[0].MaxPathLen
+	}
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Conflict, c.ID+" is installed "+format+": what is signed stays; give a successor a new id", args...).Because("hierarchy_differs")
+	}
+	switch {
+	case !have.EqualRFC5280(want):
+		return bad("as %s, and the file says %s", have, c.Subject)
+	case rec.ParentID != c.Parent:
+		return bad("below %q, and the file says %q", rec.ParentID, c.Parent)
+	case limit != c.pathLen():
+		return bad("with path length %d (-1 is none), and %s says %d", limit, c.Template, c.pathLen())
+	}
+	return nil
+}
+
+// wouldBe is the certificate that a CA would get now, without a signature, checked
+// by the laws of the tree.
+func (w *planner) wouldBe(c CA, above []*x509.Certificate) (*x509.Certificate, error) {
+	config := profile.BuiltIn()[c.Template]
+	config.Policies, config.ExtKeyUsage, config.NameConstraints = c.Policies, c.ExtKeyUsage, c.NameConstraints
+	if c.Parent != "" && len(c.ExtKeyUsage) == 0 {
+		config.ExtKeyUsage = profile.BuiltIn()["issuing-ca"].ExtKeyUsage // what ceremonies sign
+	}
+	bad := func(err error) error {
+		return fault.New(fault.Malformed, "%s: %w", c.ID, err).Because("hierarchy")
+	}
+	p, err := profile.Compile(c.Template, config)
+	if err != nil {
+		return nil, bad(err)
+	}
+	name, err := pki.ParseName(c.Subject)
+	if err != nil {
+		return nil, bad(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	tmpl, err := p.Apply(profile.Request{PublicKey: key.Public(), Subject: &name}, w.Now())
+	if err != nil {
+		return nil, bad(err)
+	}
+	begin := w.Now().UTC().Truncate(time.Second)
+	cert := &x509.Certificate{
+		RawSubject: tmpl.RawSubject, Subject: pkix.Name{CommonName: name.CommonName()}, NotBefore: begin, NotAfter: begin.AddDate(c.Years, 0, 0).Add(-time.Second),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: tmpl.MaxPathLen, MaxPathLenZero: tmpl.MaxPathLen == 0, Extensions: tmpl.Extra,
+	}
+	if len(tmpl.ExtKeyUsage) > 0 {
+		value, err := asn1.Marshal(tmpl.ExtKeyUsage)
+		if err != nil {
+			return nil, err
+		}
+		cert.Extensions = append(cert.Extensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: value})
+	}
+	if len(above) == 0 {
+		if c.Years > 25 {
+			return nil, fault.New(fault.Denied, "%s: a root lives 25 years at most, 20 as a rule; a ceremony can override that, a plan cannot", c.ID).Because("validity")
+		}
+		return cert, nil
+	}
+	err = hierarchy.Check(above, hierarchy.Child{
+		CA: true, MaxPathLen: tmpl.MaxPathLen, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, RawSubject: tmpl.RawSubject, EKU: tmpl.ExtKeyUsage,
+	})
+	if err != nil {
+		f := fault.Of(err)
+		return nil, fault.New(f.Kind, "%s: %s", c.ID, f.Detail).Because(f.Reason)
+	}
+	return cert, w.checkName(c, name, above[0])
+}
+
+// checkName holds the rule of ceremonies (G1-28): country, state and organisation
+// are those of the CA above.
+func (w *planner) checkName(c CA, name pki.Name, parent *x509.Certificate) error {
+	up, err := pki.ParseNameDER(parent.RawSubject)
+	if err != nil {
+		return err
+	}
+	for _, short := range []string{"C", "ST", "O"} {
+		oid, err := pki.ParseAttributeType(short)
+		if err != nil {
+			return err
+		}
+		if a, b := strings.Join(name.Values(oid), ", "), strings.Join(up.Values(oid), ", "); a != b {
+			return fault.New(fault.Denied, "%s: %s is %q in its name, and %q in that of the CA above", c.ID, short, a, b).Because("name_policy")
+		}
+	}
+	return nil
+}
+
+// warn says what is allowed and still worth a look.
+func (w *planner) warn() {
+	deepest, online := map[string]int{}, map[string]int{}
+	reason := map[string]string{}
+	for _, s := range w.plan.Steps {
+		deepest[s.Root] = max(deepest[s.Root], s.Level)
+		if s.CA.Key == keyOnline && w.spec.children(s.CA.ID) == 0 {
+			online[s.Root]++
+		}
+		if s.CA.Reason != "" {
+			reason[s.Root] = s.CA.Reason
+		}
+	}
+	for _, s := range w.plan.Steps {
+		if s.Root != s.CA.ID {
+			continue
+		}
+		if n := deepest[s.Root]; n > 2 && w.spec.Reason == "" && reason[s.Root] == "" {
+			w.plan.Warnings = append(w.plan.Warnings, fmt.Sprintf("%s: %d levels of CAs; two serve nearly everybody, and each more is paid at every connection: say in reason: why", s.Root, n))
+		}
+		if online[s.Root] == 1 {
+			w.plan.Warnings = append(w.plan.Warnings, fmt.Sprintf("%s: one issuing CA; when its key fails, nothing is issued below this root until it is back: plan a second one", s.Root))
+		}
+	}
+}
+
+// declare collects what the configuration lacks.
+func (w *planner) declare() {
+	var online, offline bytes.Buffer
+	for _, s := range w.plan.Steps {
+		if _, known := w.declared[s.CA.ID]; known {
+			continue
+		}
+		into := &online
+		if s.CA.Key == keyOffline {
+			into = &offline
+		}
+		_, lines, _ := strings.Cut(IssuerYAML(s.CA.ID, s.CA.Subject, s.CA.Key == keyOffline), "\n")
+		into.WriteString(lines)
+		if s.CA.MaxChildren > 0 {
+			fmt.Fprintf(into, "    max_children: %d\n", s.CA.MaxChildren)
+		}
+	}
+	if online.Len() > 0 {
+		w.plan.Declare += "issuers:\n" + online.String()
+	}
+	if offline.Len() > 0 {
+		w.plan.Declare += "offline:\n" + offline.String()
+	}
+}
