@@ -2,6 +2,9 @@ package tree
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"os"
 	"path/filepath"
@@ -243,4 +246,18 @@ func TestRequest(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(b.dir, "web-a.key")); err != nil || !strings.Contains(string(text), "ENCRYPTED PRIVATE KEY") {
 		t.Errorf("the key's file: %v", err)
 	}
+}
+
+// outside is the request of a CA whose key is elsewhere.
+func (b *bench) outside(t *testing.T, name string) *pki.CSR {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := ceremony.NewRequest(key, "CN="+name+",O=Example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
 }
