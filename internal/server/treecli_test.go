@@ -70,7 +70,7 @@ func hold(t *testing.T, file string) {
 			return pki.Fingerprint(block.Bytes), nil
 		},
 	}
-	o := ceremony.Options{Tool: "test", ToolHash: strings.Repeat("0", 64)}
+	o := ceremony.Options{Tool: "test", Program: os.Args[0]}
 	if err := ceremony.Run(t.Context(), file, console, o, time.Now); err != nil {
 		t.Fatalf("ceremony %s: %v\n%s", file, err, &out)
 	}
