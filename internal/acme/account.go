@@ -29,22 +29,32 @@ const (
 // maxContacts bounds what an account carries.
 const maxContacts = 10
 
-// accountView is an account object (RFC 8555, section 7.1.2). externalAccount is
-// ours: the id of the binding, since the signed binding itself is not kept.
+// accountView is an account object (RFC 8555, section 7.1.2). EABKID is ours: the
+// id of the binding's key, for people.
 type accountView struct {
-	Status    string   `json:"status"`
-	Contact   []string `json:"contact,omitempty"`
-	Agreed    bool     `json:"termsOfServiceAgreed,omitempty"`
-	EABKID    string   `json:"externalAccountKid,omitempty"`
-	Orders    string   `json:"orders"`
-	CreatedAt string   `json:"createdAt,omitempty"`
+	Status    string          `json:"status"`
+	Contact   []string        `json:"contact,omitempty"`
+	Agreed    bool            `json:"termsOfServiceAgreed,omitempty"`
+	Binding   json.RawMessage `json:"externalAccountBinding,omitempty"`
+	EABKID    string          `json:"externalAccountKid,omitempty"`
+	Orders    string          `json:"orders"`
+	CreatedAt string          `json:"createdAt,omitempty"`
 }
 
-func (e *endpoint) accountView(a *store.Account) accountView {
-	return accountView{
+// showAccount answers with an account. The signed binding is read for it alone:
+// no other request needs it.
+func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, status int, c *call, a *store.Account) error {
+	v := accountView{
 		Status: a.Status, Contact: a.Contact, Agreed: a.TermsAgreedAt != nil, EABKID: a.EABKID,
-		Orders: e.account(a.ID) + "/orders", CreatedAt: stamp(a.CreatedAt),
+		Orders: c.ep.account(a.ID) + "/orders", CreatedAt: stamp(a.CreatedAt),
 	}
+	if a.EABKID != "" {
+		var err error
+		if v.Binding, err = s.Store.AccountBinding(r.Context(), a.ID); err != nil {
+			return err
+		}
+	}
+	return reply(w, status, v)
 }
 
 // stamp renders a time as RFC 3339 in UTC, to the second.
@@ -70,7 +80,7 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	existing, err := s.Store.AccountByThumbprint(ctx, c.ep.Name, c.key.thumbprint)
 	switch {
 	case err == nil:
-		return c.showExisting(w, existing)
+		return s.showExisting(w, r, c, existing, p.TermsOfServiceAgreed)
 	case !isNotFound(err):
 		return err
 	case p.OnlyReturnExisting:
@@ -95,36 +105,68 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	now := s.Now()
 	a := store.Account{
 		ID: store.NewID(), Endpoint: c.ep.Name, Thumbprint: c.key.thumbprint, JWK: c.key.jwk, Contact: contact,
-		Status: statusValid, TermsAgreedAt: &now, EABKID: kid, CreatedAt: now, CreatedFrom: c.from.String(),
+		Status: statusValid, TermsAgreedAt: &now, Terms: c.ep.set.cfg.TermsOfService, EABKID: kid, CreatedAt: now, CreatedFrom: c.from.String(),
+	}
+	if kid != "" {
+		a.Binding = p.Binding
 	}
 	ev := s.event(c, "account.created", "account:"+a.ID, a.ID, map[string]any{
-		"endpoint": a.Endpoint, "thumbprint": a.Thumbprint, "eab_kid": kid, "address": c.from.String(),
+		"endpoint": a.Endpoint, "terms": a.Terms, "thumbprint": a.Thumbprint, "eab_kid": kid, "address": c.from.String(),
 	})
 	existing, err = s.Store.CreateAccount(ctx, a, claim, ev)
 	if err != nil {
 		return err
 	}
 	if existing != nil { // the same key came twice at once
-		return c.showExisting(w, existing)
+		return s.showExisting(w, r, c, existing, p.TermsOfServiceAgreed)
 	}
 	s.keys.put(a.ID, c.key)
 	w.Header().Set("Location", c.ep.account(a.ID))
-	return reply(w, http.StatusCreated, c.ep.accountView(&a))
+	return s.showAccount(w, r, http.StatusCreated, c, &a)
 }
 
 // showExisting answers 200 with the account as it is; nothing of the payload is
-// taken over (RFC 8555, section 7.3.1).
-func (c *call) showExisting(w http.ResponseWriter, a *store.Account) error {
+// taken over (RFC 8555, section 7.3.1) but that it agrees to changed terms.
+func (s *Server) showExisting(w http.ResponseWriter, r *http.Request, c *call, a *store.Account, agreed bool) error {
 	if a.Status != statusValid {
 		return fault.New(fault.Denied, "the account with this key is %s", a.Status).Because("account_" + a.Status)
 	}
+	if agreed {
+		if err := s.agree(r, c, a); err != nil {
+			return err
+		}
+	}
 	w.Header().Set("Location", c.ep.account(a.ID))
-	return reply(w, http.StatusOK, c.ep.accountView(a))
+	return s.showAccount(w, r, http.StatusOK, c, a)
+}
+
+// agree records that an account agrees to the terms in force (rule A24).
+func (s *Server) agree(r *http.Request, c *call, a *store.Account) error {
+	terms, now := c.ep.set.cfg.TermsOfService, s.Now()
+	if a.Terms == terms {
+		return nil
+	}
+	ev := s.event(c, "account.agreed", "account:"+a.ID, a.ID, map[string]any{"terms": terms, "former_terms": a.Terms})
+	if err := s.Store.AgreeToTerms(r.Context(), a.ID, terms, now, ev); err != nil {
+		return err
+	}
+	a.Terms, a.TermsAgreedAt = terms, &now
+	return nil
+}
+
+// termsInForce refuses an account that has not agreed to the terms in force, where
+// the operator wants that (RFC 8555, section 7.3.3; rule A24).
+func (c *call) termsInForce() error {
+	if cfg := &c.ep.set.cfg; cfg.AgreeAgain && c.account.Terms != cfg.TermsOfService {
+		return fault.New(fault.UserActionRequired, "the terms of service have changed: read %s, then update the account with termsOfServiceAgreed", cfg.TermsOfService).Because("terms_changed")
+	}
+	return nil
 }
 
 type accountPayload struct {
 	Contact *[]string `json:"contact"`
 	Status  string    `json:"status"`
+	Agreed  bool      `json:"termsOfServiceAgreed"`
 }
 
 // account reads, updates or deactivates an account (RFC 8555, sections 7.3.2 and
@@ -134,7 +176,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, c *call) error 
 		return err
 	}
 	if c.reading() {
-		return reply(w, http.StatusOK, c.ep.accountView(c.account))
+		return s.showAccount(w, r, http.StatusOK, c, c.account)
 	}
 	var p accountPayload
 	if err := c.decode(&p); err != nil {
@@ -154,7 +196,12 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, c *call) error 
 		}
 		c.account.Contact = contact
 	}
-	return reply(w, http.StatusOK, c.ep.accountView(c.account))
+	if p.Agreed {
+		if err := s.agree(r, c, c.account); err != nil {
+			return err
+		}
+	}
+	return s.showAccount(w, r, http.StatusOK, c, c.account)
 }
 
 // deactivateAccount ends an account; its pending authorizations end with it.
@@ -165,7 +212,7 @@ func (s *Server) deactivateAccount(w http.ResponseWriter, r *http.Request, c *ca
 	}
 	s.keys.drop(c.account.ID)
 	c.account.Status = statusDeactivated
-	return reply(w, http.StatusOK, c.ep.accountView(c.account))
+	return s.showAccount(w, r, http.StatusOK, c, c.account)
 }
 
 // owns refuses an account's way into another one's resources (rule A20).

@@ -87,6 +87,41 @@ func TestACME_A24_TermsOfService(t *testing.T) {
 	}
 }
 
+// Changed terms are recorded when they are agreed to, and, where the operator wants
+// it, no order is placed before.
+func TestACME_A24_ChangedTerms(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	updates, registers := e.account(t), e.account(t)
+	cfg := e.server.current().cfg
+	change := func(again bool) {
+		cfg.TermsOfService, cfg.AgreeAgain = "https://ca.test/terms-2", again
+		if err := e.server.Swap(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(false)
+	updates.order("a.localhost")
+	change(true)
+	for _, c := range []*client{updates, registers} {
+		r := c.post(c.base+"/new-order", map[string]any{"identifiers": dnsNames("a.localhost")})
+		p := wantProblem(t, r, http.StatusForbidden, "userActionRequired")
+		if l := r.links("terms-of-service"); len(l) != 1 || l[0] != "https://ca.test/terms-2" || p.Instance != l[0] {
+			t.Errorf("links %v, instance %q", l, p.Instance)
+		}
+		want(t, c.post(c.kid, `{"contact":["mailto:new@example.com"]}`), http.StatusOK) // says nothing of terms
+	}
+	want(t, updates.post(updates.kid, `{"termsOfServiceAgreed":true}`), http.StatusOK)
+	want(t, registers.postJWK(registers.base+"/new-account", `{"termsOfServiceAgreed":true}`), http.StatusOK)
+	for _, c := range []*client{updates, registers} {
+		c.order("a.localhost")
+		a, err := e.store.Account(t.Context(), idOf(c.kid))
+		if err != nil || a.Terms != "https://ca.test/terms-2" {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+}
+
 func TestACME_A25_Contacts(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -121,19 +121,31 @@ func (s *Server) checkReplaces(ctx context.Context, c *call, o *store.Order) err
 	if !shareName(cert.Names, o.Identifiers) {
 		return fault.New(fault.Malformed, "the order has no identifier of the certificate that it is to replace")
 	}
-	ids, err := s.Store.OrdersReplacing(ctx, c.account.ID, o.Replaces)
+	return s.checkReplaced(ctx, c, o)
+}
+
+// checkReplaced refuses an order for a certificate that another one replaces and
+// is still good. The store takes the place of that other order, and of no other
+// that comes in between.
+func (s *Server) checkReplaced(ctx context.Context, c *call, o *store.Order) error {
+	id, err := s.Store.Replacement(ctx, o.Replaces)
+	if isNotFound(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		other, authzs, err := s.Store.Order(ctx, id)
-		if err != nil {
-			return err
-		}
-		if status, _ := orderStatus(other, authzs, s.Now()); status != statusInvalid {
-			return fault.New(fault.AlreadyReplaced, "order %s replaces the certificate already", c.ep.order(id))
-		}
+	other, authzs, err := s.Store.Order(ctx, id)
+	switch {
+	case isNotFound(err): // purged a moment ago
+		return nil
+	case err != nil:
+		return err
 	}
+	if status, _ := orderStatus(other, authzs, s.Now()); status != statusInvalid {
+		return fault.New(fault.AlreadyReplaced, "order %s replaces the certificate already", c.ep.order(id))
+	}
+	o.InPlaceOf = id
 	return nil
 }
 

@@ -95,8 +95,13 @@ func TestACME_A26_ExternalAccountBinding(t *testing.T) {
 	for _, endpoint := range []string{"eab", "default"} {
 		c, r := try(endpoint, func(c *client) json.RawMessage { return c.bind(kid, mac, nil, "") })
 		want(t, r, http.StatusCreated)
-		if a := decodeInto[accountView](t, r); a.EABKID != kid {
-			t.Errorf("A27: the binding is not shown: %s", r.body)
+		c.kid = r.header.Get("Location")
+		for _, r := range []*response{r, c.read(c.kid), c.postJWK(c.base+"/new-account", `{}`)} {
+			a := decodeInto[accountView](t, r)
+			inner, err := parseJWS(a.Binding)
+			if a.EABKID != kid || err != nil || *inner.header.KID != kid || string(inner.payload) != string(jwkOf(t, c.key.Public())) {
+				t.Errorf("A27: the binding is not shown: %s", r.body)
+			}
 		}
 		c.kid = r.header.Get("Location")
 		c.order("a.localhost")

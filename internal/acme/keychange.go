@@ -46,7 +46,7 @@ func (s *Server) keyChange(w http.ResponseWriter, r *http.Request, c *call) erro
 	}
 	s.keys.put(c.account.ID, next)
 	c.account.Thumbprint, c.account.JWK = next.thumbprint, next.jwk
-	return reply(w, http.StatusOK, c.ep.accountView(c.account))
+	return s.showAccount(w, r, http.StatusOK, c, c.account)
 }
 
 // keyTaken is the one 409 of RFC 8555; it says where the key is in use.

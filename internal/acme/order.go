@@ -159,6 +159,9 @@ func (s *Server) newOrder(w http.ResponseWriter, r *http.Request, c *call) error
 	if err := c.decode(&p); err != nil {
 		return err
 	}
+	if err := c.termsInForce(); err != nil {
+		return err
+	}
 	ctx, now := r.Context(), s.Now()
 	// A key can turn out to be compromised after it became an account's (rule X14).
 	if err := s.Pipeline.CheckKey(ctx, c.key.key); err != nil {

@@ -42,6 +42,8 @@ type Config struct {
 	Endpoints []Endpoint
 	// TermsOfService is the URL that clients must agree to.
 	TermsOfService string
+	// AgreeAgain keeps accounts that agreed to other terms from placing orders.
+	AgreeAgain bool
 	// Website says in the directory where to learn more about this CA; it is also
 	// the help link of rate limits.
 	Website string

@@ -250,6 +250,9 @@ type ACME struct {
 	// TermsOfService is the URL that clients must agree to. PublicURLs.HTTPS/terms
 	// if left out, a page that says there are none.
 	TermsOfService string `yaml:"terms_of_service,omitempty"`
+	// AgreeAgain wants accounts to agree anew when terms_of_service has changed:
+	// until then their orders are refused with userActionRequired.
+	AgreeAgain bool `yaml:"agree_again,omitempty"`
 	// Website tells people more about this CA. PublicURLs.HTTPS if left out.
 	Website string `yaml:"website,omitempty"`
 }

@@ -309,7 +309,7 @@ func (l *loaded) endpointNames(protocol string) []string {
 func (l *loaded) acme() acme.Config {
 	c := acme.Config{
 		BaseURL: l.PublicURLs.HTTPS, FormerBaseURLs: l.PublicURLs.Former,
-		TermsOfService: l.ACME.TermsOfService, Website: l.ACME.Website, CAAIdentities: l.Challenge.CAAIdentities,
+		TermsOfService: l.ACME.TermsOfService, AgreeAgain: l.ACME.AgreeAgain, Website: l.ACME.Website, CAAIdentities: l.Challenge.CAAIdentities,
 	}
 	for _, e := range l.of(protocolACME) {
 		c.Endpoints = append(c.Endpoints, acme.Endpoint{

@@ -18,13 +18,15 @@ type Account struct {
 	Contact       []string
 	Status        string // "valid", "deactivated" or "revoked"
 	TermsAgreedAt *time.Time
+	Terms         string // that were agreed to then; empty if it was before they were recorded
 	EABKID        string
+	Binding       []byte // the signed external account binding; only for CreateAccount, AccountBinding reads it
 	CreatedAt     time.Time
 	CreatedFrom   string // client address
 }
 
 const (
-	accountColumns = `id, endpoint, thumbprint, jwk, contact, status, terms_agreed_at, eab_kid, created_at, created_from`
+	accountColumns = `id, endpoint, thumbprint, jwk, contact, status, terms_agreed_at, terms, eab_kid, created_at, created_from`
 	selectAccount  = `SELECT ` + accountColumns + ` FROM accounts `
 )
 
@@ -32,7 +34,7 @@ func scanAccounts(into *[]Account) func(scanFunc) error {
 	return func(scan scanFunc) error {
 		var a Account
 		var contact, jwk json.RawMessage
-		err := scan(&a.ID, &a.Endpoint, &a.Thumbprint, &jwk, &contact, &a.Status, &a.TermsAgreedAt, &a.EABKID, &a.CreatedAt, &a.CreatedFrom)
+		err := scan(&a.ID, &a.Endpoint, &a.Thumbprint, &jwk, &contact, &a.Status, &a.TermsAgreedAt, &a.Terms, &a.EABKID, &a.CreatedAt, &a.CreatedFrom)
 		if err != nil {
 			return err
 		}
@@ -57,9 +59,9 @@ func (s *Store) CreateAccount(ctx context.Context, a Account, claim *Claim, ev E
 	errExists := errors.New("the account exists")
 	w := &write{
 		what: "create account",
-		guards: []*stmt{must(`INSERT INTO accounts (`+accountColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
-			a.ID, a.Endpoint, a.Thumbprint, json.RawMessage(a.JWK), asJSON(a.Contact), a.Status, a.TermsAgreedAt, a.EABKID, a.CreatedAt, a.CreatedFrom)},
+		guards: []*stmt{must(`INSERT INTO accounts (`+accountColumns+`, binding)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING`,
+			a.ID, a.Endpoint, a.Thumbprint, json.RawMessage(a.JWK), asJSON(a.Contact), a.Status, a.TermsAgreedAt, a.Terms, a.EABKID, a.CreatedAt, a.CreatedFrom, string(a.Binding))},
 		events: []Event{ev},
 	}
 	if claim != nil {
@@ -99,6 +101,27 @@ func (s *Store) AccountByThumbprint(ctx context.Context, endpoint, thumbprint st
 		return nil, err
 	}
 	return one(found, "read account by key")
+}
+
+// AccountBinding returns the signed external account binding that an account came
+// with, nil if it had none.
+func (s *Store) AccountBinding(ctx context.Context, id string) ([]byte, error) {
+	var binding string
+	if err := s.queryRow(ctx, "read account binding", `SELECT binding FROM accounts WHERE id = $1`, []any{id}, &binding); err != nil || binding == "" {
+		return nil, err
+	}
+	return []byte(binding), nil
+}
+
+// AgreeToTerms records that an account agrees to the terms at a URL. It is
+// fault.Conflict if the account is not valid (any more).
+func (s *Store) AgreeToTerms(ctx context.Context, id, terms string, at time.Time, ev Event) error {
+	return s.commit(ctx, &write{
+		what:   "agree to terms",
+		guards: []*stmt{must(`UPDATE accounts SET terms = $1, terms_agreed_at = $2 WHERE id = $3 AND status = 'valid'`, terms, at, id)},
+		events: []Event{ev},
+		lost:   func(int) error { return fault.New(fault.Conflict, "the account is not valid") },
+	})
 }
 
 // AccountKeyUsed reports whether an account of any endpoint, ended or not, has

@@ -16,6 +16,7 @@ type Order struct {
 	ID, AccountID     string
 	Endpoint, Profile string
 	Replaces          string
+	InPlaceOf         string // for CreateOrder: the order that replaced the same certificate and came to nothing
 	Identifiers       []pki.Identifier
 	AuthorizationIDs  []string // in the order of creation
 	NotBefore         *time.Time
@@ -71,7 +72,16 @@ func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorizati
 			o.ID, o.AccountID, o.Endpoint, o.Profile, o.Replaces, asJSON(o.Identifiers), o.NotBefore, o.NotAfter, o.Status, o.Error, nil, o.Node,
 			o.Expires, o.CreatedAt, o.ProcessingAt)},
 		events: optional(ev),
-		lost:   func(int) error { return fault.New(fault.Denied, "the account is not valid") },
+		lost: func(guard int) error {
+			if guard > 0 {
+				return fault.New(fault.AlreadyReplaced, "another order replaces the certificate already")
+			}
+			return fault.New(fault.Denied, "the account is not valid")
+		},
+	}
+	if o.Replaces != "" {
+		w.guards = append(w.guards, must(`INSERT INTO replacements (replaces, order_id) VALUES ($1, $2)
+			ON CONFLICT (replaces) DO UPDATE SET order_id = excluded.order_id WHERE replacements.order_id = $3`, o.Replaces, o.ID, o.InPlaceOf))
 	}
 	authz := make([][]any, len(newAuthz))
 	for i, a := range newAuthz {
@@ -128,18 +138,12 @@ func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, li
 	return ids, err
 }
 
-// OrdersReplacing returns ids of an account's orders that replace a certificate
-// (RFC 9773) and are not stored as invalid.
-func (s *Store) OrdersReplacing(ctx context.Context, accountID, replaces string) ([]string, error) {
-	var ids []string
-	err := s.query(ctx, "list replacing orders", `SELECT id FROM orders WHERE replaces = $1 AND replaces <> '' AND account_id = $2 AND status <> 'invalid'`,
-		[]any{replaces, accountID}, func(scan scanFunc) error {
-			var id string
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
-	return ids, err
+// Replacement returns the order that replaces a certificate (RFC 9773), ErrNotFound
+// if none does.
+func (s *Store) Replacement(ctx context.Context, replaces string) (string, error) {
+	var id string
+	err := s.queryRow(ctx, "read replacement", `SELECT order_id FROM replacements WHERE replaces = $1`, []any{replaces}, &id)
+	return id, err
 }
 
 // CountPending counts an account's pending orders and authorizations that have

@@ -40,6 +40,42 @@ func TestOrderRoundTrip(t *testing.T) {
 	})
 }
 
+// One order replaces a certificate, however many ask at once and on whichever
+// node; another takes its place only by naming it (RFC 9773, section 5).
+func TestACME_A64_OneOrderReplaces(t *testing.T) {
+	nodes(t, func(t *testing.T, one, two *store.Store) {
+		ctx, a := t.Context(), newAccount(t, one)
+		expires := time.Now().Add(time.Hour)
+		try := func(s *store.Store, id, inPlaceOf string) error {
+			return s.CreateOrder(ctx, store.Order{
+				ID: id, AccountID: a.ID, Endpoint: "default", Profile: "tls-server", Status: "pending", Replaces: "aki.serial", InPlaceOf: inPlaceOf,
+				Identifiers: []pki.Identifier{dns("a.test")}, Expires: expires, CreatedAt: time.Now(),
+			}, nil, nil)
+		}
+		for _, former := range []string{"", "taken"} { // the second time the first order has come to nothing
+			if former != "" {
+				var err error
+				former, err = one.Replacement(ctx, "aki.serial")
+				noErr(t, err)
+			}
+			won, lost := race(8, func(i int) error { return try([]*store.Store{one, two}[i%2], store.NewID(), former) })
+			if won != 1 {
+				t.Fatalf("%d orders replace the certificate: %v", won, lost)
+			}
+			for _, err := range lost {
+				wantKind(t, err, fault.AlreadyReplaced)
+			}
+		}
+		current, err := two.Replacement(ctx, "aki.serial")
+		noErr(t, err)
+		_, err = one.PurgeStep(ctx, expires.Add(time.Minute), 100)
+		noErr(t, err)
+		_, err = one.Replacement(ctx, "aki.serial")
+		wantNotFound(t, err) // it went with its order
+		noErr(t, try(one, store.NewID(), current))
+	})
+}
+
 func TestOrderOfManyNames(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		ctx := context.Background()
