@@ -3,6 +3,8 @@ SHELL := /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# The offline tool keeps its symbols: anybody may look what is not in it.
+OFFLINE_LDFLAGS := -X main.version=$(VERSION)
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
 DIST ?= dist
 FUZZTIME ?= 60s
@@ -15,8 +17,9 @@ ARGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
-build: ## build ./bin/privyseal
+build: ## build ./bin/privyseal and ./bin/privyseal-ceremony
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/privyseal ./cmd/privyseal
+	$(GO) build -trimpath -ldflags '$(OFFLINE_LDFLAGS)' -o bin/privyseal-ceremony ./cmd/privyseal-ceremony
 
 run: build ## build and start `privyseal dev` in ./privyseal-dev (ARGS='--flag …')
 	./bin/privyseal dev $(ARGS)
@@ -74,9 +77,10 @@ verify: generate docs ## fail when generated files are not the committed ones
 release: ## build static binaries for PLATFORMS into DIST (./dist)
 	@mkdir -p $(DIST)
 	@for p in $(PLATFORMS); do \
-	  out=$(DIST)/privyseal-$${p%/*}-$${p#*/}; \
-	  echo "$$out"; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/privyseal || exit 1; \
+	  on=$${p%/*}-$${p#*/}; echo "$(DIST)/privyseal-$$on $(DIST)/privyseal-ceremony-$$on"; \
+	  export CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/}; \
+	  $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(DIST)/privyseal-$$on ./cmd/privyseal || exit 1; \
+	  $(GO) build -trimpath -ldflags '$(OFFLINE_LDFLAGS)' -o $(DIST)/privyseal-ceremony-$$on ./cmd/privyseal-ceremony || exit 1; \
 	done
 
 image: ## build the container image privyseal:VERSION (needs Docker)
