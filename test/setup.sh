@@ -23,10 +23,10 @@ found() { # name of a need
   esac
 }
 
-debian() { case $1 in postgresql) echo postgresql ;; softhsm) echo softhsm2 opensc ;; cc) echo gcc libc6-dev ;; *) echo "$1" ;; esac; }
+debian() { case $1 in postgresql) echo postgresql ;; softhsm) echo softhsm2 opensc ;; p11-kit) echo p11-kit p11-kit-modules ;; cc) echo gcc libc6-dev ;; *) echo "$1" ;; esac; }
 brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; acme-tiny | cc) ;; *) echo "$1" ;; esac; }
 
-missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm cc; do found "$n" || echo "$n"; done; }
+missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm p11-kit cc; do found "$n" || echo "$n"; done; }
 
 # scepclient comes by Go's own means, on every system.
 if ! command -v scepclient >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/scepclient" ]; then

@@ -101,15 +101,17 @@ func slotOf(u *URI, module string, start bool) (slot int, err error) {
 		return 0, fmt.Errorf("load PKCS#11 module %s: it cannot be loaded", module)
 	}
 	defer p.Destroy()
-	if start {
+	info, err := p.GetInfo()
+	// A module such as p11-kit's client is started for each user of it in a process.
+	if start || errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
 		switch err := p.Initialize(); {
 		case err == nil:
 			defer func() { err = errors.Join(err, meaning(p.Finalize())) }()
 		case !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)):
 			return 0, fmt.Errorf("start PKCS#11 module: %w", meaning(err))
 		}
+		info, err = p.GetInfo()
 	}
-	info, err := p.GetInfo()
 	if err != nil {
 		return 0, fmt.Errorf("read module information: %w", meaning(err))
 	}

@@ -83,6 +83,15 @@ func Save(ref Ref, key crypto.Signer, secret Secret) error {
 	return nil
 }
 
+// Ensure opens the key at ref, and makes it first if there is none.
+func Ensure(ctx context.Context, ref Ref, alg string, secret Secret, cfg Config) (*Key, error) {
+	k, err := Open(ctx, ref, secret, cfg)
+	if !errors.Is(err, ErrNoKey) {
+		return k, err
+	}
+	return GenerateIn(ref, alg, secret, cfg)
+}
+
 // Open opens the key at ref. ctx bounds the opening only, and so does the
 // Config's deadline where the key is in a token.
 func Open(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error) {

@@ -29,7 +29,9 @@ type DelegateConfig struct {
 	IssuerID string
 	Node     string      // whose keys are in Dir
 	Dir      string      // folder of the keys, made if it is missing
+	Key      keys.Ref    // the one key of all certificates, made at first need; empty makes one in Dir for each
 	Secret   keys.Secret // passphrase of the keys
+	Module   string      // PKCS#11 library of a Key in a token
 	Store    *store.Store
 	Pipeline *issuance.Pipeline
 	Now      func() time.Time
@@ -38,7 +40,7 @@ type DelegateConfig struct {
 }
 
 // Delegate keeps a responder certificate of one issuer, with a key of this
-// node's own that never leaves Dir. Each certificate has a key of its own; the
+// node's own that never leaves Dir, or in a token. In Dir each certificate has a key of its own; the
 // successor takes over a third of its life before the old one ends, and answers
 // that the old one signed stay valid.
 type Delegate struct {
@@ -111,7 +113,7 @@ func (d *Delegate) reopen(ctx context.Context, ca *x509.Certificate) error {
 		return fmt.Errorf("OCSP responder of %s: %w", d.IssuerID, err)
 	}
 	for _, rec := range records {
-		if rec.Node != d.Node || !rec.NotAfter.After(d.Now()) {
+		if rec.Node != d.Node || !rec.NotAfter.After(d.Now()) || !d.ours(rec.KeyRef) {
 			continue
 		}
 		key, err := d.open(ctx, rec.KeyRef)
@@ -129,7 +131,22 @@ func (d *Delegate) reopen(ctx context.Context, ca *x509.Certificate) error {
 
 // open opens a key by its name in Dir.
 func (d *Delegate) open(ctx context.Context, name string) (*keys.Key, error) {
-	return keys.Open(ctx, d.ref(name), d.Secret, keys.Config{Observe: d.Observe, Now: d.Now})
+	if d.Key != "" {
+		return keys.Ensure(ctx, d.Key, "ec-p256", d.Secret, d.config())
+	}
+	return keys.Open(ctx, d.ref(name), d.Secret, d.config())
+}
+
+func (d *Delegate) config() keys.Config {
+	return keys.Config{Observe: d.Observe, Now: d.Now, Module: d.Module}
+}
+
+// ours reports whether a certificate's key is where the keys are now.
+func (d *Delegate) ours(name string) bool {
+	if d.Key != "" {
+		return name == string(d.Key)
+	}
+	return !strings.Contains(name, ":")
 }
 
 func (d *Delegate) ref(name string) keys.Ref {
@@ -160,19 +177,8 @@ func renewAt(c *x509.Certificate) time.Time {
 
 // renew makes a key and asks the one door for its certificate.
 func (d *Delegate) renew(ctx context.Context, ca *x509.Certificate) error {
-	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
-		return fmt.Errorf("make folder of the keys: %w", err)
-	}
 	id := store.NewID()
-	name := d.IssuerID + "." + id + ".key"
-	made, err := keys.Generate(d.ref(name), "ec-p256", d.Secret)
-	if err != nil {
-		return err
-	}
-	if err := made.Close(); err != nil {
-		return err
-	}
-	key, err := d.open(ctx, name)
+	name, key, err := d.newKey(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -191,11 +197,36 @@ func (d *Delegate) renew(ctx context.Context, ca *x509.Certificate) error {
 		err = d.use(ca, cert.DER, key)
 	}
 	if err != nil {
-		return errors.Join(err, key.Close(), os.Remove(filepath.Join(d.Dir, name)))
+		err = errors.Join(err, key.Close())
+		if d.Key == "" {
+			err = errors.Join(err, os.Remove(filepath.Join(d.Dir, name)))
+		}
+		return err
 	}
 	d.Log.InfoContext(ctx, "responder certificate issued", "issuer", d.IssuerID, "serial", cert.Serial, "not_after", cert.NotAfter)
 	d.sweep(name)
 	return nil
+}
+
+// newKey returns the key of a new certificate, and its name.
+func (d *Delegate) newKey(ctx context.Context, id string) (name string, key *keys.Key, err error) {
+	if d.Key != "" {
+		key, err = d.open(ctx, "")
+		return string(d.Key), key, err
+	}
+	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("make folder of the keys: %w", err)
+	}
+	name = d.IssuerID + "." + id + ".key"
+	made, err := keys.Generate(d.ref(name), "ec-p256", d.Secret)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := made.Close(); err != nil {
+		return "", nil, err
+	}
+	key, err = d.open(ctx, name)
+	return name, key, err
 }
 
 // sweep removes the keys of former certificates. They are in memory for as long

@@ -16,6 +16,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -43,7 +44,8 @@ type ra struct {
 
 type keyPair struct {
 	cert *x509.Certificate
-	key  *rsa.PrivateKey
+	key  PrivateKey
+	ref  keys.Ref // of a key in a token
 }
 
 // raSet is the RAs of an endpoint, newest first; the last are there for clients
@@ -169,7 +171,9 @@ func (s *Server) due(r *ra, ep *endpoint, signing []*issuer.Issuer) bool {
 			return true
 		}
 	}
-	return r.decrypt.key.N.BitLen() != RAKeys[ep.RAKey] || (len(r.certificates()) == 2) != ep.SeparateRAKeys
+	public, ok := r.decrypt.cert.PublicKey.(*rsa.PublicKey)
+	return !ok || ep.RAKeyRef == "" && public.N.BitLen() != RAKeys[ep.RAKey] ||
+		r.decrypt.ref != ep.RAKeyRef || (len(r.certificates()) == 2) != ep.SeparateRAKeys
 }
 
 func (s *Server) makeRA(ctx context.Context, ep *endpoint) (*ra, error) {
@@ -192,7 +196,7 @@ const maxCommonName = 64
 
 // certify makes a key and asks the one door for its certificate.
 func (s *Server) certify(ctx context.Context, ep *endpoint, profile, cn string) (keyPair, error) {
-	key, err := rsa.GenerateKey(rand.Reader, RAKeys[ep.RAKey])
+	key, err := ep.newKey(ctx)
 	if err != nil {
 		return keyPair{}, fmt.Errorf("generate key: %w", err)
 	}
@@ -205,7 +209,14 @@ func (s *Server) certify(ctx context.Context, ep *endpoint, profile, cn string) 
 		return keyPair{}, err
 	}
 	cert, err := x509.ParseCertificate(made.DER)
-	return keyPair{cert, key}, err
+	return keyPair{cert, key, ep.RAKeyRef}, err
+}
+
+func (ep *endpoint) newKey(ctx context.Context) (PrivateKey, error) {
+	if ep.RAKeyRef != "" {
+		return ep.Token(ctx)
+	}
+	return rsa.GenerateKey(rand.Reader, RAKeys[ep.RAKey])
 }
 
 // keptRA is how an RA stands in the database, sealed: all nodes must have the
@@ -217,8 +228,9 @@ type keptRA struct {
 }
 
 type keptPair struct {
-	Certificate []byte `json:"certificate"`
-	Key         []byte `json:"key"` // PKCS#8
+	Certificate []byte   `json:"certificate"`
+	Key         []byte   `json:"key,omitempty"` // PKCS#8
+	Ref         keys.Ref `json:"ref,omitempty"` // of a key that is in a token instead
 }
 
 func secretName(ep *endpoint) string { return "scep-ra:" + ep.Name + ":" + ep.Issuer }
@@ -232,11 +244,13 @@ func (s *Server) loadRAs(ctx context.Context, ep *endpoint) (sealed []byte, all 
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err = s.openRAs(ep, sealed)
+	all, err = s.openRAs(ctx, ep, sealed)
 	return sealed, all, err
 }
 
-func (s *Server) openRAs(ep *endpoint, sealed []byte) ([]ra, error) {
+// openRAs leaves out those whose keys are in a token that the endpoint no longer
+// names, or that has another key by now.
+func (s *Server) openRAs(ctx context.Context, ep *endpoint, sealed []byte) ([]ra, error) {
 	text, err := s.Sealer.Open(secretName(ep), sealed)
 	if err != nil {
 		return nil, fmt.Errorf("read kept RA: %w", err)
@@ -247,13 +261,20 @@ func (s *Server) openRAs(ep *endpoint, sealed []byte) ([]ra, error) {
 	}
 	var all []ra
 	for _, k := range kept {
+		if k.Decrypt.Ref != "" && k.Decrypt.Ref != ep.RAKeyRef {
+			continue
+		}
 		r := ra{made: k.Made}
-		if r.decrypt, err = k.Decrypt.open(); err != nil {
+		r.decrypt, err = k.Decrypt.open(ctx, ep)
+		if errors.Is(err, errOtherKey) && k.Decrypt.Ref != "" {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		r.sign = r.decrypt
 		if k.Sign != nil {
-			if r.sign, err = k.Sign.open(); err != nil {
+			if r.sign, err = k.Sign.open(ctx, ep); err != nil {
 				return nil, err
 			}
 		}
@@ -262,20 +283,32 @@ func (s *Server) openRAs(ep *endpoint, sealed []byte) ([]ra, error) {
 	return all, nil
 }
 
-func (k *keptPair) open() (keyPair, error) {
+var errOtherKey = errors.New("read kept RA: the key is not the certificate's")
+
+func (k *keptPair) open(ctx context.Context, ep *endpoint) (keyPair, error) {
 	cert, err := x509.ParseCertificate(k.Certificate)
 	if err != nil {
 		return keyPair{}, fmt.Errorf("read kept RA: %w", err)
 	}
-	key, err := x509.ParsePKCS8PrivateKey(k.Key)
-	if err != nil {
-		return keyPair{}, fmt.Errorf("read kept RA: %w", err)
+	var private PrivateKey
+	if k.Ref != "" {
+		if private, err = ep.Token(ctx); err != nil {
+			return keyPair{}, err
+		}
+	} else {
+		key, err := x509.ParsePKCS8PrivateKey(k.Key)
+		if err != nil {
+			return keyPair{}, fmt.Errorf("read kept RA: %w", err)
+		}
+		if own, ok := key.(*rsa.PrivateKey); ok {
+			private = own
+		}
 	}
-	private, ok := key.(*rsa.PrivateKey)
-	if !ok || !private.PublicKey.Equal(cert.PublicKey) {
-		return keyPair{}, errors.New("read kept RA: the key is not the certificate's")
+	public, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok || private == nil || !public.Equal(private.Public()) {
+		return keyPair{}, errOtherKey
 	}
-	return keyPair{cert, private}, nil
+	return keyPair{cert, private, k.Ref}, nil
 }
 
 // saveRAs keeps the RAs unless another node was quicker, and returns those that
@@ -313,13 +346,16 @@ func (s *Server) saveRAs(ctx context.Context, ep *endpoint, old []byte, all []ra
 	if bytes.Equal(winner, sealed) {
 		return all, nil
 	}
-	return s.openRAs(ep, winner)
+	return s.openRAs(ctx, ep, winner)
 }
 
 func keep(p keyPair) (keptPair, error) {
+	if p.ref != "" {
+		return keptPair{Certificate: p.cert.Raw, Ref: p.ref}, nil
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(p.key)
 	if err != nil {
 		return keptPair{}, fmt.Errorf("keep RA: %w", err)
 	}
-	return keptPair{p.cert.Raw, der}, nil
+	return keptPair{Certificate: p.cert.Raw, Key: der}, nil
 }

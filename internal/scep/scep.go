@@ -15,6 +15,7 @@ package scep
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -30,6 +31,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -41,7 +43,16 @@ type Endpoint struct {
 	Profiles       []string // of the certificates that it issues and renews
 	DefaultProfile string   // where the challenge is bound to none
 	Secret         string   // what Options.Challenge refers to; empty is none
+	// Token opens the key that Options.RAKeyRef names. It is called often and
+	// returns the same one.
+	Token func(ctx context.Context) (PrivateKey, error)
 	Options
+}
+
+// PrivateKey is the key of an RA.
+type PrivateKey interface {
+	crypto.Signer
+	crypto.Decrypter
 }
 
 // Options are the switches of an endpoint, in the words of the configuration.
@@ -82,6 +93,13 @@ type Options struct {
 	// SeparateRAKeys makes two RA certificates, one to encrypt to and one that
 	// signs answers.
 	SeparateRAKeys bool `yaml:"separate_ra_keys,omitempty"`
+	// RAKeyRef puts the RA certificate's key into a token: pkcs11:token=…;object=….
+	// It is made there at first need, of the kind RAKey, and stays when the
+	// certificate is renewed. Without it, keys are kept sealed in the database. Where
+	// several nodes share a token, start one of them first.
+	RAKeyRef keys.Ref `yaml:"ra_key_ref,omitempty"`
+	// RAPassphrase refers to the token's PIN.
+	RAPassphrase string `yaml:"ra_passphrase,omitempty"`
 	// NextIssuer is the id of the issuer that will take over. GetNextCACert
 	// answers its certificate; without it, 404.
 	NextIssuer string `yaml:"next_issuer,omitempty"`
@@ -199,6 +217,8 @@ func compile(e Endpoint) (*endpoint, error) {
 		return nil, fmt.Errorf("ca_bundle %q: want one of %s", e.CABundle, strings.Join(Bundles, ", "))
 	case RAKeys[e.RAKey] == 0:
 		return nil, fmt.Errorf("ra_key %q: want rsa-2048, rsa-3072 or rsa-4096", e.RAKey)
+	case e.RAKeyRef != "" && (e.SeparateRAKeys || e.Token == nil):
+		return nil, fmt.Errorf("ra_key_ref: there is one key in a token, not two: leave separate_ra_keys out")
 	case e.RenewalGrace < 0:
 		return nil, fmt.Errorf("renewal_grace is negative")
 	}

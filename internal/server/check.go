@@ -143,6 +143,24 @@ func (l *loaded) checkKey(d *document, key string, ref keys.Ref) {
 	}
 }
 
+// checkServiceKey checks the key in a token of something that makes it at first
+// need.
+func (l *loaded) checkServiceKey(d *document, key string, ref keys.Ref, secretKey string, secret Reference) {
+	if ref == "" {
+		return
+	}
+	if !strings.HasPrefix(string(ref), "pkcs11:") {
+		d.say(key, "%q: want pkcs11:token=…;object=…, or nothing for a key that the server keeps itself", ref)
+		return
+	}
+	l.checkKey(d, key, ref)
+	if secret == "" {
+		d.say(secretKey, "required: a reference to the token's PIN, file:PATH or env:NAME")
+	} else if _, err := secret.read(l.dir); err != nil {
+		d.say(secretKey, "%v", err)
+	}
+}
+
 func (l *loaded) checkEndpoints(d *document) {
 	seen := map[string]bool{}
 	compiled := l.checkProfiles(d)

@@ -81,6 +81,10 @@ type house struct {
 	est  *est.Server
 	ocsp *ocsp.Server
 	scep *scep.Server
+	// The keys of RAs in tokens, by reference; opened at first need.
+	raKeysMu  sync.Mutex
+	raKeys    map[keys.Ref]*openKey
+	raRetired []*openKey
 	// delegates are the responder certificates of this node by issuer id. They
 	// stay through reloads.
 	delegates map[string]*ocsp.Delegate

@@ -143,6 +143,13 @@ func (l *loaded) completeTLS() {
 	}
 }
 
+// public is what all nodes must agree on of an issuer.
+func (is Issuer) public() Issuer {
+	p := Issuer{ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds, OCSP: is.OCSP, CRL: is.CRL}
+	p.OCSP.Key, p.OCSP.Passphrase = "", ""
+	return p
+}
+
 // digest identifies what all nodes on one database must agree on. Addresses,
 // paths and references may differ from node to node.
 func (l *loaded) digest() string {
@@ -151,7 +158,7 @@ func (l *loaded) digest() string {
 	c.PKCS11 = PKCS11{}
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range l.Issuers {
-		c.Issuers = append(c.Issuers, Issuer{ID: i.ID, Pool: i.Pool, Succeeds: i.Succeeds, OCSP: i.OCSP, CRL: i.CRL})
+		c.Issuers = append(c.Issuers, i.public())
 	}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {

@@ -33,6 +33,12 @@ type OCSP struct {
 	// of profile ocsp-signing, renewed in time, whose key is in State.Dir; or
 	// issuer: the CA's own key signs.
 	Signer string `yaml:"signer,omitempty" jsonschema:"enum=delegated,enum=issuer"`
+	// Key says where the delegate's key is, instead of in State.Dir: pkcs11:token=…;
+	// object=…, made at first need. It stays when the certificate is renewed, and
+	// nodes that share the token share it.
+	Key keys.Ref `yaml:"key,omitempty"`
+	// Passphrase refers to the token's PIN.
+	Passphrase Reference `yaml:"passphrase,omitempty"`
 	// ArchiveCutoff is how long records of expired certificates are kept. Answers
 	// about expired certificates say so; without it they do not.
 	ArchiveCutoff time.Duration `yaml:"archive_cutoff,omitempty"`
@@ -118,6 +124,7 @@ func (l *loaded) checkOCSP(d *document) {
 		key := fmt.Sprintf("issuers[%d].ocsp", i)
 		is.OCSP.check(d, key)
 		oneOf(d, key+".signer", is.OCSP.Signer, signerDelegated, signerIssuer)
+		l.checkServiceKey(d, key+".key", is.OCSP.Key, key+".passphrase", is.OCSP.Passphrase)
 		if chain, err := readChain(is.Certificate); err == nil { // otherwise it is reported
 			checkResponder(d, key, is, chain)
 		}
@@ -205,7 +212,7 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *loaded, s, old *signing) (
 			}
 			a.Signer = func() (*issuer.Responder, error) { return own, nil }
 		} else {
-			r.delegates[is.ID] = h.delegate(cfg, is.ID)
+			r.delegates[is.ID] = h.delegate(cfg, is)
 			a.Signer = r.delegates[is.ID].Responder
 		}
 		r.authorities = append(r.authorities, a)
@@ -223,12 +230,22 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *loaded, s, old *signing) (
 	return r, nil
 }
 
-func (h *house) delegate(cfg *loaded, id string) *ocsp.Delegate {
+// delegate returns the responder certificate of an issuer. One whose key moves is
+// another one.
+func (h *house) delegate(cfg *loaded, is Issuer) *ocsp.Delegate {
+	id := is.ID
+	if is.OCSP.Key != "" {
+		id += " " + string(is.OCSP.Key)
+	}
 	if h.delegates[id] == nil {
-		h.delegates[id] = ocsp.NewDelegate(ocsp.DelegateConfig{
-			IssuerID: id, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.secret(cfg.dir),
-			Store: h.store, Pipeline: h.pipeline, Now: h.now, Log: h.log, Observe: h.metrics.key("ocsp-" + id),
-		})
+		c := ocsp.DelegateConfig{
+			IssuerID: is.ID, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.secret(cfg.dir),
+			Store: h.store, Pipeline: h.pipeline, Now: h.now, Log: h.log, Observe: h.metrics.key("ocsp-" + is.ID),
+		}
+		if is.OCSP.Key != "" {
+			c.Key, c.Module, c.Secret = is.OCSP.Key, cfg.PKCS11.Module, is.OCSP.Passphrase.secret(cfg.dir)
+		}
+		h.delegates[id] = ocsp.NewDelegate(c)
 	}
 	return h.delegates[id]
 }

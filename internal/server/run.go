@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -23,7 +24,7 @@ func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err er
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
-	h := &house{env: e, node: n, metrics: newMetrics(e.version), pairs: map[string]*web.Pair{}}
+	h := &house{env: e, node: n, metrics: newMetrics(e.version), pairs: map[string]*web.Pair{}, raKeys: map[keys.Ref]*openKey{}}
 	h.cfg.Store(cfg)
 	ctx, h.fail = context.WithCancelCause(ctx)
 	defer h.fail(nil)
@@ -126,6 +127,7 @@ func (h *house) closeKeys() error {
 	for _, k := range h.retired {
 		err = errors.Join(err, k.Close())
 	}
+	err = errors.Join(err, h.closeRAKeys())
 	if h.auditKey != nil {
 		err = errors.Join(err, h.auditKey.Close())
 	}

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/scep"
 )
@@ -26,7 +29,7 @@ func (l *loaded) of(protocol string) []Endpoint {
 }
 
 // scep is the configuration of the SCEP front-end.
-func (l *loaded) scep() ([]scep.Endpoint, error) {
+func (h *house) scepEndpoints(l *loaded) ([]scep.Endpoint, error) {
 	var all []scep.Endpoint
 	for _, e := range l.of(protocolSCEP) {
 		ep := scep.Endpoint{Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile, Options: e.SCEP}
@@ -36,6 +39,9 @@ func (l *loaded) scep() ([]scep.Endpoint, error) {
 				return nil, fmt.Errorf("challenge of endpoint %s: %w", e.Name, err)
 			}
 			ep.Secret = string(secret)
+		}
+		if e.SCEP.RAKeyRef != "" {
+			ep.Token = func(ctx context.Context) (scep.PrivateKey, error) { return h.raKey(ctx, l, e) }
 		}
 		all = append(all, ep)
 	}
@@ -61,6 +67,10 @@ func (l *loaded) checkSCEP(d *document, compiled map[string]*profile.Profile) {
 		}
 		paths[path] = true
 		oneOf(d, key+".ca_bundle", e.SCEP.CABundle, append([]string{""}, scep.Bundles...)...)
+		l.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
+		if e.SCEP.RAKeyRef != "" && e.SCEP.SeparateRAKeys {
+			d.say(key+".separate_ra_keys", "there is one key in a token: leave it out beside ra_key_ref")
+		}
 		oneOf(d, key+".ra_key", e.SCEP.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096")
 		if e.SCEP.NextIssuer != "" {
 			oneOf(d, key+".next_issuer", e.SCEP.NextIssuer, l.issuerIDs()...)
@@ -96,7 +106,7 @@ func (l *loaded) checkSCEP(d *document, compiled map[string]*profile.Profile) {
 const minChallenge = 8
 
 func (h *house) buildSCEP(context.Context) error {
-	endpoints, err := h.cfg.Load().scep()
+	endpoints, err := h.scepEndpoints(h.cfg.Load())
 	if err != nil {
 		return err
 	}
@@ -109,7 +119,7 @@ func (h *house) buildSCEP(context.Context) error {
 
 // swapSCEP puts the endpoints of a configuration in force.
 func (h *house) swapSCEP(cfg *loaded) error {
-	endpoints, err := cfg.scep()
+	endpoints, err := h.scepEndpoints(cfg)
 	if err == nil {
 		err = h.scep.Swap(endpoints)
 	}
@@ -117,6 +127,41 @@ func (h *house) swapSCEP(cfg *loaded) error {
 		return fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
 	return nil
+}
+
+// raKey opens the key of an endpoint's RA in a token, or makes it, once.
+func (h *house) raKey(ctx context.Context, cfg *loaded, e Endpoint) (scep.PrivateKey, error) {
+	h.raKeysMu.Lock()
+	defer h.raKeysMu.Unlock()
+	secret := Reference(e.SCEP.RAPassphrase)
+	if k := h.raKeys[e.SCEP.RAKeyRef]; k != nil && k.passphrase == secret {
+		return k, nil
+	}
+	alg := e.SCEP.RAKey
+	if alg == "" {
+		alg = "rsa-2048"
+	}
+	name := "scep-" + e.Name
+	k, err := keys.Ensure(ctx, e.SCEP.RAKeyRef, alg, secret.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
+	if err != nil {
+		return nil, err
+	}
+	if old := h.raKeys[e.SCEP.RAKeyRef]; old != nil {
+		h.raRetired = append(h.raRetired, old)
+	}
+	h.raKeys[e.SCEP.RAKeyRef] = &openKey{k, secret}
+	return k, nil
+}
+
+// closeRAKeys releases the keys of RAs in tokens.
+func (h *house) closeRAKeys() error {
+	h.raKeysMu.Lock()
+	defer h.raKeysMu.Unlock()
+	var err error
+	for _, k := range append(slices.Collect(maps.Values(h.raKeys)), h.raRetired...) {
+		err = errors.Join(err, k.Close())
+	}
+	return err
 }
 
 // renewRA makes the RA certificates that are missing or due.

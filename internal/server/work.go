@@ -56,7 +56,7 @@ func (h *house) startWork(ctx context.Context) error {
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
 	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })
-	h.workers.Go(func() { h.every(work, renewEvery, "RA certificates", h.renewRA) })
+	h.workers.Go(func() { h.every(work, delegateEvery, "RA certificates", h.renewRA) })
 	h.workers.Go(func() {
 		h.leases.Run(work, "purge", leaseTime, func(ctx context.Context, _ int64) { h.every(ctx, purgeEvery, "purge", h.purge) })
 	})

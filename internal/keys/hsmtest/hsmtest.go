@@ -12,7 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // places are where packages put the module: Debian, Fedora, Homebrew.
@@ -56,6 +58,78 @@ func New(t testing.TB) *Token {
 func (tok *Token) Add(t testing.TB, label string) {
 	t.Helper()
 	run(t, "softhsm2-util", "--init-token", "--free", "--label", label, "--pin", tok.PIN, "--so-pin", "5678")
+}
+
+// Served is a token behind a serving process: p11-kit server, which the module
+// p11-kit-client.so reaches over a socket, as a network HSM is reached.
+type Served struct {
+	Module string // of the client
+	tok    *Token
+	socket string
+	server *exec.Cmd
+}
+
+// Serve starts p11-kit's server for the token. Where p11-kit is missing the test
+// is skipped, or fails with CI=true.
+func Serve(t testing.TB, tok *Token) *Served {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/*/pkcs11/p11-kit-client.so")
+	if _, missed := exec.LookPath("p11-kit"); missed != nil || err != nil || len(found) == 0 {
+		missing(t, "p11-kit")
+	}
+	dir, err := os.MkdirTemp("", "p11") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &Served{Module: found[0], tok: tok, socket: filepath.Join(dir, "s")}
+	t.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+s.socket)
+	s.Restart(t)
+	t.Cleanup(func() { s.Kill(t) })
+	return s
+}
+
+// Restart starts the server, which must not run.
+func (s *Served) Restart(t testing.TB) {
+	t.Helper()
+	s.server = exec.Command("p11-kit", "server", "--foreground", "--name", s.socket, "--provider", s.tok.Module, "pkcs11:token="+s.tok.Label) //nolint:noctx // it outlives a test's context for its cleanup
+	s.server.Env = append(os.Environ(), "SOFTHSM2_CONF="+s.tok.Conf)
+	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it forks for each connection
+	if err := s.server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if _, err := os.Stat(s.socket); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("p11-kit server does not listen")
+}
+
+// Signal sends a signal to the server and the processes of its connections.
+func (s *Served) Signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(-s.server.Process.Pid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends the server and all its connections at once.
+func (s *Served) Kill(t testing.TB) {
+	t.Helper()
+	if s.server == nil {
+		return
+	}
+	s.Signal(t, syscall.SIGKILL)
+	_ = s.server.Wait() // it was killed
+	_ = os.Remove(s.socket)
+	s.server = nil
+}
+
+// Ref is the reference of a key with the label, by way of the server.
+func (s *Served) Ref(object string) string {
+	return "pkcs11:token=" + s.tok.Label + ";object=" + object + "?module-path=" + s.Module
 }
 
 // Secret returns the PIN, as a key's secret.
