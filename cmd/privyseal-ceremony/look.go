@@ -85,7 +85,7 @@ func preflightCommand() *cobra.Command {
 folders that others may read, and whether the program is the reviewed one. It opens
 no socket and changes nothing. Warnings are for the custodians to judge; what would
 stop a ceremony makes it exit 1.`,
-		Example: "  privyseal-ceremony preflight\n  privyseal-ceremony preflight root --tool-sha256 \"$(cut -c1-64 < privyseal-ceremony.sha256)\"",
+		Example: "  privyseal-ceremony preflight\n  privyseal-ceremony preflight root --tool-sha256 9f2c4d…",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			program, err := os.Executable()
 			if err != nil {
