@@ -45,7 +45,12 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 		if r.journal.done(n) {
 			continue
 		}
-		s.again = r.journal.Pending != nil && r.journal.Pending.Act == n
+		s.again, s.settled = r.journal.Pending != nil && r.journal.Pending.Act == n, nil
+		if s.again {
+			if s.settled, err = s.made(act); err != nil {
+				return nil, err
+			}
+		}
 		if outcomes[n], err = s.perform(ctx, act); err != nil {
 			name, _ := act.name()
 			return nil, fmt.Errorf("act %d, %s: %w", n+1, name, err)

@@ -304,13 +304,10 @@ func (r *run) resume(s *stage, n int) error {
 	act := s.file.Acts[n]
 	_, by := act.name()
 	ca := r.cas[by]
-	var err error
+	made, err := s.made(act)
 	switch {
-	case act.Root != nil && exists(ca.path(certFile)):
-		var chain []*x509.Certificate
-		if chain, err = ca.Chain(); err == nil {
-			s.settled = chain[0]
-		}
+	case made != nil || err != nil:
+		s.settled = made
 	case p.Serial != "":
 		s.settled, err = Settle(ca, p.Serial)
 		if err == nil && s.settled == nil {

@@ -30,6 +30,27 @@ func (s *stage) once(sign func() (*x509.Certificate, error)) (*x509.Certificate,
 	return sign()
 }
 
+// made returns the certificate of the CA that an act brings into being, nil where
+// it is not there yet.
+func (s *stage) made(act Act) (*x509.Certificate, error) {
+	name := ""
+	switch {
+	case act.Root != nil:
+		name = act.Root.CA
+	case act.SignCA != nil:
+		name = act.SignCA.New
+	}
+	ca, ok := s.cas[name]
+	if !ok || !exists(ca.path(certFile)) {
+		return nil, nil
+	}
+	chain, err := ca.Chain()
+	if err != nil {
+		return nil, err
+	}
+	return chain[0], nil
+}
+
 // outcome is what an act has made.
 type outcome struct {
 	act         transcript.Act
