@@ -43,6 +43,45 @@ type CA struct {
 	// Record, if set, is told the serial of every certificate after its draft has
 	// passed the linter and before the key is used; its error stops the act.
 	Record func(pki.Serial) error
+
+	ring ring // where keys stay open; nil: each act opens and closes its own
+}
+
+// ring keeps keys open for as long as a ceremony lasts, so that a passphrase is
+// stretched and a token logged in to only once.
+type ring map[keys.Ref]*keys.Key
+
+// borrow returns the CA's key from the ring, or what open returns.
+func (ca CA) borrow(open func() (*keys.Key, error)) (*keys.Key, error) {
+	if key := ca.ring[ca.key()]; key != nil {
+		return key, nil
+	}
+	key, err := open()
+	if err == nil && ca.ring != nil {
+		ca.ring[ca.key()] = key
+	}
+	return key, err
+}
+
+// giveBack closes a key that is on no ring.
+func (ca CA) giveBack(key *keys.Key) error {
+	if ca.ring != nil {
+		return nil
+	}
+	return key.Close()
+}
+
+// openKey opens the CA's key. The caller gives it back.
+func (ca CA) openKey(ctx context.Context) (*keys.Key, error) {
+	return ca.borrow(func() (*keys.Key, error) { return keys.Open(ctx, ca.key(), ca.Secret, keys.Config{}) })
+}
+
+func (r ring) close() error {
+	var err error
+	for _, key := range r {
+		err = errors.Join(err, key.Close())
+	}
+	return err
 }
 
 // Names of what a folder holds.
@@ -76,19 +115,19 @@ func (ca CA) Chain() ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// open returns the CA as an issuer. The caller closes the key.
+// open returns the CA as an issuer. The caller gives the key back.
 func (ca CA) open(ctx context.Context, loc issuer.Locations) (*issuer.Issuer, *keys.Key, error) {
 	chain, err := ca.Chain()
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+	key, err := ca.openKey(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	i, err := issuer.NewOffline(filepath.Base(ca.Dir), chain, key, loc)
 	if err != nil {
-		return nil, nil, errors.Join(err, key.Close())
+		return nil, nil, errors.Join(err, ca.giveBack(key))
 	}
 	return i, key, nil
 }

@@ -53,7 +53,7 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
-	defer key.Close() //nolint:errcheck // a file's key has nothing to release
+	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
 	number, err := ca.takeNumber(last)
 	if err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)

@@ -162,11 +162,11 @@ func (r *run) signLedger(ctx context.Context, name string) error {
 	if !l.open() || !exists(ca.path(certFile)) {
 		return nil
 	}
-	key, err := keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+	key, err := ca.openKey(ctx)
 	if err != nil {
 		return err
 	}
-	defer key.Close() //nolint:errcheck // nothing is lost with it
+	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
 	signers := []transcript.Signer{{Name: transcript.CASigner, Key: key}}
 	for _, p := range r.file.Present {
 		if k := r.people[p.Name]; k != nil {

@@ -31,10 +31,12 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 		return nil, fmt.Errorf("rehearse: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	held := ring{}
+	defer held.close() //nolint:errcheck // they are thrown away
 	s := &stage{file: r.file, in: r.in, cas: map[string]CA{}}
 	for i := range r.file.CAs {
 		name := r.file.CAs[i].Name
-		ca := CA{Dir: filepath.Join(dir, name), Secret: throwAwaySecret(), Now: r.now}
+		ca := CA{Dir: filepath.Join(dir, name), Secret: throwAwaySecret(), Now: r.now, ring: held}
 		if err := r.cas[name].copyPublic(ca); err != nil {
 			return nil, fmt.Errorf("rehearse: %s: %w", name, err)
 		}

@@ -44,7 +44,7 @@ func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
-	defer key.Close() //nolint:errcheck // a file's key has nothing to release
+	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
 	t, err := spec.template(key.Public(), ca.Now())
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
@@ -97,22 +97,22 @@ func (ca CA) makeKey(ctx context.Context, alg string, take bool) (*keys.Key, err
 	var key *keys.Key
 	var err error
 	if inFile || take {
-		key, err = keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+		key, err = ca.openKey(ctx)
 	}
 	if key == nil && !inFile {
-		key, err = keys.Generate(ca.key(), alg, ca.Secret)
+		key, err = ca.borrow(func() (*keys.Key, error) { return keys.Generate(ca.key(), alg, ca.Secret) })
 	}
 	if err != nil {
 		return nil, err
 	}
 	if got := pki.KeyAlgorithm(key.Public()); got != alg {
-		return nil, errors.Join(refuse("key_type", "the key %s is %s, not %s", ca.key(), got, alg), key.Close())
+		return nil, errors.Join(refuse("key_type", "the key %s is %s, not %s", ca.key(), got, alg), ca.giveBack(key))
 	}
 	if ca.Key != "" {
 		return key, nil
 	}
 	if err := os.Chmod(ca.path(keyFile), 0o400); err != nil { // G1-25
-		return nil, errors.Join(fmt.Errorf("protect key: %w", err), key.Close())
+		return nil, errors.Join(fmt.Errorf("protect key: %w", err), ca.giveBack(key))
 	}
 	return key, nil
 }

@@ -67,7 +67,7 @@ func (ca CA) certify(
 	if err != nil {
 		return nil, err
 	}
-	defer key.Close() //nolint:errcheck // nothing is lost with it
+	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
 	t, err := build(i.Chain())
 	if err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func (ca CA) request(ctx context.Context, spec SubordinateSpec) (*pki.CSR, error
 	if err != nil {
 		return nil, err
 	}
-	defer key.Close() //nolint:errcheck // nothing is lost with it
+	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
 	return NewRequest(key, spec.Subject)
 }
 

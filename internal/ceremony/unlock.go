@@ -273,6 +273,7 @@ func (r *run) askPassphrase(ca CA, name string) (*opened, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Not through the ring: this is asked in the middle of opening the key.
 		key, err := keys.Open(context.Background(), ca.key(), func() ([]byte, error) { return bytes.Clone(secret), nil }, keys.Config{})
 		if err == nil {
 			return &opened{secret: secret}, key.Close()
@@ -307,8 +308,12 @@ func (r *run) newPassphrase(name string) (*opened, error) {
 	return &opened{secret: secret}, nil
 }
 
-// forget wipes what opens the keys.
+// forget wipes what opens the keys and closes them.
 func (r *run) forget() {
+	_ = r.ring.close() // nothing is lost with them
+	for _, key := range r.people {
+		_ = key.Close()
+	}
 	for _, o := range r.opened {
 		clear(o.secret)
 	}
