@@ -57,8 +57,8 @@ bench-devices: ## EST and SCEP on both engines beside their key operations (long
 devices: ## 1,000 devices over EST and SCEP on both engines, the server killed in the middle (long)
 	$(GO) test -count=1 -timeout 1h -v -run TestDevices ./test/e2e -devices 1000
 
-bench-batch: ## issue a batch of 100,000, interrupted twice, on both engines (long)
-	$(GO) test -count=1 -timeout 4h -v ./internal/operator -run TestBatchIsResumed -batch 100000
+bench-batch: ## a batch of 100,000, its client killed twice, the server once (long)
+	$(GO) test -count=1 -timeout 4h -v -run TestBatch ./test/e2e -batch 100000
 
 lint: ## gofmt, go vet, golangci-lint with staticcheck
 	@test -z "$$(gofmt -s -l $$(git ls-files '*.go'))" || { gofmt -s -l $$(git ls-files '*.go'); echo 'gofmt -s -w these files'; exit 1; }

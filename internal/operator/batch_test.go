@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,15 +69,12 @@ func issuedRows(t *testing.T, st *store.Store) int {
 	}
 }
 
-// batchSize is 100,000 in make bench-batch.
-var batchSize = flag.Int("batch", 2000, "requests in the batch that is resumed")
-
-// A batch of 2,000 is broken off twice, and some of its answers are lost: none
+// A batch is broken off twice, and some of its answers are lost: none
 // is missing in the end, and none was issued twice.
 func TestBatchIsResumed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := admintest.Start(t, st, "web-a-1")
-		total := *batchSize
+		total := 1000
 		if testing.Short() {
 			total = 300
 		}
