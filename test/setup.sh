@@ -19,14 +19,24 @@ found() { # name of a need
         [ -e "$f" ] && return 0
       done
       return 1 ;;
+    strongswan) command -v pki >/dev/null 2>&1 && pki --scep --help >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }
 
-debian() { case $1 in postgresql) echo postgresql ;; softhsm) echo softhsm2 opensc ;; p11-kit) echo p11-kit p11-kit-modules ;; cc) echo gcc libc6-dev ;; *) echo "$1" ;; esac; }
-brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; acme-tiny | cc) ;; *) echo "$1" ;; esac; }
+debian() {
+  case $1 in
+    postgresql) echo postgresql ;;
+    softhsm) echo softhsm2 opensc ;;
+    p11-kit) echo p11-kit p11-kit-modules ;;
+    cc) echo gcc libc6-dev ;;
+    strongswan) echo strongswan-pki libstrongswan-extra-plugins libstrongswan-standard-plugins ;;
+    *) echo "$1" ;;
+  esac
+}
+brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; acme-tiny | cc | strongswan) ;; *) echo "$1" ;; esac; }
 
-missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm p11-kit cc; do found "$n" || echo "$n"; done; }
+missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm p11-kit cc strongswan; do found "$n" || echo "$n"; done; }
 
 # scepclient comes by Go's own means, on every system.
 if ! command -v scepclient >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/scepclient" ]; then

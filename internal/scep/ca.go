@@ -31,7 +31,9 @@ func write(w http.ResponseWriter, contentType string, body []byte) {
 
 // getCACaps says what the endpoint will do, and nothing else (rule S6).
 func (s *Server) getCACaps(w http.ResponseWriter, _ *http.Request, ep *endpoint) error {
-	caps := []string{"AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-512", "SCEPStandard"}
+	// SHA-384 is not registered, but done; strongSwan 5.9 takes it for the AES that
+	// it looks for.
+	caps := []string{"AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard"}
 	if ep.TripleDES {
 		caps = append(caps, "DES3")
 	}

@@ -137,7 +137,7 @@ func TestSCEP_S6_Caps(t *testing.T) {
 	caps := func(change ...func(*Endpoint)) string {
 		return newEnv(t, change...).get("operation=GetCACaps").Body.String()
 	}
-	if got := caps(); got != "AES\nPOSTPKIOperation\nRenewal\nSHA-256\nSHA-512\nSCEPStandard\n" {
+	if got := caps(); got != "AES\nPOSTPKIOperation\nRenewal\nSHA-256\nSHA-384\nSHA-512\nSCEPStandard\n" {
 		t.Errorf("%q", got)
 	}
 	got := caps(func(ep *Endpoint) { ep.TripleDES, ep.SHA1, ep.NextIssuer = true, true, "ca" })

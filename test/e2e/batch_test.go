@@ -62,7 +62,9 @@ func TestBatch(t *testing.T) {
 		client = launch()
 		waitFiles(t, client, dir, total/2)
 		l.Kill()
+		<-client.Exited // it says so, and goes on when it is started again
 		l.start(t)
+		client = launch()
 		waitFiles(t, client, dir, 3*total/4)
 		client.Kill()
 		third := len(pemFiles(t, dir))

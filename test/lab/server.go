@@ -16,10 +16,11 @@ import (
 // Server is a `privyseal dev`, or a `privyseal serve`, in a folder of its own.
 type Server struct {
 	Binary   string
-	Serve    bool   // serve what privyseal.yaml in Dir says: see Hierarchy
-	Dir      string // DIR of privyseal dev
-	Database string // URL; empty is SQLite in Dir
-	Resolver string // HOST:PORT of the name server
+	Serve    bool     // serve what privyseal.yaml in Dir says: see Hierarchy
+	Dir      string   // DIR of privyseal dev
+	Database string   // URL; empty is SQLite in Dir
+	Resolver string   // HOST:PORT of the name server
+	Flags    []string // of privyseal dev, beside those that follow from the others
 	Addr     Addresses
 	*Process // the running server; nil before Start
 }
@@ -71,6 +72,7 @@ func (s *Server) Launch() error {
 	if s.Database != "" {
 		args = append(args, "--database", s.Database)
 	}
+	args = append(args, s.Flags...)
 	if s.Serve {
 		args = []string{"serve", "--config", filepath.Join(s.Dir, "privyseal.yaml")}
 	}
