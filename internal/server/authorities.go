@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -131,22 +130,18 @@ func chains(records []store.IssuerRecord) ([]authority, error) {
 	return all, nil
 }
 
-// install writes what is new of a prepared configuration to the database.
+// install writes what is new of a prepared configuration to the database. What
+// can be refused comes first.
 func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
+	if err := h.checkLists(ctx, cfg, s); err != nil {
+		return err
+	}
 	for _, rec := range s.fresh {
 		ev := store.Event{At: h.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
 		if err := h.store.PutIssuer(ctx, rec, ev); err != nil {
 			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
 		}
 		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
-	}
-	if err := h.installGenerations(ctx, cfg, s); err != nil {
-		return err
-	}
-	for _, o := range cfg.Offline {
-		if err := h.checkList(ctx, o); err != nil {
-			return fmt.Errorf("offline CA %s: %w", o.ID, err)
-		}
 	}
 	for _, is := range cfg.Issuers {
 		if s.chain(is.ID) == nil {
@@ -156,7 +151,7 @@ func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
 			return err
 		}
 	}
-	return nil
+	return h.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
 }
 
 // offlineID is the name of a CA above an issuer: as configured, or else derived
@@ -173,29 +168,25 @@ func (l *loaded) offlineID(c *x509.Certificate) string {
 	return "ca-" + pki.Fingerprint(c.Raw)[:16]
 }
 
-// checkList refuses a configured list that is not the offline CA's.
-func (h *house) checkList(ctx context.Context, o Offline) error {
-	if o.CRL == "" {
-		return nil
-	}
-	list, err := readList(o.CRL)
-	if err != nil {
-		return err
-	}
-	rec, err := h.store.Issuer(ctx, o.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	ca, err := x509.ParseCertificate(rec.Certificate)
-	if err != nil {
-		return err
-	}
-	if err := list.CheckSignatureFrom(ca); err != nil {
-		return fmt.Errorf("list %s is not signed by this CA: %w", o.CRL, err)
+// checkLists refuses configured lists that are not of the offline CA that they
+// stand with.
+func (h *house) checkLists(ctx context.Context, cfg *loaded, s *signing) error {
+	for _, o := range cfg.Offline {
+		if o.CRL == "" {
+			continue
+		}
+		list, err := readList(o.CRL)
+		if err != nil {
+			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+		chain := s.chain(o.ID)
+		if chain == nil {
+			h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
+			continue
+		}
+		if err := list.CheckSignatureFrom(chain[0]); err != nil {
+			return fmt.Errorf("offline CA %s: list %s is not signed by this CA: %w", o.ID, o.CRL, err)
+		}
 	}
 	return nil
 }

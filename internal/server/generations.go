@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -165,7 +166,8 @@ func mark(records []store.IssuerRecord) [32]byte {
 
 // follow puts in force what has changed in the database since it was looked at:
 // certificates that were installed, generations that another node moved, keys that
-// were lost and are back.
+// were lost and are back. A PIN that a token refuses is not tried every two seconds:
+// tokens lock after a few.
 func (h *house) follow(ctx context.Context) error {
 	if !h.changing.TryLock() {
 		return nil // whoever holds it looks too
@@ -176,12 +178,20 @@ func (h *house) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changed := mark(records) != mark(s.records)
+	now := mark(records)
+	if h.refused != nil && *h.refused == now {
+		return nil // a person has to look first, and then reloads
+	}
+	changed := now != mark(s.records)
 	due := !s.next.IsZero() && !h.now().Before(s.next)
 	if !changed && !due && len(s.lost) == 0 {
 		return nil
 	}
 	fresh, err := h.prepare(ctx, h.cfg.Load())
+	if keys.PINRefused(err) {
+		h.refused = &now
+		return fmt.Errorf("issuers have changed, and are not followed until the PIN is right and `privyseal config reload` was run: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("issuers have changed: %w", err)
 	}

@@ -59,6 +59,7 @@ type house struct {
 
 	signing atomic.Pointer[signing] // the issuers in force
 	retired []*openKey              // of issuers that a reload replaced; calls under way may use them
+	refused *[32]byte               // mark of the issuers for one of whose keys a token refused the PIN; guarded by changing
 
 	// floor 4
 	pipeline *issuance.Pipeline
@@ -88,7 +89,8 @@ type house struct {
 	// delegates are the responder certificates of this node by issuer id. They
 	// stay through reloads.
 	delegates map[string]*ocsp.Delegate
-	warned    map[string]string // by CA: of which end its responder was warned last
+	warning   sync.Mutex
+	warned    map[string]string // by CA: of which end its responder was warned last; guarded by warning
 	admin     *admin.Server
 
 	// floor 7

@@ -41,6 +41,8 @@ func responderState(a ocsp.Authority, now time.Time) (soon string, err error) {
 
 // warnResponders logs each responder that will stop soon, once.
 func (h *house) warnResponders(ctx context.Context) {
+	h.warning.Lock()
+	defer h.warning.Unlock()
 	for _, a := range h.signing.Load().ocsp.authorities {
 		soon, err := responderState(a, h.now())
 		if err != nil {

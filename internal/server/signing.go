@@ -183,6 +183,7 @@ func (s *signing) publishLists(cfg *loaded) {
 
 // enforce puts prepared rules in force; nothing in it can fail.
 func (h *house) enforce(s *signing) {
+	h.refused = nil
 	if old := h.signing.Swap(s); old != nil {
 		for id, k := range old.keys {
 			if s.keys[id] != k {
