@@ -58,6 +58,9 @@ type Config struct {
 	// Reload swaps in the configuration file, all or nothing. Its error is for the
 	// operator to read.
 	Reload func(context.Context) (api.ReloadResult, error)
+	// ListImported is told of a new list of a CA above our issuers: those that it
+	// revokes sign nothing from then on. It may be nil, where nothing signs.
+	ListImported func(context.Context)
 }
 
 // Server answers the operator API.
@@ -65,7 +68,7 @@ type Server struct {
 	cfg Config
 }
 
-// New returns a Server. Every field of cfg is required.
+// New returns a Server. Every field of cfg but ListImported is required.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
 		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,

@@ -58,6 +58,9 @@ func (s *Server) ImportCRL(ctx context.Context, r api.ImportCRLRequestObject) (a
 	if done.Unchanged {
 		return api.ImportCRL200JSONResponse(crlOf(done.Status)), nil
 	}
+	if s.cfg.ListImported != nil {
+		s.cfg.ListImported(ctx)
+	}
 	return api.ImportCRL201JSONResponse(crlOf(done.Status)), nil
 }
 
