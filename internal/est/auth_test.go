@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/limit"
 )
 
 // factory is a manufacturer's CA outside our house.
@@ -301,6 +302,30 @@ func TestEST_GuessingIsLimited(t *testing.T) {
 	}
 	e.sleep(10 * time.Minute)
 	one(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d")))
+}
+
+// TestEST_E21_EnrolmentsAreLimited for one device; not for an authority, which
+// stands for many.
+func TestEST_E21_EnrolmentsAreLimited(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}, RAProfiles: []string{"ra"}})
+	d, ra := e.enrolled(t, "d"), &device{e: e, key: newKey(t)}
+	ra.cert = e.issue(t, "ra", newCSR(t, ra.key, "RA"))
+	csr := newCSR(t, newKey(t), "d")
+	for _, who := range []*device{d, ra} {
+		client := who.client()
+		client.Transport.(*http.Transport).DisableKeepAlives = false
+		for range limit.Defaults().Enrolments.Count {
+			one(t, who.send(t, client, http.MethodPost, "/simpleenroll", encodeBody(csr), "Content-Type", typePKCS10))
+		}
+		client.CloseIdleConnections()
+	}
+	one(t, ra.post(t, "/simpleenroll", csr))
+	if r := d.post(t, "/simplereenroll", csr); r.code != 503 || r.header.Get("Retry-After") != "60" {
+		t.Errorf("%d %s, Retry-After %q", r.code, r.body, r.header.Get("Retry-After"))
+	}
+	e.sleep(time.Minute)
+	one(t, d.post(t, "/simplereenroll", csr))
 }
 
 // TestEST_UsersAreBound to an endpoint and a profile.

@@ -65,6 +65,11 @@ func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approva
 	if err != nil {
 		return nil, fmt.Errorf("record evidence: %w", err)
 	}
+	if c.user == nil && !c.shown.ra { // rule E21
+		if err := s.Limits.Enrolment(ctx, c.identity()); err != nil {
+			return nil, err
+		}
+	}
 	key.Endpoint, key.Identity, key.Keep, key.Spent = ep.Name, c.identity(), approval.KeepEST, c.spent()
 	ask.Endpoint, ask.Protocol, ask.Issuer = ep.Name, "est", ep.Issuer
 	ask.Requester, ask.Evidence, ask.RequestID, ask.Claims = key.Identity, proof, web.RequestID(ctx), c.claims()

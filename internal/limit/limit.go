@@ -42,6 +42,10 @@ type Config struct {
 	// WrongSecrets is how many wrong guesses at a secret (EAB keys, passwords,
 	// challenge passwords) one source may make. Default: 10 in 10m.
 	WrongSecrets Rate `yaml:"wrong_secrets" json:"wrong_secrets"`
+	// Enrolments is how often one device may ask EST and SCEP for a certificate by
+	// the power of a certificate. Registration authorities, passwords and challenges,
+	// which many devices may share, are not limited by it. Default: 60 in 1h.
+	Enrolments Rate `yaml:"enrolments" json:"enrolments"`
 }
 
 // Defaults returns the limits of a configuration that sets none.
@@ -51,12 +55,13 @@ func Defaults() Config {
 		PendingOrders:         300,
 		PendingAuthorizations: 3000,
 		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
+		Enrolments:            Rate{Count: 60, Per: time.Hour},
 	}
 }
 
 // Check reports what is wrong with a configuration.
 func (c Config) Check() error {
-	for name, r := range map[string]Rate{"new_accounts": c.NewAccounts, "wrong_secrets": c.WrongSecrets} {
+	for name, r := range map[string]Rate{"new_accounts": c.NewAccounts, "wrong_secrets": c.WrongSecrets, "enrolments": c.Enrolments} {
 		if r.Count < 0 || r.Count > 0 && r.period() < time.Millisecond {
 			return fmt.Errorf("limits.%s: want a count and a time of at least a millisecond for each, got %d per %s", name, r.Count, r.Per)
 		}
@@ -116,6 +121,11 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 		return refuse("the account has too many pending authorizations", time.Hour)
 	}
 	return nil
+}
+
+// Enrolment takes one request of a device that shows a certificate.
+func (l *Limiter) Enrolment(ctx context.Context, identity string) error {
+	return l.take(ctx, "enrolment "+identity, l.cfg.Enrolments, "this device has asked for too many certificates")
 }
 
 const lockedOut = "too many wrong secrets from this source"

@@ -167,6 +167,7 @@ func TestConfigCheck(t *testing.T) {
 		"negative count":  {WrongSecrets: limit.Rate{Count: -1, Per: time.Hour}},
 		"too fast":        {WrongSecrets: limit.Rate{Count: 10_000, Per: time.Second}},
 		"negative orders": {PendingOrders: -1},
+		"enrolments":      {Enrolments: limit.Rate{Count: 1}},
 	} {
 		if _, err := limit.New(cfg, nil, time.Now); err == nil {
 			t.Errorf("%s: taken", name)

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"math"
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -49,6 +51,26 @@ func TestSCEP_S18_S21_Renewal(t *testing.T) {
 	}
 	e.sleep(time.Hour)
 	wantFail(t, renew(d, "17", "late", next.csr(t, "dev-1", "")), badRequest, "renewal_expired")
+}
+
+// TestSCEP_S28_RenewalsAreLimited for the holder of one certificate.
+func TestSCEP_S28_RenewalsAreLimited(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	d := newDevice(t, 0).enrol(t, e, "dev-1")
+	message := d.wrap(t, e, message{typ: "17", transaction: "r", content: d.csr(t, "dev-1", "")})
+	for range limit.Defaults().Enrolments.Count {
+		if w := e.post(message); w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	if w := e.post(message); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "60" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	e.sleep(time.Minute)
+	if r := d.read(t, e.post(message)); r.status != pkiSuccess {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestSCEP_S21_RevokedDoesNotRenew(t *testing.T) {

@@ -110,10 +110,10 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 		if held == nil {
 			return nil, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").Because("renewal_signer")
 		}
-		return s.renewal(c, held, csr)
+		return s.renewal(ctx, c, held, csr)
 	}
 	if held != nil && c.ep.RenewByPKCSReq {
-		if proof, err := s.renewal(c, held, csr); err == nil || csr.ChallengePassword == "" {
+		if proof, err := s.renewal(ctx, c, held, csr); err == nil || csr.ChallengePassword == "" {
 			return proof, err
 		}
 	}
@@ -163,7 +163,7 @@ func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*store.Cer
 
 // renewal lets the holder of a certificate of ours have the same again: same
 // names, same profile (RFC 8894, section 2.3; rule S21).
-func (s *Server) renewal(c *call, held *store.Certificate, csr *pki.CSR) (*credential.Proof, error) {
+func (s *Server) renewal(ctx context.Context, c *call, held *store.Certificate, csr *pki.CSR) (*credential.Proof, error) {
 	deny := func(reason, format string, args ...any) (*credential.Proof, error) {
 		return nil, fault.New(fault.Denied, "the certificate that signed the renewal "+format, args...).Because(reason)
 	}
@@ -185,7 +185,11 @@ func (s *Server) renewal(c *call, held *store.Certificate, csr *pki.CSR) (*crede
 	if !same {
 		return nil, fault.New(fault.BadCSR, "a renewal cannot change the subject or the alternative names").Because("renewal_names")
 	}
-	return &credential.Proof{Identity: "certificate:" + held.ID, Profile: held.Profile, Evidence: evidence("certificate", held.ID)}, nil
+	identity := "certificate:" + held.ID
+	if err := s.Limits.Enrolment(ctx, identity); err != nil {
+		return nil, err
+	}
+	return &credential.Proof{Identity: identity, Profile: held.Profile, Evidence: evidence("certificate", held.ID)}, nil
 }
 
 // sameNames reports whether a request would give the names of a certificate once

@@ -103,6 +103,11 @@ func (l *loaded) checkEST(d *document, key string, e Endpoint) {
 		}
 	}
 	profiles, _ := l.compileProfiles() // mistakes are reported with the profiles
+	for _, name := range e.Profiles {
+		if p := profiles[name]; e.EST.Serverkeygen && p != nil && p.Approval() {
+			d.say(key+".serverkeygen", "profile %s asks for a person's approval, for which a key cannot wait", name)
+		}
+	}
 	for _, list := range []struct {
 		key   string
 		names []string

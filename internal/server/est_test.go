@@ -46,6 +46,12 @@ func TestCheckEST(t *testing.T) {
 		})
 	}
 	l := newLab(t)
+	l.write(t, l.read(t)+"profiles:\n  vetted: {approval: true, subject: {fields: [{attribute: CN}]}, ext_key_usage: [clientAuth]}\n")
+	l.change(t, "      - device\n    est:", "      - device\n      - vetted\n    est:")
+	if _, err := load(l.file()); err == nil || !strings.Contains(err.Error(), "endpoints[2].est.serverkeygen") {
+		t.Errorf("serverkeygen with approval: %v", err)
+	}
+	l = newLab(t)
 	l.change(t, "external_account: optional", "external_account: optional\n    est:\n      label: x")
 	if _, err := load(l.file()); err == nil || !strings.Contains(err.Error(), "only for protocol est") {
 		t.Errorf("EST options of an ACME endpoint: %v", err)
