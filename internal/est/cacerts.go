@@ -12,7 +12,8 @@ import (
 
 // cacerts is RFC 7030, section 4.1: the issuer that signs first, then what
 // certifies it up to the root, its other chains, the same of the other issuers of
-// the pool, and the certificates of a rollover. Anybody may ask.
+// the pool, all of it by every chain that is known, so that CAs that certify each
+// other are there too, and the certificates of a rollover. Anybody may ask.
 func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
 	var certs []*x509.Certificate
 	add := func(c *x509.Certificate) {
@@ -20,7 +21,11 @@ func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 			certs = append(certs, c)
 		}
 	}
-	for _, chain := range s.Pipeline.Rules().Chains(ep.Issuer) {
+	expired := func(c *x509.Certificate) bool { return s.Now().After(c.NotAfter) }
+	for i, chain := range s.Pipeline.Rules().Chains(ep.Issuer) {
+		if i > 0 && slices.ContainsFunc(chain, expired) { // a generation that is over
+			continue
+		}
 		for _, c := range chain {
 			add(c)
 		}

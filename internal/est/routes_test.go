@@ -128,6 +128,18 @@ func TestEST_E4_CACerts(t *testing.T) {
 	}
 	want(t, d.do(t, http.MethodGet, "/cacerts", nil, "If-None-Match", r.header.Get("ETag")), 304)
 	refused(t, d.do(t, http.MethodGet, "/none/cacerts", nil), 503, "no_issuer")
+
+	// A root that is being replaced: the old one by the new one, and the chain over
+	// it; not one that is over.
+	oldWithNew := newCA(t, "Test Root", newRoot, nil, e.root.PublicKey, newRootKey)
+	over := newCA(t, "Over", nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, newRootKey.Public(), newRootKey)
+	rules := *e.pipeline.Rules()
+	rules.ByIssuer = map[string][][]*x509.Certificate{"ca": {{e.issuing, e.root}, {e.issuing, oldWithNew, newRoot}, {e.issuing, over}}}
+	e.pipeline.Swap(rules)
+	certs := bagged(t, d.do(t, http.MethodGet, "/cacerts", nil))
+	if len(certs) != 4 || !certs[0].Equal(e.issuing) || !certs[2].Equal(oldWithNew) || !certs[3].Equal(newRoot) {
+		t.Errorf("%d certificates of generations", len(certs))
+	}
 }
 
 // attrs reads CsrAttrs into the types it holds; attributes keep their values.
