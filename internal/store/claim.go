@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -15,116 +16,100 @@ type Claim struct {
 	ID   string `json:"id"`
 }
 
+// countedIn are the tables of credentials that count their uses, by the kind of
+// claim.
+var countedIn = map[string]struct{ table, key string }{
+	"eab": {"eab_keys", "kid"}, "est_user": {"est_users", "name"}, "scep_challenge": {"scep_challenges", "id"},
+}
+
 // use returns the statement that takes the claim, if it is still to be had.
 func (c Claim) use(now time.Time) (*stmt, error) {
-	switch c.Kind {
-	case "eab":
-		return must(`UPDATE eab_keys SET uses = uses + 1 WHERE kid = $1 AND disabled_at IS NULL
-			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
-	case "est_user":
-		return must(`UPDATE est_users SET uses = uses + 1 WHERE name = $1 AND disabled_at IS NULL
-			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
-	case "scep_challenge":
-		return must(`UPDATE scep_challenges SET uses = uses + 1 WHERE id = $1 AND disabled_at IS NULL
-			AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
-	case "approval":
+	if c.Kind == "approval" {
 		return must(`UPDATE requests SET consumed_at = $1 WHERE id = $2 AND status = 'approved' AND consumed_at IS NULL AND expires_at > $1`, now, c.ID), nil
-	default:
+	}
+	in, ok := countedIn[c.Kind]
+	if !ok {
 		return nil, fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}
+	return must(`UPDATE `+in.table+` SET uses = uses + 1 WHERE `+in.key+` = $1 AND disabled_at IS NULL
+		AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
 }
 
 // giveBack returns the statement that undoes use.
 func (c Claim) giveBack() (*stmt, error) {
-	switch c.Kind {
-	case "eab":
-		return may(`UPDATE eab_keys SET uses = uses - 1 WHERE kid = $1 AND uses > 0`, c.ID), nil
-	case "est_user":
-		return may(`UPDATE est_users SET uses = uses - 1 WHERE name = $1 AND uses > 0`, c.ID), nil
-	case "scep_challenge":
-		return may(`UPDATE scep_challenges SET uses = uses - 1 WHERE id = $1 AND uses > 0`, c.ID), nil
-	case "approval":
+	if c.Kind == "approval" {
 		return may(`UPDATE requests SET consumed_at = NULL WHERE id = $1`, c.ID), nil
-	default:
+	}
+	in, ok := countedIn[c.Kind]
+	if !ok {
 		return nil, fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}
+	return may(`UPDATE `+in.table+` SET uses = uses - 1 WHERE `+in.key+` = $1 AND uses > 0`, c.ID), nil
 }
 
 func (c Claim) lost() error {
 	return fault.New(fault.Denied, "the credential is used up, expired or disabled").Because(c.Kind + "_used_up")
 }
 
-// EABKey is a key for external account binding (RFC 8555, section 7.3.4).
-type EABKey struct {
-	KID         string
-	HMAC        []byte // sealed by the caller
-	Description string
-	Endpoint    string
-	Profiles    []string
-	Names       []string
-	MaxUses     int // 0 is unlimited
-	Uses        int
-	ExpiresAt   *time.Time
-	DisabledAt  *time.Time
-	CreatedBy   string
-	CreatedAt   time.Time
+// credential is how one kind of credential stands in its table: made once, read
+// by its key and in the order of its keys, disabled once.
+type credential[T any] struct {
+	what   string // in errors: "EAB key"
+	kind   string // in countedIn
+	list   string // its columns
+	values func(*T) []any
+	scan   func(scanFunc, *T) error
+	taken  string // what is said of one whose key is taken
+	none   string // what is said where none can be disabled
 }
 
-const eabColumns = `kid, hmac, description, endpoint, profiles, names, max_uses, uses, expires_at, disabled_at, created_by, created_at`
-
-// CreateEAB stores a new key; fault.Conflict if the kid is taken.
-func (s *Store) CreateEAB(ctx context.Context, k EABKey, ev Event) error {
+func (c *credential[T]) create(ctx context.Context, s *Store, v *T, ev Event) error {
+	values := c.values(v)
+	places := make([]string, len(values))
+	for i := range values {
+		places[i] = placeholder(i + 1)
+	}
 	return s.commit(ctx, &write{
-		what: "create EAB key",
-		guards: []*stmt{must(`INSERT INTO eab_keys (`+eabColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (kid) DO NOTHING`,
-			k.KID, k.HMAC, k.Description, k.Endpoint, asJSON(k.Profiles), asJSON(k.Names), k.MaxUses, k.Uses,
-			k.ExpiresAt, k.DisabledAt, k.CreatedBy, k.CreatedAt)},
+		what: "create " + c.what,
+		guards: []*stmt{must(`INSERT INTO `+countedIn[c.kind].table+` (`+c.list+`) VALUES (`+strings.Join(places, ", ")+`) ON CONFLICT DO NOTHING`,
+			values...)},
 		events: []Event{ev},
-		lost:   func(int) error { return fault.New(fault.Conflict, "the kid is taken") },
+		lost:   func(int) error { return fault.New(fault.Conflict, "%s", c.taken) },
 	})
 }
 
-// EAB returns a key by its kid.
-func (s *Store) EAB(ctx context.Context, kid string) (*EABKey, error) {
-	found, err := s.eabs(ctx, `WHERE kid = $1`, kid)
+func (c *credential[T]) find(ctx context.Context, s *Store, where string, args ...any) ([]T, error) {
+	var found []T
+	err := s.query(ctx, "read "+c.what, `SELECT `+c.list+` FROM `+countedIn[c.kind].table+` `+where, args, func(scan scanFunc) error {
+		var v T
+		err := c.scan(scan, &v)
+		found = append(found, v)
+		return err
+	})
+	return found, err
+}
+
+// by returns the credential whose column has the value.
+func (c *credential[T]) by(ctx context.Context, s *Store, column string, value any) (*T, error) {
+	found, err := c.find(ctx, s, `WHERE `+column+` = $1`, value)
 	if err != nil {
 		return nil, err
 	}
-	return one(found, "read EAB key")
+	return one(found, "read "+c.what)
 }
 
-// EABs returns the keys whose kid sorts after the given one, in order of kid.
-func (s *Store) EABs(ctx context.Context, after string, limit int) ([]EABKey, error) {
-	return s.eabs(ctx, `WHERE kid > $1 ORDER BY kid LIMIT $2`, after, limit)
+// page returns those whose key sorts after the given one, in order.
+func (c *credential[T]) page(ctx context.Context, s *Store, after string, limit int) ([]T, error) {
+	key := countedIn[c.kind].key
+	return c.find(ctx, s, `WHERE `+key+` > $1 ORDER BY `+key+` LIMIT $2`, after, limit)
 }
 
-func (s *Store) eabs(ctx context.Context, where string, args ...any) ([]EABKey, error) {
-	var keys []EABKey
-	err := s.query(ctx, "read EAB keys", `SELECT `+eabColumns+` FROM eab_keys `+where, args, func(scan scanFunc) error {
-		var k EABKey
-		var profiles, names []byte
-		err := scan(&k.KID, &k.HMAC, &k.Description, &k.Endpoint, &profiles, &names, &k.MaxUses, &k.Uses,
-			&k.ExpiresAt, &k.DisabledAt, &k.CreatedBy, &k.CreatedAt)
-		if err != nil {
-			return err
-		}
-		if err := fromJSON(profiles, &k.Profiles); err != nil {
-			return err
-		}
-		err = fromJSON(names, &k.Names)
-		keys = append(keys, k)
-		return err
-	})
-	return keys, err
-}
-
-// DisableEAB disables a key; fault.Conflict if it is disabled or unknown.
-func (s *Store) DisableEAB(ctx context.Context, kid string, at time.Time, ev Event) error {
+func (c *credential[T]) disable(ctx context.Context, s *Store, id string, at time.Time, ev Event) error {
+	in := countedIn[c.kind]
 	return s.commit(ctx, &write{
-		what:   "disable EAB key",
-		guards: []*stmt{must(`UPDATE eab_keys SET disabled_at = $1 WHERE kid = $2 AND disabled_at IS NULL`, at, kid)},
+		what:   "disable " + c.what,
+		guards: []*stmt{must(`UPDATE `+in.table+` SET disabled_at = $1 WHERE `+in.key+` = $2 AND disabled_at IS NULL`, at, id)},
 		events: []Event{ev},
-		lost:   func(int) error { return fault.New(fault.Conflict, "no enabled key has this kid") },
+		lost:   func(int) error { return fault.New(fault.Conflict, "%s", c.none) },
 	})
 }
