@@ -47,6 +47,7 @@ func TestX12_BuiltInProfilesPassTheLinter(t *testing.T) {
 		{"workload", "", []pki.Identifier{{Type: pki.URI, Value: "spiffe://cluster/ns/default/sa/web"}}},
 		{"workload", "", []pki.Identifier{{Type: pki.URI, Value: "spiffe://cluster.local/ns/default/sa/web"}}},
 		{"ocsp-signing", "CN=OCSP Responder 1,O=Example", nil},
+		{"EndEntityCertificate/V1", "CN=Anything,O=Example", []pki.Identifier{{Type: pki.DNS, Value: "a.lab.test"}, {Type: pki.Email, Value: "ann@lab.test"}}},
 	} {
 		p, err := profile.Compile(c.profile, profile.BuiltIn()[c.profile])
 		if err != nil {

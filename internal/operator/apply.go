@@ -11,17 +11,20 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // The states of a plan's steps that apply acts on.
 const (
-	stateInPlace    = "in place"
-	stateUndeclared = "undeclared"
-	stateRequest    = "request"
+	stateInPlace  = "in place"
+	stateRequest  = "request"
+	stateCeremony = "pending ceremony"
+	stateSign     = "sign"
 )
 
 // application applies one hierarchy's file.
@@ -30,27 +33,32 @@ type application struct {
 	client *api.Client
 	text   string
 	out    string
+	now    func() time.Time
 }
+
+// rounds is more than the levels that one apply can go down: each round does what
+// the one before has made possible.
+const rounds = 8
 
 // apply goes from the roots down, as far as it gets, and returns the plan of what
 // is left.
 func (a *application) apply(plan *api.HierarchyPlan) (*api.HierarchyPlan, error) {
-	for _, s := range plan.Steps {
-		if s.State == stateInPlace || s.State == stateUndeclared {
-			continue
-		}
-		if s.Key == "online" {
-			if err := a.request(s); err != nil {
+	for range rounds {
+		acted := false
+		for _, s := range plan.Steps {
+			did, err := a.step(s)
+			if err != nil {
 				return nil, err
 			}
+			acted = acted || did
 		}
-		if err := a.install(s); err != nil {
+		if !acted {
+			break
+		}
+		var err error
+		if plan, err = a.client.PlanHierarchy(a.cmd.Context(), a.text); err != nil {
 			return nil, err
 		}
-	}
-	plan, err := a.client.PlanHierarchy(a.cmd.Context(), a.text)
-	if err != nil {
-		return nil, err
 	}
 	for _, s := range plan.Steps {
 		if s.Key == "offline" && s.State == stateInPlace {
@@ -67,17 +75,36 @@ func (a *application) apply(plan *api.HierarchyPlan) (*api.HierarchyPlan, error)
 	return plan, nil
 }
 
+// step does what can be done for one CA now, and reports whether anything was.
+func (a *application) step(s api.HierarchyStep) (bool, error) {
+	switch s.State {
+	case stateRequest:
+		_, err := a.request(s)
+		return true, err
+	case stateCeremony:
+		if s.Key == "online" {
+			if _, err := a.request(s); err != nil {
+				return false, err
+			}
+		}
+		return a.install(s)
+	case stateSign:
+		return a.sign(s)
+	}
+	return false, nil
+}
+
 // request makes a key and its request, or takes what is on record, and writes the
 // request.
-func (a *application) request(s api.HierarchyStep) error {
+func (a *application) request(s api.HierarchyStep) (*api.IssuerCSR, error) {
 	csr, err := a.client.IssuerCSR(a.cmd.Context(), s.CA, api.NewIssuerCSR{Subject: s.Subject, Algorithm: a.algorithm(s)})
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.CA, err)
+		return nil, fmt.Errorf("%s: %w", s.CA, err)
 	}
 	if csr.KeyMade {
 		a.cmd.PrintErrf("%s: made the key %s (%s)\n", s.CA, csr.Key, csr.Algorithm)
 	}
-	return a.write(filepath.Join(s.Root, s.CA+".csr"), []byte(csr.CSR))
+	return csr, a.write(filepath.Join(s.Root, s.CA+".csr"), []byte(csr.CSR))
 }
 
 // algorithm asks for a kind of key only when the key is about to be made: one that
@@ -106,25 +133,29 @@ func (a *application) back(root string) string { return filepath.Join(a.out, roo
 
 // install installs the certificate of a CA if it has come back: offline CAs bring
 // ca.pem in their own folder, issuers NAME.pem in that of the CA above.
-func (a *application) install(s api.HierarchyStep) error {
+func (a *application) install(s api.HierarchyStep) (bool, error) {
 	file := filepath.Join(a.back(s.Root), s.Parent, s.CA+".pem")
 	if s.Key == "offline" {
 		file = filepath.Join(a.back(s.Root), s.CA, "ca.pem")
 	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	transcript, err := a.transcript(s, text)
 	if err != nil {
-		return err
+		return false, err
 	}
-	done, again, err := a.client.InstallIssuer(a.cmd.Context(), s.CA, api.IssuerCertificate{Certificate: string(text), Transcript: transcript})
+	return a.putInForce(s, api.IssuerCertificate{Certificate: string(text), Transcript: transcript})
+}
+
+func (a *application) putInForce(s api.HierarchyStep, c api.IssuerCertificate) (bool, error) {
+	done, again, err := a.client.InstallIssuer(a.cmd.Context(), s.CA, c)
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", s.CA, file, err)
+		return false, fmt.Errorf("install %s: %w", s.CA, err)
 	}
 	for _, w := range done.Warnings {
 		a.cmd.PrintErrf("warning: %s: %s\n", s.CA, w)
@@ -132,7 +163,76 @@ func (a *application) install(s api.HierarchyStep) error {
 	if !again {
 		a.cmd.PrintErrf("%s: installed, good until %s\n", s.CA, stamp(done.Issuer.NotAfter))
 	}
-	return nil
+	return !again, nil
+}
+
+// sign has a CA of this server sign the request, once: the request that is on
+// record for the key is gone on with. Another operator has to approve it.
+func (a *application) sign(s api.HierarchyStep) (bool, error) {
+	csr, err := a.request(s)
+	if err != nil {
+		return false, err
+	}
+	r, err := a.asked(s, csr.CSR)
+	if err != nil {
+		return false, err
+	}
+	if r == nil {
+		end := a.now().AddDate(s.Years, 0, 0).Add(-time.Second)
+		_, err := a.client.Issue(a.cmd.Context(), api.IssueRequest{Profile: signingProfile(s), Issuer: s.Parent, CSR: csr.CSR, NotAfter: end})
+		var p *api.Problem
+		if !errors.As(err, &p) || !p.Waiting() {
+			return false, fmt.Errorf("%s: %w", s.CA, err)
+		}
+		a.cmd.PrintErrf("%s: waits for another operator: privyseal request approve %s\n", s.CA, p.Identifier.Value)
+		return false, nil
+	}
+	if r.Certificate == "" {
+		a.cmd.PrintErrf("%s: waits for another operator: privyseal request approve %s\n", s.CA, r.ID)
+		return false, nil
+	}
+	chain, err := a.client.PEM(a.cmd.Context(), r.Certificate, s.Parent)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", s.CA, err)
+	}
+	return a.putInForce(s, api.IssuerCertificate{Certificate: string(chain)})
+}
+
+// signingProfile is the profile by which a CA of this server signs another: the
+// built-in one that bounds usages where there is one, or else the template.
+func signingProfile(s api.HierarchyStep) string {
+	if strings.HasSuffix(s.Template, "_PathLen0/V1") {
+		return "issuing-ca"
+	}
+	return s.Template
+}
+
+// asked returns the request on record for a CA's key that is not decided against,
+// nil if there is none.
+func (a *application) asked(s api.HierarchyStep, csr string) (*api.ApprovalRequest, error) {
+	block, _ := pem.Decode([]byte(csr))
+	if block == nil {
+		return nil, fmt.Errorf("%s: its request is not PEM", s.CA)
+	}
+	parsed, err := pki.ParseCSR(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	for p := (api.ListRequestsParams{Profile: signingProfile(s)}); ; {
+		page, err := a.client.Requests(a.cmd.Context(), p)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Requests {
+			open := r.Status == api.RequestPending || r.Status == api.RequestApproved || r.Status == api.RequestIssued
+			if open && r.KeyHash == hex.EncodeToString(parsed.KeyHash[:]) {
+				return &r, nil
+			}
+		}
+		if p.Cursor = page.Next; p.Cursor == "" {
+			return nil, nil
+		}
+	}
 }
 
 // transcript returns the transcript among those that came back that names the

@@ -71,7 +71,7 @@ printed.`,
 			if out == "" {
 				out = filepath.Join(filepath.Dir(args[0]), "ceremonies")
 			}
-			a := &application{cmd: cmd, client: client, text: string(text), out: out}
+			a := &application{cmd: cmd, client: client, text: string(text), out: out, now: c.now}
 			plan, err := client.PlanHierarchy(cmd.Context(), a.text)
 			if err == nil && !dry {
 				plan, err = a.apply(plan)

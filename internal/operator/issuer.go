@@ -70,15 +70,16 @@ func (c *CLI) issuerInstall() *cobra.Command {
 	var none bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "install NAME --certificate FILE {--transcript FILE | --no-transcript}", short: "put the certificate of a declared CA in force", args: cobra.ExactArgs(1),
+		use: "install NAME --certificate FILE [--transcript FILE | --no-transcript]", short: "put the certificate of a declared CA in force", args: cobra.ExactArgs(1),
 		long: `Puts a certificate in force for a CA that the configuration declares, under issuers
 or offline. The server compares it with the key and the request on record, with the
 laws of the tree along its chain up to the root, and with the act of the ceremony's
 transcript, and issues from it at once.
 
 The file holds the CA's certificate and those above it that are not installed yet;
-the root is last. A certificate that somebody else's CA signed has no transcript:
---no-transcript accepts that, and the audit record says so.`,
+the root is last. A certificate that this server issued needs no transcript, one
+that somebody else's CA signed has none: --no-transcript accepts that, and the audit
+record says so.`,
 		example: `  privyseal issuer install root-1 --certificate root-1.pem --transcript transcript.json
   privyseal issuer install web-a --certificate web-a.pem --transcript transcript.json
   privyseal issuer install web-a --certificate from-the-group.pem --no-transcript`,
@@ -90,8 +91,8 @@ the root is last. A certificate that somebody else's CA signed has no transcript
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			if certificate == "" || (transcript == "") != none {
-				return usagef("%s: want --certificate, and --transcript or --no-transcript; see --help", cmd.CommandPath())
+			if certificate == "" || transcript != "" && none {
+				return usagef("%s: want --certificate, and not both of --transcript and --no-transcript; see --help", cmd.CommandPath())
 			}
 			r := api.IssuerCertificate{NoTranscript: none}
 			for _, f := range []struct {

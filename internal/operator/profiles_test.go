@@ -48,6 +48,11 @@ var profileCases = []profileCase{
 		want:    []string{"DNS:client.a.test"},
 	},
 	{
+		profile: "EndEntityCertificate/V1", eku: "TLS Web Server Authentication, TLS Web Client Authentication",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Anything", Organization: []string{"Example"}}, DNSNames: []string{"any.a.test"}},
+		want:    []string{"O = Example, CN = Anything", "DNS:any.a.test"},
+	},
+	{
 		profile: "code-signing", eku: "Code Signing",
 		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Example Builds", Organization: []string{"Example"}, Country: []string{"SE"}}},
 		want:    []string{"CN = Example Builds"},

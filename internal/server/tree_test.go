@@ -85,6 +85,8 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			_, err = c.Issue(t.Context(), api.IssueRequest{Profile: "SubordinateCACertificate_PathLen0/V1", Issuer: "web-b", CSR: csr.CSR})
+			refused(t, err, 403, "path_length") // G2-33
 			block, _ := pem.Decode([]byte(leaf.Chain))
 			x, err := x509.ParseCertificate(block.Bytes)
 			if err != nil || x.Issuer.CommonName != "Web CA B" {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/operator"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -232,6 +233,42 @@ func (l *lab) drill(t *testing.T, file, out, old string) {
 			t.Errorf("after the drill %s: %v", filepath.Base(leaf), !want)
 		}
 	}
+}
+
+// A CA below an online one is signed by this server, after another operator has
+// approved: apply asks once, and installs what was approved (G2-23).
+func TestG2_23_G2_39_ApplyBelowAnOnlineCA(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	policy := l.newIssuerBelow(t, l.root(t), "policy-1", ceremony.CASpec{PathLen: 1}, "")
+	l.change(t, "issuers:\n", "issuers:\n"+policy+strings.TrimPrefix(secondIssuer, "issuers:\n"))
+	var h *house
+	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	file := filepath.Join(l.dir, "below.yaml")
+	text := "name: below\ncas:\n  - {id: web-b, parent: policy-1, subject: 'CN=Web CA B,O=Privyseal Development', years: 5}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, stderr, err := l.cli(t, "hierarchy", "apply", file); err != nil || !strings.Contains(stderr, "web-b: waits for another operator") {
+			t.Fatalf("apply: %v\n%s", err, stderr)
+		}
+	}
+	page, err := l.client().Requests(t.Context(), api.ListRequestsParams{})
+	if err != nil || len(page.Requests) != 1 {
+		t.Fatalf("%d requests: %v", len(page.Requests), err)
+	}
+	if _, err := h.desk.Approve(t.Context(), page.Requests[0].ID, approval.Actor{Name: "uid:4242"}); err != nil {
+		t.Fatal(err)
+	}
+	if out := l.must(t, "hierarchy", "apply", file); !strings.Contains(out, "is as the file says") {
+		t.Errorf("apply:\n%s", out)
+	}
+	l.leafOf(t, "web-b", "tls-server", "a.localhost")
+	if out := l.must(t, "hierarchy", "lint"); !strings.Contains(out, "warning: web-b: it is at level 3") || strings.Contains(out, "error:") {
+		t.Errorf("lint:\n%s", out)
+	}
+	h.holds(t)
 }
 
 // The CAs of one server move to another with everything that they have issued:

@@ -84,7 +84,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(chain, len(in.Transcript) == 0), spoken.notes...)}
+	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(chain, spoken.none), spoken.notes...)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}

@@ -181,7 +181,7 @@ func (l *looker) strangers(ctx context.Context, id string) error {
 func (l *looker) pools() {
 	online := map[string][]string{}
 	for _, p := range l.places {
-		if p.Record.State == "active" {
+		if p.Record.State == "active" && p.Level > 1 && p.Children == 0 {
 			online[p.Root] = append(online[p.Root], p.Record.ID)
 		}
 	}

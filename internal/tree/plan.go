@@ -194,6 +194,10 @@ func (w *planner) state(ctx context.Context, c CA) (state, detail string, err er
 	case last == nil || !last.csr.Subject.EqualRFC5280(want):
 		return WantsRequest, "apply makes its key and request", nil
 	case w.onServer(c.Parent):
+		if len(c.Policies)+len(c.ExtKeyUsage) > 0 || c.NameConstraints != nil {
+			return "", "", fault.New(fault.Malformed,
+				"%s: %s signs it on this server, by a profile: policies, ext_key_usage and name_constraints stand in a profile of your own, and privyseal cert issue names that", c.ID, c.Parent).Because("hierarchy")
+		}
 		if w.record(c.Parent) == nil {
 			return PendingParent, c.Parent + " has no certificate yet", nil
 		}
@@ -241,7 +245,7 @@ func differs(c CA, rec *store.IssuerRecord, chain []*x509.Certificate) error {
 func (w *planner) wouldBe(c CA, above []*x509.Certificate) (*x509.Certificate, error) {
 	config := profile.BuiltIn()[c.Template]
 	config.Policies, config.ExtKeyUsage, config.NameConstraints = c.Policies, c.ExtKeyUsage, c.NameConstraints
-	if c.Parent != "" && len(c.ExtKeyUsage) == 0 {
+	if c.Parent != "" && len(c.ExtKeyUsage) == 0 && (c.pathLen() == 0 || !w.onServer(c.Parent)) {
 		config.ExtKeyUsage = profile.BuiltIn()["issuing-ca"].ExtKeyUsage // what ceremonies sign
 	}
 	bad := func(err error) error {

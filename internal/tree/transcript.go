@@ -1,12 +1,16 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/transcript"
 )
 
@@ -14,14 +18,18 @@ import (
 type testimony struct {
 	text  string   // for the audit record
 	notes []string // what deserves a look
+	none  bool     // nothing speaks for the certificate
 }
 
 // checkTranscript compares request, certificate and the act of the ceremony's
 // transcript, which has to be whole and signed by a CA of the chain.
 func (t *Tree) checkTranscript(ctx context.Context, d Declared, chain []*x509.Certificate, in Certificate) (testimony, error) {
 	if len(in.Transcript) == 0 {
+		if id, err := t.issuedHere(ctx, chain); err != nil || id != "" {
+			return testimony{text: "issued here: certificate " + id}, err
+		}
 		if in.NoTranscript {
-			return testimony{text: "none"}, nil
+			return testimony{text: "none", none: true}, nil
 		}
 		return testimony{}, fault.New(fault.Malformed,
 			"give the transcript of the ceremony that signed %s; if the CA above is not yours and there is none, say so with --no-transcript", d.ID).Because("transcript_missing")
@@ -45,7 +53,33 @@ func (t *Tree) checkTranscript(ctx context.Context, d Declared, chain []*x509.Ce
 	if err != nil {
 		return refuse(err)
 	}
-	return testimony{fmt.Sprintf("record %d, ceremony %q, head %s", found.Record.Seq, found.Ceremony.Name, script.Head()), report.Notes}, nil
+	text := fmt.Sprintf("record %d, ceremony %q, head %s", found.Record.Seq, found.Ceremony.Name, script.Head())
+	return testimony{text: text, notes: report.Notes}, nil
+}
+
+// issuedHere returns the id of a certificate that this server's own door has
+// issued: its record says more than a transcript.
+func (t *Tree) issuedHere(ctx context.Context, chain []*x509.Certificate) (string, error) {
+	if len(chain) < 2 {
+		return "", nil
+	}
+	known, err := t.Store.Issuers(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range known {
+		if !bytes.Equal(r.Certificate, chain[1].Raw) {
+			continue
+		}
+		c, err := t.Store.CertificateBySerial(ctx, r.ID, pki.SerialFromBig(chain[0].SerialNumber))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return "", err
+		}
+		if err == nil && c.Status == "issued" && bytes.Equal(c.DER, chain[0].Raw) {
+			return c.ID, nil
+		}
+	}
+	return "", nil
 }
 
 // signers are the keys that may have signed the transcript: those of the CAs
