@@ -177,6 +177,9 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	if err != nil {
 		return nil, err
 	}
+	if err := d.holds(ctx, chain[0]); err != nil {
+		return nil, err
+	}
 	last := &rows[len(rows)-1]
 	last.LastCRLNumber, last.RevocationSeq = a.LastCRL, 1 // the sequence of what was imported
 	events := make([]store.Event, len(rows))

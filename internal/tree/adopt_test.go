@@ -35,7 +35,7 @@ func (b *bench) elsewhere(t *testing.T) (*ecdsa.PrivateKey, *x509.Certificate, [
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key, b.sign(t, csr, ceremony.CASpec{}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	return key, b.sign(t, csr, 10), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
 // leafOf makes a certificate below a CA, or a CA's with isCA.

@@ -75,6 +75,9 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err != nil {
 		return nil, err
 	}
+	if err := d.holds(ctx, chain[0]); err != nil {
+		return nil, err
+	}
 	events := make([]store.Event, len(rows))
 	for i, r := range rows {
 		if events[i], err = t.installedEvent(who, r, spoken.text); err != nil {
@@ -130,7 +133,7 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 }
 
 // checkCertificate applies the laws of the tree, and compares a CA that is to
-// sign here with its key and its request.
+// sign here with its request.
 func (t *Tree) checkCertificate(ctx context.Context, d Declared, chain []*x509.Certificate) error {
 	if err := hierarchy.VerifyChain(chain, t.Now()); err != nil {
 		if f := fault.Of(err); f.Kind != fault.Internal {
@@ -144,24 +147,40 @@ func (t *Tree) checkCertificate(ctx context.Context, d Declared, chain []*x509.C
 	if len(chain) == 1 {
 		return fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline", chain[0].Subject).Because("root_online")
 	}
-	key, err := keys.Open(ctx, d.Key, d.Secret, d.Keys)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
-	}
-	defer key.Close() //nolint:errcheck // it was only looked at
-	if !sameKey(key.Public(), chain[0].PublicKey) {
-		return fault.New(fault.Denied, "the certificate is not for the key of issuer %s: was it made for the newest request (privyseal issuer csr %s)?", d.ID, d.ID).Because("key_mismatch")
-	}
 	last, err := t.lastRequest(ctx, d.ID)
 	if err != nil || last == nil {
 		return err // a key that came from elsewhere has no request here
+	}
+	if !sameKey(last.csr.PublicKey, chain[0].PublicKey) {
+		return d.otherKey()
 	}
 	have, err := pki.ParseNameDER(chain[0].RawSubject)
 	if err != nil {
 		return err
 	}
-	if sameKey(last.csr.PublicKey, key.Public()) && !have.EqualRFC5280(last.csr.Subject) {
+	if !have.EqualRFC5280(last.csr.Subject) {
 		return fault.New(fault.Denied, "the certificate names %s, and the request asked for %s", have, last.csr.Subject).Because("subject_mismatch")
+	}
+	return nil
+}
+
+func (d Declared) otherKey() error {
+	return fault.New(fault.Denied, "the certificate is not for the key of issuer %s: was it made for the newest request (privyseal issuer csr %s)?", d.ID, d.ID).Because("key_mismatch")
+}
+
+// holds reports whether the key that the configuration names is the certificate's.
+// The key is touched when all else agrees.
+func (d Declared) holds(ctx context.Context, c *x509.Certificate) error {
+	if d.Offline {
+		return nil
+	}
+	key, err := keys.Open(ctx, d.Key, d.Secret, d.Keys)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
+	}
+	defer key.Close() //nolint:errcheck // it was only looked at
+	if !sameKey(key.Public(), c.PublicKey) {
+		return d.otherKey()
 	}
 	return nil
 }

@@ -1,18 +1,10 @@
 package tree
 
 import (
-	"crypto/rand"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/privyseal/privyseal/internal/ceremony"
-	"github.com/privyseal/privyseal/internal/keys"
 )
 
 // What the laws of the tree would refuse at the ceremony is refused in the plan,
@@ -107,7 +99,7 @@ func TestG2_39_APlanIsIdempotent(t *testing.T) {
 	if plan = states(InPlace, PendingCeremony, WantsRequest); strings.Contains(plan.Ceremonies[0].File, "root:") {
 		t.Errorf("a second root is planned: %s", plan.Ceremonies[0].File)
 	}
-	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, ceremony.CASpec{})), NoTranscript: true}, operatorActor); err != nil {
+	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor); err != nil {
 		t.Fatal(err)
 	}
 	states(InPlace, InPlace, WantsRequest)
@@ -137,26 +129,9 @@ func TestG2_02_FiftyCAsBelowOneRoot(t *testing.T) {
 	if _, err := b.Install(t.Context(), "root-1", Certificate{Chain: pemOf(b.rootCert), NoTranscript: true}, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(b.root.Dir, "private", "ca.key")), secret, keys.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer key.Close()
-	now := time.Now().Truncate(time.Second)
 	for n := range 50 {
 		id := fmt.Sprintf("ca-%02d", n)
-		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-			SerialNumber: big.NewInt(int64(n + 2)), RawSubject: b.outside(t, id).RawSubject, NotBefore: now, NotAfter: now.AddDate(10, 0, 0), IsCA: true,
-			BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-			CRLDistributionPoints: []string{"http://ca.test/crl/root-1.crl"},
-		}, b.rootCert, b.outside(t, id).PublicKey, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := b.sign(t, b.outside(t, id), 10)
 		if _, err := b.Install(t.Context(), id, Certificate{Chain: pemOf(c), NoTranscript: true}, operatorActor); err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -29,7 +28,7 @@ func secret() ([]byte, error) { return []byte("a passphrase"), nil }
 type bench struct {
 	*Tree
 	dir      string
-	root     ceremony.CA
+	rootKey  *ecdsa.PrivateKey
 	rootCert *x509.Certificate
 	declared []Declared
 }
@@ -43,19 +42,51 @@ func newBench(t *testing.T) *bench {
 		Refresh:    func(context.Context) error { return nil },
 		PublicHTTP: func() string { return "http://ca.test" },
 	})
-	b.root, b.rootCert = b.newRoot(t, "root")
+	b.rootKey, b.rootCert = newRoot(t, "root")
 	b.declared = []Declared{{ID: "root-1", Offline: true}, b.online("web-a"), b.online("web-b")}
 	return b
 }
 
-func (b *bench) newRoot(t *testing.T, name string) (ceremony.CA, *x509.Certificate) {
+// newRoot makes a root whose key is nowhere but here.
+func newRoot(t *testing.T, name string) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
-	ca := ceremony.CA{Dir: filepath.Join(b.dir, name), Secret: secret, Now: time.Now}
-	c, err := ceremony.Root(t.Context(), ca, ceremony.RootSpec{Subject: "CN=" + name + ",O=Example"})
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ca, c
+	subject, err := pki.ParseName("CN=" + name + ",O=Example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := subject.DER()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := authority(raw, 20)
+	template.MaxPathLen, template.MaxPathLenZero, template.CRLDistributionPoints = -1, false, nil
+	return key, create(t, template, template, key.Public(), key)
+}
+
+// authority is a CA certificate to be, with path length 0.
+func authority(subject []byte, years int) *x509.Certificate {
+	now := time.Now().Truncate(time.Second)
+	return &x509.Certificate{
+		SerialNumber: pki.NewSerial().Big(), RawSubject: subject, NotBefore: now, NotAfter: now.AddDate(years, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, CRLDistributionPoints: []string{"http://ca.test/crl/root-1.crl"},
+	}
+}
+
+func create(t *testing.T, template, parent *x509.Certificate, pub any, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func (b *bench) online(id string) Declared {
@@ -75,25 +106,16 @@ func (b *bench) request(t *testing.T, id string) *pki.CSR {
 	return csr
 }
 
-func (b *bench) sign(t *testing.T, csr *pki.CSR, spec ceremony.CASpec) *x509.Certificate {
+// sign certifies a request below the root, for that many years.
+func (b *bench) sign(t *testing.T, csr *pki.CSR, years int) *x509.Certificate {
 	t.Helper()
-	spec.Locations = issuer.Locations{CRL: "http://ca.test/crl/root-1.crl"}
-	c, err := ceremony.SignCA(t.Context(), b.root, csr, spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return create(t, authority(csr.RawSubject, years), b.rootCert, csr.PublicKey, b.rootKey)
 }
 
 // told writes the transcript of a ceremony that signed the certificate for the
 // request, with the root's key.
 func (b *bench) told(t *testing.T, csr, cert []byte) []byte {
 	t.Helper()
-	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(b.root.Dir, "private", "ca.key")), secret, keys.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer key.Close()
 	hash := pki.Fingerprint
 	var s transcript.Transcript
 	now := time.Now()
@@ -101,7 +123,7 @@ func (b *bench) told(t *testing.T, csr, cert []byte) []byte {
 	for _, err := range []error{
 		s.Begin(transcript.Ceremony{Name: "first", Reason: "a test", Tool: "test", ToolHash: zero, Configuration: "c.yaml", ConfigHash: zero}, now),
 		s.Append(transcript.Act{Name: "sign-ca", Request: hash(csr), Certificate: hash(cert)}, now),
-		s.Sign(now, transcript.Signer{Name: transcript.CASigner, Key: key}),
+		s.Sign(now, transcript.Signer{Name: transcript.CASigner, Key: b.rootKey}),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -132,10 +154,10 @@ func TestG1_37_Install(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	csr, other := b.request(t, "web-a"), b.request(t, "web-b")
-	cert, foreign := b.sign(t, csr, ceremony.CASpec{}), b.sign(t, other, ceremony.CASpec{})
+	cert, foreign := b.sign(t, csr, 10), b.sign(t, other, 10)
 	told := b.told(t, csr.Raw, cert.Raw)
 	chain := pemOf(cert, b.rootCert)
-	_, strangers := b.newRoot(t, "stranger")
+	_, strangers := newRoot(t, "stranger")
 
 	for name, c := range map[string]struct {
 		id     string
@@ -168,7 +190,7 @@ func TestG1_37_Install(t *testing.T) {
 		t.Errorf("%d rows, want the issuer and its root: %v", len(all), err)
 	}
 	// Another certificate for the same key is a renewal; another name is none.
-	renewed := b.sign(t, csr, ceremony.CASpec{Years: 9})
+	renewed := b.sign(t, csr, 9)
 	if done, err = b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(renewed), Transcript: b.told(t, csr.Raw, renewed.Raw)}, operatorActor); err != nil || done.Unchanged {
 		t.Errorf("renewal: %+v %v", done, err)
 	}
@@ -187,7 +209,7 @@ func TestG2_03_OfflineCAsAreInstalledByName(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	csr := b.request(t, "web-a")
-	done, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, ceremony.CASpec{})), NoTranscript: true}, operatorActor)
+	done, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor)
 	if err != nil || done.Record.ParentID != "root-1" || len(done.Warnings) != 1 {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -202,14 +224,14 @@ func TestG2_19_MaxChildren(t *testing.T) {
 	if _, err := b.Install(t.Context(), "root-1", in, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	first := b.sign(t, b.request(t, "web-a"), ceremony.CASpec{})
+	first := b.sign(t, b.request(t, "web-a"), 10)
 	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(first), NoTranscript: true}, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	c := b.sign(t, b.request(t, "web-b"), ceremony.CASpec{})
+	c := b.sign(t, b.request(t, "web-b"), 10)
 	_, err := b.Install(t.Context(), "web-b", Certificate{Chain: pemOf(c), NoTranscript: true}, operatorActor)
 	refused(t, "a second child", err, "max_children")
-	c = b.sign(t, b.request(t, "web-a"), ceremony.CASpec{Years: 9})
+	c = b.sign(t, b.request(t, "web-a"), 9)
 	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(c), NoTranscript: true}, operatorActor); err != nil {
 		t.Errorf("a renewal takes no room: %v", err)
 	}
