@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/quorum"
+	"github.com/privyseal/privyseal/internal/transcript"
 )
 
 // File is one ceremony as it was written down and reviewed: nothing that is
@@ -165,11 +168,17 @@ func (f *File) check() error {
 	if len(f.Acts) == 0 {
 		return errors.New("acts: there are none")
 	}
+	if err := f.checkPresent(); err != nil {
+		return err
+	}
 	folders := map[string]string{}
 	for i := range f.CAs {
 		a := &f.CAs[i]
 		if err := a.check(); err != nil {
 			return fmt.Errorf("cas: %w", err)
+		}
+		if first, err := f.authority(a.Name); err != nil || first != a {
+			return fmt.Errorf("cas: %s is there twice", a.Name)
 		}
 		if other, taken := folders[a.folder()]; taken {
 			return fmt.Errorf("cas: %s and %s have the same folder", other, a.Name)
@@ -182,6 +191,18 @@ func (f *File) check() error {
 		}
 	}
 	return f.checkNames()
+}
+
+// checkPresent refuses names that the transcript cannot tell apart.
+func (f *File) checkPresent() error {
+	named := map[string]bool{"": true, transcript.CASigner: true}
+	for _, p := range f.Present {
+		if named[p.Name] {
+			return fmt.Errorf("present: %q is there twice, or is no name of a person", p.Name)
+		}
+		named[p.Name] = true
+	}
+	return nil
 }
 
 func (a *Authority) folder() string {
@@ -213,10 +234,13 @@ func (q *Quorum) check() error {
 	}
 	named := map[string]bool{}
 	for _, c := range q.Custodians {
-		if c == "" || named[c] {
-			return fmt.Errorf("quorum: custodian %q is there twice or has no name", c)
+		if c == "" || named[c] || strings.ContainsFunc(c, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return fmt.Errorf("quorum: custodian %q is there twice or has no name that prints", c)
 		}
 		named[c] = true
+	}
+	if len(q.Custodians) > quorum.MaxShares {
+		return fmt.Errorf("quorum: %d custodians: want at most %d", len(q.Custodians), quorum.MaxShares)
 	}
 	if q.Need < 2 || len(q.Custodians) < q.Need { // G1-26
 		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need, len(q.Custodians))

@@ -146,17 +146,35 @@ func (a Act) name() (act, ca string) {
 	return "", ""
 }
 
+func (a Act) count() int {
+	n := 0
+	for _, is := range []bool{
+		a.Root != nil, a.SignCA != nil, a.CrossSign != nil, a.ReplaceCA != nil, a.CRL != nil,
+		a.Revoke != nil, a.Responder != nil, a.ChangeQuorum != nil, a.Destroy != nil,
+	} {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
 // checkAct finds what makes an act impossible or useless.
 func (f *File) checkAct(n int, act Act) error {
 	name, ca := act.name()
 	if name == "" {
 		return errors.New("it says nothing")
 	}
-	if _, err := f.authority(ca); err != nil {
+	a, err := f.authority(ca)
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	var err error
+	if n := act.count(); n != 1 { // aliases get past the look at the text
+		return fmt.Errorf("%s: %d acts in one entry: give each its own", name, n)
+	}
 	switch {
+	case a.Key != "" && (act.ChangeQuorum != nil || act.Destroy != nil):
+		err = fmt.Errorf("the key of %s is in a token: who may use it is the token's own affair, and so is its end", ca)
 	case act.SignCA != nil:
 		err = act.SignCA.check(f)
 	case act.ReplaceCA != nil && act.ReplaceCA.Revoke != "":

@@ -43,7 +43,9 @@ func (in *inputs) read(act Act) error {
 		}
 		return in.request(act.CrossSign.CSR)
 	case act.ReplaceCA != nil:
-		return in.request(act.ReplaceCA.CSR)
+		return errors.Join(in.named(act.ReplaceCA.Replaces), in.request(act.ReplaceCA.CSR))
+	case act.Revoke != nil:
+		return in.named(act.Revoke.Certificate)
 	case act.Responder != nil:
 		return in.request(act.Responder.CSR)
 	}
@@ -66,6 +68,9 @@ func (in *inputs) open(name string) ([]byte, error) {
 }
 
 func (in *inputs) request(name string) error {
+	if in.requests[name] != nil {
+		return nil
+	}
 	text, err := in.open(name)
 	if err != nil {
 		return err
@@ -86,6 +91,9 @@ func (in *inputs) request(name string) error {
 }
 
 func (in *inputs) certificate(name string) error {
+	if in.others[name] != nil {
+		return nil
+	}
 	text, err := in.open(name)
 	if err != nil {
 		return err
@@ -101,16 +109,59 @@ func (in *inputs) certificate(name string) error {
 	return nil
 }
 
+// named reads the certificate that a value names, unless the value is a serial.
+func (in *inputs) named(value string) error {
+	if _, err := pki.ParseSerial(value); err == nil {
+		return nil
+	}
+	if err := in.certificate(value); err != nil {
+		return fmt.Errorf("%q is neither a serial nor a certificate: %w", value, err)
+	}
+	return nil
+}
+
 // serial returns the serial that a file's value means: itself, or that of the
-// certificate in the file of that name.
+// certificate that named has read.
 func (in *inputs) serial(value string) (pki.Serial, error) {
 	if s, err := pki.ParseSerial(value); err == nil {
 		return s, nil
 	}
-	if err := in.certificate(value); err != nil {
-		return "", fmt.Errorf("%q is neither a serial nor a certificate: %w", value, err)
+	c := in.others[value]
+	if c == nil {
+		return "", fmt.Errorf("%q is neither a serial nor a certificate", value)
 	}
-	return pki.SerialFromBig(in.others[value].SerialNumber), nil
+	return pki.SerialFromBig(c.SerialNumber), nil
+}
+
+// checkNamed refuses a certificate that another CA has signed: its serial would
+// be taken for one of this CA's.
+func (r *run) checkNamed(act Act) error {
+	value := ""
+	switch {
+	case act.Revoke != nil:
+		value = act.Revoke.Certificate
+	case act.ReplaceCA != nil:
+		value = act.ReplaceCA.Replaces
+	}
+	c := r.in.others[value]
+	name, by := act.name()
+	ca := r.cas[by]
+	if c == nil || !exists(ca.path(certFile)) {
+		return nil
+	}
+	chain, err := ca.Chain()
+	if err != nil {
+		return err
+	}
+	same := bytes.Equal(c.RawIssuer, chain[0].RawSubject)
+	if text, err := os.ReadFile(ca.path(filed("newcerts", pki.SerialFromBig(c.SerialNumber)))); same && err == nil {
+		filedAs, err := pki.ParseChain(text)
+		same = err == nil && bytes.Equal(filedAs[0].Raw, c.Raw)
+	}
+	if !same {
+		return refuse("another_ca", "%s: %s was not signed by %s: its serial means another certificate there", name, value, by)
+	}
+	return nil
 }
 
 // parseDay reads a day or a time.

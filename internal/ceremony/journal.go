@@ -39,6 +39,7 @@ type done struct {
 type pending struct {
 	Act    int        `json:"act"`
 	Serial pki.Serial `json:"serial,omitempty"`
+	Opens  string     `json:"opens,omitempty"` // what opened the key before custodians change
 }
 
 // openJournal returns the journal of the ceremony in dir whose file has the given
@@ -82,6 +83,15 @@ func (j *journal) begun(act int) error {
 
 func (j *journal) signing(s pki.Serial) error {
 	j.Pending.Serial = s
+	return j.write()
+}
+
+// replacing announces that something else than opens will open the key.
+func (j *journal) replacing(opens string) error {
+	if j.Pending.Opens != "" {
+		return nil
+	}
+	j.Pending.Opens = opens
 	return j.write()
 }
 

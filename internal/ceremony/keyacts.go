@@ -31,9 +31,12 @@ func (s *stage) changeQuorum(_ context.Context, ca CA, a *ChangeQuorumAct) (outc
 	if err != nil {
 		return outcome{}, err
 	}
-	if s.again && before != nil && before.sameCustodians(&a.Quorum) {
+	if was := s.real.journal.Pending.Opens; s.again && was != "" && was != before.opens() {
 		// The key file was renamed before the interruption.
 		return outcome{text: text, act: transcript.Act{Note: "new set of shares " + before.set.ID.String()}}, before.write(ca.path(quorumFile))
+	}
+	if err := s.real.journal.replacing(before.opens()); err != nil {
+		return outcome{}, err
 	}
 	set, err := s.real.reseal(ca, a, before)
 	if err != nil {
@@ -125,6 +128,9 @@ func (s *stage) unexpired(ca CA) (int, error) {
 }
 
 func (r *run) shred(ctx context.Context, ca CA, name string, o outcome) error {
+	if r.ledgers[name].ended() { // and it was interrupted before the key was gone
+		return wipe(ca)
+	}
 	answer, err := r.console.ask("Type the name of the CA whose key is to be destroyed for good")
 	if err != nil {
 		return err
@@ -135,6 +141,11 @@ func (r *run) shred(ctx context.Context, ca CA, name string, o outcome) error {
 	if err := errors.Join(r.record(name, o), r.signLedger(ctx, name)); err != nil {
 		return err
 	}
+	return wipe(ca)
+}
+
+// wipe overwrites the key file and removes it.
+func wipe(ca CA) error {
 	path := ca.path(keyFile)
 	info, err := os.Stat(path)
 	if err != nil {

@@ -37,6 +37,19 @@ func openLedger(ca CA) (*ledger, error) {
 	return &ledger{Transcript: t, path: path}, nil
 }
 
+// holds reports whether the CA may go on with its transcript: what it signs next
+// covers all that is in it.
+func (l *ledger) holds(ca CA) error {
+	if !exists(ca.path(certFile)) {
+		return nil
+	}
+	chain, err := ca.Chain()
+	if err != nil {
+		return err
+	}
+	return l.GoesOn(chain[0].PublicKey)
+}
+
 func (l *ledger) write() error { return writeFile(l.path, l.Bytes(), 0o644) }
 
 // held returns when a ceremony of the given file was completed, zero if never.
@@ -63,12 +76,35 @@ func (l *ledger) open() bool {
 	return n > 0 && l.Records()[n-1].Signatures == nil
 }
 
+// ended reports whether the destruction of the key is its last act, and signed.
+func (l *ledger) ended() bool {
+	n := len(l.Records())
+	if n < 2 || l.open() {
+		return false
+	}
+	last := l.Records()[n-2].Act
+	return last != nil && last.Name == "destroy" && last.Failed == ""
+}
+
 // begin opens the ceremony in the transcript of a CA, once in a run.
 func (r *run) begin(name string) error {
 	l := r.ledgers[name]
 	if l.begun {
 		return nil
 	}
+	opening, err := r.opening(name)
+	if err != nil {
+		return err
+	}
+	if err := l.Begin(opening, r.now()); err != nil {
+		return err
+	}
+	l.begun = true
+	return l.write()
+}
+
+// opening is how a ceremony begins in the transcript of a CA.
+func (r *run) opening(name string) (transcript.Ceremony, error) {
 	opening := transcript.Ceremony{
 		Name: r.file.Name, CA: name, Reason: r.file.Reason, Tool: r.options.Tool, ToolHash: r.toolHash,
 		Configuration: filepath.Base(r.path), ConfigHash: r.config, Warnings: r.warnings,
@@ -78,17 +114,24 @@ func (r *run) begin(name string) error {
 		if key := r.people[p.Name]; key != nil {
 			spki, err := x509.MarshalPKIXPublicKey(key.Public())
 			if err != nil {
-				return fmt.Errorf("key of %s: %w", p.Name, err)
+				return opening, fmt.Errorf("key of %s: %w", p.Name, err)
 			}
 			c.Key = spki
 		}
 		opening.Custodians = append(opening.Custodians, c)
 	}
-	if err := l.Begin(opening, r.now()); err != nil {
+	return opening, nil
+}
+
+// recordable refuses what the transcript could not hold, before anything is
+// signed that it would have to.
+func (r *run) recordable(name string, o outcome) error {
+	var scratch transcript.Transcript
+	opening, err := r.opening(name)
+	if err != nil {
 		return err
 	}
-	l.begun = true
-	return l.write()
+	return errors.Join(scratch.Begin(opening, r.now()), scratch.Append(o.act, r.now()))
 }
 
 // record enters what an act has done, unless that happened just before the run

@@ -25,9 +25,52 @@ func (r *run) out() string {
 	return r.abs(r.file.Out)
 }
 
+// apart refuses folders by whose carrying away a key would leave the machine, or
+// come together with the sheets that open it.
+func (r *run) apart() error {
+	for name, ca := range r.cas {
+		switch {
+		case within(r.out(), ca.Dir) || within(ca.path("private"), r.out()):
+			return refuse("out", "the out folder %s and the folder of %s, which holds a key, are not apart: name another folder with out", r.out(), name)
+		case r.options.Sheets != "" && within(ca.Dir, r.options.Sheets):
+			return refuse("sheets", "the sheets and the key that they open are not kept apart: name a folder outside of %s", ca.Dir)
+		}
+	}
+	if r.options.Sheets != "" && within(r.out(), r.options.Sheets) {
+		return refuse("sheets", "the sheets are not kept apart from what leaves the machine: name a folder outside of %s", r.out())
+	}
+	return nil
+}
+
+// within reports whether path is dir or below it.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(resolved(dir), resolved(path))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// resolved is the path without symbolic links, as far as it is there.
+func resolved(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	rest := ""
+	for at := path; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if found, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(found, rest)
+		}
+		if at == filepath.Dir(at) {
+			return path
+		}
+	}
+}
+
 // checkOut refuses a folder with anything in it but what this ceremony put there
 // before it was interrupted.
 func (r *run) checkOut() error {
+	if err := r.apart(); err != nil {
+		return err
+	}
 	found, err := os.ReadDir(r.out())
 	if errors.Is(err, fs.ErrNotExist) || r.journal.resumed() {
 		return nil
@@ -140,7 +183,7 @@ func (f *File) checkNames() error {
 			continue
 		}
 		_, by := act.name()
-		if key := by + "/" + name; seen[name] || seen[key] {
+		if key := by + "/" + name; seen[name] || seen[key] || seen[key+"-chain"] || seen[strings.TrimSuffix(key, "-chain")] {
 			return fmt.Errorf("act %d: its certificate would be called %s.pem in the out folder, as another is: rename the request", n+1, name)
 		}
 		seen[by+"/"+name] = true

@@ -53,8 +53,11 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 				return nil, err
 			}
 		}
-		if outcomes[n], err = s.perform(ctx, act); err != nil {
-			name, _ := act.name()
+		name, by := act.name()
+		if outcomes[n], err = s.perform(ctx, act); err == nil {
+			err = r.recordable(by, outcomes[n])
+		}
+		if err != nil {
 			return nil, fmt.Errorf("act %d, %s: %w", n+1, name, err)
 		}
 	}

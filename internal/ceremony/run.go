@@ -112,6 +112,11 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 			return nil, fmt.Errorf("%s: %w", a.Name, err)
 		}
 	}
+	for _, act := range file.Acts {
+		if err := r.checkNamed(act); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.checkOut(); err != nil {
 		return nil, err
 	}
@@ -168,6 +173,9 @@ func (r *run) checkAuthority(a *Authority) error {
 		return err
 	}
 	r.ledgers[a.Name] = l
+	if err := l.holds(ca); err != nil {
+		return fmt.Errorf("the transcript %s does not hold, restore the folder from its copy: %w", l.path, err)
+	}
 	if at := l.held(r.config); !at.IsZero() && !r.options.Again && !r.journal.resumed() {
 		return refuse("held", "this ceremony was held on %s and is in the transcript: --again holds it once more", at.Format(time.RFC3339))
 	}
@@ -240,8 +248,10 @@ func (r *run) act(ctx context.Context, n int, rehearsed outcome) error {
 	if err := ca.makeDirs(); err != nil {
 		return err
 	}
-	if err := r.begin(by); err != nil {
-		return err
+	if act.Destroy == nil || !s.again || !r.ledgers[by].ended() {
+		if err := r.begin(by); err != nil {
+			return err
+		}
 	}
 	if r.journal.Pending == nil || r.journal.Pending.Act != n {
 		if err := r.vacant(ctx, act); err != nil {

@@ -320,6 +320,14 @@ func (r *run) forget() {
 	r.opened = nil
 }
 
+// opens names what opens the key.
+func (h *holders) opens() string {
+	if h == nil {
+		return "passphrase"
+	}
+	return h.set.ID.String()
+}
+
 // sameCustodians reports whether a file's quorum is the one on record.
 func (h *holders) sameCustodians(q *Quorum) bool {
 	return q == nil || h != nil && q.Need == h.set.Need && slices.Equal(q.Custodians, h.Custodians)

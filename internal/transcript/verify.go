@@ -41,6 +41,20 @@ type Report struct {
 // report's Trusted is false. The last ceremony must be signed. The error is a
 // *Bad.
 func (t *Transcript) Verify(ca ...crypto.PublicKey) (*Report, error) {
+	report, err := t.verify(ca)
+	if err == nil && t.open() {
+		return nil, &Bad{Line: len(t.records), Why: "no signature follows: the last ceremony was not closed, or the end was cut off"}
+	}
+	return report, err
+}
+
+// GoesOn is Verify for who is about to append: the last ceremony may be open.
+func (t *Transcript) GoesOn(ca ...crypto.PublicKey) error {
+	_, err := t.verify(ca)
+	return err
+}
+
+func (t *Transcript) verify(ca []crypto.PublicKey) (*Report, error) {
 	known, err := encodeKeys(ca)
 	if err != nil {
 		return nil, err
@@ -69,9 +83,6 @@ func (t *Transcript) Verify(ca ...crypto.PublicKey) (*Report, error) {
 				return nil, err
 			}
 		}
-	}
-	if t.open() {
-		return nil, &Bad{Line: len(t.records), Why: "no signature follows: the last ceremony was not closed, or the end was cut off"}
 	}
 	return report, nil
 }
