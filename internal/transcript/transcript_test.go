@@ -168,6 +168,11 @@ func TestInterruptedCeremony(t *testing.T) {
 	if _, err := tr.Verify(); err == nil || !strings.Contains(err.Error(), "record 2: no signature follows") {
 		t.Errorf("an open ceremony: %v", err)
 	}
+	must(t, tr.GoesOn(seeded(1).Public()))
+	altered := &Transcript{records: append([]Record{tr.records[0]}, tr.records[0]), text: tr.text}
+	if err := altered.GoesOn(seeded(1).Public()); err == nil {
+		t.Error("one goes on with a transcript that does not hold")
+	}
 	must(t, tr.Begin(Ceremony{Name: "b", Tool: "t", Reason: "r"}, epoch))
 	must(t, tr.Sign(epoch, Signer{CASigner, seeded(1)}))
 	report, err := tr.Verify(seeded(1).Public())
