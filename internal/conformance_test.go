@@ -26,7 +26,7 @@ func TestConformancePages(t *testing.T) {
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}
-	tests := testNames(t, ".", "../test")
+	tests := testNames(t, ".", "../test", "../cmd")
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
 	all := ""
 	for _, page := range pages {
