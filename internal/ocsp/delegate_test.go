@@ -14,6 +14,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -214,5 +215,42 @@ func TestSwapKeepsAnswers(t *testing.T) {
 	}
 	if err := h.Swap(nil); err != nil || get(h, der).Code != 404 {
 		t.Error("an authority that is gone still answers")
+	}
+}
+
+// One key for all certificates, as in a token: it is made at first need, stays
+// through renewals, and nothing is written to the folder.
+func TestOCSP_O6_DelegateWithAKeyOfItsOwn(t *testing.T) {
+	l := newLab(t, storetest.SQLite(t), "")
+	cfg := l.delegated().DelegateConfig
+	cfg.Dir = filepath.Join(t.TempDir(), "ocsp")
+	cfg.Key = keys.Ref("file:" + filepath.Join(t.TempDir(), "service.key"))
+	d := NewDelegate(cfg)
+	defer d.Close()
+	if err := d.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, err := d.Responder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := NewDelegate(cfg)
+	defer again.Close()
+	if err := again.Ensure(t.Context()); err != nil || again.NotAfter() != d.NotAfter() {
+		t.Errorf("a second opening: %v, %v", err, again.NotAfter())
+	}
+	l.clock.jump(21 * 24 * time.Hour)
+	if err := d.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := d.Responder(); err != nil || r.KeyHash() != first.KeyHash() || r.Certificate().Equal(first.Certificate()) {
+		t.Errorf("after the renewal: %v", err)
+	}
+	if found := keyFiles(t, cfg.Dir); len(found) != 0 {
+		t.Errorf("keys in the folder: %v", found)
+	}
+	cfg.Key = keys.Ref("file:" + filepath.Join(t.TempDir(), "gone", "service.key"))
+	if err := NewDelegate(cfg).Ensure(t.Context()); err == nil {
+		t.Error("a key that cannot be made, and no error")
 	}
 }

@@ -133,6 +133,12 @@ func TestG1_42_G1_54_PoolFailover(t *testing.T) {
 	if p := check(t, answer, "pool web"); !p.OK || p.Detail != "only dev-b-1 signs: nothing takes over if it fails" {
 		t.Errorf("readyz: %+v", p)
 	}
+	if err := h.wakeKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := l.get(t, "http://"+l.addr.ops+"/metrics"); !bytes.Contains(body, []byte(`privyseal_key_operations_total{key="dev-a-1",op="keepalive"`)) {
+		t.Error("nobody asks the key that failed")
+	}
 	// Its lists and responses go on: of a key in a file, the delegate's is another.
 	if res, _ := l.get(t, "http://"+l.addr.http+"/crl/dev-a-1.crl"); res.StatusCode != 200 {
 		t.Errorf("list of the issuer whose key is lost: %d", res.StatusCode)

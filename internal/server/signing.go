@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/crl"
@@ -199,6 +200,20 @@ func (h *house) enforce(s *signing) {
 	for id, i := range s.issuers {
 		h.metrics.expires.WithLabelValues(id).Set(float64(i.Certificate().NotAfter.Unix()))
 	}
+}
+
+// wakeKeys asks the keys in files that failed last time whether they work again:
+// where another issuer of a pool signs, nobody else would. Keys in tokens do so
+// by themselves.
+func (h *house) wakeKeys(ctx context.Context) error {
+	for id, k := range h.signing.Load().keys {
+		if strings.HasPrefix(string(k.Ref()), "file:") && k.Healthy() != nil {
+			if err := k.KeepAlive(ctx); err != nil {
+				h.log.DebugContext(ctx, "a key still fails", "issuer", id, "error", err)
+			}
+		}
+	}
+	return nil
 }
 
 func (s *signing) chain(id string) []*x509.Certificate {

@@ -52,6 +52,7 @@ func (h *house) startWork(ctx context.Context) error {
 	h.workers.Go(func() { h.logged("revocation lists", h.lists.Run(work)) })
 	h.workers.Go(func() { h.every(work, parentsEvery, "lists of the CAs above", h.checkParents) })
 	h.workers.Go(func() { h.every(work, followEvery, "issuers", h.follow) })
+	h.workers.Go(func() { h.every(work, followEvery, "keys", h.wakeKeys) })
 	h.workers.Go(func() { h.every(work, retireEvery, "former issuers", h.retire) })
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
