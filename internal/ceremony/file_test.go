@@ -90,7 +90,6 @@ func FuzzDecodeFile(f *testing.F) {
 		}
 		f.Add([]byte(text))
 	}
-	f.Add([]byte(roomFile))
 	f.Add([]byte("acts: !x\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		file, err := DecodeFile(text)

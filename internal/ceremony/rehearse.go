@@ -88,8 +88,8 @@ func (ca CA) copyPublic(to CA) error {
 		if err != nil {
 			return fmt.Errorf("copy: %w", err)
 		}
-		if err := os.WriteFile(to.path(name), text, 0o600); err != nil {
-			return fmt.Errorf("copy: %w", err)
+		if err := writeFile(to.path(name), text, 0o600); err != nil {
+			return err
 		}
 	}
 	chain, err := ca.Chain()
@@ -105,8 +105,8 @@ func (ca CA) copyPublic(to CA) error {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(to.path(certFile), pki.EncodeChain(twins...), 0o600),
-		os.WriteFile(to.path(keyFile), text, 0o600),
+		writeFile(to.path(certFile), pki.EncodeChain(twins...), 0o600),
+		writeFile(to.path(keyFile), text, 0o600),
 	)
 }
 
