@@ -44,7 +44,8 @@ type CA struct {
 	// passed the linter and before the key is used; its error stops the act.
 	Record func(pki.Serial) error
 
-	ring ring // where keys stay open; nil: each act opens and closes its own
+	ring  ring        // where keys stay open; nil: each act opens and closes its own
+	retry func() bool // whether another passphrase may be tried after a wrong one; nil: no
 }
 
 // ring keeps keys open for as long as a ceremony lasts, so that a passphrase is
@@ -73,7 +74,14 @@ func (ca CA) giveBack(key *keys.Key) error {
 
 // openKey opens the CA's key. The caller gives it back.
 func (ca CA) openKey(ctx context.Context) (*keys.Key, error) {
-	return ca.borrow(func() (*keys.Key, error) { return keys.Open(ctx, ca.key(), ca.Secret, keys.Config{}) })
+	return ca.borrow(func() (*keys.Key, error) {
+		for {
+			key, err := keys.Open(ctx, ca.key(), ca.Secret, keys.Config{})
+			if !errors.Is(err, keys.ErrWrongPassphrase) || ca.retry == nil || !ca.retry() {
+				return key, err
+			}
+		}
+	})
 }
 
 func (r ring) close() error {

@@ -19,13 +19,10 @@ const newKeyFile = keyFile + ".new"
 // changeQuorum divides what opens a key file anew: the custodians of old open the
 // key, those of the act get the shares of a new secret, and the key file that the
 // old secret opens is replaced in one step.
-func (s *stage) changeQuorum(_ context.Context, ca CA, a *ChangeQuorumAct) (outcome, error) {
+func (s *stage) changeQuorum(ctx context.Context, ca CA, a *ChangeQuorumAct) (outcome, error) {
 	text := []string{fmt.Sprintf("opened by    %d of %s", a.Quorum.Need, strings.Join(a.Quorum.Custodians, ", "))}
 	if s.real == nil {
 		return outcome{text: text}, nil
-	}
-	if ca.Key != "" {
-		return outcome{}, refuse("quorum", "the key of %s is in a token: who may use it is the token's own affair", a.CA)
 	}
 	before, err := ca.holders()
 	if err != nil {
@@ -38,7 +35,7 @@ func (s *stage) changeQuorum(_ context.Context, ca CA, a *ChangeQuorumAct) (outc
 	if err := s.real.journal.replacing(before.opens()); err != nil {
 		return outcome{}, err
 	}
-	set, err := s.real.reseal(ca, a, before)
+	set, err := s.real.reseal(ctx, ca, a, before)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -46,7 +43,12 @@ func (s *stage) changeQuorum(_ context.Context, ca CA, a *ChangeQuorumAct) (outc
 }
 
 // reseal has the key opened, deals the new shares and replaces the key file.
-func (r *run) reseal(ca CA, a *ChangeQuorumAct, before *holders) (set string, err error) {
+func (r *run) reseal(ctx context.Context, ca CA, a *ChangeQuorumAct, before *holders) (set string, err error) {
+	opened, err := ca.openKey(ctx) // which lets a passphrase be mistyped
+	if err != nil {
+		return "", err
+	}
+	defer ca.giveBack(opened) //nolint:errcheck // nothing is lost with it
 	sealed, err := os.ReadFile(ca.path(keyFile))
 	if err != nil {
 		return "", fmt.Errorf("read key: %w", err)
@@ -92,9 +94,6 @@ func (r *run) reseal(ca CA, a *ChangeQuorumAct, before *holders) (set string, er
 // has to open it for this, which also signs the transcript, with this act as its
 // last record.
 func (s *stage) destroy(ctx context.Context, ca CA, a *DestroyAct) (outcome, error) {
-	if ca.Key != "" {
-		return outcome{}, refuse("destroy", "the key of %s is in a token: destroy it with the token's own tools, before the same witnesses", a.CA)
-	}
 	open, err := s.unexpired(ca)
 	if err != nil {
 		return outcome{}, err

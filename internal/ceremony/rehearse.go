@@ -10,7 +10,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -36,10 +35,12 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 	s := &stage{file: r.file, in: r.in, cas: map[string]CA{}}
 	for i := range r.file.CAs {
 		name := r.file.CAs[i].Name
-		ca := CA{Dir: filepath.Join(dir, name), Secret: throwAwaySecret(), Now: r.now, ring: held}
-		if err := r.cas[name].copyPublic(ca); err != nil {
+		ca := CA{Dir: filepath.Join(dir, name), Key: keys.Ref("file:throw-away-" + name), Now: r.now, ring: held}
+		key, err := r.understudy(name, ca)
+		if err != nil {
 			return nil, fmt.Errorf("rehearse: %s: %w", name, err)
 		}
+		held[ca.Key] = keys.Hold(ca.Key, key, keys.Config{})
 		s.cas[name] = ca
 	}
 	outcomes := make([]outcome, len(r.file.Acts))
@@ -64,21 +65,37 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 	return outcomes, nil
 }
 
-func throwAwaySecret() keys.Secret {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return func() ([]byte, error) { return hex.AppendEncode(nil, b[:]), nil }
+// understudy fills ca's folder with what the named CA's folder says and returns
+// the throw-away key that stands in for its key. Where there is no CA yet the
+// folder stays empty, and the key is of the kind that the CA will have.
+func (r *run) understudy(name string, ca CA) (crypto.Signer, error) {
+	if exists(r.cas[name].path(certFile)) {
+		return r.cas[name].copyPublic(ca)
+	}
+	if r.algorithm(name) == "rsa-4096" {
+		return rsa.GenerateKey(rand.Reader, 4096)
+	}
+	return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+}
+
+// algorithm returns what kind of key the file's acts make for a CA.
+func (r *run) algorithm(name string) string {
+	for _, act := range r.file.Acts {
+		switch {
+		case act.Root != nil && act.Root.CA == name:
+			return act.Root.Algorithm
+		case act.SignCA != nil && act.SignCA.New == name:
+			return act.SignCA.Algorithm
+		}
+	}
+	return ""
 }
 
 // copyPublic makes a twin of the CA in to's folder: index, number and list as they
-// are, and a chain that says the same with other keys. Where there is no CA yet
-// the twin's folder stays empty too.
-func (ca CA) copyPublic(to CA) error {
-	if !exists(ca.path(certFile)) {
-		return os.MkdirAll(to.Dir, 0o700)
-	}
+// are, and a chain that says the same with other keys. It returns the twin's key.
+func (ca CA) copyPublic(to CA) (crypto.Signer, error) {
 	if err := to.makeDirs(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range []string{indexFile, numberTxt, crlFile} {
 		text, err := os.ReadFile(ca.path(name))
@@ -86,28 +103,21 @@ func (ca CA) copyPublic(to CA) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("copy: %w", err)
+			return nil, fmt.Errorf("copy: %w", err)
 		}
 		if err := writeFile(to.path(name), text, 0o600); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	chain, err := ca.Chain()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	twins, key, err := twinChain(chain)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	text, err := keys.Encrypt(key, to.Secret)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		writeFile(to.path(certFile), pki.EncodeChain(twins...), 0o600),
-		writeFile(to.path(keyFile), text, 0o600),
-	)
+	return key, writeFile(to.path(certFile), pki.EncodeChain(twins...), 0o600)
 }
 
 // twinChain returns certificates that say what those of a chain say, each signed

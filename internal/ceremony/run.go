@@ -106,7 +106,7 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 	for i := range file.CAs {
 		a := &file.CAs[i]
 		r.cas[a.Name] = CA{
-			Dir: r.abs(a.folder()), Key: a.Key, Secret: r.secret(a.Name), Now: now, Record: r.journal.signing, ring: r.ring,
+			Dir: r.abs(a.folder()), Key: a.Key, Secret: r.secret(a.Name), Now: now, Record: r.journal.signing, ring: r.ring, retry: r.retry(a.Name),
 		}
 		if err := r.checkAuthority(a); err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Name, err)

@@ -2,7 +2,6 @@ package ceremony
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,6 +88,7 @@ func (h *holders) write(path string) error {
 // opened is a CA's key in this run: what opens it, and who opened it.
 type opened struct {
 	secret     []byte
+	typed      bool // as a passphrase, and so perhaps mistyped
 	set        string
 	shares     []int
 	custodians []string
@@ -128,7 +128,8 @@ func (r *run) unlock(name string) (*opened, error) {
 		pin, err := r.console.askSecret("PIN of the token with the key of %s", name)
 		return &opened{secret: pin}, err
 	case exists(ca.path(keyFile)):
-		return r.askPassphrase(ca, name)
+		secret, err := r.console.askSecret("Passphrase of the key of %s", name)
+		return &opened{secret: secret, typed: true}, err
 	case a.Quorum != nil:
 		o, h, err := r.deal(name, *a.Quorum)
 		if err != nil {
@@ -267,22 +268,18 @@ func (r *run) hand(name, custodian string, set quorum.Set, share quorum.Share) e
 // maxTries is how often a passphrase may be mistyped. A PIN never: tokens lock.
 const maxTries = 3
 
-func (r *run) askPassphrase(ca CA, name string) (*opened, error) {
-	for try := 1; ; try++ {
-		secret, err := r.console.askSecret("Passphrase of the key of %s", name)
-		if err != nil {
-			return nil, err
+// retry returns what forgets a wrong passphrase, so that it is asked for again.
+func (r *run) retry(name string) func() bool {
+	tries := 0
+	return func() bool {
+		tries++
+		if o := r.opened[name]; o == nil || !o.typed || tries >= maxTries {
+			return false
 		}
-		// Not through the ring: this is asked in the middle of opening the key.
-		key, err := keys.Open(context.Background(), ca.key(), func() ([]byte, error) { return bytes.Clone(secret), nil }, keys.Config{})
-		if err == nil {
-			return &opened{secret: secret}, key.Close()
-		}
-		clear(secret)
-		if !errors.Is(err, keys.ErrWrongPassphrase) || try == maxTries {
-			return nil, err
-		}
+		clear(r.opened[name].secret)
+		delete(r.opened, name)
 		r.console.say("That is not the passphrase.")
+		return true
 	}
 }
 

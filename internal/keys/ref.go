@@ -92,6 +92,10 @@ func Ensure(ctx context.Context, ref Ref, alg string, secret Secret, cfg Config)
 	return GenerateIn(ref, alg, secret, cfg)
 }
 
+// Hold returns a Key around one that is in memory already, such as the throw-away
+// key of a rehearsal. The reference only names it.
+func Hold(ref Ref, signer crypto.Signer, cfg Config) *Key { return newKey(ref, fileKey{signer}, cfg) }
+
 // Open opens the key at ref. ctx bounds the opening only, and so does the
 // Config's deadline where the key is in a token.
 func Open(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error) {
