@@ -125,7 +125,7 @@ acts:
 `
 	for n, step := 1, 1; ; n += step {
 		if !*every {
-			step = 7
+			step = 11
 		}
 		r := newRoom(t, founding)
 		err := r.hold("ceremony.yaml", failingAt(n))
@@ -211,7 +211,7 @@ acts:
 `))
 	ca := CA{Dir: r.path("root"), Now: at(epoch)}
 	var lost pki.Serial
-	for n := 5; lost == ""; n++ {
+	for n := 6; lost == ""; n++ {
 		if err := r.hold("second.yaml", failingAt(n)); !errors.Is(err, errPower) {
 			t.Fatalf("step %d: %v", n, err)
 		}
