@@ -89,3 +89,24 @@ func TestDecryptForeignRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Nothing that somebody finds in an old CA's folder makes the reader panic. What
+// is encrypted as PKCS#8 has a target of its own, FuzzDecrypt.
+func FuzzDecryptForeign(f *testing.F) {
+	locked := map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00112233445566778899AABBCCDDEEFF"}
+	for _, b := range []*pem.Block{
+		{Type: "EC PRIVATE KEY", Bytes: []byte{0x30, 0}}, {Type: "RSA PRIVATE KEY", Headers: locked, Bytes: make([]byte, 32)},
+		{Type: "PRIVATE KEY", Bytes: []byte{0x30, 3, 2, 1, 0}},
+	} {
+		f.Add(pem.EncodeToMemory(b))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if strings.Contains(string(text), pemEncrypted) {
+			return
+		}
+		key, _, err := DecryptForeign(text, func() ([]byte, error) { return []byte("s"), nil })
+		if (err == nil) != (key != nil) {
+			t.Errorf("key %v, error %v", key, err)
+		}
+	})
+}
