@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ type Moment struct {
 // Fitness says what Preflight compares the machine with.
 type Fitness struct {
 	CA       CA        // its folder; it need not be there yet
-	Built    time.Time // when the program was built; zero is not known
+	Built    time.Time // when the program was built; zero is what is stamped into it
 	Before   []Moment  // what was before this ceremony, such as the transcript's last record
 	Tool     string    // path of the running program
 	ToolHash string    // SHA-256 that was published for it; empty is not compared
@@ -102,7 +103,7 @@ func (list Findings) Text() string {
 func (f Fitness) clock() Findings {
 	now := f.CA.Now()
 	if f.Built.IsZero() {
-		f.Built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // no program of this name is older
+		f.Built = built()
 	}
 	past := append([]Moment{{"this program was built", f.Built}}, f.Before...)
 	chain, err := f.CA.Chain()
@@ -134,6 +135,19 @@ func (f Fitness) clock() Findings {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// built returns the time of the commit that the program was built from, which
+// the go command stamps into it.
+func built() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if at, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil {
+				return at
+			}
+		}
+	}
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // no program of this name is older
+}
 
 // swap reports where memory may be written to a disk.
 func (f Fitness) swap() Findings {
