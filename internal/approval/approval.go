@@ -166,11 +166,11 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 // it: the certificate, Pending, Denied once that is final, or NotFound, also for
 // a request of somebody else.
 func (d *Desk) Answer(ctx context.Context, endpoint, identity, id string) (*issuance.Certificate, error) {
-	row, err := d.find(ctx, id)
+	row, err := d.store.Request(ctx, id)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return nil, err
-	case row.Endpoint != endpoint || row.Identity != identity:
+	case err != nil || row.Endpoint != endpoint || row.Identity != identity:
 		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
 	case row.CertificateID != "":
 		return d.pipeline.Certificate(ctx, row.CertificateID)
@@ -192,6 +192,6 @@ func (d *Desk) outcome(row *store.Request) error {
 		return fault.New(fault.Pending, "request %s waits for a person's approval", row.ID).
 			Because("approval_pending").About("request", row.ID).After(pollAgain)
 	default:
-		return fault.New(fault.Pending, "the certificate is being issued").After(time.Second)
+		return fault.New(fault.Pending, "the certificate is being issued").About("request", row.ID).After(time.Second)
 	}
 }

@@ -184,9 +184,9 @@ func (j *recovery) take(ctx context.Context, shard int) error {
 // lacks reports whether the store lacks what an entry says.
 func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 	switch was := st.Revocation; {
-	case !found:
+	case !found && (!hold(e) || j.Holds):
 		return true
-	case !st.NotAfter.After(j.p.Now()) || st.Status != "issued" && st.Status != "imported" && st.Status != "void":
+	case found && (!st.NotAfter.After(j.p.Now()) || st.Status != "issued" && st.Status != "imported" && st.Status != "void"):
 		return false
 	case was == nil && hold(e) && !j.Holds:
 		if !j.seen[e.Serial] {

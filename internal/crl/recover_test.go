@@ -27,19 +27,21 @@ func TestCRL_RecoverAfterAnOldBackup(t *testing.T) {
 		n := c.node(s, dir)
 		early, upgraded, held, released := c.revoked(pki.Superseded), c.revoked(pki.Superseded), c.issued(time.Hour*24*90), c.issued(time.Hour*24*90)
 		revokedLate, gone, expired := c.issued(time.Hour*24*90), c.issued(time.Hour*24*90), c.issued(90*time.Minute)
+		goneHeld := c.issued(time.Hour * 24 * 90)
 		n.round(t)
 		c.clock.add(time.Hour)
 		for _, cert := range []store.Certificate{revokedLate, gone, expired, upgraded} {
 			c.revoke(cert, pki.KeyCompromise)
 		}
 		c.revoke(held, pki.CertificateHold)
+		c.revoke(goneHeld, pki.CertificateHold)
 		_, err := n.Publish(t.Context(), id, crl.Options{Actor: "uid:0"})
 		check(t, err)
 		published := n.list(t, c, id)
 		storetest.Exec(t, url,
-			`DELETE FROM revocations WHERE certificate_id IN ('`+revokedLate.ID+`', '`+expired.ID+`', '`+held.ID+`', '`+gone.ID+`')`,
+			`DELETE FROM revocations WHERE certificate_id IN ('`+revokedLate.ID+`', '`+expired.ID+`', '`+held.ID+`', '`+gone.ID+`', '`+goneHeld.ID+`')`,
 			`UPDATE revocations SET reason = 4 WHERE certificate_id = '`+upgraded.ID+`'`,
-			`DELETE FROM certificates WHERE id = '`+gone.ID+`'`, `DELETE FROM blocked_keys`)
+			`DELETE FROM certificates WHERE id IN ('`+gone.ID+`', '`+goneHeld.ID+`')`, `DELETE FROM blocked_keys`)
 		c.clock.add(time.Hour)
 		n = c.node(s, dir)
 		_, err = n.Publish(t.Context(), id, crl.Options{Actor: "uid:0"})
@@ -47,25 +49,25 @@ func TestCRL_RecoverAfterAnOldBackup(t *testing.T) {
 
 		dry, err := n.Recover(t.Context(), id, crl.Recovery{DryRun: true})
 		check(t, err)
-		if dry.Revoked != 2 || dry.Entered != 1 || dry.Holds != 1 || len(dry.Serials) != 3 {
+		if dry.Revoked != 2 || dry.Entered != 1 || dry.Holds != 2 || len(dry.Serials) != 3 {
 			t.Errorf("preview: %+v", dry)
 		}
 		done, err := n.Recover(t.Context(), id, crl.Recovery{Options: crl.Options{Actor: "uid:0"}})
 		check(t, err)
-		if done.Revoked != 2 || done.Entered != 1 || done.Holds != 1 {
+		if done.Revoked != 2 || done.Entered != 1 || done.Holds != 2 {
 			t.Errorf("recovered: %+v", done)
 		}
 		if again, err := n.Recover(t.Context(), id, crl.Recovery{Options: crl.Options{Actor: "uid:0"}}); err != nil || again.Revoked+again.Entered != 0 {
 			t.Errorf("again: %+v, %v", again, err)
 		}
-		if again, err := n.Recover(t.Context(), id, crl.Recovery{Holds: true, Options: crl.Options{Actor: "uid:0"}}); err != nil || again.Revoked != 1 {
+		if again, err := n.Recover(t.Context(), id, crl.Recovery{Holds: true, Options: crl.Options{Actor: "uid:0"}}); err != nil || again.Revoked != 1 || again.Entered != 1 {
 			t.Errorf("the hold: %+v, %v", again, err)
 		}
 		_, err = n.Publish(t.Context(), id, crl.Options{Actor: "uid:0"})
 		check(t, err)
 		now := n.list(t, c, id)
 		for cert, want := range map[*store.Certificate]pki.Reason{
-			&early: pki.Superseded, &upgraded: pki.KeyCompromise, &revokedLate: pki.KeyCompromise, &gone: pki.KeyCompromise, &held: pki.CertificateHold,
+			&early: pki.Superseded, &upgraded: pki.KeyCompromise, &revokedLate: pki.KeyCompromise, &gone: pki.KeyCompromise, &held: pki.CertificateHold, &goneHeld: pki.CertificateHold,
 		} {
 			if got := has(now, *cert); got != int(want) {
 				t.Errorf("serial %s: reason %d, want %d", cert.Serial, got, want)
@@ -82,8 +84,8 @@ func TestCRL_RecoverAfterAnOldBackup(t *testing.T) {
 		if blocked := storetest.Count(t, url, `SELECT count(*) FROM blocked_keys`); blocked != 2 {
 			t.Errorf("%d keys are blocked, want those of the two that are on record", blocked)
 		}
-		if events := storetest.Count(t, url, `SELECT count(*) FROM audit_events WHERE action = 'certificate.recovered'`); events != 4 {
-			t.Errorf("%d events, want 4", events)
+		if events := storetest.Count(t, url, `SELECT count(*) FROM audit_events WHERE action = 'certificate.recovered'`); events != 5 {
+			t.Errorf("%d events, want 5", events)
 		}
 	})
 }

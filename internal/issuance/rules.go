@@ -151,5 +151,8 @@ func (p *Pipeline) candidates(rules *Rules, r Request) ([]*issuer.Issuer, error)
 	case why != "":
 		return nil, fault.New(fault.Unavailable, "issuer %q signs no more certificates: %s", r.Issuer, why).Because("issuer_revoked")
 	}
+	if _, pool := rules.Members[r.Issuer]; pool { // this node has not heard of the successor yet
+		return nil, fault.New(fault.Unavailable, "pool %q has no issuer that can sign now", r.Issuer).Because("no_issuer").After(retryKey)
+	}
 	return nil, fault.New(fault.Denied, "issuer %q has a successor and signs no more certificates", r.Issuer).Because("issuer_replaced")
 }

@@ -74,6 +74,16 @@ func TestPoolChoosesByHealth(t *testing.T) {
 	if _, err := c.pipeline.Issue(t.Context(), r); !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "issuer_replaced" {
 		t.Errorf("a former issuer by its own name: %v", err)
 	}
+	// A node that has not heard of the successor: the order must not fail for good.
+	c.pipeline.Suspend(nil)
+	r = request(t, "request:9", "a.example.test")
+	c.change(func(rules *issuance.Rules) {
+		rules.Former = map[string]bool{"a-1": true, "b-1": true, "c-1": true}
+		rules.Members = map[string][]string{r.Issuer: {"a-1", "b-1", "c-1"}}
+	})
+	if _, err := c.pipeline.Issue(t.Context(), r); !fault.Is(err, fault.Unavailable) || fault.Of(err).Reason != "no_issuer" {
+		t.Errorf("a pool of former issuers: %v", err)
+	}
 	c.holds(t)
 }
 

@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -88,7 +89,11 @@ func (p *Pipeline) existing(ctx context.Context, origin string) (*Certificate, e
 		}
 		return nil, fault.New(fault.Conflict, "the request is being worked on").After(time.Second)
 	default:
-		return nil, fault.New(fault.Pending, "the certificate is being issued").After(time.Second)
+		pending := fault.New(fault.Pending, "the certificate is being issued").After(time.Second)
+		if id, ok := strings.CutPrefix(origin, "request:"); ok {
+			pending = pending.About("request", id)
+		}
+		return nil, pending
 	}
 }
 

@@ -216,6 +216,7 @@ func (h *house) take(ctx context.Context, s *signing) error {
 func (h *house) putInForce(ctx context.Context, cfg *loaded, s *signing) error {
 	h.enforce(s)
 	h.importLists(ctx, cfg)
+	h.logged("lists of the CAs above", h.checkParents(ctx)) // before anything is signed
 	h.logged("responder certificates", h.ensureDelegates(ctx))
 	h.logged("RA certificates", h.renewRA(ctx))
 	return h.startTLS(ctx, cfg)

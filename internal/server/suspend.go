@@ -43,7 +43,7 @@ func (h *house) checkParents(ctx context.Context) error {
 	s := h.signing.Load()
 	why := map[string]string{}
 	var failed []error
-	for id := range s.issuers {
+	for id := range s.rules.Issuers { // those whose key is lost too, and pools, which have no chain
 		reason, err := h.revokedAbove(ctx, s, id)
 		if err != nil { // what is not known now stays as it was
 			failed = append(failed, err)

@@ -296,5 +296,13 @@ func TestIssuerMoves(t *testing.T) {
 				t.Errorf("without %q: %v, %v, want %v", leftOut, last, err, want)
 			}
 		}
+		below := store.IssuerRecord{
+			ID: "below", Name: "below", Generation: 1, State: "offline", ParentID: first.IssuerID, Certificate: []byte("below"), Subject: "CN=Below",
+			NotAfter: second.NotAfter.Add(time.Hour), CreatedAt: base,
+		}
+		noErr(t, s.PutIssuer(ctx, below))
+		if last, err := s.LastNotAfter(ctx, first.IssuerID, ""); err != nil || !last.Equal(cut(below.NotAfter)) {
+			t.Errorf("with a CA below: %v, %v, want %v", last, err, below.NotAfter)
+		}
 	})
 }

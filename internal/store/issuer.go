@@ -61,12 +61,14 @@ func (s *Store) MoveIssuer(ctx context.Context, id, from, to string, events ...E
 	})
 }
 
-// LastNotAfter returns when the last certificate of an issuer ends; zero if it has
-// none. Certificates of a profile that is left out do not count.
+// LastNotAfter returns when the last certificate of an issuer ends, those of CAs
+// below it that a ceremony signed included; zero if it has none. Certificates of a
+// profile that is left out do not count.
 func (s *Store) LastNotAfter(ctx context.Context, issuerID, leftOut string) (time.Time, error) {
 	var last *time.Time
-	err := s.queryRow(ctx, "read last certificate", `SELECT MAX(not_after) FROM certificates
-		WHERE issuer_id = $1 AND profile <> $2 AND status <> 'abandoned'`, []any{issuerID, leftOut}, &last)
+	err := s.queryRow(ctx, "read last certificate", `SELECT MAX(ends) FROM (
+		SELECT MAX(not_after) AS ends FROM certificates WHERE issuer_id = $1 AND profile <> $2 AND status <> 'abandoned'
+		UNION ALL SELECT MAX(not_after) FROM issuers WHERE parent_id = $1) last`, []any{issuerID, leftOut}, &last)
 	if err != nil || last == nil {
 		return time.Time{}, err
 	}
