@@ -16,11 +16,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -295,4 +297,20 @@ func (l *lab) ocsp(t *testing.T, cert *x509.Certificate, by string) int {
 		t.Fatal(err)
 	}
 	return answer.Status
+}
+
+// A change waits for another one that is under way, and not for ever.
+func TestChangesWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	h := &house{}
+	h.changing.Lock()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer stop()
+	if err := h.begin(ctx); !fault.Is(err, fault.Conflict) || fault.Of(err).Reason != "busy" {
+		t.Errorf("while another change goes on: %v", err)
+	}
+	go h.changing.Unlock()
+	if err := h.begin(t.Context()); err != nil {
+		t.Errorf("after it: %v", err)
+	}
 }

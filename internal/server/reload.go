@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -17,8 +18,8 @@ import (
 // reload reads the configuration file again and puts it in force, all or
 // nothing: what is refused leaves the server as it was.
 func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
-	if !h.changing.TryLock() {
-		return api.ReloadResult{}, fault.New(fault.Conflict, "the server is starting, stopping or reloading").Because("busy")
+	if err := h.begin(ctx); err != nil {
+		return api.ReloadResult{}, err
 	}
 	defer h.changing.Unlock()
 	result, err := h.swap(ctx)
@@ -33,6 +34,26 @@ func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
 	return result, err
 }
 
+// changeWait is how long a change waits for another one: background work looks
+// after the issuers every few seconds, shortly.
+const changeWait = 3 * time.Second
+
+// begin takes h.changing.
+func (h *house) begin(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, changeWait)
+	defer stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !h.changing.TryLock() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fault.New(fault.Conflict, "the server is starting, stopping or reloading").Because("busy")
+		}
+	}
+	return nil
+}
+
 func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	old := h.cfg.Load()
 	cfg, err := loadFor(old.file, old.oneTier)
@@ -44,8 +65,8 @@ func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 
 // refresh puts what was installed in force, under the configuration that runs.
 func (h *house) refresh(ctx context.Context) error {
-	if !h.changing.TryLock() {
-		return fault.New(fault.Conflict, "the server is starting, stopping or reloading").Because("busy")
+	if err := h.begin(ctx); err != nil {
+		return err
 	}
 	defer h.changing.Unlock()
 	cfg := h.cfg.Load()

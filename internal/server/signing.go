@@ -96,7 +96,7 @@ func (h *house) prepareIssuer(ctx context.Context, cfg *loaded, is Issuer, s, ol
 		k, err := h.openKey(ctx, cfg, is.ID, is.Key, is.Passphrase)
 		if err != nil {
 			s.lost[is.ID] = err
-			return nil
+			return nil //nolint:nilerr // survive decides
 		}
 		key = &openKey{k, is.Passphrase}
 	}
