@@ -53,7 +53,7 @@ func TestACME_A42_ManyFinalizesOneCertificate(t *testing.T) {
 	c := e.account(t)
 	o, u := c.ready("a.localhost")
 	request := csr(t, nil, "a.localhost")
-	before := e.signer.used.Load()
+	before := e.signer.Used.Load()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -66,7 +66,7 @@ func TestACME_A42_ManyFinalizesOneCertificate(t *testing.T) {
 	if status, r := c.await(u, statusProcessing); status != statusValid {
 		t.Fatalf("%s", r.body)
 	}
-	if n := e.signer.used.Load() - before; n != 1 {
+	if n := e.signer.Used.Load() - before; n != 1 {
 		t.Errorf("%d signatures", n)
 	}
 }

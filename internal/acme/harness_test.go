@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"io"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -30,10 +26,8 @@ import (
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
-	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -51,7 +45,7 @@ type env struct {
 	store   *store.Store
 	server  *Server
 	handler http.Handler
-	signer  *testSigner
+	signer  *issuancetest.Key
 	root    *x509.Certificate
 	eab     *credential.EAB
 	dns     *dnstest.Server
@@ -67,23 +61,6 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 // sleep lets time pass on the server's clock.
 func (e *env) sleep(d time.Duration) { e.ahead.Add(int64(d)) }
 
-// testSigner is a CA key that a test can break.
-type testSigner struct {
-	key    *ecdsa.PrivateKey
-	broken atomic.Pointer[error]
-	used   atomic.Int64
-}
-
-func (s *testSigner) Public() crypto.PublicKey { return s.key.Public() }
-
-func (s *testSigner) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s.used.Add(1)
-	if err := s.broken.Load(); err != nil {
-		return nil, *err
-	}
-	return s.key.Sign(rand.Reader, digest, opts)
-}
-
 // newEnv returns a running server on SQLite.
 func newEnv(t testing.TB, change ...func(*Config, *limit.Config)) *env {
 	t.Helper()
@@ -95,7 +72,7 @@ func newEnv(t testing.TB, change ...func(*Config, *limit.Config)) *env {
 // newIdleEnv returns a server whose workers do not run.
 func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Config)) *env {
 	t.Helper()
-	e := &env{store: st, tokens: map[string]string{}, signer: &testSigner{key: newECKey(t, elliptic.P256())}}
+	e := &env{store: st, tokens: map[string]string{}}
 	e.dns = dnstest.Start(t)
 	web := httptest.NewServer(http.HandlerFunc(e.answer))
 	t.Cleanup(web.Close)
@@ -130,8 +107,10 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	}
 	e.eab = credential.NewEAB(st, sealer, e.now)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	ca := issuancetest.New(t, st, e.now, "web", nil)
+	e.signer, e.root = ca.Key, ca.Root
 	e.server, err = New(cfg, Deps{
-		Store: st, Pipeline: e.newPipeline(t, log), Validator: validator, EAB: e.eab, Limits: limits, Node: st.Node(), Alone: true,
+		Store: st, Pipeline: ca.Pipeline, Validator: validator, EAB: e.eab, Limits: limits, Node: st.Node(), Alone: true,
 		Nonces: NewNonces(NonceConfig{Key: bytes.Repeat([]byte{9}, 32), OwnEpoch: true, Now: e.now}),
 		Log:    log, Now: e.now, Observe: e.observe,
 	})
@@ -181,52 +160,6 @@ func (e *env) observe(ev Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.events = append(e.events, ev)
-}
-
-// newPipeline makes a root and the issuing CA "web".
-func (e *env) newPipeline(t testing.TB, log *slog.Logger) *issuance.Pipeline {
-	t.Helper()
-	rootKey, now := newECKey(t, elliptic.P256()), time.Now()
-	ca := func(serial int64, cn string) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
-			NotBefore: now.Add(-2 * time.Hour), NotAfter: now.AddDate(15-5*int(serial), 0, 0),
-			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
-		}
-	}
-	e.root = certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
-	issuing := certify(t, ca(2, "Test Issuing CA"), e.root, e.signer.Public(), rootKey)
-	for _, ca := range []struct {
-		id, parent, state string
-		cert              *x509.Certificate
-	}{{"root", "", "offline", e.root}, {"web", "root", "active", issuing}} {
-		err := e.store.PutIssuer(t.Context(), store.IssuerRecord{
-			ID: ca.id, Name: ca.id, Generation: 1, State: ca.state, ParentID: ca.parent, Certificate: ca.cert.Raw,
-			Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter, CreatedAt: now,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	iss, err := issuer.New("web", []*x509.Certificate{issuing, e.root}, e.signer, issuer.Locations{
-		CRL: "http://ca.test/crl/web.crl", OCSP: "http://ca.test/ocsp/web", CAIssuers: "http://ca.test/issuers/web.cer",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := issuance.Rules{
-		Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{"web": {iss}},
-	}
-	for name, cfg := range profile.BuiltIn() {
-		p, err := profile.Compile(name, cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules.Profiles[name] = p
-	}
-	pipeline := issuance.New(issuance.Config{Store: e.store, Node: e.store.Node(), Now: e.now, Log: log})
-	pipeline.Swap(rules)
-	return pipeline
 }
 
 func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {

@@ -154,7 +154,7 @@ func TestACME_A48_KeysThatNoAccountMayHave(t *testing.T) {
 		serial := pki.NewSerial()
 		leaf := certify(t, &x509.Certificate{
 			SerialNumber: serial.Big(), DNSNames: []string{name + ".lab.test"}, NotBefore: e.now().Add(-time.Hour), NotAfter: e.now().Add(time.Hour),
-		}, issuing, key.Public(), e.signer.key)
+		}, issuing, key.Public(), e.signer.Private)
 		hash, err := pki.HashKey(key.Public())
 		if err != nil {
 			t.Fatal(err)

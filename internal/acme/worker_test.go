@@ -293,13 +293,13 @@ func TestSignerAwayThenBack(t *testing.T) {
 	c := e.account(t)
 	o, u := c.ready("a.localhost")
 	broken := error(fault.New(fault.Unavailable, "no token"))
-	e.signer.broken.Store(&broken)
+	e.signer.Broken.Store(&broken)
 	r := c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost")))
 	want(t, r, http.StatusOK)
 	if got := decodeInto[orderView](t, r); got.Status != statusProcessing || r.header.Get("Retry-After") == "" {
 		t.Errorf("A12: %v %s", r.header, r.body)
 	}
-	e.signer.broken.Store(nil)
+	e.signer.Broken.Store(nil)
 	if status, r := c.await(u, statusProcessing); status != statusValid {
 		t.Errorf("%s", r.body)
 	}
@@ -311,7 +311,7 @@ func TestSignerAwayForTooLong(t *testing.T) {
 	c := e.account(t)
 	o, u := c.ready("a.localhost")
 	broken := errors.New("secret: token 17 is gone")
-	e.signer.broken.Store(&broken)
+	e.signer.Broken.Store(&broken)
 	want(t, c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost"))), http.StatusOK)
 	e.sleep(giveUpAfter)
 	status, r := c.await(u, statusProcessing)
@@ -371,10 +371,10 @@ func TestFullFlowOnBothEngines(t *testing.T) {
 		e.run(t)
 		c := e.account(t)
 		c.issue(nil, "warm.localhost")
-		before, signed := st.Stats(), e.signer.used.Load()
+		before, signed := st.Stats(), e.signer.Used.Load()
 		c.issue(nil, "a.localhost")
 		after := st.Stats()
-		if n := e.signer.used.Load() - signed; n != 1 {
+		if n := e.signer.Used.Load() - signed; n != 1 {
 			t.Errorf("%d signatures", n)
 		}
 		commits, rows := after.Commits-before.Commits, after.Rows-before.Rows

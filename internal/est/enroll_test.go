@@ -130,9 +130,9 @@ func TestEST_E12_PasswordsAreConsumedBySuccess(t *testing.T) {
 		t.Errorf("challenge %q", got)
 	}
 	fail := error(issuerAway)
-	e.signer.broken.Store(&fail)
+	e.signer.Broken.Store(&fail)
 	refused(t, d.send(t, client, http.MethodPost, "/simpleenroll", encodeBody(csr), "Content-Type", typePKCS10), 503, "")
-	e.signer.broken.Store(nil)
+	e.signer.Broken.Store(nil)
 	cert := one(t, d.send(t, client, http.MethodPost, "/simpleenroll", encodeBody(csr), "Content-Type", typePKCS10))
 	if again := one(t, d.post(t, "/simpleenroll", csr)); !again.Equal(cert) {
 		t.Error("the same request again got another certificate")

@@ -237,12 +237,12 @@ func TestEST_E19_Refusals(t *testing.T) {
 	r := d.do(t, http.MethodPost, "/bound/fullcmc", encodeBody(signCMC(t, ca.cert, ca.key, cmctest.PKIData(nil, []cmctest.Part{csr}))), "Content-Type", typeCMS)
 	want(t, r, 400)
 	gone := error(issuerAway)
-	e.signer.broken.Store(&gone)
+	e.signer.Broken.Store(&gone)
 	a := d.cmc(t, 503, sign(cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(1, newCSR(t, key, "e"))})))
 	if a.Statuses[0].Fail != 12 {
 		t.Errorf("%+v", a.Statuses)
 	}
-	e.signer.broken.Store(nil)
+	e.signer.Broken.Store(nil)
 	e.server.Signer = nil
 	refused(t, post(d, "/fullcmc", sign(nil), typeCMS), 503, "")
 }

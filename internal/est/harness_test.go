@@ -29,7 +29,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -50,7 +50,7 @@ type env struct {
 	desk     *approval.Desk
 	users    *credential.ESTUsers
 	web      *httptest.Server
-	signer   *testSigner
+	signer   *issuancetest.Key
 	root     *x509.Certificate
 	issuing  *x509.Certificate
 	ahead    atomic.Int64 // nanoseconds that the clock runs ahead
@@ -58,21 +58,6 @@ type env struct {
 
 func (e *env) now() time.Time        { return time.Now().Add(time.Duration(e.ahead.Load())) }
 func (e *env) sleep(d time.Duration) { e.ahead.Add(int64(d)) }
-
-// testSigner is a CA key that a test can break.
-type testSigner struct {
-	key    *ecdsa.PrivateKey
-	broken atomic.Pointer[error]
-}
-
-func (s *testSigner) Public() crypto.PublicKey { return s.key.Public() }
-
-func (s *testSigner) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if err := s.broken.Load(); err != nil {
-		return nil, *err
-	}
-	return s.key.Sign(rand.Reader, digest, opts)
-}
 
 // extraProfiles are those of the tests, beside the built-in ones.
 func extraProfiles() map[string]profile.Config {
@@ -91,12 +76,13 @@ func extraProfiles() map[string]profile.Config {
 // a label.
 func newEnv(t testing.TB, endpoints ...Endpoint) *env {
 	t.Helper()
-	e := &env{store: storetest.SQLite(t), signer: &testSigner{key: newKey(t)}}
+	e := &env{store: storetest.SQLite(t)}
 	if len(endpoints) == 0 {
 		endpoints = []Endpoint{{Name: "est", Issuer: "ca", Profiles: []string{"device"}, Keygen: true}}
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	e.newPipeline(t, log)
+	ca := issuancetest.New(t, e.store, e.now, "ca", extraProfiles())
+	e.pipeline, e.signer, e.root, e.issuing = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
 	limits, err := limit.New(limit.Defaults(), e.store, e.now)
 	if err != nil {
 		t.Fatal(err)
@@ -135,44 +121,6 @@ func (e *env) verify(t testing.TB) {
 	for _, f := range report.Findings {
 		t.Error(f)
 	}
-}
-
-// newPipeline makes a root and the issuing CA "ca".
-func (e *env) newPipeline(t testing.TB, log *slog.Logger) {
-	t.Helper()
-	rootKey := newKey(t)
-	e.root = newCA(t, "Test Root", nil, nil, rootKey.Public(), rootKey)
-	e.issuing = newCA(t, "Test Issuing CA", e.root, nil, e.signer.Public(), rootKey)
-	for _, ca := range []struct {
-		id, parent, state string
-		cert              *x509.Certificate
-	}{{"root", "", "offline", e.root}, {"ca", "root", "active", e.issuing}} {
-		err := e.store.PutIssuer(t.Context(), store.IssuerRecord{
-			ID: ca.id, Name: ca.id, Generation: 1, State: ca.state, ParentID: ca.parent, Certificate: ca.cert.Raw,
-			Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter, CreatedAt: time.Now(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	iss, err := issuer.New("ca", []*x509.Certificate{e.issuing, e.root}, e.signer, issuer.Locations{
-		CRL: "http://ca.test/crl/ca.crl", OCSP: "http://ca.test/ocsp/ca", CAIssuers: "http://ca.test/issuers/ca.cer",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{"ca": {iss}}}
-	configs := profile.BuiltIn()
-	for name, c := range extraProfiles() {
-		configs[name] = c
-	}
-	for name, c := range configs {
-		if rules.Profiles[name], err = profile.Compile(name, c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e.pipeline = issuance.New(issuance.Config{Store: e.store, Node: e.store.Node(), Now: e.now, Log: log})
-	e.pipeline.Swap(rules)
 }
 
 // serverCertificate asks the door for the certificate of the listener.

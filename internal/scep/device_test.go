@@ -175,7 +175,7 @@ func TestSCEP_S20_GetCertAndGetCRL(t *testing.T) {
 	wantFail(t, ask("21", []byte("garbage")), badMessageCheck, "scep_unreadable")
 	wantFail(t, ask("22", mine), badCertID, "scep_no_crl")
 	now := time.Now()
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, e.ca, e.caKey.PrivateKey)
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, e.ca, e.caKey.Private)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
@@ -49,23 +49,11 @@ type env struct {
 	handler    http.Handler
 	root       *x509.Certificate
 	ca         *x509.Certificate
-	caKey      *caSigner
+	caKey      *issuancetest.Key
 	ahead      atomic.Int64
 
 	mu     sync.Mutex
 	events []Event
-}
-
-type caSigner struct {
-	*ecdsa.PrivateKey
-	broken atomic.Pointer[error]
-}
-
-func (s *caSigner) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if err := s.broken.Load(); err != nil {
-		return nil, *err
-	}
-	return s.Sign(rand.Reader, digest, opts)
 }
 
 func (e *env) now() time.Time        { return time.Now().Add(time.Duration(e.ahead.Load())) }
@@ -74,9 +62,12 @@ func (e *env) sleep(d time.Duration) { e.ahead.Add(int64(d)) }
 // newEnv returns a server with the endpoint "default" and what change makes of it.
 func newEnv(t testing.TB, change ...func(*Endpoint)) *env {
 	t.Helper()
-	e := &env{store: storetest.SQLite(t), caKey: &caSigner{PrivateKey: newECKey(t)}}
+	e := &env{store: storetest.SQLite(t)}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	e.newPipeline(t, log)
+	waits := profile.BuiltIn()["device"]
+	waits.Approval = true
+	ca := issuancetest.New(t, e.store, e.now, "ca", map[string]profile.Config{"waiting": waits})
+	e.pipeline, e.caKey, e.root, e.ca = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
 	bounds := limit.Defaults()
 	limits, err := limit.New(bounds, e.store, e.now)
 	if err != nil {
@@ -115,50 +106,6 @@ func newEnv(t testing.TB, change ...func(*Endpoint)) *env {
 		}
 	})
 	return e
-}
-
-func (e *env) newPipeline(t testing.TB, log *slog.Logger) {
-	t.Helper()
-	rootKey, now := newECKey(t), time.Now()
-	ca := func(serial int64, cn string) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
-			NotBefore: now.Add(-2 * time.Hour), NotAfter: now.AddDate(15-5*int(serial), 0, 0),
-			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
-		}
-	}
-	e.root = certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
-	e.ca = certify(t, ca(2, "Test Issuing CA"), e.root, e.caKey.Public(), rootKey)
-	for _, ca := range []struct {
-		id, parent, state string
-		cert              *x509.Certificate
-	}{{"root", "", "offline", e.root}, {"ca", "root", "active", e.ca}} {
-		err := e.store.PutIssuer(t.Context(), store.IssuerRecord{
-			ID: ca.id, Name: ca.id, Generation: 1, State: ca.state, ParentID: ca.parent, Certificate: ca.cert.Raw,
-			Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter, CreatedAt: now,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	iss, err := issuer.New("ca", []*x509.Certificate{e.ca, e.root}, e.caKey, issuer.Locations{
-		CRL: "http://ca.test/crl/ca.crl", OCSP: "http://ca.test/ocsp/ca", CAIssuers: "http://ca.test/issuers/ca.cer",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{"ca": {iss}}}
-	configs := profile.BuiltIn()
-	waits := configs["device"]
-	waits.Approval = true
-	configs["waiting"] = waits
-	for name, cfg := range configs {
-		if rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e.pipeline = issuance.New(issuance.Config{Store: e.store, Node: e.store.Node(), Now: e.now, Log: log})
-	e.pipeline.Swap(rules)
 }
 
 func newECKey(t testing.TB) *ecdsa.PrivateKey {

@@ -121,12 +121,12 @@ func TestSCEP_S5_S28_WhatHTTPTells(t *testing.T) {
 		}
 	}
 	away := error(fault.New(fault.Unavailable, "the HSM is away").After(7 * time.Second))
-	e.caKey.broken.Store(&away)
+	e.caKey.Broken.Store(&away)
 	w := e.post(d.wrap(t, e, message{typ: "19", transaction: "hsm", content: d.csr(t, "hsm-1", testSecret)}))
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("HSM away: %d %v", w.Code, w.Header())
 	}
-	e.caKey.broken.Store(nil)
+	e.caKey.Broken.Store(nil)
 	if r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "hsm", content: d.csr(t, "hsm-1", testSecret)}))); r.status != pkiSuccess {
 		t.Errorf("HSM back: %+v", r)
 	}

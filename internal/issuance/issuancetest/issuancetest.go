@@ -1,0 +1,117 @@
+// Package issuancetest makes the smallest CA that a front-end can be tested over: a
+// root, one issuing CA whose key a test can break, and the door.
+package issuancetest
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"log/slog"
+	"maps"
+	"math/big"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// CA is a test's CA.
+type CA struct {
+	Pipeline *issuance.Pipeline
+	Root     *x509.Certificate
+	Issuing  *x509.Certificate
+	Key      *Key
+}
+
+// Key is a CA key that a test can break.
+type Key struct {
+	Private *ecdsa.PrivateKey
+	Broken  atomic.Pointer[error] // what it answers instead of a signature
+	Used    atomic.Int64
+}
+
+// Public is the public key.
+func (k *Key) Public() crypto.PublicKey { return &k.Private.PublicKey }
+
+// SignContext signs, or fails with Broken.
+func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	k.Used.Add(1)
+	if err := k.Broken.Load(); err != nil {
+		return nil, *err
+	}
+	return k.Private.Sign(rand.Reader, digest, opts)
+}
+
+// New makes the issuing CA of the given id in a store, with the built-in profiles
+// and those given.
+func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config) *CA {
+	t.Helper()
+	rootKey, at := newKey(t), time.Now()
+	c := &CA{Key: &Key{Private: newKey(t)}}
+	ca := func(serial int64, cn string) *x509.Certificate {
+		return &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
+			NotBefore: at.Add(-2 * time.Hour), NotAfter: at.AddDate(15-5*int(serial), 0, 0),
+			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
+		}
+	}
+	c.Root = certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
+	c.Issuing = certify(t, ca(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
+	for _, r := range []store.IssuerRecord{
+		{ID: "root", State: "offline", Certificate: c.Root.Raw, Subject: c.Root.Subject.String(), NotAfter: c.Root.NotAfter},
+		{ID: id, State: "active", ParentID: "root", Certificate: c.Issuing.Raw, Subject: c.Issuing.Subject.String(), NotAfter: c.Issuing.NotAfter},
+	} {
+		r.Name, r.Generation, r.CreatedAt = r.ID, 1, at
+		if err := st.PutIssuer(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := "http://ca.test/"
+	iss, err := issuer.New(id, []*x509.Certificate{c.Issuing, c.Root}, c.Key, issuer.Locations{
+		CRL: base + "crl/" + id + ".crl", OCSP: base + "ocsp/" + id, CAIssuers: base + "issuers/" + id + ".cer",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{id: {iss}}}
+	configs := profile.BuiltIn()
+	maps.Copy(configs, extra)
+	for name, cfg := range configs {
+		if rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Pipeline = issuance.New(issuance.Config{Store: st, Node: st.Node(), Now: now, Log: slog.New(slog.DiscardHandler)})
+	c.Pipeline.Swap(rules)
+	return c
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
