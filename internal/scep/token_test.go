@@ -16,6 +16,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -105,7 +106,7 @@ func TestSCEP_S7_PoolBundle(t *testing.T) {
 	if e.get("operation=GetCACert").Code != 503 {
 		t.Error("there is no issuer, and GetCACert answers")
 	}
-	rootKey, second := newECKey(t), &caSigner{PrivateKey: newECKey(t)}
+	rootKey, second := newECKey(t), &issuancetest.Key{Private: newECKey(t)}
 	authority := func(like *x509.Certificate, cn string, serial int64) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
@@ -150,7 +151,7 @@ func TestSCEP_S7_PoolBundle(t *testing.T) {
 	}
 	ra := swap(func(*issuance.Rules) {})
 	lost := errors.New("away")
-	e.caKey.broken.Store(&lost)
+	e.caKey.Broken.Store(&lost)
 	if again := swap(func(*issuance.Rules) {}); !again.Equal(ra) {
 		t.Error("another RA although only its issuer's key is lost")
 	}
