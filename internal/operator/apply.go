@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -68,7 +69,7 @@ func (a *application) apply(plan *api.HierarchyPlan) (*api.HierarchyPlan, error)
 		}
 	}
 	for _, c := range plan.Ceremonies {
-		if err := a.write(filepath.Join(c.Root, "ceremony.yaml"), []byte(c.File)); err != nil {
+		if err := a.ceremony(c); err != nil {
 			return nil, err
 		}
 	}
@@ -128,20 +129,50 @@ func (a *application) write(name string, text []byte) error {
 	return writePublic(path, text)
 }
 
-// back is the folder that a ceremony's files come back into.
-func (a *application) back(root string) string { return filepath.Join(a.out, root, "out") }
+// ceremony writes the file of a ceremony. People add to it who is present, and
+// what else they decide: one that is there for the same plan is left alone, one for
+// another plan is set aside.
+func (a *application) ceremony(c api.PlannedCeremony) error {
+	sum := sha256.Sum256([]byte(c.File))
+	mark := "# plan " + hex.EncodeToString(sum[:8]) + "\n"
+	path := filepath.Join(a.out, c.Root, "ceremony.yaml")
+	have, err := os.ReadFile(path)
+	switch {
+	case err == nil && strings.Contains(string(have), mark):
+		return nil
+	case err == nil:
+		if err := os.Rename(path, path+".old"); err != nil {
+			return err
+		}
+		a.cmd.PrintErrf("%s: the plan has changed; the file as it was is %s.old\n", path, path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return a.write(filepath.Join(c.Root, "ceremony.yaml"), []byte(mark+c.File))
+}
+
+// back returns what has come back from ceremonies under a name: each fills a folder
+// of its own, out, out-2 and so on; the newest is last.
+func (a *application) back(root string, name ...string) ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(append([]string{a.out, root, "out*"}, name...)...))
+	slices.SortFunc(found, func(x, y string) int { // out, out-2, … out-10
+		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+	})
+	return found, err
+}
 
 // install installs the certificate of a CA if it has come back: offline CAs bring
 // ca.pem in their own folder, issuers NAME.pem in that of the CA above.
 func (a *application) install(s api.HierarchyStep) (bool, error) {
-	file := filepath.Join(a.back(s.Root), s.Parent, s.CA+".pem")
+	name := []string{s.Parent, s.CA + ".pem"}
 	if s.Key == "offline" {
-		file = filepath.Join(a.back(s.Root), s.CA, "ca.pem")
+		name = []string{s.CA, "ca.pem"}
 	}
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	found, err := a.back(s.Root, name...)
+	if err != nil || len(found) == 0 {
+		return false, err
 	}
+	text, err := os.ReadFile(found[len(found)-1]) // the newest
 	if err != nil {
 		return false, err
 	}
@@ -244,11 +275,10 @@ func (a *application) transcript(s api.HierarchyStep, text []byte) (string, erro
 	}
 	sum := sha256.Sum256(block.Bytes)
 	hash := hex.EncodeToString(sum[:])
-	found, err := filepath.Glob(filepath.Join(a.back(s.Root), "*", "transcript.json"))
+	found, err := a.back(s.Root, "*", "transcript.json")
 	if err != nil {
 		return "", err
 	}
-	slices.Sort(found)
 	for _, path := range found {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -259,26 +289,31 @@ func (a *application) transcript(s api.HierarchyStep, text []byte) (string, erro
 		}
 	}
 	return "", fmt.Errorf("%s: no transcript in %s names its certificate (SHA-256 %s): bring the whole folder out of the ceremony back; if there is none, install it with `privyseal issuer install %s --no-transcript`",
-		s.CA, a.back(s.Root), hash, s.CA)
+		s.CA, filepath.Join(a.out, s.Root), hash, s.CA)
 }
 
-// list publishes the list of an offline CA if one has come back that is newer.
+// list publishes the lists of an offline CA that have come back. One that the
+// server refuses, for a newer one is published or it has expired by now, is no
+// reason to stop.
 func (a *application) list(s api.HierarchyStep) error {
-	file := filepath.Join(a.back(s.Root), s.CA, "ca.crl")
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	found, err := a.back(s.Root, s.CA, "ca.crl")
 	if err != nil {
 		return err
 	}
-	_, err = a.client.ImportCRL(a.cmd.Context(), text)
-	var p *api.Problem
-	if errors.As(err, &p) && p.Reason == "crl_number" {
-		return nil // a newer one is published
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", s.CA, file, err)
+	for _, file := range found {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		_, err = a.client.ImportCRL(a.cmd.Context(), text)
+		var p *api.Problem
+		switch {
+		case err == nil || errors.As(err, &p) && p.Reason == "crl_number":
+		case p != nil && p.Refused():
+			a.cmd.PrintErrf("warning: %s: %s: %s\n", s.CA, file, err)
+		default:
+			return fmt.Errorf("%s: %s: %w", s.CA, file, err)
+		}
 	}
 	return nil
 }

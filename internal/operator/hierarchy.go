@@ -52,8 +52,8 @@ func (c *CLI) hierarchyApply() *cobra.Command {
 		long: `Makes keys and requests of the issuers that the configuration declares, installs
 certificates and lists that have come back, and writes what people have to do
 offline: in the folder of --out, for each root, ceremony.yaml and the requests that
-it names. Carry that folder to the ceremony, and bring its folder "out" back into
-it; the same command then goes on. Applying again changes nothing that is done.
+it names. Carry that folder to the ceremony, and bring the folder "out…" that it
+makes back into it; the same command then goes on. Applying again changes nothing that is done.
 
 CAs that the configuration does not declare are left alone; what to add to it is
 printed.`,
@@ -113,7 +113,7 @@ func printPlan(cmd *cobra.Command, plan *api.HierarchyPlan, out string, asJSON b
 		for _, r := range c.Requests {
 			carry += ", " + r + ".csr"
 		}
-		if _, err := fmt.Fprintf(w, "\nPending ceremony of %s: carry %s (%s) to the offline machine, bring its folder \"out\" back into it, and apply again.\n", c.Root, where, carry); err != nil {
+		if _, err := fmt.Fprintf(w, "\nPending ceremony of %s: carry %s (%s) to the offline machine, bring the folder \"out…\" that it makes back into it, and apply again.\n", c.Root, where, carry); err != nil {
 			return err
 		}
 	}

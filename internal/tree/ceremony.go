@@ -20,6 +20,7 @@ type Ceremony struct {
 type ceremonyFile struct {
 	Name   string        `yaml:"name"`
 	Reason string        `yaml:"reason,omitempty"`
+	Out    string        `yaml:"out"`
 	CAs    []ceremonyCA  `yaml:"cas"`
 	Acts   []ceremonyAct `yaml:"acts"`
 }
@@ -93,6 +94,17 @@ func (w *planner) written(root string) bool {
 	return false
 }
 
+// inPlace counts the CAs of a root that are installed.
+func (w *planner) inPlace(root string) int {
+	n := 0
+	for _, s := range w.plan.Steps {
+		if s.Root == root && s.State == InPlace {
+			n++
+		}
+	}
+	return n
+}
+
 // drafted is a ceremony in the making.
 type drafted struct {
 	file     ceremonyFile
@@ -103,7 +115,10 @@ type drafted struct {
 func (w *planner) ceremony(root string) *drafted {
 	d := &drafted{cas: map[string]bool{}}
 	d.file.Name = w.spec.Name + ": " + root
-	d.file.Reason = w.spec.Reason
+	d.file.Reason, d.file.Out = w.spec.Reason, "out"
+	if done := w.inPlace(root); done > 0 { // a later ceremony fills a folder of its own
+		d.file.Out = fmt.Sprintf("out-%d", done+1)
+	}
 	for _, s := range w.plan.Steps {
 		if s.Root != root || s.State != PendingCeremony {
 			continue

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/internal/ceremony"
 )
 
 // What the laws of the tree would refuse at the ceremony is refused in the plan,
@@ -66,7 +68,7 @@ func TestG2_39_APlanIsIdempotent(t *testing.T) {
 	b := newBench(t)
 	all := b.declared
 	b.declared = nil
-	text := []byte("name: two\ncas:\n  - {id: root-1, subject: 'CN=root,O=Example'}\n  - {id: web-a, parent: root-1, subject: 'CN=web-a,O=Example'}\n  - {id: web-b, parent: root-1, subject: 'CN=web-b,O=Example'}\n")
+	text := []byte("name: two\nquorum: {need: 2, custodians: [Ann, Ben]}\ncas:\n  - {id: root-1, subject: 'CN=root,O=Example'}\n  - {id: web-a, parent: root-1, subject: 'CN=web-a,O=Example'}\n  - {id: web-b, parent: root-1, subject: 'CN=web-b,O=Example'}\n")
 	states := func(want ...string) *Plan {
 		t.Helper()
 		plan, err := b.Plan(t.Context(), text)
@@ -79,6 +81,11 @@ func TestG2_39_APlanIsIdempotent(t *testing.T) {
 		}
 		if strings.Join(got, ", ") != strings.Join(want, ", ") {
 			t.Errorf("states %q, want %q", got, want)
+		}
+		for _, c := range plan.Ceremonies {
+			if _, err := ceremony.DecodeFile([]byte(c.File)); err != nil {
+				t.Errorf("a ceremony that the tool does not read: %v\n%s", err, c.File)
+			}
 		}
 		return plan
 	}
@@ -96,7 +103,7 @@ func TestG2_39_APlanIsIdempotent(t *testing.T) {
 	if _, err := b.Install(t.Context(), "root-1", Certificate{Chain: pemOf(b.rootCert), NoTranscript: true}, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	if plan = states(InPlace, PendingCeremony, WantsRequest); strings.Contains(plan.Ceremonies[0].File, "root:") {
+	if plan = states(InPlace, PendingCeremony, WantsRequest); strings.Contains(plan.Ceremonies[0].File, "root:") || !strings.Contains(plan.Ceremonies[0].File, "out: out-2\n") {
 		t.Errorf("a second root is planned: %s", plan.Ceremonies[0].File)
 	}
 	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor); err != nil {
