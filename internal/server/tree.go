@@ -13,8 +13,20 @@ func (h *house) tree() *tree.Tree {
 	return tree.New(tree.Deps{
 		Store: h.store, Now: h.now, Declared: h.declared, Refresh: h.refresh,
 		NameOf:     func(c *x509.Certificate) string { return h.cfg.Load().offlineID(c) },
+		CAProfiles: h.caProfiles,
 		PublicHTTP: func() string { return h.cfg.Load().PublicURLs.HTTP },
 	})
+}
+
+// caProfiles are the names of the profiles that make CAs.
+func (h *house) caProfiles() []string {
+	var names []string
+	for name, p := range h.pipeline.Rules().Profiles {
+		if p.CA() {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // declared are the CAs that the configuration in force names.

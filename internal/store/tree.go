@@ -114,13 +114,26 @@ func importNames(c Certificate) []*stmt {
 	return stmts
 }
 
-// LiveCertificates counts the certificates of a CA that have not expired at a
+// LiveCertificates counts the certificates of each CA that have not expired at a
 // time.
-func (s *Store) LiveCertificates(ctx context.Context, issuerID string, at time.Time) (int64, error) {
-	n := int64(0)
-	err := s.queryRow(ctx, "count certificates", `SELECT COUNT(*) FROM certificates
-		WHERE issuer_id = $1 AND not_after > $2 AND status IN ('issued', 'imported')`, []any{issuerID, at}, &n)
-	return n, err
+func (s *Store) LiveCertificates(ctx context.Context, at time.Time) (map[string]int64, error) {
+	live := map[string]int64{}
+	err := s.query(ctx, "count certificates", `SELECT issuer_id, COUNT(*) FROM certificates
+		WHERE not_after > $1 AND status IN ('issued', 'imported') GROUP BY issuer_id`, []any{at}, func(scan scanFunc) error {
+		var id string
+		var n int64
+		err := scan(&id, &n)
+		live[id] = n
+		return err
+	})
+	return live, err
+}
+
+// CertificatesByProfile returns the certificates that were issued, or imported,
+// under one of the profiles: there are few of those it is for.
+func (s *Store) CertificatesByProfile(ctx context.Context, profiles []string) ([]Certificate, error) {
+	in, args := list(nil, profiles)
+	return s.certificates(ctx, `WHERE c.profile IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`, args...)
 }
 
 // Children counts the certificates of CAs that a CA has here below it, apart from

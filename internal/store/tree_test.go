@@ -87,6 +87,15 @@ func TestImportCertificates(t *testing.T) {
 		if err != nil || len(found) != 1 || found[0].Status != "imported" || found[0].Revocation != nil {
 			t.Errorf("%+v %v", found, err)
 		}
+		if live, err := s.LiveCertificates(t.Context(), now); err != nil || len(live) != 1 || live["old"] != 2 {
+			t.Errorf("live: %v %v", live, err)
+		}
+		if live, err := s.LiveCertificates(t.Context(), now.AddDate(2, 0, 0)); err != nil || len(live) != 0 {
+			t.Errorf("live in two years: %v %v", live, err)
+		}
+		if found, err := s.CertificatesByProfile(t.Context(), []string{"", "none"}); err != nil || len(found) != 2 {
+			t.Errorf("%d certificates without a profile: %v", len(found), err)
+		}
 		c, err := s.CertificateBySerial(t.Context(), "old", "1001")
 		if err != nil || c.Revocation == nil || c.Revocation.Reason != pki.KeyCompromise || c.Revocation.Seq != 1 {
 			t.Errorf("%+v %v", c, err)

@@ -116,6 +116,9 @@ func read(row *store.Certificate, ca *x509.Certificate, der []byte) error {
 		return err
 	}
 	row.DER, row.KeyHash, row.NotBefore, row.NotAfter = der, hash[:], c.NotBefore, c.NotAfter
+	if c.IsCA && row.Profile == "" {
+		row.Profile = importedCA
+	}
 	if name, err := pki.ParseNameDER(c.RawSubject); err == nil {
 		row.Subject = name.String()
 	}

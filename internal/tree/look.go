@@ -51,21 +51,23 @@ func (t *Tree) Look(ctx context.Context) ([]Place, []Finding, error) {
 		}
 		l.byID[r.ID], l.certs[r.ID] = r, c
 	}
+	if l.live, err = t.Store.LiveCertificates(ctx, t.Now()); err != nil {
+		return nil, nil, err
+	}
 	for _, r := range records {
 		if r.ParentID == "" || l.certs[r.ParentID] == nil {
-			if err := l.walk(ctx, r.ID, nil); err != nil {
-				return nil, nil, err
-			}
+			l.walk(r.ID, nil)
 		}
 	}
 	l.pools()
-	return l.places, l.findings, nil
+	return l.places, l.findings, l.strangers(ctx)
 }
 
 type looker struct {
 	*Tree
 	byID     map[string]store.IssuerRecord
 	certs    map[string]*x509.Certificate
+	live     map[string]int64
 	places   []Place
 	findings []Finding
 }
@@ -76,7 +78,7 @@ func (l *looker) find(severity, about, format string, args ...any) {
 
 // walk looks at a CA and at those below it; above is its chain from the CA right
 // above it up.
-func (l *looker) walk(ctx context.Context, id string, above []string) error {
+func (l *looker) walk(id string, above []string) {
 	r, c := l.byID[id], l.certs[id]
 	chain := []*x509.Certificate{c}
 	for _, up := range above {
@@ -95,10 +97,7 @@ func (l *looker) walk(ctx context.Context, id string, above []string) error {
 		}
 	}
 	cost(&p, chain)
-	var err error
-	if p.Certificates, err = l.Store.LiveCertificates(ctx, id, l.Now()); err != nil {
-		return err
-	}
+	p.Certificates = l.live[id]
 	var below []string
 	for other, o := range l.byID {
 		if o.ParentID == id {
@@ -108,18 +107,13 @@ func (l *looker) walk(ctx context.Context, id string, above []string) error {
 	slices.Sort(below)
 	p.Children = len(below)
 	l.places = append(l.places, p)
-	if err := l.laws(ctx, &p, chain); err != nil {
-		return err
-	}
+	l.laws(&p, chain)
 	for _, b := range below {
 		if len(above) > hierarchy.MaxDepth {
 			break // a circle, or far too deep: said above
 		}
-		if err := l.walk(ctx, b, append([]string{id}, above...)); err != nil {
-			return err
-		}
+		l.walk(b, append([]string{id}, above...))
 	}
-	return nil
 }
 
 // cost measures what a certificate below a CA costs (G2-16, G2-17).
@@ -139,7 +133,7 @@ func cost(p *Place, chain []*x509.Certificate) {
 }
 
 // laws says what is wrong with a CA where it stands.
-func (l *looker) laws(ctx context.Context, p *Place, chain []*x509.Certificate) error {
+func (l *looker) laws(p *Place, chain []*x509.Certificate) {
 	id := p.Record.ID
 	if p.Record.ParentID != "" && l.certs[p.Record.ParentID] == nil {
 		l.find(SeverityError, id, "the CA above it, %s, is not installed", p.Record.ParentID)
@@ -156,25 +150,32 @@ func (l *looker) laws(ctx context.Context, p *Place, chain []*x509.Certificate) 
 	if p.Level > 1 && len(chain[0].CRLDistributionPoints) == 0 {
 		l.find(SeverityWarning, id, "its certificate says nowhere where the list of the CA above is: clients cannot find out that it was revoked")
 	}
-	return l.strangers(ctx, id)
 }
 
-// strangers finds certificates of CAs that a CA has issued and that are nobody's
-// here: made by accident, or by somebody who should not have (G2-35).
-func (l *looker) strangers(ctx context.Context, id string) error {
-	return l.each(ctx, id, func(row *store.Certificate) error {
+// importedCA is the profile of certificates of CAs that were imported without one.
+const importedCA = "imported-ca"
+
+// strangers finds certificates of CAs that our CAs have issued and that are
+// nobody's here: made by accident, or by somebody who should not have (G2-35).
+func (l *looker) strangers(ctx context.Context) error {
+	rows, err := l.Store.CertificatesByProfile(ctx, append(l.CAProfiles(), importedCA))
+	if err != nil {
+		return err
+	}
+next:
+	for _, row := range rows {
 		c, err := x509.ParseCertificate(row.DER)
 		if err != nil || !c.IsCA || row.Revocation != nil || c.NotAfter.Before(l.Now()) {
-			return nil //nolint:nilerr // privyseal verify says which certificates cannot be read
+			continue // privyseal verify says which certificates cannot be read
 		}
 		for _, known := range l.certs {
 			if known.Equal(c) {
-				return nil
+				continue next
 			}
 		}
-		l.find(SeverityError, id, "it has issued a CA certificate for %s, serial %s, that is not installed here: who holds that key?", c.Subject, row.Serial)
-		return nil
-	})
+		l.find(SeverityError, row.IssuerID, "it has issued a CA certificate for %s, serial %s, that is not installed here: who holds that key? (if all is well, declare it under offline and install it)", c.Subject, row.Serial)
+	}
+	return nil
 }
 
 // pools warns of trees in which one key is all there is (G1-54).

@@ -45,6 +45,8 @@ type Deps struct {
 	NameOf func(*x509.Certificate) string
 	// Refresh puts what was installed in force on this node.
 	Refresh func(ctx context.Context) error
+	// CAProfiles returns the names of the profiles that make CAs.
+	CAProfiles func() []string
 	// PublicHTTP returns the origin of lists and CA certificates.
 	PublicHTTP func() string
 }

@@ -40,6 +40,7 @@ func newBench(t *testing.T) *bench {
 		Store: storetest.SQLite(t), Now: time.Now, Declared: func() []Declared { return b.declared },
 		NameOf:     func(c *x509.Certificate) string { return "ca-" + pki.Fingerprint(c.Raw)[:16] },
 		Refresh:    func(context.Context) error { return nil },
+		CAProfiles: func() []string { return []string{"issuing-ca"} },
 		PublicHTTP: func() string { return "http://ca.test" },
 	})
 	b.rootKey, b.rootCert = newRoot(t, "root")

@@ -87,6 +87,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 			Store: st, Now: time.Now, Declared: func() []tree.Declared { return s.Declared },
 			NameOf:     func(c *x509.Certificate) string { return "ca-" + pki.Fingerprint(c.Raw)[:16] },
 			Refresh:    func(context.Context) error { s.Refreshed.Add(1); return nil },
+			CAProfiles: func() []string { return []string{"issuing-ca"} },
 			PublicHTTP: func() string { return "http://ca.test" },
 		}),
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
