@@ -67,6 +67,9 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 			return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 		}
 	}
+	if err := onlyOnce(id, chain[0], known); err != nil {
+		return nil, err
+	}
 	spoken, err := t.checkTranscript(ctx, d, chain, in)
 	if err != nil {
 		return nil, err
@@ -92,6 +95,19 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}
 	return done, nil
+}
+
+// onlyOnce refuses a CA that is installed under another id: its lists would have
+// two series of numbers.
+func onlyOnce(id string, ca *x509.Certificate, known []store.IssuerRecord) error {
+	for _, r := range known {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil || r.ID == id || !bytes.Equal(c.RawSubject, ca.RawSubject) || !sameKey(c.PublicKey, ca.PublicKey) {
+			continue
+		}
+		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that name in the configuration (a CA above an issuer that was installed with its chain is named by its fingerprint; install offline CAs first, root first, to name them yourself)", r.ID).Because("issuer_elsewhere")
+	}
+	return nil
 }
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
