@@ -215,8 +215,9 @@ func TestG2_03_OfflineCAsAreInstalledByName(t *testing.T) {
 	if done, err := b.Install(t.Context(), "root-1", in, operatorActor); err != nil || done.Record.State != "offline" || done.Record.ParentID != "" {
 		t.Fatalf("%+v %v", done, err)
 	}
-	csr := b.request(t, "web-a")
-	done, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor)
+	b.declared = append(b.declared, Declared{ID: "policy-1", Offline: true})
+	csr := b.outside(t, "policy-1")
+	done, err := b.Install(t.Context(), "policy-1", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor)
 	if err != nil || done.Record.ParentID != "root-1" || len(done.Warnings) != 1 {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -226,19 +227,20 @@ func TestG2_03_OfflineCAsAreInstalledByName(t *testing.T) {
 func TestG2_19_MaxChildren(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.declared[0].MaxChildren = 1
+	b.declared = []Declared{{ID: "root-1", Offline: true, MaxChildren: 1}, {ID: "web-a", Offline: true}, {ID: "web-b", Offline: true}}
+	csr := b.outside(t, "web-a")
 	in := Certificate{Chain: pemOf(b.rootCert), NoTranscript: true}
 	if _, err := b.Install(t.Context(), "root-1", in, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	first := b.sign(t, b.request(t, "web-a"), 10)
+	first := b.sign(t, csr, 10)
 	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(first), NoTranscript: true}, operatorActor); err != nil {
 		t.Fatal(err)
 	}
-	c := b.sign(t, b.request(t, "web-b"), 10)
+	c := b.sign(t, b.outside(t, "web-b"), 10)
 	_, err := b.Install(t.Context(), "web-b", Certificate{Chain: pemOf(c), NoTranscript: true}, operatorActor)
 	refused(t, "a second child", err, "max_children")
-	c = b.sign(t, b.request(t, "web-a"), 9)
+	c = b.sign(t, csr, 9)
 	if _, err := b.Install(t.Context(), "web-a", Certificate{Chain: pemOf(c), NoTranscript: true}, operatorActor); err != nil {
 		t.Errorf("a renewal takes no room: %v", err)
 	}
