@@ -129,6 +129,10 @@ func (l *lab) change(t *testing.T, from, to string) {
 	l.write(t, strings.Replace(text, from, to, 1))
 }
 
+// upWithin is when a server that does not start is given up: opening keys takes
+// seconds under the race detector.
+const upWithin = 2 * time.Minute
+
 // running is a server that a test started.
 type running struct {
 	stop func() error
@@ -188,8 +192,8 @@ func (l *lab) serveWith(t *testing.T, seed func(context.Context, *house) error) 
 	case <-up:
 	case err := <-done:
 		t.Fatalf("the server did not start: %v\n%s", err, r.log)
-	case <-time.After(30 * time.Second):
-		t.Fatalf("the server is not up after 30 s\n%s", r.log)
+	case <-time.After(upWithin):
+		t.Fatalf("the server is not up after %v\n%s", upWithin, r.log)
 	}
 	t.Cleanup(func() {
 		if err := r.stop(); err != nil {

@@ -36,7 +36,7 @@ func TestG1_03_G2_24_OneTierIsForDev(t *testing.T) {
 			t.Fatalf("dev ended: %v\n%s", err, out.String())
 		default:
 		}
-		if time.Since(begun) > 30*time.Second {
+		if time.Since(begun) > upWithin {
 			t.Fatalf("dev is not up\n%s", out.String())
 		}
 	}

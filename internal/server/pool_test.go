@@ -62,7 +62,7 @@ func (l *lab) newIssuerBelow(t *testing.T, above ceremony.CA, id string, spec ce
 	if err := writeFile(filepath.Join(l.dir, id+".pem"), pki.EncodeChain(ders...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("  - id: %s\n    key: file:keys/%s.key\n    passphrase: file:secrets/issuer\n    certificate: %s.pem\n%s", id, id, id, more)
+	return fmt.Sprintf("  - id: %s\n    key: file:keys/%s.key\n    passphrase: file:secrets/issuer\n    certificate: %s.pem\n    ocsp: {signer: issuer}\n%s", id, id, id, more)
 }
 
 // pool puts dev-a-1 into the pool web, with whatever issuers follow it.
