@@ -64,7 +64,7 @@ func TestSCEP_S28_RenewalsAreLimited(t *testing.T) {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
 	}
-	if w := e.post(message); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "60" {
+	if w := e.post(message); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	e.sleep(time.Minute)

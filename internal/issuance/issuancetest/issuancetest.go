@@ -54,7 +54,7 @@ func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOp
 // and those given.
 func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config) *CA {
 	t.Helper()
-	rootKey, at := newKey(t), time.Now()
+	rootKey, at := newKey(t), now()
 	c := &CA{Key: &Key{Private: newKey(t)}}
 	ca := func(serial int64, cn string) *x509.Certificate {
 		return &x509.Certificate{
