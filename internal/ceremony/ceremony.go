@@ -25,6 +25,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -43,6 +44,8 @@ type CA struct {
 	// Record, if set, is told the serial of every certificate after its draft has
 	// passed the linter and before the key is used; its error stops the act.
 	Record func(pki.Serial) error
+	// Listed, if set, is the number of the newest list that the transcript knows.
+	Listed *big.Int
 
 	ring  ring        // where keys stay open; nil: each act opens and closes its own
 	retry func() bool // whether another passphrase may be tried after a wrong one; nil: no

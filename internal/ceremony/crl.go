@@ -122,6 +122,9 @@ func (ca CA) takeNumber(last *x509.RevocationList) (*big.Int, error) {
 	if last != nil && last.Number != nil && number.Cmp(last.Number) <= 0 {
 		number.Add(last.Number, big.NewInt(1)) // the file was put back
 	}
+	if ca.Listed != nil && number.Cmp(ca.Listed) <= 0 {
+		number.Add(ca.Listed, big.NewInt(1)) // the last list was put back too
+	}
 	next := new(big.Int).Add(number, big.NewInt(1))
 	if err := writeFile(ca.path(numberTxt), []byte(hexNumber(next)+"\n"), 0o644); err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 // Index returns the folder's entries in the order in which they were made.
 func (ca CA) Index() ([]opensslca.Entry, error) {
 	text, err := os.ReadFile(ca.path(indexFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if errors.Is(err, fs.ErrNotExist) && !exists(ca.path(certFile)) {
+		return nil, nil // a CA that is founded writes an empty one
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)

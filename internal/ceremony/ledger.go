@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -68,6 +69,21 @@ func (l *ledger) held(config string) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// listed returns the highest number of a list in it, nil if there is none.
+func (l *ledger) listed() *big.Int {
+	var highest *big.Int
+	for _, rec := range l.Records() {
+		if rec.Act == nil {
+			continue
+		}
+		n, ok := new(big.Int).SetString(rec.Act.CRLNumber, 10)
+		if ok && (highest == nil || n.Cmp(highest) > 0) {
+			highest = n
+		}
+	}
+	return highest
 }
 
 // open reports whether something is in it that no signature covers.

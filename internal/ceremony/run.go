@@ -176,6 +176,8 @@ func (r *run) checkAuthority(a *Authority) error {
 	if err := l.holds(ca); err != nil {
 		return fmt.Errorf("the transcript %s does not hold, restore the folder from its copy: %w", l.path, err)
 	}
+	ca.Listed = l.listed()
+	r.cas[a.Name] = ca
 	if at := l.held(r.config); !at.IsZero() && !r.options.Again && !r.journal.resumed() {
 		return refuse("held", "this ceremony was held on %s and is in the transcript: --again holds it once more", at.Format(time.RFC3339))
 	}

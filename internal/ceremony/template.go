@@ -91,6 +91,12 @@ func (s CASpec) template(chain []*x509.Certificate, csr *pki.CSR, now time.Time)
 	if err != nil {
 		return nil, err
 	}
+	for _, above := range chain {
+		// Two keys would speak, and sign lists, under one name.
+		if name, err := pki.ParseNameDER(above.RawSubject); err == nil && name.EqualRFC5280(csr.Subject) {
+			return nil, refuse("name_taken", "subject: %s is the name of a CA above: take another one", csr.Subject)
+		}
+	}
 	names := s.Names
 	if names.empty() {
 		names = StrictNames()

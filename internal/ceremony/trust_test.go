@@ -339,6 +339,38 @@ func TestTranscriptIsVerifiedFirst(t *testing.T) {
 	b.must(next, Options{})
 }
 
+// A folder that was put back from an older copy, but for its transcript, does not
+// make a second list of the same number; one without an index makes none.
+func TestNumbersOutliveTheFolder(t *testing.T) {
+	t.Parallel()
+	b := newTable(t, caName)
+	b.must(founding, Options{})
+	number := b.read("root/crlnumber")
+	list := func(n int) string {
+		return fmt.Sprintf("name: List %d\nout: list-%d\ncas: [{name: root}]\nacts:\n  - crl: {ca: root}\n", n, n)
+	}
+	b.must(list(1), Options{})
+	b.write("root/crlnumber", number)
+	if err := os.RemoveAll(b.path("root/crl")); err != nil {
+		t.Fatal(err)
+	}
+	b.must(list(2), Options{})
+	if last, err := b.ca().lastCRL(); err != nil || last.Number.Int64() != 0x1001 {
+		t.Errorf("%v, %v", last.Number, err)
+	}
+	if err := os.Remove(b.path("root/index.txt")); err != nil {
+		t.Fatal(err)
+	}
+	b.refuses(list(3), "read index", Options{})
+}
+
+// G2-12: a request in the name of the CA itself is refused.
+func TestSignCARefusesItsOwnName(t *testing.T) {
+	t.Parallel()
+	b := newTable(t, rootName)
+	b.refuses(founding+"  - sign-ca: {ca: root, csr: a.csr}\n", "is the name of a CA above", Options{})
+}
+
 func TestDecodeFileRefusesTraps(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
