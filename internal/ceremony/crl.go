@@ -20,12 +20,13 @@ import (
 
 // CRLSpec says what list is to be signed.
 type CRLSpec struct {
-	Days   int  // until nextUpdate; default 180
+	Days   int  // until nextUpdate; default 180, at most 400
 	OnlyCA bool // say in the list that it covers CA certificates only
 }
 
 const (
 	crlDays     = 180
+	maxCRLDays  = 400    // a year and a month
 	firstNumber = "1000" // hexadecimal, as in the guides
 )
 
@@ -36,6 +37,9 @@ const (
 func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 	if spec.Days == 0 {
 		spec.Days = crlDays
+	}
+	if spec.Days < 1 || spec.Days > maxCRLDays {
+		return nil, refuse("validity", "make CRL: %d days: want 1 to %d: until it ends, nobody hears of what is revoked next", spec.Days, maxCRLDays)
 	}
 	entries, err := ca.revoked()
 	if err != nil {

@@ -89,7 +89,7 @@ type ReplaceCAAct struct {
 // CRLAct signs the list of all that is revoked.
 type CRLAct struct {
 	CA     string `yaml:"ca"`
-	Days   int    `yaml:"days,omitempty"`    // until the next one; default 180
+	Days   int    `yaml:"days,omitempty"`    // until the next one; default 180, at most 400
 	OnlyCA bool   `yaml:"only_ca,omitempty"` // say that it covers CA certificates only
 }
 

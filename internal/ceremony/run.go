@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/hierarchy"
@@ -52,6 +53,11 @@ type run struct {
 // the acts, signs the transcript and fills the out folder. A run that was
 // interrupted is gone on with by the same call.
 func Run(ctx context.Context, path string, c Console, o Options, now func() time.Time) error {
+	unlock, err := alone(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r, err := newRun(path, c, o, now)
 	if err != nil {
 		return err
@@ -86,6 +92,23 @@ func Run(ctx context.Context, path string, c Console, o Options, now func() time
 		return err
 	}
 	return r.finish()
+}
+
+// alone takes a ceremony's folder for this process: two at once might take the
+// same number for two lists. The lock is gone when the process is.
+func alone(dir string) (unlock func(), err error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the ceremony's folder: %w", err)
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = folder.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another ceremony is being held in %s: end that one first", dir)
+		}
+		return nil, fmt.Errorf("lock the ceremony's folder: %w", err)
+	}
+	return func() { _ = folder.Close() }, nil
 }
 
 func newRun(path string, c Console, o Options, now func() time.Time) (*run, error) {

@@ -260,7 +260,8 @@ acts:
 		"bad usage":         {`- sign-ca: {ca: root, csr: issuing.csr, ext_key_usage: [everything]}`, "everything", nil},
 		"a request twice":   {`- sign-ca: {ca: root, csr: issuing.csr}` + "\n  - sign-ca: {ca: root, csr: issuing.csr}", "rename the request", nil},
 		"not its passwords": {`- crl: {ca: root}`, "wrong passphrase", map[string]string{"Passphrase": "wrong"}},
-		"a year in days":    {`- crl: {ca: root, days: -1}`, "nextUpdate is not after", nil},
+		"a year in days":    {`- crl: {ca: root, days: -1}`, "want 1 to 400", nil},
+		"a century of days": {`- crl: {ca: root, days: 40000}`, "want 1 to 400", nil},
 		"wrong name":        {`- destroy: {ca: root}`, "was not destroyed", map[string]string{"name of the CA": "other"}},
 	} {
 		r.write("try.yaml", []byte("name: Try\nout: out-try\ncas: [{name: root}]\nacts:\n  "+c.acts+"\n"))
@@ -271,6 +272,14 @@ acts:
 		}
 		_ = os.Remove(r.path(journalFile))
 	}
+	unlock, err := alone(r.path("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.hold("try.yaml", at(epoch)); err == nil || !strings.Contains(err.Error(), "another ceremony is being held") {
+		t.Errorf("two at once: %v", err)
+	}
+	unlock()
 	if index, err := (CA{Dir: r.path("root")}).Index(); err != nil || len(index) != 0 {
 		t.Errorf("the refusals left %+v, %v", index, err)
 	}

@@ -295,6 +295,15 @@ func TestG1_37_Match(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
+	must(t, tr.Append(Act{Name: "sign-ca", Serial: "2a", Certificate: pki.Fingerprint([]byte("later"))}, epoch.AddDate(1, 0, 0)))
+	must(t, tr.Append(Act{Name: "revoke", Serial: "2a", Failed: "refused"}, epoch.AddDate(1, 0, 0)))
+	if _, err := tr.Match(nil, []byte("later")); err != nil {
+		t.Errorf("a revocation that was not done: %v", err)
+	}
+	must(t, tr.Append(Act{Name: "revoke", Serial: "2a"}, epoch.AddDate(1, 0, 0)))
+	if _, err := tr.Match(nil, []byte("later")); err == nil || !strings.Contains(err.Error(), "revoked after it was signed") {
+		t.Errorf("a certificate that was revoked later: %v", err)
+	}
 	for hash, want := range map[string]int{"": 0, pki.Fingerprint([]byte("list")): 1, pki.Fingerprint([]byte("key")): 1, pki.Fingerprint([]byte("?")): 0} {
 		if got := tr.Find(hash); len(got) != want {
 			t.Errorf("%q: %d acts, want %d", hash, len(got), want)
