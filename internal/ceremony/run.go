@@ -188,8 +188,8 @@ func (r *run) checkAuthority(a *Authority) error {
 	if err != nil {
 		return err
 	}
-	if exists(ca.path(certFile)) && !h.sameCustodians(a.Quorum) && !r.journal.resumed() {
-		return refuse("quorum", "the custodians in %s are not those of this file: leave quorum out, or let the act change-quorum change them", ca.path(quorumFile))
+	if (exists(ca.path(certFile)) || exists(ca.path(quorumFile))) && !h.sameCustodians(a.Quorum) && !r.journal.resumed() {
+		return refuse("quorum", "the custodians in %s are not those of this file: leave quorum out, or let the act change-quorum change them; a folder that a founding left behind is to be removed first", ca.path(quorumFile))
 	}
 	l, err := openLedger(ca)
 	if err != nil {

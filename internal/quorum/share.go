@@ -112,14 +112,14 @@ func readLine(line int, typed string) ([]byte, error) {
 }
 
 // ParseShare reads a share as it is printed: five lines of words. Empty lines are
-// skipped. Where lines have the sheet's mark "1 |" only those count, so that the
-// text of a whole sheet is read too. Its errors name the line, and the word where
+// skipped. Where as many lines have the sheet's mark, "1 |", as a share has lines,
+// only those count, so that the text of a whole sheet is read too. Its errors name the line, and the word where
 // that is known; they hold no more of the share than the mistyped word.
 func ParseShare(text string) (Share, error) {
 	if len(text) > maxText {
 		return Share{}, fmt.Errorf("read share: longer than %d octets", maxText)
 	}
-	marked := strings.Contains(text, "|")
+	marked := strings.Count(text, "|") >= ShareLines
 	var octets []byte
 	lines := 0
 	for line := range strings.Lines(text) {
