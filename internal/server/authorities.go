@@ -139,6 +139,9 @@ func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
 	for _, rec := range s.fresh {
 		ev := store.Event{At: h.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
 		if err := h.store.PutIssuer(ctx, rec, ev); err != nil {
+			if there, _ := h.store.Issuer(ctx, rec.ID); there != nil && bytes.Equal(there.Certificate, rec.Certificate) {
+				continue // another node with the same configuration was quicker
+			}
 			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
 		}
 		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)

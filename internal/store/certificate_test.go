@@ -29,7 +29,8 @@ func TestIssuers(t *testing.T) {
 			t.Fatalf("number after %d is %d, %v", number, again, err)
 		}
 		r.State = "draining"
-		noErr(t, s.PutIssuer(ctx, r))
+		wantKind(t, s.PutIssuer(ctx, r), fault.Conflict) // what happened since stands
+		noErr(t, s.MoveIssuer(ctx, "web-1", "active", "draining", event("issuer.draining")))
 		got, err := s.Issuer(ctx, "web-1")
 		noErr(t, err)
 		r.LastCRLNumber, r.NotAfter, r.CreatedAt = number+1, cut(base), cut(base)

@@ -26,18 +26,10 @@ type IssuerRecord struct {
 
 const issuerColumns = `id, name, generation, state, parent_id, certificate, subject, not_after, revocation_seq, last_crl_number, created_at`
 
-// PutIssuer installs an issuer, or gives an installed one a new state, parent or
-// certificate. Its counters only rise and its time of creation stays.
+// PutIssuer installs an issuer that is new. It is fault.Conflict if the id is
+// taken: what happened to an issuer since is not to be overwritten.
 func (s *Store) PutIssuer(ctx context.Context, r IssuerRecord, events ...Event) error {
-	return s.commit(ctx, &write{
-		what: "put issuer",
-		guards: []*stmt{must(`INSERT INTO issuers (`+issuerColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-			ON CONFLICT (id) DO UPDATE SET name = excluded.name, generation = excluded.generation, state = excluded.state,
-				parent_id = excluded.parent_id, certificate = excluded.certificate, subject = excluded.subject, not_after = excluded.not_after`,
-			r.ID, r.Name, r.Generation, r.State, r.ParentID, r.Certificate, r.Subject, r.NotAfter, r.RevocationSeq, r.LastCRLNumber, r.CreatedAt)},
-		events: events,
-	})
+	return s.InstallIssuers(ctx, []Installation{{IssuerRecord: r}}, events...)
 }
 
 // NameIssuer gives an installed issuer the pool and the generation that the
