@@ -21,7 +21,7 @@ const (
 
 // kdf is the cost of every file that Generate writes. OpenSSL refuses scrypt
 // beyond 32 MiB, which holds N at 16384; p raises the work instead.
-var kdf = pkcs8.ScryptOpts{SaltSize: 16, CostParameter: 1 << 14, BlockSize: 8, ParallelizationParameter: 3}
+var kdf = pkcs8.ScryptOpts{SaltSize: 16, CostParameter: scryptN, BlockSize: 8, ParallelizationParameter: 3}
 
 // fileKey is a private key that was read from an encrypted file.
 type fileKey struct{ signer crypto.Signer }
