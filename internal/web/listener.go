@@ -91,15 +91,22 @@ func ListenUnix(ctx context.Context, name, path string) (net.Listener, error) {
 	if err := removeStale(ctx, name, path); err != nil {
 		return nil, err
 	}
-	// The file appears with the mode of the umask; nobody else may reach it in
-	// the moment before chmod.
-	old := syscall.Umask(0o177)
-	ln, err := new(net.ListenConfig).Listen(ctx, "unix", path)
-	syscall.Umask(old)
+	ln, err := (&net.ListenConfig{Control: private}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, listenError(name, path, err)
 	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", name, err), ln.Close())
+	}
 	return ln, nil
+}
+
+// private gives a socket its mode before it has a name: Linux makes the file with
+// that of the descriptor. Other systems refuse, and the file has the mode of the
+// umask until it is changed. The umask itself is the whole process's: to change it
+// would change what other goroutines create meanwhile.
+func private(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
 }
 
 func removeStale(ctx context.Context, name, path string) error {

@@ -242,7 +242,8 @@ func TestAddressInUseNamesTheListener(t *testing.T) {
 	}
 }
 
-func TestListenUnix(t *testing.T) { // not parallel: the umask is the process's
+func TestListenUnix(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "privyseal.sock")
 	ln, err := ListenUnix(t.Context(), "socket", path)
 	if err != nil {
@@ -272,7 +273,7 @@ func TestListenUnix(t *testing.T) { // not parallel: the umask is the process's
 	}
 }
 
-func TestListenUnixLongPath(t *testing.T) { // not parallel: the umask is the process's
+func TestListenUnixLongPath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 90))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
