@@ -91,14 +91,23 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
+// handed are the addresses that freeAddress has given out: the system may offer
+// one again as soon as it is closed.
+var handed sync.Map
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		_ = ln.Close()
+		if _, again := handed.LoadOrStore(addr, true); !again {
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func (l *lab) file() string { return filepath.Join(l.dir, devConfig) }
