@@ -19,6 +19,7 @@ found() { # name of a need
         [ -e "$f" ] && return 0
       done
       return 1 ;;
+    strace) [ "$(uname -s)" = Darwin ] || command -v strace >/dev/null 2>&1 ;; # there is none on macOS
     strongswan) command -v pki >/dev/null 2>&1 && pki --scep --help >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
@@ -30,13 +31,14 @@ debian() {
     softhsm) echo softhsm2 opensc ;;
     p11-kit) echo p11-kit p11-kit-modules ;;
     cc) echo gcc libc6-dev ;;
+    ocsptool) echo gnutls-bin ;;
     strongswan) echo strongswan-pki libstrongswan-extra-plugins libstrongswan-standard-plugins ;;
     *) echo "$1" ;;
   esac
 }
-brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; acme-tiny | cc | strongswan) ;; *) echo "$1" ;; esac; }
+brew() { case $1 in postgresql) echo postgresql@17 ;; softhsm) echo softhsm opensc ;; ocsptool) echo gnutls ;; acme-tiny | cc | strongswan) ;; *) echo "$1" ;; esac; }
 
-missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm p11-kit cc strongswan; do found "$n" || echo "$n"; done; }
+missing() { for n in openssl curl certbot lego uacme acme-tiny postgresql softhsm p11-kit cc strongswan strace ocsptool; do found "$n" || echo "$n"; done; }
 
 # scepclient comes by Go's own means, on every system.
 if ! command -v scepclient >/dev/null 2>&1 && [ ! -x "$(go env GOPATH)/bin/scepclient" ]; then

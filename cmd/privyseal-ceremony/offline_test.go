@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // build makes the program as `make build` does.
@@ -51,9 +53,7 @@ func TestG1_08_NoNetwork(t *testing.T) {
 	if found := network.FindAllString(string(symbols), -1); found != nil {
 		t.Errorf("the program holds %q", found)
 	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
-	}
+	need.Program(t, "strace")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "ceremony.yaml")
 	if err := os.WriteFile(file, []byte(`

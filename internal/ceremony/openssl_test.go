@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // openssl runs the command and returns what it prints.
@@ -32,13 +33,7 @@ func openssl(t *testing.T, args ...string) string {
 
 func tryOpenSSL(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not here")
-		}
-		t.Skip("openssl is not here")
-	}
+	path := need.Program(t, "openssl")
 	out, err := exec.Command(path, args...).CombinedOutput()
 	return string(out), err
 }

@@ -24,6 +24,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // identity is a key with a self-signed certificate, as a device makes it.
@@ -77,12 +78,7 @@ type shell struct {
 // openssl finds the program, or skips the test; in CI it must be there.
 func openssl(t *testing.T) shell {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not here")
-		}
-		t.Skip("openssl is not here")
-	}
+	need.Program(t, "openssl")
 	return shell{t, t.TempDir()}
 }
 

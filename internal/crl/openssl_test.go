@@ -13,18 +13,13 @@ import (
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // openssl checks a chain of two tiers against the lists of both, as served.
 func TestCRL_OpenSSLChecksBothTiers(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no openssl")
-		}
-		t.Skip("no openssl")
-	}
+	openssl := need.Program(t, "openssl")
 	c := newCA(t, storetest.SQLite(t))
 	n := c.node(c.store, t.TempDir())
 	n.round(t)
@@ -69,13 +64,7 @@ func TestCRL_OpenSSLChecksBothTiers(t *testing.T) {
 // An issuing CA that the root's list has is refused with all its leaves.
 func TestCRL_OpenSSLRefusesARevokedCA(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no openssl")
-		}
-		t.Skip("no openssl")
-	}
+	openssl := need.Program(t, "openssl")
 	c := newCA(t, storetest.SQLite(t))
 	n := c.node(c.store, t.TempDir())
 	check(t, n.take(t, c.rootList(func(l *x509.RevocationList) {

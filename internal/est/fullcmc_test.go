@@ -27,6 +27,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // throwAway is a self-signed certificate of a key.
@@ -352,10 +353,7 @@ func TestEST_E19_Pending(t *testing.T) {
 // its identifier alone, and reads what we sign.
 func TestEST_E19_OpenSSL(t *testing.T) {
 	t.Parallel()
-	program, err := exec.LookPath("openssl")
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skip("no openssl")
-	}
+	program := need.Program(t, "openssl")
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
 	dir, key := t.TempDir(), newKey(t)

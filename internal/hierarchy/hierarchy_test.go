@@ -19,6 +19,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -344,12 +345,7 @@ func certificateOf(t *testing.T, c Child, parent *x509.Certificate) *x509.Certif
 
 func needOpenSSL(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is missing")
-		}
-		t.Skip("openssl is not installed")
-	}
+	need.Program(t, "openssl")
 }
 
 // TestG2_37_OpenSSL holds the table of path lengths against openssl: what we

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // plain hands over n entries with a date and a reason each.
@@ -198,13 +199,7 @@ func TestCRL_C4_ShardIsFixedByTheSerial(t *testing.T) {
 // openssl reads every kind of list.
 func TestCRL_OpenSSLReadsAll(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no openssl")
-		}
-		t.Skip("no openssl")
-	}
+	openssl := need.Program(t, "openssl")
 	_, ca := fixedTree(t)
 	base := CRL{Number: big.NewInt(0x1001), ThisUpdate: epoch, NextUpdate: epoch.AddDate(0, 0, 7), NextPublish: epoch.AddDate(0, 0, 1)}
 	shard, delta, full := base, base, base

@@ -12,18 +12,13 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // openssl runs the command and returns what it prints, on one line.
 func openssl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not here")
-		}
-		t.Skip("openssl is not here")
-	}
+	path := need.Program(t, "openssl")
 	out, err := exec.Command(path, args...).CombinedOutput()
 	return strings.Join(strings.Fields(string(out)), " "), err
 }

@@ -11,17 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // Every form in which openssl has written keys is read.
 func TestG2_25_DecryptForeign(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not here")
-		}
-		t.Skip("openssl is not here")
-	}
+	need.Program(t, "openssl")
 	right := func() ([]byte, error) { return []byte("old"), nil }
 	wrong := func() ([]byte, error) { return []byte("new"), nil }
 	for _, c := range []struct {

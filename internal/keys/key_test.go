@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // device is a backend whose behaviour a test decides.
@@ -244,10 +245,7 @@ func pass(s string) Secret { return func() ([]byte, error) { return []byte(s), n
 // Every algorithm is generated, found again and read by openssl (G1-24).
 func TestG1_24_GenerateOpenOpenSSL(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Log("openssl is not here: its reading is not tested")
-	}
+	openssl := need.Program(t, "openssl")
 	algs := []string{"ec-p256", "ec-p384", "ec-p521", "rsa-2048", "rsa-3072", "ed25519"}
 	if !testing.Short() {
 		algs = append(algs, "rsa-4096")
@@ -284,9 +282,6 @@ func TestG1_24_GenerateOpenOpenSSL(t *testing.T) {
 			if err != nil || len(left) != 1 {
 				t.Fatalf("temporary files stay: %v %v", left, err)
 			}
-			if openssl == "" {
-				return
-			}
 			out, err := exec.Command(openssl, "pkey", "-in", path, "-passin", "pass:correct horse", "-noout", "-check").CombinedOutput()
 			if err != nil {
 				t.Fatalf("openssl: %v: %s", err, out)
@@ -298,13 +293,7 @@ func TestG1_24_GenerateOpenOpenSSL(t *testing.T) {
 // What openssl writes by default is read.
 func TestOpenSSLKeyFile(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not here")
-		}
-		t.Skip("openssl is not here")
-	}
+	openssl := need.Program(t, "openssl")
 	for name, args := range map[string]string{
 		"pbkdf2": "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -aes256 -pass pass:s",
 		"rsa":    "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes-256-cbc -pass pass:s",

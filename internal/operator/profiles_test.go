@@ -19,6 +19,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // profileCase is one certificate that a built-in profile issues.
@@ -105,13 +106,7 @@ var profileCases = []profileCase{
 // Every built-in profile is issued by `cert issue` and read by openssl.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("openssl is not here")
-	}
+	openssl := need.Program(t, "openssl")
 	s := admintest.Start(t, nil, "web-a-1")
 	seen := map[string]bool{}
 	for _, c := range profileCases {

@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // A CA that may not certify responders needs signer: issuer (rule X8).
@@ -61,12 +62,7 @@ func TestCheckOCSPSignerBelowTheIssuersUsages(t *testing.T) {
 // of the box, and for the root once that has certified a responder.
 func TestOCSPServes(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not installed")
-		}
-		t.Skip("openssl is not installed")
-	}
+	need.Program(t, "openssl")
 	l := newLab(t)
 	l.certifyResponder(t, 20)
 	l.serve(t)

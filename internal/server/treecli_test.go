@@ -23,6 +23,7 @@ import (
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/operator"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // cli runs an operator's command against the lab's server.
@@ -135,9 +136,7 @@ const policyProfile = `profiles:
 // issuing CA is compromised and replaced (G2-26, G2-39, G1-06, G1-05).
 func TestG2_26_G2_39_G1_05_TheManufacturer(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil && os.Getenv("CI") != "true" {
-		t.Skip("openssl is not installed")
-	}
+	need.Program(t, "openssl")
 	l := newLab(t)
 	l.change(t, "issuers:\n", policyProfile+"issuers:\n")
 	var h *house
@@ -413,9 +412,7 @@ func (l *lab) guideTree(t *testing.T) {
 // last number (G2-25). The root's key is refused.
 func TestG2_25_ImportOpenSSLCA(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil && os.Getenv("CI") != "true" {
-		t.Skip("openssl is not installed")
-	}
+	need.Program(t, "openssl")
 	l := newLab(t)
 	l.guideTree(t)
 	l.change(t, "issuers:\n", "issuers:\n  - {id: guide, key: 'file:keys/guide.key', passphrase: file:secrets/issuer}\n  - {id: guide-root, key: 'file:keys/guide-root.key', passphrase: file:secrets/issuer}\n")

@@ -2,11 +2,12 @@ package dnstest
 
 import (
 	"net/http"
-	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 func ask(t *testing.T, s *Server, network, name string, typ uint16) *dns.Msg {
@@ -78,12 +79,7 @@ func TestControl(t *testing.T) {
 }
 
 func TestHook(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("curl is not here")
-		}
-		t.Skip("curl is not here")
-	}
+	need.Program(t, "curl")
 	s := Start(t)
 	hook := s.Hook(t)
 	for _, args := range [][]string{{"present", "h.lab.test.", "a-_b"}, {"timeout"}} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // certbot runs certbot with folders of its own.
@@ -28,7 +29,7 @@ func (c certbot) run(t *testing.T, verb string, more ...string) string {
 }
 
 func TestCertbot(t *testing.T) {
-	need(t, "certbot", "openssl")
+	need.Programs(t, "certbot", "openssl")
 	each(t, func(t *testing.T, l *site) {
 		c := certbot{l, t.TempDir()}
 		standalone := []string{"--http-01-port", lab.Port(l.Addr.HTTP01), "--http-01-address", "127.0.0.1"}
@@ -55,7 +56,7 @@ func TestCertbot(t *testing.T) {
 
 // TestCertbotEAB registers at the endpoint that requires an external account.
 func TestCertbotEAB(t *testing.T) {
-	need(t, "certbot")
+	need.Programs(t, "certbot")
 	each(t, func(t *testing.T, l *site) {
 		c := certbot{l, t.TempDir()}
 		register := func(more ...string) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // estClient is curl and openssl, as the printed lines use them.
@@ -75,7 +76,7 @@ func (c *estClient) request(t *testing.T, name string) {
 
 // TestEST walks through every operation with curl and openssl.
 func TestEST(t *testing.T) {
-	need(t, "curl", "openssl")
+	need.Programs(t, "curl", "openssl")
 	each(t, func(t *testing.T, l *site) {
 		c := &estClient{l, t.TempDir()}
 		user := "device:" + strings.TrimSpace(string(read(t, filepath.Join(l.Dir, "est-password"))))

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // responder answers http-01 for any number of orders at once.
@@ -166,7 +168,7 @@ func manyNames(n int) []string {
 }
 
 func TestGoClient(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	each(t, func(t *testing.T, l *site) {
 		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "default")
@@ -235,7 +237,7 @@ func rollover(t *testing.T, l *site, c *acme.Client, r *responder) {
 
 // TestConcurrentOrders takes 16 orders at once on one account.
 func TestConcurrentOrders(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	each(t, func(t *testing.T, l *site) {
 		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "default")
@@ -286,7 +288,7 @@ func (l *site) createEAB(t testing.TB) (kid, hmac string) {
 }
 
 func TestGoClientEAB(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	each(t, func(t *testing.T, l *site) {
 		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "eab")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // block is a fenced block of a page: sh is run, yaml is written to the file that
@@ -23,7 +24,7 @@ var block = regexp.MustCompile("(?ms)^```(sh|yaml)\n(.*?)^```$")
 // two-tier PKI, its next list, the compromise drill, a root out of OpenSSL
 // (G1-05, G1-22 … G1-38, G2-25).
 func TestGuides(t *testing.T) {
-	need(t, "openssl", "curl", "sh")
+	need.Programs(t, "openssl", "curl", "sh")
 	page := read(t, "../../docs/guides.md")
 	blocks := block.FindAllStringSubmatch(string(page), -1)
 	if len(blocks) < 10 {

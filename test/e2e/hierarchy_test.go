@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/test/dnstest"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // house is a site that serves a hierarchy of its own.
@@ -67,7 +68,7 @@ func (h *house) publish(t *testing.T, id string) {
 // TestTiersVerifyAndRefuse walks two- and three-tier chains with lists of every
 // level: all good, then the leaf revoked, then a CA of each level above it.
 func TestTiersVerifyAndRefuse(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	for name, offline := range map[string][]string{"two tiers": {"root-1"}, "three tiers": {"root-1", "policy-1"}} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, "", offline, "web-1", "web-2")
@@ -101,7 +102,7 @@ func TestTiersVerifyAndRefuse(t *testing.T) {
 // G2-06): its certificate is revoked on the root's list, a successor is installed
 // and serves, old leaves are refused, new ones accepted.
 func TestDrillCompromisedIssuer(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	t.Run("sqlite", func(t *testing.T) { drill(t, newHouse(t, "", []string{"root-1"}, "web-1")) })
 	t.Run("postgres", func(t *testing.T) { drill(t, newHouse(t, storetest.PostgresURL(t), []string{"root-1"}, "web-1")) })
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys/hsmtest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // hsmSite is a server whose issuing key "hsm-1" is in a token.
@@ -29,7 +30,7 @@ type hsmSite struct {
 
 func newHSMSite(t *testing.T) *hsmSite {
 	t.Helper()
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	tok := hsmtest.New(t)
 	s := &hsmSite{tok: tok, shim: hsmtest.NewShim(t, tok), Server: &lab.Server{Binary: binary, Dir: filepath.Join(t.TempDir(), "site")}}
 	var err error

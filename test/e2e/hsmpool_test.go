@@ -27,6 +27,7 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/deviceclient"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // tokenSite is a server with all its CA keys in two tokens of one module: the
@@ -212,7 +213,7 @@ func away(t *testing.T, dir string) (back func()) {
 // Everything that signs or decrypts is in tokens, and tokens are lost: sessions,
 // one token of two, both, and one before the start.
 func TestG1_42_PoolInTokens(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	s := newTokenSite(t)
 	s.serve(t)
 	noError(t, s.Ready(time.Minute))

@@ -4,10 +4,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 func TestLego(t *testing.T) {
-	need(t, "lego", "openssl", "curl")
+	need.Programs(t, "lego", "openssl", "curl")
 	each(t, func(t *testing.T, l *site) {
 		dir := t.TempDir()
 		env := []string{"LEGO_CA_CERTIFICATES=" + l.root(), "EXEC_PATH=" + l.dns.Hook(t), "EXEC_SEQUENCE_INTERVAL=1"}
@@ -38,7 +40,7 @@ func TestLego(t *testing.T) {
 // TestLegoRefused: a name whose challenge fails gives no certificate, and the
 // client shows the reason.
 func TestLegoRefused(t *testing.T) {
-	need(t, "lego")
+	need.Programs(t, "lego")
 	l := newSite(t, "")
 	dir := t.TempDir()
 	l.dns.Add(t, "far.lab.test. IN A 169.254.169.254")

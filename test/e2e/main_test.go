@@ -10,7 +10,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/privyseal/privyseal/test/lab"
@@ -40,22 +39,4 @@ func run(m *testing.M) int {
 		}
 	}
 	return m.Run()
-}
-
-// need skips a test that wants a program which is not here, or fails it in CI.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			missing(t, p+" is not installed (make setup-test)")
-		}
-	}
-}
-
-func missing(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/test/need"
 	"golang.org/x/crypto/acme"
 )
 
@@ -137,7 +138,7 @@ func (l *site) secondNode(t *testing.T) string {
 // TestACME_A5_TwoNodes: two processes on one PostgreSQL share accounts, orders
 // and spent nonces.
 func TestACME_A5_TwoNodes(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	l := newSite(t, storetest.PostgresURL(t))
 	second := l.secondNode(t)
 	c := l.goClient(t, "default")

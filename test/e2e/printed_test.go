@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // printedCommand finds a client's command line, with or without variables set
@@ -44,7 +45,7 @@ func unprivileged(t *testing.T) (dir, program string, prefix []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	need(t, "setpriv")
+	need.Programs(t, "setpriv")
 	prefix = []string{"setpriv", "--reuid=" + nobody, "--regid=" + nobody, "--clear-groups", "--"}
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)
@@ -72,7 +73,7 @@ func TestPrintedLinesWork(t *testing.T) {
 				t.Fatalf("no %s line in:\n%s", client, l.Out.String())
 			}
 			if client != "privyseal" {
-				need(t, client)
+				need.Programs(t, client)
 			}
 			for _, line := range lines[client] {
 				shell := append(slices.Clone(prefix), "sh", "-c", line)

@@ -7,13 +7,14 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/privyseal/privyseal/test/dnstest"
+	"github.com/privyseal/privyseal/test/need"
 	"golang.org/x/crypto/acme"
 )
 
 // TestACME_A39_ValidationOutlivesACrash kills the server while it waits for a
 // slow name server: after the restart the validation goes on without the client.
 func TestACME_A39_ValidationOutlivesACrash(t *testing.T) {
-	need(t, "openssl")
+	need.Programs(t, "openssl")
 	each(t, func(t *testing.T, l *site) {
 		r := newResponder(t, l.Addr.HTTP01)
 		c := l.goClient(t, "default")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // serialOf is a serial as the commands take it.
@@ -25,7 +26,7 @@ func (r *relying) revoke(t *testing.T, act func(), reason string) {
 // by their own keys; openssl sees it by OCSP, and by the list where the reason
 // publishes at once.
 func TestRevocationIsSeen(t *testing.T) {
-	need(t, "certbot", "openssl")
+	need.Programs(t, "certbot", "openssl")
 	each(t, func(t *testing.T, l *site) {
 		c := certbot{l, t.TempDir()}
 		certify := func(t *testing.T, name string) *relying {

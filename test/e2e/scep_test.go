@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // scepclient runs micromdm's client in a folder; it keeps files there.
@@ -19,7 +21,7 @@ func (l *site) scepclient(t *testing.T, dir string, args ...string) (string, err
 
 // TestSCEPClient enrols with micromdm's scepclient at an EC CA and renews twice.
 func TestSCEPClient(t *testing.T) {
-	need(t, "scepclient", "openssl")
+	need.Programs(t, "scepclient", "openssl")
 	each(t, func(t *testing.T, l *site) {
 		secret := strings.TrimSpace(string(read(t, filepath.Join(l.Dir, "scep-challenge"))))
 		dir := t.TempDir()

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // webroot serves a folder where http-01 looks.
@@ -24,7 +26,7 @@ func webroot(t *testing.T, addr, dir string) {
 }
 
 func TestACMETiny(t *testing.T) {
-	need(t, "acme-tiny", "openssl")
+	need.Programs(t, "acme-tiny", "openssl")
 	each(t, func(t *testing.T, l *site) {
 		dir := t.TempDir()
 		www := filepath.Join(dir, "www")
@@ -56,12 +58,12 @@ esac
 // TestUACME: uacme reads the system's list of roots and no other, so it runs in
 // a mount namespace where that list is ours.
 func TestUACME(t *testing.T) {
-	need(t, "uacme", "openssl")
+	need.Programs(t, "uacme", "openssl")
 	const bundle = "/etc/ssl/certs/ca-certificates.crt"
 	if runtime.GOOS != "linux" {
 		t.Skip("uacme's roots can only be replaced on Linux")
 	}
-	need(t, "unshare")
+	need.Programs(t, "unshare")
 	unshare := []string{"-m"}
 	if os.Getuid() != 0 {
 		unshare = []string{"-rm"}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 // swan runs strongSwan's pki in a folder and keeps what it prints as a file.
@@ -21,7 +22,7 @@ func swan(t *testing.T, dir, into string, args ...string) {
 // no critical name constraints, so the development root has none here, and it
 // wants the root in the bundle of SCEP.
 func TestStrongSwan(t *testing.T) {
-	need(t, "pki", "openssl")
+	need.Programs(t, "pki", "openssl")
 	l := newSiteOf(t, lab.Server{Binary: binary, Dir: filepath.Join(t.TempDir(), "privyseal-dev"), Flags: []string{"--unconstrained"}})
 	config := strings.Replace(string(read(t, l.config())), "path: default", "path: default\n      ca_bundle: full", 1)
 	if err := os.WriteFile(l.config(), []byte(config), 0o600); err != nil {
