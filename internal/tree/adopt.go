@@ -142,45 +142,26 @@ type Adoption struct {
 // Adopt takes over a CA with its key and the number of its newest list. Its
 // records were entered before by Import; a self-signed CA's key is refused.
 func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*Installed, error) {
-	d, err := t.declared(id)
+	c, err := t.consider(ctx, id, a.Chain)
 	if err != nil {
 		return nil, err
 	}
-	given, err := pki.ParseChain(a.Chain)
+	if c.old != nil && !c.inForce() {
+		return nil, fault.New(fault.Conflict, "%s is installed with another certificate", id).Because("issuer_key")
+	}
+	rows, err := t.rows(ctx, c.d, c.chain, c.known, c.rec)
 	if err != nil {
-		return nil, fault.New(fault.Malformed, "the certificate: %w", err).Because("certificate_form")
+		return nil, err
 	}
 	if a.Key != nil {
-		if err := t.takeKey(ctx, d, given[0], a); err != nil {
+		if err := t.takeKey(ctx, c.d, c.chain[0], a); err != nil {
 			return nil, err
 		}
 	}
-	known, err := t.Store.Issuers(ctx)
-	if err != nil {
-		return nil, err
+	if c.inForce() {
+		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	chain, err := complete(given, known)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.checkCertificate(ctx, d, chain); err != nil {
-		return nil, err
-	}
-	rec, old, err := t.installed(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if old != nil {
-		if bytes.Equal(old.Raw, chain[0].Raw) {
-			return &Installed{Record: *rec, Unchanged: true}, nil
-		}
-		return nil, fault.New(fault.Conflict, "%s is installed with another certificate", id).Because("issuer_key")
-	}
-	rows, err := t.rows(ctx, d, chain, known, nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.holds(ctx, chain[0]); err != nil {
+	if err := c.d.holds(ctx, c.chain[0]); err != nil {
 		return nil, err
 	}
 	last := &rows[len(rows)-1]
@@ -197,7 +178,7 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	if _, err := t.Store.RaiseCRLShards(ctx, id, a.Shards); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: last.IssuerRecord, Warnings: warnings(chain, false)}
+	done := &Installed{Record: last.IssuerRecord, Warnings: warnings(c.chain, false)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}

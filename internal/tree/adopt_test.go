@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -114,12 +116,17 @@ func TestG2_25_Adopt(t *testing.T) {
 		_, err := b.Adopt(t.Context(), c.id, c.a, operatorActor)
 		refused(t, name, err, c.reason)
 	}
+	if _, err := os.Stat(filepath.Join(b.dir, "web-a.key")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was refused left a key: %v", err)
+	}
 	for _, again := range []bool{false, true} {
 		done, err := b.Adopt(t.Context(), "web-a", Adoption{Chain: chain, Key: keyPEM, LastCRL: 0x1005}, operatorActor)
 		if err != nil || done.Unchanged != again {
 			t.Fatalf("%+v %v", done, err)
 		}
 	}
+	_, err := b.Adopt(t.Context(), "web-b", Adoption{Chain: chain, Key: keyPEM}, operatorActor)
+	refused(t, "the same CA under another id", err, "issuer_elsewhere")
 	kept, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(b.dir, "web-a.key")), secret, keys.Config{})
 	if err != nil || !sameKey(kept.Public(), key.Public()) {
 		t.Errorf("the key that was written: %v", err)

@@ -36,49 +36,25 @@ type Installed struct {
 // key and the request, with the laws of the tree along its whole chain, and with
 // the act of the transcript. CAs above it that are not installed come with it.
 func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor) (*Installed, error) {
-	d, err := t.declared(id)
+	c, err := t.consider(ctx, id, in.Chain)
 	if err != nil {
 		return nil, err
 	}
-	given, err := pki.ParseChain(in.Chain)
-	if err != nil {
-		return nil, fault.New(fault.Malformed, "the certificate: %w", err).Because("certificate_form")
+	if c.inForce() {
+		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	known, err := t.Store.Issuers(ctx)
-	if err != nil {
-		return nil, err
+	if old := c.old; old != nil && (!sameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
+		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 	}
-	chain, err := complete(given, known)
+	spoken, err := t.checkTranscript(ctx, c.d, c.chain, in)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.checkCertificate(ctx, d, chain); err != nil {
-		return nil, err
-	}
-	rec, old, err := t.installed(ctx, id)
+	rows, err := t.rows(ctx, c.d, c.chain, c.known, c.rec)
 	if err != nil {
 		return nil, err
 	}
-	if old != nil {
-		if bytes.Equal(old.Raw, chain[0].Raw) {
-			return &Installed{Record: *rec, Unchanged: true}, nil
-		}
-		if !sameKey(old.PublicKey, chain[0].PublicKey) || !bytes.Equal(old.RawSubject, chain[0].RawSubject) {
-			return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
-		}
-	}
-	if err := onlyOnce(id, chain[0], known); err != nil {
-		return nil, err
-	}
-	spoken, err := t.checkTranscript(ctx, d, chain, in)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := t.rows(ctx, d, chain, known, rec)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.holds(ctx, chain[0]); err != nil {
+	if err := c.d.holds(ctx, c.chain[0]); err != nil {
 		return nil, err
 	}
 	events := make([]store.Event, len(rows))
@@ -90,11 +66,49 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(chain, spoken.none), spoken.notes...)}
+	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(c.chain, spoken.none), spoken.notes...)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}
 	return done, nil
+}
+
+// candidate is a declared CA whose certificate is to be put in force.
+type candidate struct {
+	d     Declared
+	chain []*x509.Certificate  // up to the root
+	known []store.IssuerRecord // what is installed
+	rec   *store.IssuerRecord  // under the same id, nil if nothing is
+	old   *x509.Certificate    // of rec
+}
+
+func (c *candidate) inForce() bool { return c.old != nil && bytes.Equal(c.old.Raw, c.chain[0].Raw) }
+
+// consider holds what was given for a CA against its declaration, the laws of the
+// tree and what is installed.
+func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidate, error) {
+	c := &candidate{}
+	var err error
+	if c.d, err = t.declared(id); err != nil {
+		return nil, err
+	}
+	given, err := pki.ParseChain(chain)
+	if err != nil {
+		return nil, fault.New(fault.Malformed, "the certificate: %w", err).Because("certificate_form")
+	}
+	if c.known, err = t.Store.Issuers(ctx); err != nil {
+		return nil, err
+	}
+	if c.chain, err = complete(given, c.known); err != nil {
+		return nil, err
+	}
+	if err := t.checkCertificate(ctx, c.d, c.chain); err != nil {
+		return nil, err
+	}
+	if c.rec, c.old, err = t.installed(ctx, id); err != nil {
+		return nil, err
+	}
+	return c, onlyOnce(id, c.chain[0], c.known)
 }
 
 // onlyOnce refuses a CA that is installed under another id: its lists would have
