@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -64,10 +65,10 @@ func TestACME_A46_AlternateChains(t *testing.T) {
 			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 			NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign,
 		}
-		root := certify(t, ca, ca, key.Public(), key)
+		root := issuancetest.Certify(t, ca, ca, key.Public(), key)
 		up := *e.root
 		up.NotAfter, up.SerialNumber = until, big.NewInt(8)
-		return []*x509.Certificate{e.issuing(), certify(t, &up, root, e.root.PublicKey, key), root}
+		return []*x509.Certificate{e.issuing(), issuancetest.Certify(t, &up, root, e.root.PublicKey, key), root}
 	}
 	rules := *e.server.Pipeline.Rules()
 	rules.ByIssuer = map[string][][]*x509.Certificate{"web": {

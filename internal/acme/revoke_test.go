@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -152,7 +153,7 @@ func TestACME_A48_KeysThatNoAccountMayHave(t *testing.T) {
 	issuing := e.server.Pipeline.Rules().Issuers["web"][0].Certificate()
 	for name, key := range map[string]crypto.Signer{"rsa-1024": weak, "ed25519": edwards, "ec-p521": newECKey(t, elliptic.P521())} {
 		serial := pki.NewSerial()
-		leaf := certify(t, &x509.Certificate{
+		leaf := issuancetest.Certify(t, &x509.Certificate{
 			SerialNumber: serial.Big(), DNSNames: []string{name + ".lab.test"}, NotBefore: e.now().Add(-time.Hour), NotAfter: e.now().Add(time.Hour),
 		}, issuing, key.Public(), e.signer.Private)
 		hash, err := pki.HashKey(key.Public())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -89,14 +89,14 @@ func newCA(t testing.TB, s *store.Store) *ca {
 		CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1",
 	}}
 	now := c.clock.now()
-	c.rootKey = newKey(t)
+	c.rootKey = issuancetest.NewKey(t)
 	template := &x509.Certificate{
 		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Root"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	c.root = certify(t, template, template, c.rootKey.Public(), c.rootKey)
-	c.key = &signer{PrivateKey: newKey(t)}
-	c.cert = certify(t, &x509.Certificate{
+	c.root = issuancetest.Certify(t, template, template, c.rootKey.Public(), c.rootKey)
+	c.key = &signer{PrivateKey: issuancetest.NewKey(t)}
+	c.cert = issuancetest.Certify(t, &x509.Certificate{
 		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Issuing"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		CRLDistributionPoints: []string{"http://ca.test/crl/root.crl"},
@@ -108,22 +108,6 @@ func newCA(t testing.TB, s *store.Store) *ca {
 		check(t, s.PutIssuer(t.Context(), r))
 	}
 	return c
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	return key
-}
-
-func certify(t testing.TB, template, parent *x509.Certificate, pub any, key crypto.Signer) *x509.Certificate {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
-	check(t, err)
-	cert, err := x509.ParseCertificate(der)
-	check(t, err)
-	return cert
 }
 
 func check(t testing.TB, err error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -107,7 +108,7 @@ func TestCRL_C14_ImportRefuses(t *testing.T) {
 		Number: big.NewInt(1), ThisUpdate: c.clock.now(), NextUpdate: c.clock.now().Add(time.Hour),
 	}, c.cert, c.key.PrivateKey)
 	check(t, err)
-	stranger := certify(t, &x509.Certificate{
+	stranger := issuancetest.Certify(t, &x509.Certificate{
 		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Stranger"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: c.clock.now(), NotAfter: c.clock.now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageCRLSign | x509.KeyUsageCertSign, SubjectKeyId: []byte{1},
 	}, c.root, c.key.Public(), c.rootKey)
@@ -123,7 +124,7 @@ func TestCRL_C14_ImportRefuses(t *testing.T) {
 		"PEM of another":    {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.root.Raw}), "crl_form"},
 		"trailing":          {append(c.rootList(nil), 0), "crl_form"},
 		"damaged":           {damaged, "crl_signature"},
-		"another key":       {c.rootList(func(l *x509.RevocationList) { l.Number = big.NewInt(20) }, newKey(t)), "crl_signature"},
+		"another key":       {c.rootList(func(l *x509.RevocationList) { l.Number = big.NewInt(20) }, issuancetest.NewKey(t)), "crl_signature"},
 		"another CA":        {foreign, "crl_issuer"},
 		"made here":         {own, "crl_issuer"},
 		"same number":       {c.rootList(func(l *x509.RevocationList) { l.NextUpdate = l.NextUpdate.Add(time.Hour) }), "crl_number"},

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/test/need"
@@ -25,10 +26,10 @@ func TestCRL_OpenSSLChecksBothTiers(t *testing.T) {
 	n.round(t)
 	check(t, n.take(t, c.rootList(nil)))
 	row := c.issued(90 * 24 * time.Hour)
-	leaf := certify(t, &x509.Certificate{
+	leaf := issuancetest.Certify(t, &x509.Certificate{
 		SerialNumber: row.Serial.Big(), DNSNames: []string{"www.a.test"}, NotBefore: c.clock.now().Add(-time.Hour), NotAfter: row.NotAfter,
 		CRLDistributionPoints: []string{c.urls.CRL},
-	}, c.cert, newKey(t).Public(), c.key.PrivateKey)
+	}, c.cert, issuancetest.NewKey(t).Public(), c.key.PrivateKey)
 	dir := t.TempDir()
 	file := func(name, kind string, ders ...[]byte) string {
 		var text []byte

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
 )
 
@@ -25,11 +26,11 @@ type factory struct {
 
 func newFactory(t *testing.T, e *env) *factory {
 	t.Helper()
-	rootKey, subKey := newKey(t), newKey(t)
+	rootKey, subKey := issuancetest.NewKey(t), issuancetest.NewKey(t)
 	f := &factory{root: newCA(t, "Maker Root", nil, nil, rootKey.Public(), rootKey)}
 	f.sub = newCA(t, "Maker CA", f.root, nil, subKey.Public(), rootKey)
 	f.make = func(serial string, change func(*x509.Certificate)) *device {
-		key := newKey(t)
+		key := issuancetest.NewKey(t)
 		cert := newCA(t, "device "+serial, f.sub, func(c *x509.Certificate) {
 			c.IsCA, c.KeyUsage, c.MaxPathLen = false, x509.KeyUsageDigitalSignature, 0
 			c.Subject = pkix.Name{SerialNumber: serial}
@@ -89,7 +90,7 @@ func TestEST_E10_WhoMayEnrol(t *testing.T) {
 		{AuthBasic, true, false, false, 401, "password_required"},
 		{AuthBasic, false, true, true, 200, ""},
 	} {
-		r := device(tc.certificate, tc.user, tc.right).post(t, "/"+string(tc.auth)+"/simpleenroll", newCSR(t, newKey(t), "d"))
+		r := device(tc.certificate, tc.user, tc.right).post(t, "/"+string(tc.auth)+"/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d"))
 		if tc.code == 200 {
 			one(t, r)
 			continue
@@ -125,31 +126,31 @@ func TestEST_E10_Anchors(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := maker.make("77", nil)
-	one(t, d.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "router", withSerial("77"))))
-	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "router", withSerial("78"))), 403, "serial_differs")
-	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "router")), 403, "serial_differs")
-	one(t, d.post(t, "/any/simpleenroll", newCSR(t, newKey(t), "router")))
-	refused(t, d.post(t, "/same/simpleenroll", newCSR(t, newKey(t), "router")), 403, "subject_differs")
-	refused(t, d.post(t, "/none/simpleenroll", newCSR(t, newKey(t), "router")), 403, "certificate_unknown")
-	refused(t, d.post(t, "/serial/simplereenroll", newCSR(t, newKey(t), "router")), 403, "certificate_foreign")
+	one(t, d.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router", withSerial("77"))))
+	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router", withSerial("78"))), 403, "serial_differs")
+	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router")), 403, "serial_differs")
+	one(t, d.post(t, "/any/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router")))
+	refused(t, d.post(t, "/same/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router")), 403, "subject_differs")
+	refused(t, d.post(t, "/none/simpleenroll", newCSR(t, issuancetest.NewKey(t), "router")), 403, "certificate_unknown")
+	refused(t, d.post(t, "/serial/simplereenroll", newCSR(t, issuancetest.NewKey(t), "router")), 403, "certificate_foreign")
 
-	row, err := e.pipeline.Lookup(t.Context(), one(t, d.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77")))).Raw)
+	row, err := e.pipeline.Lookup(t.Context(), one(t, d.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77")))).Raw)
 	if err != nil || !strings.HasPrefix(row.Requester, "certificate_sha256:") {
 		t.Errorf("on record: %+v %v", row, err)
 	}
 
 	d.chain = nil
-	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
-	one(t, d.post(t, "/sub/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))))
+	refused(t, d.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
+	one(t, d.post(t, "/sub/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))))
 
 	expired := maker.make("77", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-	refused(t, expired.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
+	refused(t, expired.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
 	server := maker.make("77", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
-	refused(t, server.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))), 403, "certificate_usage")
+	refused(t, server.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))), 403, "certificate_usage")
 	nameless := maker.make("", func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "x"} })
-	refused(t, nameless.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))), 403, "certificate_serial")
+	refused(t, nameless.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))), 403, "certificate_serial")
 	stranger := newFactory(t, e).make("77", nil)
-	refused(t, stranger.post(t, "/serial/simpleenroll", newCSR(t, newKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
+	refused(t, stranger.post(t, "/serial/simpleenroll", newCSR(t, issuancetest.NewKey(t), "r", withSerial("77"))), 403, "certificate_untrusted")
 }
 
 // TestEST_E10_OwnNames: a certificate of ours enrols for its owner, not for
@@ -162,24 +163,24 @@ func TestEST_E10_OwnNames(t *testing.T) {
 		Endpoint{Name: "wide", Label: "wide", Issuer: "ca", Profiles: []string{"device"}, Auth: AuthCertificate, AcceptProfiles: []string{"tls-server"}, OwnNames: NamesAny},
 		Endpoint{Name: "other", Label: "other", Issuer: "elsewhere", Profiles: []string{"device"}, Auth: AuthCertificate})
 	d := e.enrolled(t, "d")
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "admin")), 403, "subject_differs")
-	one(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d")))
-	one(t, d.post(t, "/any/simpleenroll", newCSR(t, newKey(t), "admin")))
-	refused(t, d.post(t, "/other/simpleenroll", newCSR(t, newKey(t), "d")), 403, "certificate_other_issuer")
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "admin")), 403, "subject_differs")
+	one(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")))
+	one(t, d.post(t, "/any/simpleenroll", newCSR(t, issuancetest.NewKey(t), "admin")))
+	refused(t, d.post(t, "/other/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")), 403, "certificate_other_issuer")
 
-	web := &device{e: e, key: newKey(t)}
+	web := &device{e: e, key: issuancetest.NewKey(t)}
 	web.cert = e.issue(t, "tls-server", newCSR(t, web.key, "w.test", withDNS("w.test")))
-	refused(t, web.post(t, "/any/simpleenroll", newCSR(t, newKey(t), "admin")), 403, "certificate_other_profile")
-	refused(t, web.post(t, "/wide/simpleenroll", newCSR(t, newKey(t), "admin")), 403, "certificate_usage")
+	refused(t, web.post(t, "/any/simpleenroll", newCSR(t, issuancetest.NewKey(t), "admin")), 403, "certificate_other_profile")
+	refused(t, web.post(t, "/wide/simpleenroll", newCSR(t, issuancetest.NewKey(t), "admin")), 403, "certificate_usage")
 }
 
 // TestEST_E14_RA: a registration authority enrols others; both are on record.
 func TestEST_E14_RA(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}, Auth: AuthCertificate, RAProfiles: []string{"ra"}, AcceptProfiles: []string{"device"}})
-	ra := &device{e: e, key: newKey(t)}
+	ra := &device{e: e, key: issuancetest.NewKey(t)}
 	ra.cert = e.issue(t, "ra", newCSR(t, ra.key, "RA of plant 4"))
-	cert := one(t, ra.post(t, "/simpleenroll", newCSR(t, newKey(t), "some device")))
+	cert := one(t, ra.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "some device")))
 	if cert.Subject.CommonName != "some device" {
 		t.Errorf("got %s", cert.Subject)
 	}
@@ -209,7 +210,7 @@ func TestEST_E14_RA(t *testing.T) {
 	if !found {
 		t.Error("the audit record does not name both")
 	}
-	refused(t, e.enrolled(t, "d").post(t, "/simpleenroll", newCSR(t, newKey(t), "some device")), 403, "subject_differs")
+	refused(t, e.enrolled(t, "d").post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "some device")), 403, "subject_differs")
 }
 
 // TestEST_E17_ChannelBinding: the challenge password holds the connection, in TLS
@@ -237,14 +238,14 @@ func TestEST_E17_ChannelBinding(t *testing.T) {
 			good = append(good, first.tls.TLSUnique)
 		}
 		for _, value := range good {
-			csr := newCSR(t, newKey(t), "d", withChallenge(base64.StdEncoding.EncodeToString(value)))
+			csr := newCSR(t, issuancetest.NewKey(t), "d", withChallenge(base64.StdEncoding.EncodeToString(value)))
 			one(t, d.send(t, client, http.MethodPost, "/simpleenroll", encodeBody(csr), "Content-Type", typePKCS10))
 			refused(t, d.post(t, "/simpleenroll", csr), 400, "binding_differs") // on a new connection
 		}
 		client.CloseIdleConnections()
 	}
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d", withChallenge("one-time-password"))), 400, "binding_differs")
-	one(t, d.post(t, "/ignore/simpleenroll", newCSR(t, newKey(t), "d", withChallenge("one-time-password"))))
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d", withChallenge("one-time-password"))), 400, "binding_differs")
+	one(t, d.post(t, "/ignore/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d", withChallenge("one-time-password"))))
 }
 
 // TestEST_E17_RequiredBindingStaysAtTLS12 and follows a reload.
@@ -272,8 +273,8 @@ func TestEST_E17_RequiredBindingStaysAtTLS12(t *testing.T) {
 	if err != nil || !oid.Equal(oidChallengePassword) {
 		t.Errorf("csrattrs do not ask for a challenge password: %v %v", oid, err)
 	}
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d")), 400, "binding_required")
-	csr := newCSR(t, newKey(t), "d", withChallenge(base64.StdEncoding.EncodeToString(first.tls.TLSUnique)))
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")), 400, "binding_required")
+	csr := newCSR(t, issuancetest.NewKey(t), "d", withChallenge(base64.StdEncoding.EncodeToString(first.tls.TLSUnique)))
 	one(t, d.send(t, client, http.MethodPost, "/simpleenroll", encodeBody(csr), "Content-Type", typePKCS10))
 
 	required.Challenge = ChallengeBinding
@@ -295,14 +296,14 @@ func TestEST_GuessingIsLimited(t *testing.T) {
 		refused(t, guess.post(t, "/simpleenroll", nil), 401, "est_user_wrong")
 	}
 	for _, d := range []*device{guess, d} {
-		r := d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d"))
+		r := d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d"))
 		refused(t, r, 503, "")
 		if r.header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
 	}
 	e.sleep(10 * time.Minute)
-	one(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d")))
+	one(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")))
 }
 
 // TestEST_E21_EnrolmentsAreLimited for one device; not for an authority, which
@@ -310,9 +311,9 @@ func TestEST_GuessingIsLimited(t *testing.T) {
 func TestEST_E21_EnrolmentsAreLimited(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}, RAProfiles: []string{"ra"}})
-	d, ra := e.enrolled(t, "d"), &device{e: e, key: newKey(t)}
+	d, ra := e.enrolled(t, "d"), &device{e: e, key: issuancetest.NewKey(t)}
 	ra.cert = e.issue(t, "ra", newCSR(t, ra.key, "RA"))
-	csr := newCSR(t, newKey(t), "d")
+	csr := newCSR(t, issuancetest.NewKey(t), "d")
 	for _, who := range []*device{d, ra} {
 		client := who.client()
 		client.Transport.(*http.Transport).DisableKeepAlives = false
@@ -336,7 +337,7 @@ func TestEST_UsersAreBound(t *testing.T) {
 	e := newEnv(t,
 		Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device", "tls-client"}},
 		Endpoint{Name: "two", Label: "two", Issuer: "ca", Profiles: []string{"device"}})
-	csr := newCSR(t, newKey(t), "d.test", withDNS("d.test"))
+	csr := newCSR(t, issuancetest.NewKey(t), "d.test", withDNS("d.test"))
 	bound := e.withPassword(t, credential.NewESTUser{Name: "bound", Endpoint: "est", Profile: "tls-client"})
 	row, err := e.pipeline.Lookup(t.Context(), one(t, bound.post(t, "/simpleenroll", csr)).Raw)
 	if err != nil || row.Profile != "tls-client" {

@@ -16,6 +16,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -31,7 +32,7 @@ func TestEST_E5_SimpleEnrollAnswersWithOneCertificate(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	r := d.post(t, "/simpleenroll", newCSR(t, key, "device-1", withDNS("device-1.test")))
 	cert := one(t, r)
 	if err := cert.CheckSignatureFrom(e.issuing); err != nil {
@@ -69,7 +70,7 @@ func TestEST_E2_TransferEncodingIsIgnored(t *testing.T) {
 		if encoding != "" {
 			header = append(header, "Content-Transfer-Encoding", encoding)
 		}
-		one(t, d.do(t, http.MethodPost, "/simpleenroll", encodeBody(newCSR(t, newKey(t), "d")), header...))
+		one(t, d.do(t, http.MethodPost, "/simpleenroll", encodeBody(newCSR(t, issuancetest.NewKey(t), "d")), header...))
 	}
 }
 
@@ -101,12 +102,12 @@ func TestEST_E6_Requests(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device", MaxUses: 1})
-	good := newCSR(t, newKey(t), "d")
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d", forged())), 400, "signature")
+	good := newCSR(t, issuancetest.NewKey(t), "d")
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d", forged())), 400, "signature")
 	refused(t, d.post(t, "/simpleenroll", append(slices.Clone(good), 0)), 400, "csr_syntax")
 	refused(t, d.post(t, "/simpleenroll", []byte("hello")), 400, "csr_syntax")
 	refused(t, d.do(t, http.MethodPost, "/simpleenroll", []byte("%%%"), "Content-Type", typePKCS10), 400, "est_body")
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "", withDNS("a_b.test"))), 403, "")
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "", withDNS("a_b.test"))), 403, "")
 	big := bytes.Repeat([]byte("A"), maxBody+1)
 	refused(t, d.do(t, http.MethodPost, "/simpleenroll", big, "Content-Type", typePKCS10), 413, "")
 	one(t, d.post(t, "/simpleenroll", good)) // none of the refused ones used the password up
@@ -119,7 +120,7 @@ func TestEST_E12_PasswordsAreConsumedBySuccess(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "once", MaxUses: 1})
-	csr := newCSR(t, newKey(t), "d")
+	csr := newCSR(t, issuancetest.NewKey(t), "d")
 	client := d.client()
 	client.Transport.(*http.Transport).DisableKeepAlives = false
 	defer client.CloseIdleConnections()
@@ -137,7 +138,7 @@ func TestEST_E12_PasswordsAreConsumedBySuccess(t *testing.T) {
 	if again := one(t, d.post(t, "/simpleenroll", csr)); !again.Equal(cert) {
 		t.Error("the same request again got another certificate")
 	}
-	refused(t, d.post(t, "/simpleenroll", newCSR(t, newKey(t), "d")), 403, "est_user_used_up")
+	refused(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")), 403, "est_user_used_up")
 	e.sleep(approval.KeepEST + time.Minute)
 	refused(t, d.post(t, "/simpleenroll", csr), 403, "est_user_used_up")
 }
@@ -153,7 +154,7 @@ func TestEST_E12_OneUseIsOneUse(t *testing.T) {
 	var wg sync.WaitGroup
 	codes := make(chan int, 8)
 	for range cap(codes) {
-		csr := newCSR(t, newKey(t), "d")
+		csr := newCSR(t, issuancetest.NewKey(t), "d")
 		wg.Go(func() { codes <- d.post(t, "/simpleenroll", csr).code })
 	}
 	wg.Wait()
@@ -177,7 +178,7 @@ func TestEST_E7_Approval(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"waiting"}, Keygen: true})
 	d := e.withPassword(t, credential.NewESTUser{Name: "device", MaxUses: 1})
-	csr := newCSR(t, newKey(t), "d")
+	csr := newCSR(t, issuancetest.NewKey(t), "d")
 	for range 2 {
 		r := want(t, d.post(t, "/simpleenroll", csr), http.StatusAccepted)
 		if n, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || n < 1 {
@@ -241,15 +242,15 @@ func TestEST_E13_RenewalKeepsTheName(t *testing.T) {
 		code   int
 		reason string
 	}{
-		"the same":              {newCSR(t, newKey(t), "Device One", withDNS("a.test", "b.test")), 200, ""},
-		"another order":         {newCSR(t, newKey(t), "Device One", withDNS("b.test", "a.test")), 200, ""},
-		"other string and case": {newCSR(t, newKey(t), "", withSubject(utf8), withDNS("a.test", "b.test")), 200, ""},
-		"no names at all":       {newCSR(t, newKey(t), "Device One"), 200, ""},
-		"another subject":       {newCSR(t, newKey(t), "Device Two", withDNS("a.test", "b.test")), 403, "subject_differs"},
-		"one more attribute":    {newCSR(t, newKey(t), "Device One", withSerial("1"), withDNS("a.test", "b.test")), 403, "subject_differs"},
-		"a name less":           {newCSR(t, newKey(t), "Device One", withDNS("a.test")), 403, "names_differ"},
-		"a name more":           {newCSR(t, newKey(t), "Device One", withDNS("a.test", "b.test", "c.test")), 403, "names_differ"},
-		"ChangeSubjectName":     {newCSR(t, newKey(t), "Device One", withAttribute(oidChangeName, []string{"x"})), 403, "subject_change"},
+		"the same":              {newCSR(t, issuancetest.NewKey(t), "Device One", withDNS("a.test", "b.test")), 200, ""},
+		"another order":         {newCSR(t, issuancetest.NewKey(t), "Device One", withDNS("b.test", "a.test")), 200, ""},
+		"other string and case": {newCSR(t, issuancetest.NewKey(t), "", withSubject(utf8), withDNS("a.test", "b.test")), 200, ""},
+		"no names at all":       {newCSR(t, issuancetest.NewKey(t), "Device One"), 200, ""},
+		"another subject":       {newCSR(t, issuancetest.NewKey(t), "Device Two", withDNS("a.test", "b.test")), 403, "subject_differs"},
+		"one more attribute":    {newCSR(t, issuancetest.NewKey(t), "Device One", withSerial("1"), withDNS("a.test", "b.test")), 403, "subject_differs"},
+		"a name less":           {newCSR(t, issuancetest.NewKey(t), "Device One", withDNS("a.test")), 403, "names_differ"},
+		"a name more":           {newCSR(t, issuancetest.NewKey(t), "Device One", withDNS("a.test", "b.test", "c.test")), 403, "names_differ"},
+		"ChangeSubjectName":     {newCSR(t, issuancetest.NewKey(t), "Device One", withAttribute(oidChangeName, []string{"x"})), 403, "subject_change"},
 	} {
 		r := d.post(t, "/simplereenroll", tc.csr)
 		if tc.code != 200 {
@@ -276,8 +277,8 @@ func TestEST_E13_RenewKey(t *testing.T) {
 		Endpoint{Name: "same", Label: "same", Issuer: "ca", Profiles: []string{"device"}, RenewKey: RenewSame})
 	d := e.enrolled(t, "d")
 	refused(t, d.post(t, "/new/simplereenroll", newCSR(t, d.key, "d")), 400, "key_reused")
-	refused(t, d.post(t, "/same/simplereenroll", newCSR(t, newKey(t), "d")), 400, "key_changed")
-	one(t, d.post(t, "/new/simplereenroll", newCSR(t, newKey(t), "d")))
+	refused(t, d.post(t, "/same/simplereenroll", newCSR(t, issuancetest.NewKey(t), "d")), 400, "key_changed")
+	one(t, d.post(t, "/new/simplereenroll", newCSR(t, issuancetest.NewKey(t), "d")))
 	one(t, d.post(t, "/same/simplereenroll", newCSR(t, d.key, "d")))
 }
 
@@ -289,7 +290,7 @@ func TestEST_E13_OnlyOwnCurrentCertificatesRenew(t *testing.T) {
 		Endpoint{Name: "strict", Label: "strict", Issuer: "ca", Profiles: []string{"device"}},
 		Endpoint{Name: "graceful", Label: "graceful", Issuer: "ca", Profiles: []string{"device"}, Grace: 30 * 24 * time.Hour})
 	password := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	csr := newCSR(t, newKey(t), "d")
+	csr := newCSR(t, issuancetest.NewKey(t), "d")
 	refused(t, password.post(t, "/strict/simplereenroll", csr), 403, "certificate_required")
 
 	revoked := e.enrolled(t, "d")
@@ -307,7 +308,7 @@ func TestEST_E13_OnlyOwnCurrentCertificatesRenew(t *testing.T) {
 	refused(t, d.post(t, "/graceful/simpleenroll", csr), 401, "certificate_expired") // the grace is for renewals
 	one(t, d.post(t, "/graceful/simplereenroll", csr))
 	e.sleep(30 * 24 * time.Hour)
-	refused(t, d.post(t, "/graceful/simplereenroll", newCSR(t, newKey(t), "d")), 403, "certificate_expired")
+	refused(t, d.post(t, "/graceful/simplereenroll", newCSR(t, issuancetest.NewKey(t), "d")), 403, "certificate_expired")
 }
 
 // TestEST_E10_CompromisedKey: the key of another certificate that was revoked for
@@ -322,5 +323,5 @@ func TestEST_E10_CompromisedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.revoke(t, row.ID, pki.KeyCompromise)
-	refused(t, d.post(t, "/simplereenroll", newCSR(t, newKey(t), "d")), 403, "certificate_key_compromised")
+	refused(t, d.post(t, "/simplereenroll", newCSR(t, issuancetest.NewKey(t), "d")), 403, "certificate_key_compromised")
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/test/need"
 )
@@ -128,10 +129,10 @@ func TestEST_E19_FullCMC(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	one, two := newKey(t), newKey(t)
+	one, two := issuancetest.NewKey(t), issuancetest.NewKey(t)
 	message := signCMC(t, throwAway(t, one), one, cmctest.PKIData(
 		[]cmctest.Part{cmctest.TransactionID(1, 4711), cmctest.SenderNonce(2, []byte("a nonce")), cmctest.DataReturn(3, []byte("mine"))},
-		[]cmctest.Part{cmctest.PKCS10(10, newCSR(t, one, "one", withDNS("one.test"))), cmctest.CRMF(crmf(t, 11, two, "two")), cmctest.PKCS10(12, newCSR(t, newKey(t), ""))},
+		[]cmctest.Part{cmctest.PKCS10(10, newCSR(t, one, "one", withDNS("one.test"))), cmctest.CRMF(crmf(t, 11, two, "two")), cmctest.PKCS10(12, newCSR(t, issuancetest.NewKey(t), ""))},
 	))
 	a := d.cmc(t, 200, message).wants(t, success(10), success(11), failure(12, 2, "no_name"))
 	if len(a.certs) != 2 || a.certs[0].Subject.CommonName != "one" || !two.PublicKey.Equal(a.certs[1].PublicKey) || a.certs[1].Subject.CommonName != "two" {
@@ -151,7 +152,7 @@ func TestEST_E19_FullCMC(t *testing.T) {
 	// With its certificate a device may have its own names and no others.
 	d = &device{e: e, key: two, cert: a.certs[1]}
 	a = d.cmc(t, 200, signCMC(t, d.cert, two, cmctest.PKIData(nil, []cmctest.Part{
-		cmctest.CRMF(crmf(t, 1, newKey(t), "two")), cmctest.CRMF(crmf(t, 2, newKey(t), "admin")),
+		cmctest.CRMF(crmf(t, 1, issuancetest.NewKey(t), "two")), cmctest.CRMF(crmf(t, 2, issuancetest.NewKey(t), "admin")),
 	})))
 	a.wants(t, success(1), failure(2, 7, "subject_differs"))
 	if empty := d.cmc(t, 200, signCMC(t, d.cert, two, cmctest.PKIData(nil, nil))).wants(t, success(0)); empty.SenderNonce != nil {
@@ -165,7 +166,7 @@ func TestEST_E19_WhoSigned(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	key, other := newKey(t), newKey(t)
+	key, other := issuancetest.NewKey(t), issuancetest.NewKey(t)
 	data := cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(1, newCSR(t, key, "d"))})
 	d.cmc(t, 200, signCMC(t, throwAway(t, key), key, data)).wants(t, success(1))
 	d.cmc(t, 401, signCMC(t, throwAway(t, other), other, data)).wants(t, failure(0, 1, "cmc_signer"))
@@ -190,7 +191,7 @@ func TestEST_E19_Refusals(t *testing.T) {
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device", "p384"}},
 		Endpoint{Name: "bound", Label: "bound", Issuer: "ca", Profiles: []string{"device"}, Challenge: ChallengeRequired})
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	self := throwAway(t, key)
 	csr := cmctest.PKCS10(1, newCSR(t, key, "d"))
 	sign := func(data []byte) []byte { return signCMC(t, self, key, data) }
@@ -228,10 +229,10 @@ func TestEST_E19_Refusals(t *testing.T) {
 		code   int
 		status cmctest.Status
 	}{
-		{cmctest.PKCS10(1, newCSR(t, newKey(t), "d", forged())), 400, failure(1, 9, "signature")},
+		{cmctest.PKCS10(1, newCSR(t, issuancetest.NewKey(t), "d", forged())), 400, failure(1, 9, "signature")},
 		{cmctest.CRMF(cmctest.RAVerified(crmfRequest(t, 1, key, "d"))), 400, failure(1, 8, "crmf_pop")},
-		{cmctest.CRMF(cmctest.Proved(t, crmfRequest(t, 1, key, "d"), newKey(t))), 400, failure(1, 9, "signature")},
-		{cmctest.CRMF(crmf(t, 1, newKey(t), "")), 400, failure(1, 2, "no_name")},
+		{cmctest.CRMF(cmctest.Proved(t, crmfRequest(t, 1, key, "d"), issuancetest.NewKey(t))), 400, failure(1, 9, "signature")},
+		{cmctest.CRMF(crmf(t, 1, issuancetest.NewKey(t), "")), 400, failure(1, 2, "no_name")},
 	} {
 		d.cmc(t, tc.code, signCMC(t, ca.cert, ca.key, cmctest.PKIData(nil, []cmctest.Part{tc.part}))).wants(t, tc.status)
 	}
@@ -283,12 +284,12 @@ func TestEST_E19_Revocation(t *testing.T) {
 		t.Errorf("on record: %+v", r)
 	}
 	// Who has a password and a key that nobody certified revokes nothing.
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	password.cmc(t, 200, signCMC(t, throwAway(t, key), key, cmctest.PKIData(
 		[]cmctest.Part{cmctest.RevokeRequest(5, other.cert, 4)}, []cmctest.Part{cmctest.PKCS10(1, newCSR(t, key, "d"))},
 	))).wants(t, success(1), failure(5, 7, "revocation_signer"))
 
-	ra := &device{e: e, key: newKey(t)}
+	ra := &device{e: e, key: issuancetest.NewKey(t)}
 	ra.cert = e.issue(t, "ra", newCSR(t, ra.key, "RA"))
 	operators := e.enrolled(t, "not of this endpoint")
 	revoke(ra, 404, failure(5, 4, "revocation_unknown"), operators.cert)
@@ -299,7 +300,7 @@ func TestEST_E19_Revocation(t *testing.T) {
 		t.Error("what was revoked is not on record, or something else is")
 	}
 	// Its word is proof of possession.
-	someone := newKey(t)
+	someone := issuancetest.NewKey(t)
 	a := ra.cmc(t, 200, signCMC(t, ra.cert, ra.key, cmctest.PKIData(nil, []cmctest.Part{cmctest.CRMF(cmctest.RAVerified(crmfRequest(t, 3, someone, "some device")))})))
 	if a.wants(t, success(3)); !someone.PublicKey.Equal(a.certs[0].PublicKey) {
 		t.Error("another key")
@@ -312,7 +313,7 @@ func TestEST_E19_Pending(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"waiting"}})
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	message := signCMC(t, throwAway(t, key), key, cmctest.PKIData(nil, []cmctest.Part{cmctest.CRMF(crmf(t, 1, key, "d"))}))
 	waits := cmctest.Status{Code: 3, Fail: -1, Parts: []int{1}, Text: "(approval_pending)"}
 	token := d.cmc(t, 202, message).wants(t, waits).Statuses[0].Token
@@ -334,17 +335,17 @@ func TestEST_E19_Pending(t *testing.T) {
 	e.decide(t, string(token), true)
 	a := d.cmc(t, 200, message).wants(t, success(1))
 	for _, bad := range [][]byte{[]byte("unknown"), {0, 1, 0xff}, nil} {
-		got := d.cmc(t, 202, query(newKey(t), bad)).Statuses
+		got := d.cmc(t, 202, query(issuancetest.NewKey(t), bad)).Statuses
 		if got[1].Code != 2 || got[1].Fail != 4 {
 			t.Errorf("%q: %+v", bad, got)
 		}
 	}
-	b := d.cmc(t, 200, query(newKey(t), token))
+	b := d.cmc(t, 200, query(issuancetest.NewKey(t), token))
 	if b.Statuses[1].Code != 0 || len(b.certs) != 1 || !b.certs[0].Equal(a.certs[0]) {
 		t.Errorf("%+v", b.Response)
 	}
 	foreign := e.withPassword(t, credential.NewESTUser{Name: "other"})
-	if got := foreign.cmc(t, 202, query(newKey(t), token)).Statuses; got[1].Fail != 4 {
+	if got := foreign.cmc(t, 202, query(issuancetest.NewKey(t), token)).Statuses; got[1].Fail != 4 {
 		t.Errorf("somebody else's token: %+v", got)
 	}
 }
@@ -356,7 +357,7 @@ func TestEST_E19_OpenSSL(t *testing.T) {
 	program := need.Program(t, "openssl")
 	e := newEnv(t)
 	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
-	dir, key := t.TempDir(), newKey(t)
+	dir, key := t.TempDir(), issuancetest.NewKey(t)
 	put := func(name, typ string, der []byte) {
 		t.Helper()
 		if typ != "" {

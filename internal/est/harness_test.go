@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -126,7 +124,7 @@ func (e *env) verify(t testing.TB) {
 // serverCertificate asks the door for the certificate of the listener.
 func (e *env) serverCertificate(t testing.TB) *tls.Certificate {
 	t.Helper()
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	csr := parseCSR(t, newCSR(t, key, "localhost", withDNS("localhost")))
 	cert, err := e.pipeline.Issue(t.Context(), issuance.Request{
 		Protocol: "server", Profile: "est-server", Issuer: "ca", Origin: "request:" + store.NewID(), CSR: csr, Requester: "server",
@@ -170,7 +168,7 @@ func (e *env) anonymous() *device { return &device{e: e} }
 // enrolled returns a device that has a certificate of ours.
 func (e *env) enrolled(t testing.TB, cn string, options ...csrOption) *device {
 	t.Helper()
-	d := &device{e: e, key: newKey(t)}
+	d := &device{e: e, key: issuancetest.NewKey(t)}
 	d.cert = e.issue(t, "device", newCSR(t, d.key, cn, options...))
 	return d
 }
@@ -288,18 +286,9 @@ func bagged(t testing.TB, r *response) []*x509.Certificate {
 // enrol makes a key, enrols over EST and keeps the certificate.
 func (d *device) enrol(t testing.TB, path, cn string) {
 	t.Helper()
-	key := newKey(t)
+	key := issuancetest.NewKey(t)
 	d.cert = one(t, d.post(t, path, newCSR(t, key, cn)))
 	d.key = key
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 func parseCert(t testing.TB, der []byte) *x509.Certificate {

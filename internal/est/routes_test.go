@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 )
 
 // TestEST_E1_Paths: operations with and without a label, and nothing else.
@@ -109,7 +110,7 @@ func TestEST_E8_EveryFaultHasAnAnswer(t *testing.T) {
 // TestEST_E4_CACerts: the issuer first, up to the root, and a rollover's beside.
 func TestEST_E4_CACerts(t *testing.T) {
 	t.Parallel()
-	newRootKey := newKey(t)
+	newRootKey := issuancetest.NewKey(t)
 	newRoot := newCA(t, "New Root", nil, nil, newRootKey.Public(), newRootKey)
 	newWithOld := newCA(t, "New Root", newRoot, nil, newRootKey.Public(), newRootKey)
 	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}},

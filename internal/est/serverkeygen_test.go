@@ -18,6 +18,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 )
 
 // parts reads an answer of serverkeygen: the key's part, then the certificate.
@@ -67,7 +68,7 @@ func TestEST_E18_ServerKeygen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, like := range map[string]crypto.Signer{"P-256": newKey(t), "RSA": rsaKey} {
+	for name, like := range map[string]crypto.Signer{"P-256": issuancetest.NewKey(t), "RSA": rsaKey} {
 		csr := newCSR(t, like, "d", forged(), withDNS("d.test")) // its signature means nothing
 		typ, der, cert := parts(t, d.post(t, "/serverkeygen", csr))
 		key, err := x509.ParsePKCS8PrivateKey(der)
@@ -82,7 +83,7 @@ func TestEST_E18_ServerKeygen(t *testing.T) {
 			t.Errorf("%s: the same key again", name)
 		}
 	}
-	refused(t, e.anonymous().post(t, "/serverkeygen", newCSR(t, newKey(t), "d")), 401, "password_required")
+	refused(t, e.anonymous().post(t, "/serverkeygen", newCSR(t, issuancetest.NewKey(t), "d")), 401, "password_required")
 }
 
 // TestEST_E18_CipherStrength: a P-384 key does not leave under a 128-bit cipher.
@@ -128,7 +129,7 @@ func TestEST_E18_EncryptedKey(t *testing.T) {
 		"OAEP": {capable(asn1.ObjectIdentifier{1, 2, 3}, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 2}, oidOAEP)},
 	} {
 		options = append(options, withAttribute(oidAsymDecryptKeyID, d.cert.SubjectKeyId))
-		typ, der, cert := parts(t, d.post(t, "/serverkeygen", newCSR(t, newKey(t), "d", options...)))
+		typ, der, cert := parts(t, d.post(t, "/serverkeygen", newCSR(t, issuancetest.NewKey(t), "d", options...)))
 		if typ != "application/pkcs7-mime; smime-type=server-generated-key" {
 			t.Errorf("%s: type %q", name, typ)
 		}
@@ -167,13 +168,13 @@ func TestEST_E18_EncryptedKey(t *testing.T) {
 		"not a list":     {withAttribute(oidAsymDecryptKeyID, d.cert.SubjectKeyId), withAttribute(oidCapabilities, 7)},
 		"not octets":     {withAttribute(oidAsymDecryptKeyID, 7)},
 	} {
-		r := d.post(t, "/serverkeygen", newCSR(t, newKey(t), "d", o...))
+		r := d.post(t, "/serverkeygen", newCSR(t, issuancetest.NewKey(t), "d", o...))
 		if refused(t, r, 400, "key_encryption"); t.Failed() {
 			t.Fatal(name)
 		}
 	}
 	ec := e.enrolled(t, "e")
-	refused(t, ec.post(t, "/serverkeygen", newCSR(t, newKey(t), "e", withAttribute(oidAsymDecryptKeyID, ec.cert.SubjectKeyId))), 400, "key_encryption")
+	refused(t, ec.post(t, "/serverkeygen", newCSR(t, issuancetest.NewKey(t), "e", withAttribute(oidAsymDecryptKeyID, ec.cert.SubjectKeyId))), 400, "key_encryption")
 	password := e.withPassword(t, credential.NewESTUser{Name: "u"})
-	refused(t, password.post(t, "/serverkeygen", newCSR(t, newKey(t), "d", withAttribute(oidAsymDecryptKeyID, d.cert.SubjectKeyId))), 400, "key_encryption")
+	refused(t, password.post(t, "/serverkeygen", newCSR(t, issuancetest.NewKey(t), "d", withAttribute(oidAsymDecryptKeyID, d.cert.SubjectKeyId))), 400, "key_encryption")
 }

@@ -28,6 +28,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -105,21 +106,6 @@ func newKey(t testing.TB, alg string) crypto.Signer {
 	return key
 }
 
-func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
-	t.Helper()
-	up := *parent
-	up.PublicKey = nil // whether the key is the parent's is the test's business
-	der, err := x509.CreateCertificate(rand.Reader, template, &up, pub, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 const caUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature
 
 func newLab(t testing.TB, s *store.Store, alg string) *lab {
@@ -130,8 +116,8 @@ func newLab(t testing.TB, s *store.Store, alg string) *lab {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Root"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: caUsage,
 	}
-	l.root = certify(t, template, template, l.rootKey.Public(), l.rootKey)
-	l.ca = certify(t, &x509.Certificate{
+	l.root = issuancetest.Certify(t, template, template, l.rootKey.Public(), l.rootKey)
+	l.ca = issuancetest.Certify(t, &x509.Certificate{
 		SerialNumber: big.NewInt(0x1002), Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, BasicConstraintsValid: true,
 		MaxPathLenZero: true, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), KeyUsage: caUsage,
 	}, l.root, l.key.Public(), l.rootKey)

@@ -17,6 +17,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 	xocsp "golang.org/x/crypto/ocsp"
 
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/test/need"
 )
 
@@ -25,7 +26,7 @@ func smallCA(t testing.TB) *x509.Certificate {
 	t.Helper()
 	key := newKey(t, "")
 	template := &x509.Certificate{SerialNumber: big.NewInt(7), RawSubject: []byte{0x30, 0}, IsCA: true, BasicConstraintsValid: true}
-	return certify(t, template, template, key.Public(), key)
+	return issuancetest.Certify(t, template, template, key.Public(), key)
 }
 
 func extension(oid []byte, critical bool, value []byte) func(*cryptobyte.Builder) {

@@ -22,6 +22,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -154,7 +155,7 @@ func TestOCSP_O1_O9_GoldenMessages(t *testing.T) {
 	}
 	key := &signer{Signer: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{5}, 32))}
 	l := &lab{t: t, root: smallCA(t)}
-	ca := certify(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+	ca := issuancetest.Certify(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: caUsage, NotBefore: golden, NotAfter: golden.AddDate(10, 0, 0), SubjectKeyId: []byte{1}}, l.root, key.Public(), newKey(t, ""))
 	r, err := issuer.NewResponder(ca, respond(t, ca, key, key), key)
 	if err != nil {
@@ -193,7 +194,7 @@ func respond(t testing.TB, ca *x509.Certificate, caKey, key crypto.Signer, edit 
 	if s, ok := caKey.(*signer); ok {
 		caKey = s.Signer
 	}
-	return certify(t, template, ca, key.Public(), caKey)
+	return issuancetest.Certify(t, template, ca, key.Public(), caKey)
 }
 
 func TestOCSP_O6_WhoMaySign(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -108,28 +106,6 @@ func newEnv(t testing.TB, change ...func(*Endpoint)) *env {
 	return e
 }
 
-func newECKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
 // device is a SCEP client: a key and the certificate that it signs with.
 type device struct {
 	key  *rsa.PrivateKey
@@ -149,7 +125,7 @@ func newDevice(t testing.TB, n int) *device {
 	t.Helper()
 	d := &device{key: spareKeys()[n]}
 	throwAway := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throw-away"}, NotAfter: time.Now().Add(time.Hour)}
-	d.cert = certify(t, throwAway, throwAway, d.key.Public(), d.key)
+	d.cert = issuancetest.Certify(t, throwAway, throwAway, d.key.Public(), d.key)
 	return d
 }
 

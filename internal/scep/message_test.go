@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 )
 
 func TestSCEP_S1_S2_PathsAndOperations(t *testing.T) {
@@ -231,7 +232,7 @@ func TestSCEP_S14_ClockSkew(t *testing.T) {
 	e := newEnv(t)
 	d := newDevice(t, 0)
 	old := &x509.Certificate{SerialNumber: d.cert.SerialNumber, Subject: d.cert.Subject, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(3600, 0)}
-	d.cert = certify(t, old, old, d.key.Public(), d.key)
+	d.cert = issuancetest.Certify(t, old, old, d.key.Public(), d.key)
 	if r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "1970", content: d.csr(t, "skew-1", testSecret)}))); r.status != pkiSuccess {
 		t.Errorf("%+v", r)
 	}
@@ -244,7 +245,7 @@ func TestSCEP_S17_S18_S24_Refusals(t *testing.T) {
 	good := d.csr(t, "dev-1", testSecret)
 	forged := d.wrap(t, e, message{typ: "19", transaction: "r", content: good})
 	forged[len(forged)-1] ^= 1
-	ec := newECKey(t)
+	ec := issuancetest.NewKey(t)
 	for name, c := range map[string]struct {
 		der    []byte
 		fail   failInfo
@@ -269,7 +270,7 @@ func TestSCEP_S17_S18_S24_Refusals(t *testing.T) {
 			t.Errorf("%s: %+v, want %s [%s]", name, r, failInfoNames[c.fail], c.reason)
 		}
 	}
-	signer := certify(t, &x509.Certificate{SerialNumber: d.cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, &x509.Certificate{}, ec.Public(), ec)
+	signer := issuancetest.Certify(t, &x509.Certificate{SerialNumber: d.cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, &x509.Certificate{}, ec.Public(), ec)
 	envelope, err := cms.Encrypt(cms.OIDData, good, e.ra(), cms.AES128CBC, cms.KeyTransport{})
 	if err != nil {
 		t.Fatal(err)

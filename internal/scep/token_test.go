@@ -106,15 +106,15 @@ func TestSCEP_S7_PoolBundle(t *testing.T) {
 	if e.get("operation=GetCACert").Code != 503 {
 		t.Error("there is no issuer, and GetCACert answers")
 	}
-	rootKey, second := newECKey(t), &issuancetest.Key{Private: newECKey(t)}
+	rootKey, second := issuancetest.NewKey(t), &issuancetest.Key{Private: issuancetest.NewKey(t)}
 	authority := func(like *x509.Certificate, cn string, serial int64) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 			NotBefore: like.NotBefore, NotAfter: like.NotAfter, KeyUsage: like.KeyUsage, MaxPathLen: like.MaxPathLen, MaxPathLenZero: true,
 		}
 	}
-	root := certify(t, authority(e.root, "Other Root", 11), authority(e.root, "Other Root", 11), rootKey.Public(), rootKey)
-	other := certify(t, authority(e.ca, "Second Issuing CA", 12), root, second.Public(), rootKey)
+	root := issuancetest.Certify(t, authority(e.root, "Other Root", 11), authority(e.root, "Other Root", 11), rootKey.Public(), rootKey)
+	other := issuancetest.Certify(t, authority(e.ca, "Second Issuing CA", 12), root, second.Public(), rootKey)
 	for id, c := range map[string]*x509.Certificate{"root-2": root, "ca-2": other} {
 		parent := map[string]string{"ca-2": "root-2"}[id]
 		if err := e.store.PutIssuer(t.Context(), store.IssuerRecord{

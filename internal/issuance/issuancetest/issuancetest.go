@@ -55,8 +55,8 @@ func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOp
 // and those given.
 func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config) *CA {
 	t.Helper()
-	rootKey, at := newKey(t), now()
-	c := &CA{Key: &Key{Private: newKey(t)}}
+	rootKey, at := NewKey(t), now()
+	c := &CA{Key: &Key{Private: NewKey(t)}}
 	ca := func(serial int64, cn string) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
@@ -64,8 +64,8 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
 		}
 	}
-	c.Root = certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
-	c.Issuing = certify(t, ca(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
+	c.Root = Certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
+	c.Issuing = Certify(t, ca(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
 	for _, r := range []store.IssuerRecord{
 		{ID: "root", State: "offline", Certificate: c.Root.Raw, Subject: c.Root.Subject.String(), NotAfter: c.Root.NotAfter},
 		{ID: id, State: "active", ParentID: "root", Certificate: c.Issuing.Raw, Subject: c.Issuing.Subject.String(), NotAfter: c.Issuing.NotAfter},
@@ -96,7 +96,8 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 	return c
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
+// NewKey returns a P-256 key.
+func NewKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -105,9 +106,13 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+// Certify signs template with the key given, in the name of parent: whether the key
+// is the parent's is the test's business.
+func Certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	up := *parent
+	up.PublicKey = nil
+	der, err := x509.CreateCertificate(rand.Reader, template, &up, pub, key)
 	if err != nil {
 		t.Fatal(err)
 	}
