@@ -69,7 +69,7 @@ generate: ## write generated files anew
 	$(GO) generate ./...
 
 docs: ## write the configuration's JSON Schema from its types and comments
-	$(GO) test ./internal/server -run TestSchemaIsCurrent -update
+	$(GO) test ./internal/config -run TestSchemaIsCurrent -update
 
 verify: generate docs ## fail when generated files are not the committed ones
 	git diff --exit-code

@@ -10,6 +10,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -168,4 +169,22 @@ func Of(err error) *Error {
 // Is reports whether err's fault is of the given kind.
 func Is(err error, kind Kind) bool {
 	return err != nil && Of(err).Kind == kind
+}
+
+// Text is what may be shown of err: a fault's own detail, or the error's text.
+func Text(err error) string {
+	if f := Of(err); f.Detail != "" {
+		return f.Detail
+	}
+	return fmt.Sprint(err)
+}
+
+// Cause strips the operation and the path of a file error, for callers that name
+// the file themselves.
+func Cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }

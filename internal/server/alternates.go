@@ -5,19 +5,20 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 )
 
 // alternates adds the other chains of the issuers: by cross-certificates of the
 // issuer's own key, or of one above it.
-func (s *signing) alternates(cfg *loaded) error {
+func (s *signing) alternates(cfg *config.File) error {
 	for _, is := range cfg.Issuers {
 		own := s.chain(is.ID)
 		if own == nil {
 			continue
 		}
 		for _, file := range is.Chains {
-			chain, err := readChain(file)
+			chain, err := config.ReadChain(file)
 			if err != nil {
 				return fmt.Errorf("issuer %s: %w", is.ID, err)
 			}

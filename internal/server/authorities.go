@@ -9,9 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -26,7 +26,7 @@ const (
 // plan returns every CA with its chain, those in the database first, and the
 // rows that the configuration adds to it. What the database has wins: from its
 // first start on, it says which certificate of a CA is in force.
-func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, records, fresh []store.IssuerRecord, err error) {
+func (h *house) plan(ctx context.Context, cfg *config.File) (all []authority, records, fresh []store.IssuerRecord, err error) {
 	if records, err = h.store.Issuers(ctx); err != nil {
 		return nil, nil, nil, err
 	}
@@ -38,7 +38,7 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, records
 		if is.Certificate == "" {
 			continue
 		}
-		chain, err := readChain(is.Certificate)
+		chain, err := config.ReadChain(is.Certificate)
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("issuer %s: %w", is.ID, err)
 		}
@@ -46,7 +46,7 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, records
 		for i := len(chain) - 1; i >= 0; i-- {
 			id, state := is.ID, stateActive
 			if i > 0 {
-				id, state = cfg.offlineID(chain[i]), stateOffline
+				id, state = cfg.OfflineID(chain[i]), stateOffline
 				if at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return bytes.Equal(r.Certificate, chain[i].Raw) }); at >= 0 {
 					id = records[at].ID
 				}
@@ -55,7 +55,7 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, records
 				err = h.compareAuthority(ctx, rec, chain[i])
 			} else {
 				rec := newRecord(id, parent, state, chain[i], h.now())
-				rec.Name, rec.Generation = cfg.generation(id)
+				rec.Name, rec.Generation = cfg.Generation(id)
 				byID[id] = &rec
 				fresh = append(fresh, rec)
 			}
@@ -69,7 +69,7 @@ func (h *house) plan(ctx context.Context, cfg *loaded) (all []authority, records
 		if o.Certificate == "" {
 			continue
 		}
-		chain, err := readChain(o.Certificate)
+		chain, err := config.ReadChain(o.Certificate)
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
 		}
@@ -132,7 +132,7 @@ func chains(records []store.IssuerRecord) ([]authority, error) {
 
 // install writes what is new of a prepared configuration to the database. What
 // can be refused comes first.
-func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
+func (h *house) install(ctx context.Context, cfg *config.File, s *signing) error {
 	if err := h.checkLists(ctx, cfg, s); err != nil {
 		return err
 	}
@@ -157,28 +157,14 @@ func (h *house) install(ctx context.Context, cfg *loaded, s *signing) error {
 	return h.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
 }
 
-// offlineID is the name of a CA above an issuer: as configured, or else derived
-// from its certificate.
-func (l *loaded) offlineID(c *x509.Certificate) string {
-	for _, o := range l.Offline {
-		if o.Certificate == "" {
-			continue
-		}
-		if chain, err := readChain(o.Certificate); err == nil && bytes.Equal(chain[0].Raw, c.Raw) {
-			return o.ID
-		}
-	}
-	return "ca-" + pki.Fingerprint(c.Raw)[:16]
-}
-
 // checkLists refuses configured lists that are not of the offline CA that they
 // stand with.
-func (h *house) checkLists(ctx context.Context, cfg *loaded, s *signing) error {
+func (h *house) checkLists(ctx context.Context, cfg *config.File, s *signing) error {
 	for _, o := range cfg.Offline {
 		if o.CRL == "" {
 			continue
 		}
-		list, err := readList(o.CRL)
+		list, err := config.ReadList(o.CRL)
 		if err != nil {
 			return fmt.Errorf("offline CA %s: %w", o.ID, err)
 		}
@@ -197,7 +183,7 @@ func (h *house) checkLists(ctx context.Context, cfg *loaded, s *signing) error {
 // importLists publishes the configured lists of offline CAs that are newer than
 // those in the database. One that is not is left alone, and one that cannot be
 // published is an alarm, not a reason to stop.
-func (h *house) importLists(ctx context.Context, cfg *loaded) {
+func (h *house) importLists(ctx context.Context, cfg *config.File) {
 	for _, o := range cfg.Offline {
 		if o.CRL == "" {
 			continue

@@ -1,7 +1,7 @@
-// Package server composes the house: it reads the configuration, builds every
-// floor from the bottom up, runs listeners and background work, and drains.
+// Package server composes the house: it builds every floor from the bottom up,
+// runs listeners and background work, and drains.
 //
-// It holds no policy of its own. Config is what an operator writes; house is
+// It holds no policy of its own. config.File is what an operator wrote; house is
 // everything that runs; run and start show the order in which it comes up and
 // goes down; dev makes a small CA for one machine and runs it in the same way.
 // Commands returns the verbs of the server's side of the command line.
@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/internal/audit"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -56,7 +57,7 @@ there; flags that are given win over DIR/privyseal.yaml and are written back.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signals(cmd.Context())
 			defer stop()
-			return runDev(ctx, o, newEnv(version, Log{}), cmd.OutOrStdout())
+			return runDev(ctx, o, newEnv(version, config.Log{}), cmd.OutOrStdout())
 		},
 	}
 	o.flags(cmd.Flags())
@@ -65,7 +66,7 @@ there; flags that are given win over DIR/privyseal.yaml and are written back.`,
 
 func serveCommand(version string) *cobra.Command {
 	return withConfig(&cobra.Command{Use: "serve", Short: "serve what a configuration file says", Args: cobra.NoArgs},
-		func(cmd *cobra.Command, cfg *loaded) error {
+		func(cmd *cobra.Command, cfg *config.File) error {
 			ctx, stop := signals(cmd.Context())
 			defer stop()
 			n, err := claimNode(cfg.State.Dir)
@@ -78,7 +79,7 @@ func serveCommand(version string) *cobra.Command {
 
 func migrateCommand() *cobra.Command {
 	return withConfig(&cobra.Command{Use: "migrate", Short: "bring the database's schema up to this release", Args: cobra.NoArgs},
-		withStore(func(cmd *cobra.Command, _ *loaded, s *store.Store) error {
+		withStore(func(cmd *cobra.Command, _ *config.File, s *store.Store) error {
 			if err := s.Migrate(cmd.Context()); err != nil {
 				return err
 			}
@@ -93,7 +94,7 @@ func verifyCommand() *cobra.Command {
 	cmd := withConfig(&cobra.Command{
 		Use: "verify", Short: "check every invariant of the CA over the whole database", Args: cobra.NoArgs,
 		Long: "Reads the whole database, changes nothing, prints what is wrong and exits 1 if anything is.",
-	}, withStore(func(cmd *cobra.Command, cfg *loaded, s *store.Store) error {
+	}, withStore(func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
 		key, err := auditPublicKey(cmd.Context(), cfg)
 		if err != nil {
 			return err
@@ -117,7 +118,7 @@ func auditVerifyCommand() *cobra.Command {
 	cmd := withConfig(&cobra.Command{
 		Use: "verify", Short: "check the chains of the audit record against their checkpoints", Args: cobra.NoArgs,
 		Long: "Reads the audit record, names the first bad event of each chain and exits 1 if there is one.",
-	}, withStore(func(cmd *cobra.Command, cfg *loaded, s *store.Store) error {
+	}, withStore(func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
 		key, err := auditPublicKey(cmd.Context(), cfg)
 		if err != nil {
 			return err
@@ -163,20 +164,17 @@ func checkCommand() *cobra.Command {
 	return withConfig(&cobra.Command{
 		Use: "check", Short: "report everything that is wrong with a configuration file", Args: cobra.NoArgs,
 		Long: "Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.",
-	}, func(cmd *cobra.Command, cfg *loaded) error {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.file, cfg.digest())
+	}, func(cmd *cobra.Command, cfg *config.File) error {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.Path, cfg.Digest())
 		return err
 	})
 }
-
-//go:embed schema.json
-var schema []byte
 
 func schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", Short: "print the JSON Schema of the configuration file", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := cmd.OutOrStdout().Write(schema)
+			_, err := cmd.OutOrStdout().Write(config.Schema)
 			return err
 		},
 	}
@@ -207,14 +205,14 @@ func commit() string {
 }
 
 // withConfig gives a command --config and hands it the file, read and checked.
-func withConfig(cmd *cobra.Command, do func(*cobra.Command, *loaded) error) *cobra.Command {
-	file := cmd.Flags().String("config", "", "the configuration file (default: "+strings.Join(configPlaces, ", ")+", whichever is there first)")
+func withConfig(cmd *cobra.Command, do func(*cobra.Command, *config.File) error) *cobra.Command {
+	file := cmd.Flags().String("config", "", "the configuration file (default: "+strings.Join(config.Places, ", ")+", whichever is there first)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		found, err := findConfig(*file)
+		found, err := config.Find(*file)
 		if err != nil {
 			return err
 		}
-		cfg, err := load(found)
+		cfg, err := config.Load(found)
 		if err != nil {
 			return err
 		}
@@ -223,26 +221,9 @@ func withConfig(cmd *cobra.Command, do func(*cobra.Command, *loaded) error) *cob
 	return cmd
 }
 
-// configPlaces are where a configuration file is looked for.
-var configPlaces = []string{"privyseal.yaml", "privyseal-dev/privyseal.yaml", "/etc/privyseal/privyseal.yaml"}
-
-// findConfig returns the file that was named, or the first that is in its place.
-func findConfig(named string) (string, error) {
-	if named != "" {
-		return named, nil
-	}
-	for _, place := range configPlaces {
-		if _, err := os.Stat(place); err == nil {
-			return place, nil
-		}
-	}
-	return "", fmt.Errorf("no configuration file: none of %s is here; name one with --config, or begin with `privyseal dev`",
-		strings.Join(configPlaces, ", "))
-}
-
 // withStore hands a command the database, beside a server that may be running.
-func withStore(do func(*cobra.Command, *loaded, *store.Store) error) func(*cobra.Command, *loaded) error {
-	return func(cmd *cobra.Command, cfg *loaded) (err error) {
+func withStore(do func(*cobra.Command, *config.File, *store.Store) error) func(*cobra.Command, *config.File) error {
+	return func(cmd *cobra.Command, cfg *config.File) (err error) {
 		s, err := openStore(cmd.Context(), cfg, "command:"+store.NewID(), time.Now)
 		if err != nil {
 			return err
@@ -253,15 +234,15 @@ func withStore(do func(*cobra.Command, *loaded, *store.Store) error) func(*cobra
 }
 
 // auditPublicKey is the public half of the key that signs checkpoints.
-func auditPublicKey(ctx context.Context, cfg *loaded) (crypto.PublicKey, error) {
-	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.secret(cfg.dir), keys.Config{Module: cfg.PKCS11.Module})
+func auditPublicKey(ctx context.Context, cfg *config.File) (crypto.PublicKey, error) {
+	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.Secret(cfg.Dir), keys.Config{Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}
 	return k.Public(), k.Close()
 }
 
-func newEnv(version string, l Log) env {
+func newEnv(version string, l config.Log) env {
 	level := slog.LevelInfo
 	_ = level.UnmarshalText([]byte(l.Level)) // checked; empty leaves info
 	options := &slog.HandlerOptions{Level: level}

@@ -13,12 +13,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
 	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/scep"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // The names of dev's small hierarchy, and of the files that it makes in DIR.
@@ -93,31 +95,30 @@ func (o *devOptions) check() error {
 // written last: a folder that has it is complete.
 func (o *devOptions) setUp(ctx context.Context, e env, out io.Writer) (file string, err error) {
 	file = filepath.Join(o.dir, devConfig)
-	cfg := &Config{Limits: limit.Defaults()}
+	cfg := config.Default()
 	text, err := os.ReadFile(file)
 	switch {
 	case err == nil:
 		if o.given("tiers") && (o.tiers == 1) != isOneTier(o.dir) {
 			return "", fmt.Errorf("--tiers %d: %s has been set up with another number of tiers: choose another --dir", o.tiers, o.dir)
 		}
-		doc := decode(file, text, cfg)
-		if err := doc.err(); err != nil {
+		if err := strictyaml.Decode(file, text, &cfg).Err(); err != nil {
 			return "", err
 		}
-		before, err := yaml.Marshal(cfg)
+		before, err := strictyaml.Marshal(cfg)
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", file, err)
 		}
-		if err := o.apply(cfg, o.given); err != nil {
+		if err := o.apply(&cfg, o.given); err != nil {
 			return "", err
 		}
-		after, err := yaml.Marshal(cfg)
+		after, err := strictyaml.Marshal(cfg)
 		if err != nil || string(after) == string(before) {
 			return file, err
 		}
-		return file, writeConfig(file, cfg)
+		return file, writeConfig(file, &cfg)
 	case !errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("read %s: %w", file, cause(err))
+		return "", fmt.Errorf("read %s: %w", file, fault.Cause(err))
 	}
 	if err := makeSecrets(o.dir); err != nil {
 		return "", err
@@ -125,52 +126,52 @@ func (o *devOptions) setUp(ctx context.Context, e env, out io.Writer) (file stri
 	if err := o.ceremony(ctx, e, out); err != nil {
 		return "", err
 	}
-	*cfg = devDefaults()
+	cfg = devDefaults()
 	if o.tiers == 1 {
 		cfg.Issuers[0].Key, cfg.Offline = "file:offline/private/ca.key", nil
 	}
-	if err := o.apply(cfg, func(string) bool { return true }); err != nil {
+	if err := o.apply(&cfg, func(string) bool { return true }); err != nil {
 		return "", err
 	}
-	return file, writeConfig(file, cfg)
+	return file, writeConfig(file, &cfg)
 }
 
 // devDefaults is the configuration of a first start, but for what flags say.
-func devDefaults() Config {
+func devDefaults() config.Config {
 	profiles := []string{"tls-server", "tls-server-short", "tls-client"}
-	c := Config{
-		State:         State{Passphrase: "file:secrets/state"},
+	c := config.Config{
+		State:         config.State{Passphrase: "file:secrets/state"},
 		KeyEncryption: "file:secrets/kek",
-		Issuers: []Issuer{{
+		Issuers: []config.Issuer{{
 			ID: devIssuer, Key: "file:keys/" + devIssuer + ".key", Passphrase: "file:secrets/issuer", Certificate: "chain.pem",
 		}},
-		Offline: []Offline{{ID: devRoot, Certificate: "root.pem", CRL: "root.crl"}},
-		Endpoints: []Endpoint{
+		Offline: []config.Offline{{ID: devRoot, Certificate: "root.pem", CRL: "root.crl"}},
+		Endpoints: []config.Endpoint{
 			{Name: "default", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "optional"},
 			{Name: "eab", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "required"},
-			{Name: "est", Protocol: "est", Issuer: devIssuer, Profiles: []string{"device"}, EST: ESTEndpoint{Serverkeygen: true}},
+			{Name: "est", Protocol: "est", Issuer: devIssuer, Profiles: []string{"device"}, EST: config.ESTEndpoint{Serverkeygen: true}},
 			{
-				Name: "scep", Protocol: protocolSCEP, Issuer: devIssuer, Profiles: []string{"device"},
+				Name: "scep", Protocol: config.ProtocolSCEP, Issuer: devIssuer, Profiles: []string{"device"},
 				// Clients that are easily had (scepclient, sscep) know SHA-1 and DES only.
 				SCEP: scep.Options{Path: "default", Challenge: "file:" + devChallenge, SHA1: true, TripleDES: true, SingleDES: true},
 			},
 		},
 		Challenge: challenge.Config{LocalhostIsLoopback: true},
 		Limits:    limit.Defaults(),
-		Audit:     Audit{Key: "file:keys/audit.key", Passphrase: "file:secrets/audit"},
+		Audit:     config.Audit{Key: "file:keys/audit.key", Passphrase: "file:secrets/audit"},
 	}
 	c.Database.Migrate = true
 	for _, s := range []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"} {
 		c.Challenge.AllowCIDRs = append(c.Challenge.AllowCIDRs, netip.MustParsePrefix(s))
 	}
 	names := []string{"localhost", "127.0.0.1", "::1"}
-	c.Listeners.HTTPS.TLS = TLS{Issuer: devIssuer, Names: names}
-	c.Listeners.EST.TLS = TLS{Issuer: devIssuer, Names: names}
+	c.Listeners.HTTPS.TLS = config.TLS{Issuer: devIssuer, Names: names}
+	c.Listeners.EST.TLS = config.TLS{Issuer: devIssuer, Names: names}
 	return c
 }
 
 // apply writes the flags for which given holds into the configuration.
-func (o *devOptions) apply(c *Config, given func(flag string) bool) error {
+func (o *devOptions) apply(c *config.Config, given func(flag string) bool) error {
 	for flag, set := range map[string]func(){
 		"https-addr": func() {
 			c.Listeners.HTTPS.Addr, c.PublicURLs.HTTPS = o.https, "https://"+reachable(o.https)
@@ -198,7 +199,7 @@ func (o *devOptions) apply(c *Config, given func(flag string) bool) error {
 
 // applyDatabase makes a path absolute, and moves a URL with a password into a
 // secret file.
-func (o *devOptions) applyDatabase(c *Config) error {
+func (o *devOptions) applyDatabase(c *config.Config) error {
 	c.Database.URL = o.database
 	path, isPath := strings.CutPrefix(o.database, "sqlite:")
 	switch {
@@ -247,8 +248,8 @@ func withHost(names []string, addr string) []string {
 	return append(names[:len(names):len(names)], host)
 }
 
-func writeConfig(file string, c *Config) error {
-	text, err := yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
+func writeConfig(file string, c *config.Config) error {
+	text, err := strictyaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
@@ -275,11 +276,11 @@ func runDev(ctx context.Context, o *devOptions, e env, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, n.release())
 	}
-	cfg, err := loadFor(file, isOneTier(dir))
+	cfg, err := config.LoadDev(file, isOneTier(dir))
 	if err != nil {
 		return errors.Join(err, n.release())
 	}
-	if cfg.oneTier {
+	if cfg.OneTier {
 		if _, err := fmt.Fprint(out, oneTierBanner); err != nil {
 			return errors.Join(err, n.release())
 		}

@@ -9,7 +9,32 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/privyseal/privyseal/internal/config"
 )
+
+// TestDevWritesWhatIsTested: the tests of the configuration change a copy of the
+// file that dev writes.
+func TestDevWritesWhatIsTested(t *testing.T) {
+	t.Parallel()
+	dir, err := prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, devConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join("..", "config", "testdata", "dev.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
 
 // TestInterruptedSetUp removes what a crash would not have written yet, and
 // starts again.
@@ -41,7 +66,7 @@ func TestInterruptedSetUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := load(file); err != nil {
+			if _, err := config.Load(file); err != nil {
 				t.Error(err)
 			}
 			now, err := os.ReadFile(filepath.Join(l.dir, "root.pem"))

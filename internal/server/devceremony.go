@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -136,7 +137,7 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 // left.
 func (o *devOptions) key(ctx context.Context, name, secret string) (*keys.Key, error) {
 	file := filepath.Join(o.dir, "keys", name+".key")
-	ref, open := keys.Ref("file:"+file), Reference("file:secrets/"+secret).secret(o.dir)
+	ref, open := keys.Ref("file:"+file), config.Reference("file:secrets/"+secret).Secret(o.dir)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return keys.Generate(ref, "ec-p256", open)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/privyseal/privyseal/internal/config"
 )
 
 // hintsTemplate is what dev prints once it serves. Each command works as it
@@ -47,7 +49,7 @@ Stop with Ctrl-C; the next start goes on with {{.Dir}}
 `))
 
 // hints prints what to type next.
-func hints(ctx context.Context, out io.Writer, dir string, cfg *loaded) error {
+func hints(ctx context.Context, out io.Writer, dir string, cfg *config.File) error {
 	clients := filepath.Join(dir, "clients")
 	if err := os.MkdirAll(clients, 0o700); err != nil {
 		return fmt.Errorf("make folder of the clients: %w", err)

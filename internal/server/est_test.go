@@ -17,57 +17,6 @@ import (
 	"github.com/privyseal/privyseal/internal/est"
 )
 
-// TestCheckEST changes one thing of dev's EST endpoint and reads what check says.
-func TestCheckEST(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct{ to, key, what string }{
-		"label of an operation": {"est:\n      label: cacerts", "endpoints[2].est", "name of an operation"},
-		"label of two segments": {"est:\n      label: a/b", "endpoints[2].est.label", "lower-case"},
-		"unknown way":           {"est:\n      auth: biometric", "endpoints[2].est", "want one of either, both"},
-		"unknown names":         {"est:\n      own_names: some", "endpoints[2].est", "want one of same, serial, any"},
-		"unknown key rule":      {"est:\n      renew_key: old", "endpoints[2].est", "want one of any, new, same"},
-		"unknown challenge":     {"est:\n      challenge_password: otp", "endpoints[2].est", "want one of binding"},
-		"negative grace":        {"est:\n      grace: -1h", "endpoints[2].est", "negative"},
-		"missing anchors":       {"est:\n      anchors: gone.pem", "endpoints[2].est", "gone.pem"},
-		"anchors that are none": {"est:\n      anchors: root.crl", "endpoints[2].est", "parse chain"},
-		"missing rollover":      {"est:\n      rollover: gone.pem", "endpoints[2].est", "gone.pem"},
-		"unknown profile":       {"est:\n      accept_profiles: [devise]", "endpoints[2].est.accept_profiles[0]", `did you mean "device"?`},
-		"RA without cmcRA":      {"est:\n      ra_profiles: [device]", "endpoints[2].est.ra_profiles[0]", "lacks the extended key usage cmcRA"},
-		"account rule":          {"external_account: optional\n    est:\n      label: x", "endpoints[2].external_account", "only ACME"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.change(t, "est:\n      serverkeygen: true", tc.to)
-			_, err := load(l.file())
-			if err == nil || !strings.Contains(err.Error(), tc.key) || !strings.Contains(err.Error(), tc.what) {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-	l := newLab(t)
-	l.write(t, l.read(t)+"profiles:\n  vetted: {approval: true, subject: {fields: [{attribute: CN}]}, ext_key_usage: [clientAuth]}\n")
-	l.change(t, "      - device\n    est:", "      - device\n      - vetted\n    est:")
-	if _, err := load(l.file()); err == nil || !strings.Contains(err.Error(), "endpoints[2].est.serverkeygen") {
-		t.Errorf("serverkeygen with approval: %v", err)
-	}
-	l = newLab(t)
-	l.change(t, "external_account: optional", "external_account: optional\n    est:\n      label: x")
-	if _, err := load(l.file()); err == nil || !strings.Contains(err.Error(), "only for protocol est") {
-		t.Errorf("EST options of an ACME endpoint: %v", err)
-	}
-	l = newLab(t)
-	l.change(t, "est:\n      serverkeygen: true", "est:\n      serverkeygen: true\n      grace: 720h\n      anchors: root.pem\n      rollover: root.pem\n      label: plant-4")
-	cfg, err := load(l.file())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := cfg.est()
-	if err != nil || len(c.Endpoints) != 1 || len(c.Endpoints[0].Anchors) != 1 || len(c.Endpoints[0].Rollover) != 1 || c.Endpoints[0].Grace.Hours() != 720 {
-		t.Errorf("%+v %v", c, err)
-	}
-}
-
 // TestEST_E9_ServerCertificate: the listener's certificate says that it is an EST
 // server, where the issuer can sign that, and TLS asks for a client certificate.
 func TestEST_E9_ServerCertificate(t *testing.T) {
@@ -98,30 +47,6 @@ func TestEST_E9_ServerCertificate(t *testing.T) {
 	}
 	if !asked || state.NegotiatedProtocol != "http/1.1" {
 		t.Errorf("asked for a certificate: %v; protocol %q", asked, state.NegotiatedProtocol)
-	}
-}
-
-// TestESTServerProfileFits: an issuer that may not sign cmcRA still gets its EST
-// listener a certificate.
-func TestESTServerProfileFits(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	cfg, err := load(l.file())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg.Listeners.EST.TLS.Profile != estServerProfile || cfg.Listeners.HTTPS.TLS.Profile != serverProfile {
-		t.Errorf("profiles %q %q", cfg.Listeners.EST.TLS.Profile, cfg.Listeners.HTTPS.TLS.Profile)
-	}
-	l.change(t, "profiles:\n", "profiles:\n") // the file is as it was
-	text := strings.Replace(l.read(t), "endpoints:\n", "profiles:\n  est-server:\n    ext_key_usage: [serverAuth, ipsecIKE]\n    san: {dns: {}, min: 1}\nendpoints:\n", 1)
-	l.write(t, text)
-	cfg, err = load(l.file())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg.Listeners.EST.TLS.Profile != serverProfile {
-		t.Errorf("profile %q does not nest in the issuer", cfg.Listeners.EST.TLS.Profile)
 	}
 }
 

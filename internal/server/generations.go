@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
@@ -29,37 +30,8 @@ const (
 	retireEvery = 10 * time.Minute
 )
 
-// generation returns the name and the generation that an issuer has by its
-// configuration: the name is the pool's.
-func (l *loaded) generation(id string) (name string, number int) {
-	name, number = id, 1
-	for at := id; number <= len(l.Issuers); number++ {
-		i := slices.IndexFunc(l.Issuers, func(is Issuer) bool { return is.ID == at })
-		if i < 0 {
-			break
-		}
-		if l.Issuers[i].Pool != "" {
-			name = l.Issuers[i].Pool
-		}
-		if at = l.Issuers[i].Succeeds; at == "" {
-			break
-		}
-	}
-	return name, number
-}
-
-// successor returns the issuer that succeeds another one, "" if none does.
-func (l *loaded) successor(id string) string {
-	for _, is := range l.Issuers {
-		if is.Succeeds == id && id != "" {
-			return is.ID
-		}
-	}
-	return ""
-}
-
 // generations finds out which issuers have a successor that can sign.
-func (s *signing) generations(cfg *loaded, now time.Time) {
+func (s *signing) generations(cfg *config.File, now time.Time) {
 	for _, a := range s.authorities {
 		if a.State == stateDraining || a.State == stateRetired {
 			s.rules.Former[a.ID] = true
@@ -83,20 +55,20 @@ func (s *signing) generations(cfg *loaded, now time.Time) {
 
 // installGenerations records which issuers drain from now on, and what pool and
 // generation each issuer is.
-func (h *house) installGenerations(ctx context.Context, cfg *loaded, s *signing) error {
+func (h *house) installGenerations(ctx context.Context, cfg *config.File, s *signing) error {
 	for i := range s.records {
 		r := &s.records[i]
-		if !slices.ContainsFunc(cfg.Issuers, func(is Issuer) bool { return is.ID == r.ID }) {
+		if !slices.ContainsFunc(cfg.Issuers, func(is config.Issuer) bool { return is.ID == r.ID }) {
 			continue
 		}
-		if name, number := cfg.generation(r.ID); r.Name != name || r.Generation != number {
+		if name, number := cfg.Generation(r.ID); r.Name != name || r.Generation != number {
 			if err := h.store.NameIssuer(ctx, r.ID, name, number); err != nil {
 				return fmt.Errorf("install issuer %s: %w", r.ID, err)
 			}
 			r.Name, r.Generation = name, number
 		}
 		if slices.Contains(s.replaced, r.ID) {
-			if err := h.move(ctx, r, stateDraining, map[string]string{"successor": cfg.successor(r.ID)}); err != nil {
+			if err := h.move(ctx, r, stateDraining, map[string]string{"successor": cfg.Successor(r.ID)}); err != nil {
 				return fmt.Errorf("replace issuer %s: %w", r.ID, err)
 			}
 		}
@@ -213,7 +185,7 @@ func (h *house) take(ctx context.Context, s *signing) error {
 
 // putInForce enforces what was prepared and installed. What it starts and cannot
 // finish is tried again later.
-func (h *house) putInForce(ctx context.Context, cfg *loaded, s *signing) error {
+func (h *house) putInForce(ctx context.Context, cfg *config.File, s *signing) error {
 	h.enforce(s)
 	h.importLists(ctx, cfg)
 	h.logged("lists of the CAs above", h.checkParents(ctx)) // before anything is signed

@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -192,7 +193,7 @@ func (f *foreign) sign(t *testing.T, template, parent *x509.Certificate, public 
 // entry of the configuration.
 func (f *foreign) below(t *testing.T, l *lab, id string) string {
 	t.Helper()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", Reference("file:secrets/issuer").secret(l.dir))
+	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +270,7 @@ func TestG1_21_G2_26_RootsDoNotMix(t *testing.T) {
 func TestX6_CrossSignedChainsAreOffered(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	own, err := readChain(filepath.Join(l.dir, "chain.pem"))
+	own, err := config.ReadChain(filepath.Join(l.dir, "chain.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}

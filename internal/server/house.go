@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"runtime"
@@ -20,12 +19,13 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/est"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
@@ -38,8 +38,8 @@ import (
 // house is everything that runs, floor by floor.
 type house struct {
 	env
-	cfg      atomic.Pointer[loaded] // in force
-	changing sync.Mutex             // held while starting, reloading or stopping
+	cfg      atomic.Pointer[config.File] // in force
+	changing sync.Mutex                  // held while starting, reloading or stopping
 	fail     context.CancelCauseFunc
 
 	health  health
@@ -61,13 +61,13 @@ type house struct {
 	retired []*openKey              // of issuers that a reload replaced; calls under way may use them
 	refused *[32]byte               // mark of the issuers for one of whose keys a token refused the PIN; guarded by changing
 
-	// floor 4
+	// floor 5
 	pipeline *issuance.Pipeline
 
 	suspending sync.Mutex
 	suspended  suspension // guarded by suspending
 
-	// floor 5
+	// floor 6
 	sealer *credential.Sealer
 	eab    *credential.EAB
 	lists  *crl.Publisher
@@ -77,7 +77,7 @@ type house struct {
 	scepChallenges *credential.SCEPChallenges
 	webhooks       *credential.Webhooks
 
-	// floor 6
+	// floor 8
 	acme *acme.Server
 	est  *est.Server
 	ocsp *ocsp.Server
@@ -93,7 +93,7 @@ type house struct {
 	warned    map[string]string // by CA: of which end its responder was warned last; guarded by warning
 	admin     *admin.Server
 
-	// floor 7
+	// floor 10
 	publisher *publisher
 	servers   []*web.Server // in the order in which they were started
 	workers   sync.WaitGroup
@@ -109,7 +109,7 @@ type env struct {
 	seed func(ctx context.Context, h *house) error
 }
 
-// build makes floors 2 to 6, from the bottom up. Nothing listens yet. What was
+// build makes floors 2 to 8, from the bottom up. Nothing listens yet. What was
 // built when a floor fails is taken down by close.
 func (h *house) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
@@ -146,15 +146,15 @@ func (h *house) buildStore(ctx context.Context) error {
 
 func (h *house) databaseHealth(ctx context.Context) []api.HealthCheck {
 	if err := h.store.Ping(ctx); err != nil {
-		return []api.HealthCheck{{Name: "database", Detail: detail(err)}}
+		return []api.HealthCheck{{Name: "database", Detail: fault.Text(err)}}
 	}
 	return []api.HealthCheck{{Name: "database", OK: true}}
 }
 
 // openStore connects to the configured database and makes sure that it answers.
 // Its error says which database, without its password.
-func openStore(ctx context.Context, cfg *loaded, chain string, now func() time.Time) (*store.Store, error) {
-	database, err := cfg.databaseURL()
+func openStore(ctx context.Context, cfg *config.File, chain string, now func() time.Time) (*store.Store, error) {
+	database, err := cfg.DatabaseURL()
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
@@ -190,7 +190,7 @@ func (h *house) buildAudit(ctx context.Context) error {
 
 func (h *house) buildValidation(context.Context) error {
 	cfg := h.cfg.Load()
-	v, err := challenge.New(cfg.Challenge, cfg.ownAddresses(), h.now)
+	v, err := challenge.New(cfg.Challenge, cfg.OwnAddresses(), h.now)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (h *house) buildPipeline(context.Context) error {
 
 func (h *house) buildCredentials(context.Context) error {
 	cfg := h.cfg.Load()
-	text, err := cfg.KeyEncryption.read(cfg.dir)
+	text, err := cfg.KeyEncryption.Read(cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
@@ -256,12 +256,12 @@ func (h *house) buildACME(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	database, err := cfg.databaseURL()
+	database, err := cfg.DatabaseURL()
 	if err != nil {
 		return err
 	}
 	alone := strings.HasPrefix(database, "sqlite:")
-	h.acme, err = acme.New(cfg.acme(), acme.Deps{
+	h.acme, err = acme.New(cfg.ACMEConfig(), acme.Deps{
 		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
 		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
 		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.acme,
@@ -275,7 +275,7 @@ func (h *house) buildAdmin(context.Context) error {
 		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists, Tree: h.tree(),
 		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
 		Desk: h.desk, ESTUsers: h.estUsers, SCEPChallenges: h.scepChallenges,
-		Endpoints: func(protocol string) []string { return h.cfg.Load().endpointNames(protocol) },
+		Endpoints: func(protocol string) []string { return h.cfg.Load().EndpointNames(protocol) },
 		Health:    h.report,
 		Reload:    h.reload,
 		// This node does not wait for its next look: what it signed meanwhile would
@@ -286,58 +286,8 @@ func (h *house) buildAdmin(context.Context) error {
 }
 
 // openKey opens a private key whose operations are counted under name.
-func (h *house) openKey(ctx context.Context, cfg *loaded, name string, ref keys.Ref, passphrase Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
-}
-
-// ownAddresses are the addresses that validation must never dial: ours.
-func (l *loaded) ownAddresses() []netip.AddrPort {
-	var own []netip.AddrPort
-	for _, addr := range []string{l.Listeners.HTTPS.Addr, l.Listeners.EST.Addr, l.Listeners.HTTP.Addr, l.Listeners.Ops.Addr} {
-		if strings.HasPrefix(addr, ":") {
-			addr = "[::]" + addr
-		}
-		if a, err := netip.ParseAddrPort(strings.Replace(addr, "localhost", "127.0.0.1", 1)); err == nil {
-			own = append(own, a)
-		}
-	}
-	return own
-}
-
-func (l *loaded) endpointNames(protocol string) []string {
-	names := make([]string, 0, len(l.Endpoints))
-	for _, e := range l.Endpoints {
-		if e.Protocol == protocol {
-			names = append(names, e.Name)
-		}
-	}
-	return names
-}
-
-// acme is the configuration of the ACME front-end.
-func (l *loaded) acme() acme.Config {
-	c := acme.Config{
-		BaseURL: l.PublicURLs.HTTPS, FormerBaseURLs: l.PublicURLs.Former,
-		TermsOfService: l.ACME.TermsOfService, AgreeAgain: l.ACME.AgreeAgain, Website: l.ACME.Website, CAAIdentities: l.Challenge.CAAIdentities,
-	}
-	for _, e := range l.of(protocolACME) {
-		c.Endpoints = append(c.Endpoints, acme.Endpoint{
-			Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile,
-			RequireEAB: e.ExternalAccount == "required",
-		})
-	}
-	return c
-}
-
-// locations are the URLs that go into the certificates of an issuer.
-func (l *loaded) locations(id string) issuer.Locations {
-	base, shards := l.PublicURLs.HTTP, 0
-	for _, is := range l.Issuers {
-		if is.ID == id {
-			shards = is.CRL.Shards
-		}
-	}
-	return issuer.Locations{CRL: base + "/crl/" + id + ".crl", Shards: shards, OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer"}
+func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
+	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
 }
 
 // report is the operator API's view of health.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 )
 
@@ -24,21 +25,21 @@ func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	ailing := map[string]error{}
 	for _, is := range cfg.Issuers {
 		if ailing[is.ID] = h.ailment(s, is.ID); ailing[is.ID] == nil {
-			able[is.service()] = append(able[is.service()], is.ID)
+			able[is.Service()] = append(able[is.Service()], is.ID)
 		}
 	}
 	for _, is := range cfg.Issuers {
 		check := api.HealthCheck{Name: "issuer " + is.ID, OK: true}
-		err, others := ailing[is.ID], able[is.service()]
+		err, others := ailing[is.ID], able[is.Service()]
 		switch {
 		case s.state(is.ID) == stateRetired:
 			check.Detail = "its last certificate has expired: take it out of the configuration"
 		case err != nil:
-			check.Detail = detail(err)
+			check.Detail = fault.Text(err)
 			// What nobody asks is no harm, if it is as its operators know.
 			known := s.chain(is.ID) == nil || fault.Of(err).Reason == reasonSuspended
-			check.OK = s.rules.Former[is.ID] || len(others) > 0 || known && !cfg.needs(is.service())
-		case len(others) == 1 && cfg.needs(is.service()):
+			check.OK = s.rules.Former[is.ID] || len(others) > 0 || known && !cfg.Needs(is.Service())
+		case len(others) == 1 && cfg.Needs(is.Service()):
 			check.Detail = "no other issuer of a pool takes over if it fails"
 		}
 		checks = append(checks, check)
@@ -53,20 +54,6 @@ func (h *house) issuerHealth(context.Context) []api.HealthCheck {
 	return append(checks, forgotten(s, cfg)...)
 }
 
-// service is the name under which an issuer is asked for certificates.
-func (is *Issuer) service() string {
-	if is.Pool != "" {
-		return is.Pool
-	}
-	return is.ID
-}
-
-// needs reports whether an endpoint or a listener depends on an issuer or pool.
-func (l *loaded) needs(name string) bool {
-	return slices.ContainsFunc(l.Endpoints, func(e Endpoint) bool { return e.Issuer == name }) ||
-		l.Listeners.HTTPS.TLS.Issuer == name || l.Listeners.EST.TLS.Issuer == name
-}
-
 const reasonSuspended = "issuer_suspended"
 
 // ailment is why an issuer signs no new certificates now; nil if it does.
@@ -78,7 +65,7 @@ func (h *house) ailment(s *signing, id string) error {
 	case s.rules.Former[id]:
 		return errors.New("it has a successor, and goes on with its lists and responses until its last certificate has expired")
 	case s.lost[id] != nil:
-		return fmt.Errorf("its key cannot be opened: %s", detail(s.lost[id]))
+		return fmt.Errorf("its key cannot be opened: %s", fault.Text(s.lost[id]))
 	case i == nil:
 		return errors.New("it is not in use")
 	}
@@ -96,10 +83,10 @@ func (h *house) ailment(s *signing, id string) error {
 
 // forgotten names the issuers that are no longer configured although their
 // certificates may still be in use.
-func forgotten(s *signing, cfg *loaded) []api.HealthCheck {
+func forgotten(s *signing, cfg *config.File) []api.HealthCheck {
 	var checks []api.HealthCheck
 	for _, a := range s.authorities {
-		if (a.State == stateActive || a.State == stateDraining) && !slices.ContainsFunc(cfg.Issuers, func(is Issuer) bool { return is.ID == a.ID }) {
+		if (a.State == stateActive || a.State == stateDraining) && !slices.ContainsFunc(cfg.Issuers, func(is config.Issuer) bool { return is.ID == a.ID }) {
 			checks = append(checks, api.HealthCheck{
 				Name: "issuer " + a.ID, OK: true,
 				Detail: "it is not in the configuration: no list and no responses are made for the certificates that it signed",

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
 )
 
 // ceremonyText is what the ceremony of prepared showed: the passphrase of the root.
@@ -175,7 +176,7 @@ func (l *lab) serve(t *testing.T) *running {
 func (l *lab) serveWith(t *testing.T, seed func(context.Context, *house) error) *running {
 	t.Helper()
 	r := &running{log: &lockedBuffer{}}
-	cfg, err := load(l.file())
+	cfg, err := config.Load(l.file())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/internal/admin"
+	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -26,7 +28,7 @@ const (
 )
 
 // startSocket serves the operator API on the unix socket.
-func (h *house) startSocket(ctx context.Context, cfg *loaded) error {
+func (h *house) startSocket(ctx context.Context, cfg *config.File) error {
 	ln, err := web.ListenUnix(ctx, listenSocket, cfg.Listeners.Socket)
 	if err != nil {
 		return err
@@ -40,7 +42,7 @@ func (h *house) startSocket(ctx context.Context, cfg *loaded) error {
 }
 
 // startOps serves health and metrics.
-func (h *house) startOps(ctx context.Context, cfg *loaded) error {
+func (h *house) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	r.Get("/healthz", healthz)
 	r.Get("/readyz", h.health.readyz)
@@ -61,7 +63,7 @@ func (h *house) startOps(ctx context.Context, cfg *loaded) error {
 }
 
 // startHTTP serves what must be plain HTTP.
-func (h *house) startHTTP(ctx context.Context, cfg *loaded) error {
+func (h *house) startHTTP(ctx context.Context, cfg *config.File) error {
 	c := h.webConfig(listenHTTP)
 	c.Direct = h.ocsp.Direct
 	c.Limits.HeaderBytes = 32 << 10 // SCEP messages stand in the request line (rule S3)
@@ -71,10 +73,10 @@ func (h *house) startHTTP(ctx context.Context, cfg *loaded) error {
 // startTLS opens the listeners that need a certificate of their own. Those whose
 // certificate cannot be had stay closed, and /readyz says why; calling startTLS
 // again tries them again.
-func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
+func (h *house) startTLS(ctx context.Context, cfg *config.File) error {
 	for _, l := range []struct {
 		name    string
-		conf    TLSListener
+		conf    config.TLSListener
 		handler http.Handler
 	}{
 		{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes()},
@@ -90,7 +92,7 @@ func (h *house) startTLS(ctx context.Context, cfg *loaded) error {
 		}
 		current, err := h.pair(ctx, cfg, l.name, l.conf.TLS)
 		if err != nil {
-			h.health.set("listener "+l.name, "no TLS certificate: "+detail(err))
+			h.health.set("listener "+l.name, "no TLS certificate: "+fault.Text(err))
 			h.log.ErrorContext(ctx, "no TLS certificate for a listener", "listener", l.name, "error", err)
 			continue // it keeps the one that it has, if it is open
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -79,7 +80,7 @@ func writeFile(path string, content []byte, mode os.FileMode) (err error) {
 	defer func() {
 		if err != nil {
 			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, cause(err))
+			err = fmt.Errorf("write %s: %w", path, fault.Cause(err))
 		}
 	}()
 	_, err = f.Write(content)

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/x509"
-	"encoding/asn1"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,52 +9,13 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/need"
 )
-
-// A CA that may not certify responders needs signer: issuer (rule X8).
-func TestCheckOCSPSignerBelowTheIssuersUsages(t *testing.T) {
-	t.Parallel()
-	chain, err := readChain(filepath.Join(newLab(t).dir, "chain.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	narrow := *chain[0]
-	narrow.Extensions = nil
-	for _, e := range chain[0].Extensions {
-		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 37}) {
-			e.Value = []byte{0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1} // serverAuth alone
-		}
-		narrow.Extensions = append(narrow.Extensions, e)
-	}
-	mute := *chain[0]
-	mute.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
-	for name, c := range map[string]struct {
-		ca     *x509.Certificate
-		signer string
-		want   string
-	}{
-		"delegated":                       {chain[0], signerDelegated, ""},
-		"issuer":                          {chain[0], signerIssuer, ""},
-		"delegated, usage forbidden":      {&narrow, signerDelegated, "cannot certify a responder"},
-		"issuer, usage forbidden":         {&narrow, signerIssuer, ""},
-		"issuer without digitalSignature": {&mute, signerIssuer, "lacks digitalSignature"},
-	} {
-		d := &document{}
-		checkResponder(d, "issuers[0].ocsp", Issuer{ID: "x", OCSP: OCSP{Signer: c.signer}}, []*x509.Certificate{c.ca, chain[1]})
-		text := ""
-		if err := d.err(); err != nil {
-			text = err.Error()
-		}
-		if (c.want == "") != (text == "") || !strings.Contains(text, c.want) {
-			t.Errorf("%s: %q, want %q", name, text, c.want)
-		}
-	}
-}
 
 // The responder of the server, with openssl as the client: for its own issuer out
 // of the box, and for the root once that has certified a responder.
@@ -66,7 +25,7 @@ func TestOCSPServes(t *testing.T) {
 	l := newLab(t)
 	l.certifyResponder(t, 20)
 	l.serve(t)
-	chain, err := readChain(filepath.Join(l.dir, "chain.pem"))
+	chain, err := config.ReadChain(filepath.Join(l.dir, "chain.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +38,7 @@ func TestOCSPServes(t *testing.T) {
 	if len(served) == 0 {
 		t.Fatal("nothing is served")
 	}
-	pair, err := (&pairFile{path: filepath.Join(l.dir, "tls", "https.pem"), secret: Reference("file:secrets/state").secret(l.dir)}).read()
+	pair, err := (&pairFile{path: filepath.Join(l.dir, "tls", "https.pem"), secret: config.Reference("file:secrets/state").Secret(l.dir)}).read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,15 +109,15 @@ func TestResponderAlarm(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.certifyResponder(t, 120)
-	root, err := readChain(filepath.Join(l.dir, "root.pem"))
+	root, err := config.ReadChain(filepath.Join(l.dir, "root.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := readChain(filepath.Join(l.dir, "root-ocsp.pem"))
+	cert, err := config.ReadChain(filepath.Join(l.dir, "root-ocsp.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), Reference("file:secrets/issuer").secret(l.dir), keys.Config{})
+	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
@@ -25,14 +26,14 @@ const oneTierBanner = `*********************************************************
 
 // isOneTier reports whether dev has set a folder up with one tier.
 func isOneTier(dir string) bool {
-	chain, err := readChain(filepath.Join(dir, chainFile))
+	chain, err := config.ReadChain(filepath.Join(dir, chainFile))
 	return err == nil && len(chain) == 1 && pki.SelfIssued(chain[0])
 }
 
 // holdOneTier makes the one CA, whose key the server opens with the secret of its
 // issuer.
 func (o *devOptions) holdOneTier(ctx context.Context, e env, offline string, names *profile.NameConstraints) error {
-	root := ceremony.CA{Dir: offline, Secret: Reference("file:secrets/issuer").secret(o.dir), Now: e.now}
+	root := ceremony.CA{Dir: offline, Secret: config.Reference("file:secrets/issuer").Secret(o.dir), Now: e.now}
 	cert, err := ceremony.Root(ctx, root, ceremony.RootSpec{Subject: "CN=Privyseal Development One-Tier CA,O=Privyseal Development", NameConstraints: names})
 	if err != nil {
 		return err
@@ -49,8 +50,8 @@ func (o *devOptions) holdOneTier(ctx context.Context, e env, offline string, nam
 }
 
 // warnOneTier says aloud how the server runs, as long as it does.
-func (h *house) warnOneTier(ctx context.Context, cfg *loaded) {
-	if !cfg.oneTier {
+func (h *house) warnOneTier(ctx context.Context, cfg *config.File) {
+	if !cfg.OneTier {
 		h.metrics.insecure.Set(0)
 		return
 	}

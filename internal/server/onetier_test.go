@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -53,7 +54,7 @@ func TestG1_03_G2_24_OneTierIsForDev(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := readChain(filepath.Join(l.dir, "root.pem"))
+	root, err := config.ReadChain(filepath.Join(l.dir, "root.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestG1_03_G2_24_OneTierIsForDev(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(l.file()); err == nil || !strings.Contains(err.Error(), "a root does not sign on a server") {
+	if _, err := config.Load(l.file()); err == nil || !strings.Contains(err.Error(), "a root does not sign on a server") {
 		t.Errorf("serve takes a folder of one tier: %v", err)
 	}
 	o.tiers = 2

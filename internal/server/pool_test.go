@@ -22,6 +22,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -37,7 +38,7 @@ func (l *lab) newIssuer(t *testing.T, id, more string) string {
 
 func (l *lab) newIssuerBelow(t *testing.T, above ceremony.CA, id string, spec ceremony.CASpec, more string) string {
 	t.Helper()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", Reference("file:secrets/issuer").secret(l.dir))
+	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"reflect"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 )
 
@@ -56,7 +56,7 @@ func (h *house) begin(ctx context.Context) error {
 
 func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
 	old := h.cfg.Load()
-	cfg, err := loadFor(old.file, old.oneTier)
+	cfg, err := old.Reload()
 	if err != nil {
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
@@ -75,7 +75,7 @@ func (h *house) refresh(ctx context.Context) error {
 }
 
 // swapTo puts a configuration in force, all or nothing.
-func (h *house) swapTo(ctx context.Context, old, cfg *loaded) (api.ReloadResult, error) {
+func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadResult, error) {
 	if changed := needsRestart(old, cfg); len(changed) > 0 {
 		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
 	}
@@ -84,13 +84,13 @@ func (h *house) swapTo(ctx context.Context, old, cfg *loaded) (api.ReloadResult,
 	if err != nil {
 		return api.ReloadResult{}, err
 	}
-	if err := h.acme.Swap(cfg.acme()); err != nil {
+	if err := h.acme.Swap(cfg.ACMEConfig()); err != nil {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
 	swapBack := func(err error) error {
 		signing.closeAllBut(h.signing.Load())
-		return errors.Join(err, h.acme.Swap(old.acme()), h.swapEST(old), h.swapWebhooks(old), h.swapSCEP(old))
+		return errors.Join(err, h.acme.Swap(old.ACMEConfig()), h.swapEST(old), h.swapWebhooks(old), h.swapSCEP(old))
 	}
 	if err := h.swapEST(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
@@ -108,11 +108,11 @@ func (h *house) swapTo(ctx context.Context, old, cfg *loaded) (api.ReloadResult,
 	if err := h.putInForce(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, err
 	}
-	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.digest()}, nil
+	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.Digest()}, nil
 }
 
 // needsRestart names the sections that are read once, at start, and that differ.
-func needsRestart(old, cfg *loaded) []string {
+func needsRestart(old, cfg *config.File) []string {
 	var changed []string
 	for _, s := range []struct {
 		name string
@@ -153,12 +153,4 @@ func (h *house) reloadOnHangup(ctx context.Context) {
 			}
 		}
 	})
-}
-
-// detail is what may be shown of an error: a fault's own words, or the error's.
-func detail(err error) string {
-	if f := fault.Of(err); f.Detail != "" {
-		return f.Detail
-	}
-	return fmt.Sprint(err)
 }

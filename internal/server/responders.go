@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/ocsp"
 )
 
@@ -86,7 +87,7 @@ func (h *house) responderHealth(context.Context) []api.HealthCheck {
 		check := api.HealthCheck{Name: "ocsp " + a.ID, OK: err == nil, Detail: soon}
 		if err != nil {
 			check.OK = s.lost[a.ID] != nil // the pool goes on, and no other node would answer
-			check.Detail = strings.TrimSpace(detail(err))
+			check.Detail = strings.TrimSpace(fault.Text(err))
 		}
 		checks = append(checks, check)
 	}

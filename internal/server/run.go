@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -20,7 +21,7 @@ const drainTime = 30 * time.Second
 
 // run serves cfg as node n until ctx ends or a listener fails, then drains and
 // gives the node up. ready is called once everything is up.
-func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err error) {
+func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
@@ -42,7 +43,7 @@ func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err er
 		}
 	}
 	h.health.clear("server")
-	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.digest())
+	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.Digest())
 	ready()
 
 	<-ctx.Done()
@@ -54,14 +55,14 @@ func run(ctx context.Context, e env, n *node, cfg *loaded, ready func()) (err er
 
 // start follows the order of ARCHITECTURE, section 6: store, socket, ops, http,
 // issuers, TLS listeners. A server without issuers gets as far as it can.
-func (h *house) start(ctx context.Context, cfg *loaded) error {
+func (h *house) start(ctx context.Context, cfg *config.File) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if err := h.build(ctx); err != nil {
 		return err
 	}
 	h.publisher = &publisher{lists: h.lists}
-	for _, open := range []func(context.Context, *loaded) error{h.startSocket, h.startOps, h.startHTTP} {
+	for _, open := range []func(context.Context, *config.File) error{h.startSocket, h.startOps, h.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -421,7 +422,7 @@ func TestStartRefuses(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			tc.change(t, l)
-			cfg, err := load(l.file())
+			cfg, err := config.Load(l.file())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,102 +10,14 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/scep"
 )
 
-// The protocols of endpoints.
-const (
-	protocolACME = "acme"
-	protocolSCEP = "scep"
-)
-
-// of returns the endpoints of a protocol.
-func (l *loaded) of(protocol string) []Endpoint {
-	return slices.DeleteFunc(slices.Clone(l.Endpoints), func(e Endpoint) bool { return e.Protocol != protocol })
-}
-
-// scep is the configuration of the SCEP front-end.
-func (h *house) scepEndpoints(l *loaded) ([]scep.Endpoint, error) {
-	var all []scep.Endpoint
-	for _, e := range l.of(protocolSCEP) {
-		ep := scep.Endpoint{Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile, Options: e.SCEP}
-		if e.SCEP.Challenge != "" {
-			secret, err := Reference(e.SCEP.Challenge).read(l.dir)
-			if err != nil {
-				return nil, fmt.Errorf("challenge of endpoint %s: %w", e.Name, err)
-			}
-			ep.Secret = string(secret)
-		}
-		if e.SCEP.RAKeyRef != "" {
-			ep.Token = func(ctx context.Context) (scep.PrivateKey, error) { return h.raKey(ctx, l, e) }
-		}
-		all = append(all, ep)
-	}
-	return all, nil
-}
-
-func (l *loaded) checkSCEP(d *document, compiled map[string]*profile.Profile) {
-	paths := map[string]bool{}
-	for i, e := range l.Endpoints {
-		if e.Protocol != protocolSCEP {
-			continue
-		}
-		key := fmt.Sprintf("endpoints[%d].scep", i)
-		path := e.SCEP.Path
-		if path == "" {
-			path = e.Name
-		}
-		if !plainName.MatchString(path) {
-			d.say(key+".path", "%q: want lower-case letters, digits and hyphens", path)
-		}
-		if paths[path] {
-			d.say(key+".path", "%q is the path of another endpoint", path)
-		}
-		paths[path] = true
-		oneOf(d, key+".ca_bundle", e.SCEP.CABundle, append([]string{""}, scep.Bundles...)...)
-		l.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
-		if e.SCEP.RAKeyRef != "" && e.SCEP.SeparateRAKeys {
-			d.say(key+".separate_ra_keys", "there is one key in a token: leave it out beside ra_key_ref")
-		}
-		oneOf(d, key+".ra_key", e.SCEP.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096")
-		if e.SCEP.NextIssuer != "" {
-			oneOf(d, key+".next_issuer", e.SCEP.NextIssuer, l.issuerIDs()...)
-		}
-		if e.SCEP.RenewalGrace < 0 {
-			d.say(key+".renewal_grace", "want a positive time")
-		}
-		if e.SCEP.Challenge != "" {
-			if secret, err := Reference(e.SCEP.Challenge).read(l.dir); err != nil {
-				d.say(key+".challenge", "%v", err)
-			} else if len(secret) < minChallenge {
-				d.say(key+".challenge", "the secret is shorter than %d characters", minChallenge)
-			}
-		}
-		if e.SCEP.Webhook != "" {
-			oneOf(d, key+".webhook", e.SCEP.Webhook, l.webhookNames()...)
-		}
-		for _, p := range e.Profiles {
-			if c := compiled[p]; e.SCEP.Manual && c != nil && !c.Approval() {
-				d.say(key+".manual", "profile %s asks for nobody's approval: anybody could have a certificate", p)
-			}
-		}
-		if err := l.nests(compiled["scep-ra"], e.Issuer); err != nil {
-			d.say(key, "issuer %s cannot sign the RA certificate: %s", e.Issuer, detail(err))
-		}
-	}
-	if len(paths) > 0 && l.Listeners.HTTP.Addr == "" {
-		d.say("listeners.http.addr", "required: there are SCEP endpoints")
-	}
-}
-
-// minChallenge is the length of a secret that is shared by devices.
-const minChallenge = 8
-
 func (h *house) buildSCEP(context.Context) error {
-	endpoints, err := h.scepEndpoints(h.cfg.Load())
+	endpoints, err := h.cfg.Load().SCEPEndpoints(h.raKey)
 	if err != nil {
 		return err
 	}
@@ -118,8 +29,8 @@ func (h *house) buildSCEP(context.Context) error {
 }
 
 // swapSCEP puts the endpoints of a configuration in force.
-func (h *house) swapSCEP(cfg *loaded) error {
-	endpoints, err := h.scepEndpoints(cfg)
+func (h *house) swapSCEP(cfg *config.File) error {
+	endpoints, err := cfg.SCEPEndpoints(h.raKey)
 	if err == nil {
 		err = h.scep.Swap(endpoints)
 	}
@@ -130,10 +41,10 @@ func (h *house) swapSCEP(cfg *loaded) error {
 }
 
 // raKey opens the key of an endpoint's RA in a token, or makes it, once.
-func (h *house) raKey(ctx context.Context, cfg *loaded, e Endpoint) (scep.PrivateKey, error) {
+func (h *house) raKey(ctx context.Context, cfg *config.File, e config.Endpoint) (scep.PrivateKey, error) {
 	h.raKeysMu.Lock()
 	defer h.raKeysMu.Unlock()
-	secret := Reference(e.SCEP.RAPassphrase)
+	secret := config.Reference(e.SCEP.RAPassphrase)
 	if k := h.raKeys[e.SCEP.RAKeyRef]; k != nil && k.passphrase == secret {
 		return k, nil
 	}
@@ -142,7 +53,7 @@ func (h *house) raKey(ctx context.Context, cfg *loaded, e Endpoint) (scep.Privat
 		alg = "rsa-2048"
 	}
 	name := "scep-" + e.Name
-	k, err := keys.Ensure(ctx, e.SCEP.RAKeyRef, alg, secret.secret(cfg.dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
+	k, err := keys.Ensure(ctx, e.SCEP.RAKeyRef, alg, secret.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +80,7 @@ func (h *house) renewRA(ctx context.Context) error {
 	const name = "RA certificates"
 	err := h.scep.Renew(ctx)
 	if err != nil {
-		h.health.set(name, detail(err))
+		h.health.set(name, fault.Text(err))
 		return err
 	}
 	h.health.clear(name)

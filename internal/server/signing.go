@@ -3,18 +3,16 @@ package server
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -37,18 +35,18 @@ type signing struct {
 // openKey is an issuer's private key and the passphrase that opened it.
 type openKey struct {
 	*keys.Key
-	passphrase Reference
+	passphrase config.Reference
 }
 
 // prepare makes what a configuration allows, without changing anything. Keys that
 // are open already are taken over.
-func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error) {
+func (h *house) prepare(ctx context.Context, cfg *config.File) (_ *signing, err error) {
 	old := h.signing.Load()
 	if old == nil {
 		old = &signing{}
 	}
 	s := &signing{
-		rules:   issuance.Rules{Issuers: map[string][]*issuer.Issuer{}, Former: map[string]bool{}, OneTier: cfg.oneTier},
+		rules:   issuance.Rules{Issuers: map[string][]*issuer.Issuer{}, Former: map[string]bool{}, OneTier: cfg.OneTier},
 		issuers: map[string]*issuer.Issuer{}, keys: map[string]*openKey{}, lost: map[string]error{},
 	}
 	defer func() {
@@ -59,10 +57,10 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 	if s.authorities, s.records, s.fresh, err = h.plan(ctx, cfg); err != nil {
 		return nil, err
 	}
-	if s.rules.Profiles, err = cfg.compileProfiles(); err != nil {
+	if s.rules.Profiles, err = cfg.CompileProfiles(); err != nil {
 		return nil, err
 	}
-	if s.rules.KnownKeys, err = cfg.knownKeys(); err != nil {
+	if s.rules.KnownKeys, err = cfg.KnownKeys(); err != nil {
 		return nil, err
 	}
 	for _, is := range cfg.Issuers {
@@ -85,7 +83,7 @@ func (h *house) prepare(ctx context.Context, cfg *loaded) (_ *signing, err error
 }
 
 // prepareIssuer opens the key of an issuer that has a certificate.
-func (h *house) prepareIssuer(ctx context.Context, cfg *loaded, is Issuer, s, old *signing) error {
+func (h *house) prepareIssuer(ctx context.Context, cfg *config.File, is config.Issuer, s, old *signing) error {
 	s.rules.Issuers[is.ID] = nil // it exists
 	chain := s.chain(is.ID)
 	if chain == nil || s.state(is.ID) == stateRetired {
@@ -102,10 +100,10 @@ func (h *house) prepareIssuer(ctx context.Context, cfg *loaded, is Issuer, s, ol
 	}
 	s.keys[is.ID] = key
 	open := issuer.New
-	if cfg.oneTier {
+	if cfg.OneTier {
 		open = issuer.NewOffline
 	}
-	i, err := open(is.ID, chain, key.Key, cfg.locations(is.ID))
+	i, err := open(is.ID, chain, key.Key, cfg.Locations(is.ID))
 	if err != nil {
 		return err
 	}
@@ -116,13 +114,13 @@ func (h *house) prepareIssuer(ctx context.Context, cfg *loaded, is Issuer, s, ol
 // survive fails for a key that cannot be opened, unless another issuer of its pool
 // can sign: then the server runs without, and looks for the key again. A PIN that
 // was refused needs a person in any case: tokens lock after a few.
-func (s *signing) survive(cfg *loaded) error {
+func (s *signing) survive(cfg *config.File) error {
 	for _, is := range cfg.Issuers {
 		err := s.lost[is.ID]
 		if err == nil {
 			continue
 		}
-		if keys.PINRefused(err) || !slices.ContainsFunc(cfg.Issuers, func(o Issuer) bool {
+		if keys.PINRefused(err) || !slices.ContainsFunc(cfg.Issuers, func(o config.Issuer) bool {
 			return is.Pool != "" && o.Pool == is.Pool && s.issuers[o.ID] != nil && !s.rules.Former[o.ID]
 		}) {
 			return fmt.Errorf("issuer %s: %w", is.ID, err)
@@ -133,7 +131,7 @@ func (s *signing) survive(cfg *loaded) error {
 
 // relate tells the door which issuers belong together, which CAs have others
 // below them, and by which chains each can be verified.
-func (s *signing) relate(cfg *loaded) error {
+func (s *signing) relate(cfg *config.File) error {
 	r := &s.rules
 	r.Members, r.Above, r.ByIssuer = map[string][]string{}, map[string]bool{}, map[string][][]*x509.Certificate{}
 	for _, is := range cfg.Issuers {
@@ -167,12 +165,12 @@ func rank(last bool) int {
 
 // publishLists says whose lists are published: those of all CAs that are
 // installed and not retired, made here where the key is.
-func (s *signing) publishLists(cfg *loaded) {
+func (s *signing) publishLists(cfg *config.File) {
 	for _, a := range s.authorities {
 		if a.State == stateRetired {
 			continue
 		}
-		l := crl.Authority{ID: a.ID, Certificate: a.Chain[0], URL: cfg.locations(a.ID).CRL}
+		l := crl.Authority{ID: a.ID, Certificate: a.Chain[0], URL: cfg.Locations(a.ID).CRL}
 		for _, is := range cfg.Issuers {
 			if is.ID == a.ID && s.issuers[a.ID] != nil {
 				l.Issuer, l.Config = s.issuers[a.ID], is.CRL
@@ -241,27 +239,4 @@ func (s *signing) closeAllBut(old *signing) {
 			_ = k.Close() // it was never used
 		}
 	}
-}
-
-// rootProfile is the profile of self-signed CAs.
-const rootProfile = "root-ca"
-
-// compileProfiles compiles the built-in profiles and the configured ones. That of
-// roots is for ceremonies and is left out.
-func (l *loaded) compileProfiles() (map[string]*profile.Profile, error) {
-	configs := profile.BuiltIn()
-	maps.Copy(configs, l.Profiles)
-	compiled := map[string]*profile.Profile{}
-	var wrong []error
-	for _, name := range slices.Sorted(maps.Keys(configs)) {
-		p, err := profile.Compile(name, configs[name])
-		if err != nil {
-			wrong = append(wrong, err)
-			continue
-		}
-		if name != rootProfile {
-			compiled[name] = p
-		}
-	}
-	return compiled, errors.Join(wrong...)
 }

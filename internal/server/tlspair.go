@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -25,17 +26,13 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// serverProfile is the profile of the certificates that the server issues to
-// its own listeners.
-const serverProfile = "tls-server"
-
 // pair returns the certificate that a TLS listener is to present: from the files
 // that the configuration names, or our own.
-func (h *house) pair(ctx context.Context, cfg *loaded, name string, t TLS) (*tls.Certificate, error) {
+func (h *house) pair(ctx context.Context, cfg *config.File, name string, t config.TLS) (*tls.Certificate, error) {
 	if t.Certificate != "" {
 		return h.pairFromFiles(ctx, cfg, name, t)
 	}
-	file := pairFile{path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), secret: cfg.State.Passphrase.secret(cfg.dir)}
+	file := pairFile{path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), secret: cfg.State.Passphrase.Secret(cfg.Dir)}
 	have, err := file.read()
 	if err == nil && h.usable(have, cfg, t) {
 		return have, nil
@@ -46,8 +43,8 @@ func (h *house) pair(ctx context.Context, cfg *loaded, name string, t TLS) (*tls
 	return h.issuePair(ctx, file, t)
 }
 
-func (h *house) pairFromFiles(ctx context.Context, cfg *loaded, name string, t TLS) (*tls.Certificate, error) {
-	chain, err := readChain(t.Certificate)
+func (h *house) pairFromFiles(ctx context.Context, cfg *config.File, name string, t config.TLS) (*tls.Certificate, error) {
+	chain, err := config.ReadChain(t.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -79,11 +76,11 @@ func makePair(chain []*x509.Certificate, key crypto.Signer) (*tls.Certificate, e
 
 // usable reports whether a kept pair still is what the configuration asks for,
 // from an issuer that we still have, with a third of its life left.
-func (h *house) usable(pair *tls.Certificate, cfg *loaded, t TLS) bool {
+func (h *house) usable(pair *tls.Certificate, cfg *config.File, t config.TLS) bool {
 	if !renewAt(pair.Leaf).After(h.now()) {
 		return false
 	}
-	if t.Profile == estServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
+	if t.Profile == config.ESTServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
 		return false // made before EST was
 	}
 	rules := h.pipeline.Rules()
@@ -95,7 +92,7 @@ func (h *house) usable(pair *tls.Certificate, cfg *loaded, t TLS) bool {
 	if at < 0 {
 		return false
 	}
-	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != cfg.locations(ids[at]).CAIssuers {
+	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != cfg.Locations(ids[at]).CAIssuers {
 		return false // the public URL has changed
 	}
 	names := len(pair.Leaf.DNSNames) + len(pair.Leaf.IPAddresses)
@@ -108,18 +105,14 @@ func renewAt(c *x509.Certificate) time.Time {
 }
 
 // issuePair makes a key and asks the one door for its certificate.
-func (h *house) issuePair(ctx context.Context, file pairFile, t TLS) (*tls.Certificate, error) {
+func (h *house) issuePair(ctx context.Context, file pairFile, t config.TLS) (*tls.Certificate, error) {
 	fresh, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]pki.Identifier, 0, len(t.Names))
-	for _, n := range t.Names {
-		id, err := identifier(n)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, id)
+	names, err := t.Identifiers()
+	if err != nil {
+		return nil, err
 	}
 	cert, err := h.pipeline.Issue(ctx, issuance.Request{
 		Protocol: "server", Profile: t.Profile, Issuer: t.Issuer, Origin: "request:" + store.NewID(),

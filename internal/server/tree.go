@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/tree"
 )
 
@@ -12,7 +11,7 @@ import (
 func (h *house) tree() *tree.Tree {
 	return tree.New(tree.Deps{
 		Store: h.store, Now: h.now, Declared: h.declared, Refresh: h.refresh,
-		NameOf:     func(c *x509.Certificate) string { return h.cfg.Load().offlineID(c) },
+		NameOf:     func(c *x509.Certificate) string { return h.cfg.Load().OfflineID(c) },
 		CAProfiles: h.caProfiles,
 		PublicHTTP: func() string { return h.cfg.Load().PublicURLs.HTTP },
 	})
@@ -35,7 +34,7 @@ func (h *house) declared() []tree.Declared {
 	var all []tree.Declared
 	for _, is := range cfg.Issuers {
 		all = append(all, tree.Declared{
-			ID: is.ID, Key: is.Key, Secret: is.Passphrase.secret(cfg.dir), Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
+			ID: is.ID, Key: is.Key, Secret: is.Passphrase.Secret(cfg.Dir), Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
 			Keys: keys.Config{Observe: h.metrics.key(is.ID), Now: h.now, Module: cfg.PKCS11.Module},
 		})
 	}
@@ -43,20 +42,4 @@ func (h *house) declared() []tree.Declared {
 		all = append(all, tree.Declared{ID: o.ID, Offline: true, MaxChildren: o.MaxChildren})
 	}
 	return all
-}
-
-// checkTree checks what a CA's declaration says of its place in a tree.
-func (l *loaded) checkTree(d *document, key, subject string, children int) {
-	if subject != "" {
-		name, err := pki.ParseName(subject)
-		if err == nil {
-			err = name.Check()
-		}
-		if err != nil {
-			d.say(key+".subject", "%v", err)
-		}
-	}
-	if children < 0 {
-		d.say(key+".max_children", "%d: want a number of CAs, or nothing for any number", children)
-	}
 }

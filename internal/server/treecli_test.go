@@ -21,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/operator"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/need"
@@ -428,7 +429,7 @@ func TestG2_25_ImportOpenSSLCA(t *testing.T) {
 		l.must(t, "import", "openssl-ca", "--dir", in("oissuing"), "--issuer", "guide", "--chain", in("oroot/certs/ca.crt"), "--passphrase", "file:"+in("oissuing/pass"))
 	}
 	cert := func(name string) *x509.Certificate {
-		chain, err := readChain(in("oissuing/certs/" + name + ".crt"))
+		chain, err := config.ReadChain(in("oissuing/certs/" + name + ".crt"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -118,7 +118,7 @@ func (h *house) renewTLS(ctx context.Context) error {
 // beat tells the other nodes that this one is there, and with which
 // configuration.
 func (h *house) beat(ctx context.Context) error {
-	return h.store.Heartbeat(ctx, h.node.Name, h.node.Chain, h.cfg.Load().digest(), h.now())
+	return h.store.Heartbeat(ctx, h.node.Name, h.node.Chain, h.cfg.Load().Digest(), h.now())
 }
 
 // configHealth names the nodes that run another configuration. That is worth
@@ -129,7 +129,7 @@ func (h *house) configHealth(ctx context.Context) []api.HealthCheck {
 	if err != nil {
 		return nil // the database check says so
 	}
-	ours := h.cfg.Load().digest()
+	ours := h.cfg.Load().Digest()
 	check := api.HealthCheck{Name: "configuration", OK: true, Detail: ours}
 	for _, n := range nodes {
 		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {

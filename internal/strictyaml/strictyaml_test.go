@@ -1,4 +1,4 @@
-package server
+package strictyaml
 
 import (
 	"strings"
@@ -44,8 +44,8 @@ func TestDecodeReportsEveryMistakeWithItsPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s sample
-			doc := decode("f.yaml", []byte(tc.text), &s)
-			_ = doc.err() // sorts
+			doc := Decode("f.yaml", []byte(tc.text), &s)
+			_ = doc.Err() // sorts
 			if len(doc.problems) != len(tc.want) {
 				t.Fatalf("got %d problems, want %d:\n%v", len(doc.problems), len(tc.want), doc.problems)
 			}
@@ -61,9 +61,9 @@ func TestDecodeReportsEveryMistakeWithItsPlace(t *testing.T) {
 func TestSayFindsTheNearestPlace(t *testing.T) {
 	t.Parallel()
 	var s sample
-	doc := decode("f.yaml", []byte("name: a\nlist:\n- id: x\n"), &s)
-	doc.say("list[0].other", "required")
-	doc.say("inner.port", "required")
+	doc := Decode("f.yaml", []byte("name: a\nlist:\n- id: x\n"), &s)
+	doc.Report("list[0].other", "required")
+	doc.Report("inner.port", "required")
 	want := []string{"f.yaml:3:3: list[0].other: required", "f.yaml: inner.port: required"}
 	for i, p := range doc.problems {
 		if p.String() != want[i] {
@@ -76,11 +76,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("name: a\nlist: [{id: x}, &a {id: y}, *a]\n"))
 	f.Add([]byte("<<: {name: b}\n? [a]\n: b\n"))
 	f.Add([]byte("map: {a: !!str b, c: null}\nlist: 7\n--- x"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var c Config
-		doc := decode("f.yaml", text, &c)
-		if err := doc.err(); err == nil {
-			(&loaded{Config: c, dir: "/nonexistent"}).complete()
-		}
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		var s sample
+		_ = Decode("f.yaml", text, &s).Err()
 	})
 }

@@ -1,4 +1,4 @@
-package server
+package config
 
 import (
 	"os"
@@ -7,17 +7,17 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 func TestDevConfigurationIsGood(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	cfg, err := load(l.file())
+	cfg, err := Load(newLab(t).file())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cfg.digest()) != 16 {
-		t.Errorf("digest %q", cfg.digest())
+	if len(cfg.Digest()) != 16 {
+		t.Errorf("digest %q", cfg.Digest())
 	}
 }
 
@@ -102,11 +102,11 @@ func TestCheck(t *testing.T) {
 				l.change(t, "endpoints:", "profiles: {odd: {ext_key_usage: [ipsecIKE], san: {dns: {}}}}\nendpoints:")
 			}
 			l.change(t, tc.from, tc.to)
-			_, err := load(l.file())
+			_, err := Load(l.file())
 			if err == nil {
 				t.Fatal("nothing was found wrong")
 			}
-			problems, ok := err.(Problems) //nolint:errorlint // load returns it as it is
+			problems, ok := err.(strictyaml.Problems) //nolint:errorlint // Load returns it as it is
 			if !ok {
 				t.Fatalf("got a %T: %v", err, err)
 			}
@@ -130,7 +130,7 @@ func TestCheckReportsEverythingInOrder(t *testing.T) {
 	l.change(t, "external_account: required", "external_account: maybe")
 	l.change(t, "file:secrets/kek", "file:secrets/gone")
 	l.change(t, "certificate: chain.pem", "certificate: gone.pem")
-	_, err := load(l.file())
+	_, err := Load(l.file())
 	if err == nil {
 		t.Fatal("nothing was found wrong")
 	}
@@ -149,7 +149,7 @@ func TestCheckTouchesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	before := listing(t, l.dir)
-	if _, err := load(l.file()); err != nil {
+	if _, err := Load(l.file()); err != nil {
 		t.Fatal(err)
 	}
 	if after := listing(t, l.dir); after != before {
@@ -176,11 +176,11 @@ func TestDigestIsOfWhatNodesShare(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	digest := func() string {
-		cfg, err := load(l.file())
+		cfg, err := Load(l.file())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return cfg.digest()
+		return cfg.Digest()
 	}
 	first := digest()
 	l.change(t, "audit:\n  key", "log: {level: debug}\naudit:\n  key")
@@ -203,13 +203,13 @@ func TestReferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ref, want := range map[Reference]string{"file:s": "from a file", "env:PRIVYSEAL_TEST_SECRET": "from the environment"} {
-		got, err := ref.read(dir)
+		got, err := ref.Read(dir)
 		if err != nil || string(got) != want {
 			t.Errorf("%s: got %q, %v", ref, got, err)
 		}
 	}
 	for ref, want := range map[Reference]string{"file:empty": "empty", "file:": "reference", "hunter2": "reference", "env:": "reference", "file:gone": "file:gone"} {
-		if _, err := ref.read(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+		if _, err := ref.Read(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v, want …%s…", ref, err, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package server
+package config
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write golden files anew")
 
 // TestSchemaIsCurrent keeps schema.json equal to the configuration's types and
-// their comments. `go test ./internal/server -run Schema -update` writes it.
+// their comments. `go test ./internal/config -run Schema -update` writes it.
 func TestSchemaIsCurrent(t *testing.T) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", Anonymous: true, ExpandedStruct: true,
@@ -44,7 +44,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 	}
 	// The comments are found by paths that begin at the module's root.
 	t.Chdir(root)
-	for _, pkg := range []string{"internal/server", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep", "internal/credential"} {
+	for _, pkg := range []string{"internal/config", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep", "internal/credential"} {
 		if err := r.AddGoComments("github.com/privyseal/privyseal", "./"+pkg); err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 		}
 		return
 	}
-	if !bytes.Equal(got.Bytes(), schema) {
-		t.Error("schema.json is not what the types say: go test ./internal/server -run Schema -update")
+	if !bytes.Equal(got.Bytes(), Schema) {
+		t.Error("schema.json is not what the types say: go test ./internal/config -run Schema -update")
 	}
 }

@@ -1,16 +1,17 @@
-package server
+package config
 
 import (
 	"fmt"
 	"os"
 
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // knownKeys reads the lists of keys that strangers know (rule X13).
-func (l *loaded) knownKeys() (pki.KeyList, error) {
+func (f *File) KnownKeys() (pki.KeyList, error) {
 	var list pki.KeyList
-	for _, b := range l.BlockedKeys {
+	for _, b := range f.BlockedKeys {
 		if err := b.read(&list); err != nil {
 			return list, err
 		}
@@ -30,10 +31,10 @@ func (b BlockedKeys) read(list *pki.KeyList) error {
 	return nil
 }
 
-func (l *loaded) checkBlockedKeys(d *document) {
-	for i, b := range l.BlockedKeys {
+func (f *File) checkBlockedKeys(d *strictyaml.Document) {
+	for i, b := range f.BlockedKeys {
 		if err := b.read(&pki.KeyList{}); err != nil {
-			d.say(fmt.Sprintf("blocked_keys[%d].file", i), "%v", err)
+			d.Report(fmt.Sprintf("blocked_keys[%d].file", i), "%v", err)
 		}
 	}
 }

@@ -1,14 +1,14 @@
-package server
+package config
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 )
 
@@ -16,9 +16,9 @@ import (
 // itself, so it may be shown and logged; errors name it and never the value.
 type Reference string
 
-// read returns the secret, without the newline that an editor leaves at the end
+// Read returns the secret, without the newline that an editor leaves at the end
 // of a file. Relative paths start at dir.
-func (r Reference) read(dir string) ([]byte, error) {
+func (r Reference) Read(dir string) ([]byte, error) {
 	scheme, rest, _ := strings.Cut(string(r), ":")
 	var value []byte
 	switch {
@@ -26,7 +26,7 @@ func (r Reference) read(dir string) ([]byte, error) {
 		text, err := os.ReadFile(under(dir, rest))
 		if err != nil {
 			// The path is already in the reference.
-			return nil, fmt.Errorf("secret %s: %w", r, cause(err))
+			return nil, fmt.Errorf("secret %s: %w", r, fault.Cause(err))
 		}
 		value = bytes.TrimRight(text, "\r\n")
 	case scheme == "env" && rest != "":
@@ -45,9 +45,9 @@ func (r Reference) read(dir string) ([]byte, error) {
 	return value, nil
 }
 
-// secret returns a function that reads the reference each time it is called.
-func (r Reference) secret(dir string) keys.Secret {
-	return func() ([]byte, error) { return r.read(dir) }
+// Secret returns a function that reads the reference each time it is called.
+func (r Reference) Secret(dir string) keys.Secret {
+	return func() ([]byte, error) { return r.Read(dir) }
 }
 
 // under makes a relative path start at dir.
@@ -64,13 +64,4 @@ func keyUnder(dir string, ref keys.Ref) keys.Ref {
 		return keys.Ref("file:" + under(dir, path))
 	}
 	return ref
-}
-
-// cause strips the operation and the path of a file error.
-func cause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

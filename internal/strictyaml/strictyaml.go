@@ -1,4 +1,8 @@
-package server
+// Package strictyaml reads YAML files that people write, and finds every mistake
+// in one pass: unknown and repeated keys with their place and the key that was
+// probably meant, and nothing that YAML does behind the reader's back (anchors,
+// aliases, merge keys, tags, a second document).
+package strictyaml
 
 import (
 	"encoding"
@@ -50,19 +54,19 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// document is a parsed YAML file: where each key stands, and what is wrong.
-type document struct {
+// Document is a parsed YAML file: where each key stands, and what is wrong.
+type Document struct {
 	file     string
 	at       map[string]*token.Position
 	problems Problems
 	unread   bool // holds what is not read
 }
 
-// decode reads one strict YAML document into the struct that into points to.
+// Decode reads one strict YAML document into the struct that into points to.
 // Unknown and repeated keys are problems, each with its place and, where one is
 // near, the key that was probably meant.
-func decode(file string, text []byte, into any) *document {
-	d := &document{file: file, at: map[string]*token.Position{}}
+func Decode(file string, text []byte, into any) *Document {
+	d := &Document{file: file, at: map[string]*token.Position{}}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		d.add("", err)
@@ -94,7 +98,7 @@ func decode(file string, text []byte, into any) *document {
 
 // walk records the place of every key below n and reports those that t does not
 // have.
-func (d *document) walk(path string, n ast.Node, t reflect.Type) {
+func (d *Document) walk(path string, n ast.Node, t reflect.Type) {
 	switch n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
 		// An alias may contain itself, and a reader of the file should not have
@@ -146,7 +150,7 @@ func place(n ast.Node) *token.Position {
 	return n.GetToken().Position
 }
 
-func (d *document) entry(path string, kv *ast.MappingValueNode, fields map[string]reflect.Type, open reflect.Type) {
+func (d *Document) entry(path string, kv *ast.MappingValueNode, fields map[string]reflect.Type, open reflect.Type) {
 	tok := kv.Key.GetToken()
 	if kv.Key.IsMergeKey() {
 		d.notRead(path, tok.Position)
@@ -167,7 +171,7 @@ func (d *document) entry(path string, kv *ast.MappingValueNode, fields map[strin
 		return
 	}
 	what := "unknown key"
-	if near := nearest(key, slices.Sorted(maps.Keys(fields))); near != "" {
+	if near := Nearest(key, slices.Sorted(maps.Keys(fields))); near != "" {
 		what += fmt.Sprintf("; did you mean %q?", near)
 	}
 	d.problem(p, tok.Position, what)
@@ -214,18 +218,18 @@ func readsItself(t reflect.Type) bool {
 	return false
 }
 
-func (d *document) notRead(path string, at *token.Position) {
+func (d *Document) notRead(path string, at *token.Position) {
 	d.unread = true
 	d.problem(path, at, "anchors, aliases, merge keys and tags are not read")
 }
 
-func (d *document) problem(key string, at *token.Position, what string) {
+func (d *Document) problem(key string, at *token.Position, what string) {
 	d.problems = append(d.problems, Problem{File: d.file, Line: at.Line, Column: at.Column, Key: key, What: what})
 }
 
-// say reports something wrong with the value at key, at the place of the key or
+// Report reports something wrong with the value at key, at the place of the key or
 // of its nearest parent that the file mentions.
-func (d *document) say(key, format string, args ...any) {
+func (d *Document) Report(key, format string, args ...any) {
 	p := Problem{File: d.file, Key: key, What: fmt.Sprintf(format, args...)}
 	for k := key; k != ""; k = parent(k) {
 		if at, ok := d.at[k]; ok {
@@ -242,7 +246,7 @@ func parent(key string) string {
 
 // add reports an error of the YAML library. Its own text quotes the source,
 // which a report that may be pasted anywhere should not.
-func (d *document) add(key string, err error) {
+func (d *Document) add(key string, err error) {
 	var located interface {
 		GetToken() *token.Token
 		GetMessage() string
@@ -264,8 +268,8 @@ func (d *document) add(key string, err error) {
 	d.problems = append(d.problems, Problem{File: d.file, Key: key, What: first})
 }
 
-// err returns the problems in the order of the file, or nil.
-func (d *document) err() error {
+// Err returns the problems in the order of the file, or nil.
+func (d *Document) Err() error {
 	if len(d.problems) == 0 {
 		return nil
 	}
@@ -281,9 +285,9 @@ func (d *document) err() error {
 	return d.problems
 }
 
-// nearest returns the candidate with the fewest edits from s, or "" when even
+// Nearest returns the candidate with the fewest edits from s, or "" when even
 // that one is more than a third of its length away.
-func nearest(s string, candidates []string) string {
+func Nearest(s string, candidates []string) string {
 	best, fewest := "", 0
 	for _, c := range candidates {
 		n := edits(strings.ToLower(s), c)
@@ -317,3 +321,10 @@ func edits(a, b string) int {
 	}
 	return last[len(b)]
 }
+
+// Marshal returns v as YAML for people, items of lists indented.
+func Marshal(v any) ([]byte, error) { return yaml.MarshalWithOptions(v, yaml.IndentSequence(true)) }
+
+// Canonical returns v as YAML that is the same for the same v, for digests that
+// outlive a release.
+func Canonical(v any) ([]byte, error) { return yaml.Marshal(v) }

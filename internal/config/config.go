@@ -1,4 +1,7 @@
-package server
+// Package config reads the configuration file: what its sections are, what holds
+// where they say nothing, and everything that is wrong with them. It opens no key
+// and no database; what needs the running server is found out there.
+package config
 
 import (
 	"time"

@@ -1,0 +1,371 @@
+package config
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/challenge"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/strictyaml"
+)
+
+// plainName is what ids and endpoint names look like: they become part of URLs.
+var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// check reports everything that is wrong with the configuration. It reads the
+// files that the configuration names and changes nothing.
+func (f *File) check(d *strictyaml.Document) {
+	f.checkURLs(d)
+	f.checkDatabase(d)
+	f.checkSecrets(d)
+	f.checkIssuers(d)
+	f.checkOCSP(d)
+	f.checkBlockedKeys(d)
+	f.checkWebhooks(d)
+	f.checkEndpoints(d)
+	f.checkListeners(d)
+	f.checkLog(d)
+	if _, err := challenge.New(f.Challenge, nil, nil); err != nil {
+		d.Report("challenge", "%v", err)
+	}
+	if err := f.Limits.Check(); err != nil {
+		d.Report("limits", "%v", err)
+	}
+}
+
+func (f *File) checkURLs(d *strictyaml.Document) {
+	origin := func(key, value, scheme string, required bool) {
+		if value == "" {
+			if required {
+				d.Report(key, "required")
+			}
+			return
+		}
+		u, err := url.Parse(value)
+		if err != nil || u.Scheme != scheme || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			d.Report(key, "%q: want %s://host[:port] and nothing after it", value, scheme)
+		}
+	}
+	origin("public_urls.https", f.PublicURLs.HTTPS, "https", true)
+	origin("public_urls.est", f.PublicURLs.EST, "https", false)
+	origin("public_urls.http", f.PublicURLs.HTTP, "http", true)
+	for i, u := range f.PublicURLs.Former {
+		origin(fmt.Sprintf("public_urls.former[%d]", i), u, "https", true)
+	}
+}
+
+func (f *File) checkDatabase(d *strictyaml.Document) {
+	if f.Database.URL == "" {
+		d.Report("database.url", "required: sqlite:PATH, postgres://…, or a reference to one")
+		return
+	}
+	if _, err := f.DatabaseURL(); err != nil {
+		d.Report("database.url", "%v", err)
+	}
+}
+
+// databaseURL follows the reference and makes a relative SQLite path start at
+// the file's folder. Its errors never show a URL that may hold a password.
+func (f *File) DatabaseURL() (string, error) {
+	value := f.Database.URL
+	byReference := strings.HasPrefix(value, "file:") || strings.HasPrefix(value, "env:")
+	if byReference {
+		text, err := Reference(value).Read(f.Dir)
+		if err != nil {
+			return "", err
+		}
+		value = string(text)
+	}
+	if path, ok := strings.CutPrefix(value, "sqlite:"); ok && path != "" {
+		return "sqlite:" + under(f.Dir, path), nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		return "", fmt.Errorf("want sqlite:PATH or postgres://USER@HOST:PORT/NAME, or a reference to one")
+	}
+	_, password := u.User.Password()
+	if (password || u.Query().Has("password")) && !byReference {
+		return "", fmt.Errorf("a URL with a password must be given by reference: put it into a file and write file:PATH")
+	}
+	return value, nil
+}
+
+// checkSecrets reads every reference, to find out now and not when it is needed.
+func (f *File) checkSecrets(d *strictyaml.Document) {
+	type secret struct {
+		key      string
+		ref      Reference
+		required bool
+	}
+	all := []secret{
+		{"key_encryption", f.KeyEncryption, true},
+		{"audit.passphrase", f.Audit.Passphrase, true},
+		{"state.passphrase", f.State.Passphrase, f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" || f.delegates()},
+	}
+	for i, is := range f.Issuers {
+		all = append(all, secret{fmt.Sprintf("issuers[%d].passphrase", i), is.Passphrase, true})
+	}
+	for name, t := range f.tls() {
+		all = append(all, secret{"listeners." + name + ".tls.passphrase", t.TLS.Passphrase, t.TLS.Key != ""})
+	}
+	for _, s := range all {
+		if s.ref == "" {
+			if s.required {
+				d.Report(s.key, "required: a reference, file:PATH or env:NAME")
+			}
+			continue
+		}
+		if _, err := s.ref.Read(f.Dir); err != nil {
+			d.Report(s.key, "%v", err)
+		}
+	}
+	f.checkKey(d, "audit.key", f.Audit.Key)
+	if f.Audit.Retention < 0 || (f.Audit.Retention > 0 && f.Audit.Archive == "") {
+		d.Report("audit.retention", "want a positive time, and audit.archive for what is older")
+	}
+}
+
+func (f *File) checkKey(d *strictyaml.Document, key string, ref keys.Ref) {
+	if err := ref.Available(f.PKCS11.Module); err != nil {
+		d.Report(key, "%v", err)
+	}
+}
+
+// checkServiceKey checks the key in a token of something that makes it at first
+// need.
+func (f *File) checkServiceKey(d *strictyaml.Document, key string, ref keys.Ref, secretKey string, secret Reference) {
+	if ref == "" {
+		return
+	}
+	if !strings.HasPrefix(string(ref), "pkcs11:") {
+		d.Report(key, "%q: want pkcs11:token=…;object=…, or nothing for a key that the server keeps itself", ref)
+		return
+	}
+	f.checkKey(d, key, ref)
+	if secret == "" {
+		d.Report(secretKey, "required: a reference to the token's PIN, file:PATH or env:NAME")
+	} else if _, err := secret.Read(f.Dir); err != nil {
+		d.Report(secretKey, "%v", err)
+	}
+}
+
+func (f *File) checkEndpoints(d *strictyaml.Document) {
+	seen := map[string]bool{}
+	compiled := f.checkProfiles(d)
+	profiles := slices.Sorted(maps.Keys(compiled))
+	for i, e := range f.Endpoints {
+		key := fmt.Sprintf("endpoints[%d]", i)
+		if !plainName.MatchString(e.Name) {
+			d.Report(key+".name", "%q: want lower-case letters, digits and hyphens", e.Name)
+		}
+		if seen[e.Name] {
+			d.Report(key+".name", "%q is defined twice", e.Name)
+		}
+		seen[e.Name] = true
+		oneOf(d, key+".protocol", e.Protocol, ProtocolACME, ProtocolEST, ProtocolSCEP)
+		oneOf(d, key+".issuer", e.Issuer, f.services()...)
+		f.checkProtocol(d, key, e)
+		if len(e.Profiles) == 0 {
+			d.Report(key+".profiles", "required: at least one profile")
+			continue
+		}
+		for j, p := range e.Profiles {
+			at := fmt.Sprintf("%s.profiles[%d]", key, j)
+			oneOf(d, at, p, profiles...)
+			if c := compiled[p]; c != nil && c.CA() {
+				d.Report(at, "profile %s makes CAs, which only operators ask for", p)
+			} else if err := f.nests(compiled[p], e.Issuer); err != nil {
+				d.Report(at, "issuer %s cannot sign it: %s", e.Issuer, fault.Text(err))
+			}
+		}
+		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
+	}
+	for _, p := range []struct{ protocol, key, addr string }{
+		{ProtocolACME, "listeners.https.addr", f.Listeners.HTTPS.Addr}, {ProtocolEST, "listeners.est.addr", f.Listeners.EST.Addr},
+	} {
+		if p.addr == "" && len(f.Of(p.protocol)) > 0 {
+			d.Report(p.key, "required: there are %s endpoints", strings.ToUpper(p.protocol))
+		}
+	}
+	f.checkSCEP(d, compiled)
+}
+
+// checkProtocol checks what only one protocol has.
+func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
+	switch e.Protocol {
+	case ProtocolACME:
+		oneOf(d, key+".external_account", e.ExternalAccount, "optional", "required")
+	case ProtocolEST:
+		f.checkEST(d, key, e)
+	}
+	if e.Protocol != ProtocolACME && e.ExternalAccount != "" {
+		d.Report(key+".external_account", "only ACME has external accounts")
+	}
+	if e.Protocol != ProtocolEST && !reflect.DeepEqual(e.EST, ESTEndpoint{}) {
+		d.Report(key+".est", "only for protocol est")
+	}
+}
+
+// checkProfiles compiles the profiles, one by one, so that all mistakes are
+// reported.
+func (f *File) checkProfiles(d *strictyaml.Document) map[string]*profile.Profile {
+	for name, c := range f.Profiles {
+		if _, err := profile.Compile(name, c); err != nil {
+			for _, line := range strings.Split(err.Error(), "\n") {
+				d.Report("profiles."+name, "%s", line)
+			}
+		}
+	}
+	compiled, _ := f.CompileProfiles() // mistakes are reported above
+	return compiled
+}
+
+func (f *File) profileNames() []string {
+	compiled, _ := f.CompileProfiles()
+	return slices.Sorted(maps.Keys(compiled))
+}
+
+// tls returns the listeners that speak TLS, by their key in the file.
+func (f *File) tls() map[string]TLSListener {
+	return map[string]TLSListener{"https": f.Listeners.HTTPS, "est": f.Listeners.EST}
+}
+
+func (f *File) checkListeners(d *strictyaml.Document) {
+	names := map[string]string{}
+	for name, addr := range map[string]string{
+		"https": f.Listeners.HTTPS.Addr, "est": f.Listeners.EST.Addr, "http": f.Listeners.HTTP.Addr, "ops": f.Listeners.Ops.Addr,
+	} {
+		key := "listeners." + name + ".addr"
+		if addr == "" {
+			continue
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			d.Report(key, "%q: want HOST:PORT", addr)
+			continue
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+			d.Report(key, "%q: want a port number of at most 65535", addr)
+		} else if other, twice := names[addr]; twice && n != 0 {
+			d.Report(key, "%s is the address of listeners.%s too", addr, other)
+		}
+		names[addr] = name
+		if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
+			d.Report(key, "%q: want an address of this machine, not a name", addr)
+		}
+	}
+	for name, t := range f.tls() {
+		if t.Addr != "" {
+			f.checkTLS(d, "listeners."+name+".tls", t.TLS)
+		}
+	}
+}
+
+func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
+	switch {
+	case t.Certificate != "" && t.Issuer != "":
+		d.Report(key, "want either certificate and key, or issuer and names")
+	case t.Certificate != "":
+		f.checkKey(d, key+".key", t.Key)
+		if _, err := ReadChain(t.Certificate); err != nil {
+			d.Report(key+".certificate", "%v", err)
+		}
+	case t.Issuer != "":
+		oneOf(d, key+".issuer", t.Issuer, f.services()...)
+		oneOf(d, key+".profile", t.Profile, f.profileNames()...)
+		if len(t.Names) == 0 {
+			d.Report(key+".names", "required: the names under which clients reach this listener")
+		}
+		for i, n := range t.Names {
+			if _, err := identifier(n); err != nil {
+				d.Report(fmt.Sprintf("%s.names[%d]", key, i), "%v", err)
+			}
+		}
+	default:
+		d.Report(key, "required: certificate and key, or issuer and names")
+	}
+}
+
+func (f *File) checkLog(d *strictyaml.Document) {
+	oneOf(d, "log.format", f.Log.Format, "", "text", "json")
+	oneOf(d, "log.level", f.Log.Level, "", "debug", "info", "warn", "error")
+}
+
+// oneOf reports a value that is none of those allowed, with the nearest one.
+func oneOf(d *strictyaml.Document, key, value string, allowed ...string) {
+	if slices.Contains(allowed, value) {
+		return
+	}
+	what := fmt.Sprintf("%q: want one of %s", value, strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(s string) bool { return s == "" }), ", "))
+	if len(allowed) == 0 {
+		what = fmt.Sprintf("%q: there is none", value)
+	} else if near := strictyaml.Nearest(value, allowed); near != "" {
+		what += fmt.Sprintf("; did you mean %q?", near)
+	}
+	d.Report(key, "%s", what)
+}
+
+// Identifiers are the names of a certificate from Issuer.
+func (t TLS) Identifiers() ([]pki.Identifier, error) {
+	names := make([]pki.Identifier, 0, len(t.Names))
+	for _, n := range t.Names {
+		id, err := identifier(n)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, id)
+	}
+	return names, nil
+}
+
+// identifier reads a DNS name or an IP address of our own certificate.
+func identifier(name string) (pki.Identifier, error) {
+	if ip, err := pki.CanonicalIP(name); err == nil {
+		return pki.Identifier{Type: pki.IP, Value: ip}, nil
+	}
+	dns, err := pki.CheckDNSName(name, pki.DNSRules{SingleLabel: true})
+	return pki.Identifier{Type: pki.DNS, Value: dns}, err
+}
+
+// ReadChain reads a PEM file of certificates.
+func ReadChain(path string) ([]*x509.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, fault.Cause(err))
+	}
+	chain, err := pki.ParseChain(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return chain, nil
+}
+
+// ReadList reads a revocation list, DER or PEM.
+func ReadList(path string) (*x509.RevocationList, error) {
+	der, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, fault.Cause(err))
+	}
+	if block, _ := pem.Decode(der); block != nil {
+		der = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
+}

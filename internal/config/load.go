@@ -1,0 +1,195 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/strictyaml"
+)
+
+// File is a configuration file that was read and checked: what it leaves out is
+// filled in, and the paths of files that it names are absolute.
+type File struct {
+	Config
+	Path string // of the file, as given
+	Dir  string // its folder, absolute: where references to secrets start
+
+	OneTier bool // a self-signed CA may issue, which only `privyseal dev` serves
+}
+
+// Load reads and checks a configuration file. It touches nothing. Its error is
+// Problems, which lists everything that is wrong, unless the file cannot be read.
+func Load(path string) (*File, error) { return LoadDev(path, false) }
+
+// Reload reads the same file again, by the same rules.
+func (f *File) Reload() (*File, error) { return LoadDev(f.Path, f.OneTier) }
+
+// LoadDev is Load for dev, which may serve a CA of one tier.
+func LoadDev(path string, oneTier bool) (*File, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	text, err := os.ReadFile(abs)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	f := &File{Path: path, Dir: filepath.Dir(abs), OneTier: oneTier, Config: Default()}
+	doc := strictyaml.Decode(path, text, &f.Config)
+	if doc.Err() == nil {
+		f.complete()
+		f.check(doc)
+	}
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Default is what holds where a file says nothing.
+func Default() Config { return Config{Limits: limit.Defaults()} }
+
+// complete fills in what the file may leave out, and makes paths absolute.
+func (f *File) complete() {
+	f.State.Dir = under(f.Dir, f.State.Dir)
+	if f.Listeners.Socket == "" {
+		f.Listeners.Socket = filepath.Join(f.State.Dir, "privyseal.sock")
+	}
+	f.Listeners.Socket = under(f.Dir, f.Listeners.Socket)
+	for i := range f.Issuers {
+		f.Issuers[i].OCSP.complete()
+		f.Issuers[i].Key = keyUnder(f.Dir, f.Issuers[i].Key)
+		if f.Issuers[i].Certificate != "" {
+			f.Issuers[i].Certificate = under(f.Dir, f.Issuers[i].Certificate)
+		}
+		for j, file := range f.Issuers[i].Chains {
+			f.Issuers[i].Chains[j] = under(f.Dir, file)
+		}
+		f.Issuers[i].CRL = f.Issuers[i].CRL.Complete()
+	}
+	for i, o := range f.Offline {
+		if o.Certificate != "" {
+			f.Offline[i].Certificate = under(f.Dir, o.Certificate)
+		}
+		if o.CRL != "" {
+			f.Offline[i].CRL = under(f.Dir, o.CRL)
+		}
+		if o.OCSP != nil {
+			f.Offline[i].OCSP = o.OCSP.complete(f.Dir)
+		}
+	}
+	for i, e := range f.Endpoints {
+		if e.DefaultProfile == "" && len(e.Profiles) > 0 {
+			f.Endpoints[i].DefaultProfile = e.Profiles[0]
+		}
+		if e.ExternalAccount == "" && e.Protocol == ProtocolACME {
+			f.Endpoints[i].ExternalAccount = "optional"
+		}
+		for _, file := range []*string{&f.Endpoints[i].EST.Anchors, &f.Endpoints[i].EST.Rollover} {
+			if *file != "" {
+				*file = under(f.Dir, *file)
+			}
+		}
+	}
+	for i, b := range f.BlockedKeys {
+		f.BlockedKeys[i].File = under(f.Dir, b.File)
+		if b.Format == "" {
+			f.BlockedKeys[i].Format = pki.KeyListSPKI
+		}
+	}
+	for i, w := range f.Webhooks {
+		if w.CA != "" {
+			f.Webhooks[i].CA = under(f.Dir, w.CA)
+		}
+	}
+	f.completeFiles()
+	f.completeTLS()
+	if f.ACME.Website == "" {
+		f.ACME.Website = f.PublicURLs.HTTPS
+	}
+	if f.ACME.TermsOfService == "" {
+		f.ACME.TermsOfService = f.PublicURLs.HTTPS + "/terms"
+	}
+}
+
+func (f *File) completeFiles() {
+	f.Audit.Key = keyUnder(f.Dir, f.Audit.Key)
+	if f.Audit.Archive != "" {
+		f.Audit.Archive = under(f.Dir, f.Audit.Archive)
+	}
+	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, &f.Listeners.EST.TLS} {
+		t.Key = keyUnder(f.Dir, t.Key)
+		if t.Certificate != "" {
+			t.Certificate = under(f.Dir, t.Certificate)
+		}
+	}
+}
+
+// completeTLS chooses the profiles of the certificates that the listeners get
+// from our issuers. Clients of EST that know nothing but the root recognise the
+// server by the extended key usage cmcRA (rule E9).
+func (f *File) completeTLS() {
+	if f.Listeners.HTTPS.TLS.Profile == "" {
+		f.Listeners.HTTPS.TLS.Profile = ServerProfile
+	}
+	est := &f.Listeners.EST.TLS
+	if est.Profile != "" {
+		return
+	}
+	est.Profile = ServerProfile
+	profiles, _ := f.CompileProfiles() // mistakes are reported by check
+	if p := profiles[ESTServerProfile]; p != nil && f.nests(p, est.Issuer) == nil {
+		est.Profile = ESTServerProfile
+	}
+}
+
+// public is what all nodes must agree on of an issuer.
+func (is Issuer) public() Issuer {
+	p := Issuer{ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds, OCSP: is.OCSP, CRL: is.CRL}
+	p.OCSP.Key, p.OCSP.Passphrase = "", ""
+	return p
+}
+
+// digest identifies what all nodes on one database must agree on. Addresses,
+// paths and references may differ from node to node.
+func (f *File) Digest() string {
+	c := f.Config
+	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
+	c.PKCS11 = PKCS11{}
+	c.Issuers, c.Offline = nil, nil
+	for _, i := range f.Issuers {
+		c.Issuers = append(c.Issuers, i.public())
+	}
+	c.Webhooks = slices.Clone(c.Webhooks)
+	for i := range c.Webhooks {
+		c.Webhooks[i].KeyRef, c.Webhooks[i].CA = "", ""
+	}
+	text, err := strictyaml.Canonical(c)
+	if err != nil {
+		return "" // a Config that was decoded encodes
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// ownAddresses are the addresses that validation must never dial: ours.
+func (f *File) OwnAddresses() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, addr := range []string{f.Listeners.HTTPS.Addr, f.Listeners.EST.Addr, f.Listeners.HTTP.Addr, f.Listeners.Ops.Addr} {
+		if strings.HasPrefix(addr, ":") {
+			addr = "[::]" + addr
+		}
+		if a, err := netip.ParseAddrPort(strings.Replace(addr, "localhost", "127.0.0.1", 1)); err == nil {
+			own = append(own, a)
+		}
+	}
+	return own
+}
