@@ -53,7 +53,7 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus/client_golang": {"internal/server"},
 	"github.com/spf13/cobra":              {"internal/operator", "internal/server", "cmd/privyseal", "cmd/privyseal-ceremony"},
 	"github.com/testcontainers":           {"internal/store/storetest"},
-	"github.com/goccy/go-yaml":            {"internal/strictyaml", "internal/ceremony", "internal/profile", "internal/tree"},
+	"github.com/goccy/go-yaml":            {"internal/strictyaml"},
 	"database/sql":                        {"internal/store", "migrations"},
 	"github.com/rogpeppe/go-internal":     {},
 	"github.com/stretchr/testify":         {},

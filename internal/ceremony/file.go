@@ -10,13 +10,10 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/quorum"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 	"github.com/privyseal/privyseal/internal/transcript"
 )
 
@@ -79,9 +76,6 @@ func (a *Authority) locations() issuer.Locations {
 	return issuer.Locations{CRL: a.CRL, CAIssuers: a.CAIssuers, OCSP: a.OCSP}
 }
 
-// maxFile bounds what is read of a ceremony's file.
-const maxFile = 1 << 20
-
 // ReadFile reads a ceremony's file, strictly, and checks what can be checked
 // without the CAs' folders.
 func ReadFile(path string) (*File, []byte, error) {
@@ -89,73 +83,62 @@ func ReadFile(path string) (*File, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read ceremony: %w", err)
 	}
-	f, err := DecodeFile(text)
+	f, err := decodeFile(path, text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, err
 	}
 	return f, text, nil
 }
 
 // DecodeFile reads the text of a ceremony's file. An unknown key is an error that
-// names its line; an act that is none of the nine says which there are.
-func DecodeFile(text []byte) (f *File, err error) {
-	defer func() { // the decoder panics on some texts that are hardly YAML
-		if p := recover(); p != nil {
-			f, err = nil, fmt.Errorf("not YAML that can be read: %v", p)
+// names its place; an act that is none of the nine says which there are.
+func DecodeFile(text []byte) (*File, error) { return decodeFile("", text) }
+
+func decodeFile(path string, text []byte) (*File, error) {
+	f := &File{}
+	doc := strictyaml.Decode(path, text, f)
+	if err := doc.Err(); err != nil {
+		return nil, explainActs(err)
+	}
+	for i, act := range f.Acts {
+		if act.count() != 1 {
+			doc.Report(fmt.Sprintf("acts[%d]", i), actForm)
 		}
-	}()
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("longer than %d octets", maxFile)
 	}
-	parsed, err := parser.ParseBytes(text, 0)
-	if err != nil {
+	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	if len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil {
-		return nil, errors.New("want one YAML document")
-	}
-	if err := knownActs(parsed.Docs[0].Body); err != nil {
+	if err := f.check(); err != nil && path != "" {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	} else if err != nil {
 		return nil, err
 	}
-	f = &File{}
-	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict()); err != nil {
-		return nil, err
-	}
-	return f, f.check()
+	return f, nil
 }
 
-// knownActs refuses whatever else an offline CA is asked to do.
-func knownActs(body ast.Node) error {
-	top, ok := body.(*ast.MappingNode)
-	if !ok {
-		return nil
-	}
-	for _, kv := range top.Values {
-		list, ok := kv.Value.(*ast.SequenceNode)
-		if !ok || kv.Key.GetToken().Value != "acts" {
-			continue
-		}
-		for _, item := range list.Values {
-			if err := knownAct(item); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+const actForm = "an act has the form \"- crl: {ca: root}\""
 
-func knownAct(item ast.Node) error {
-	act, ok := item.(*ast.MappingNode)
-	at := item.GetToken().Position
-	if !ok || len(act.Values) != 1 {
-		return fmt.Errorf("line %d: an act has the form \"- crl: {ca: root}\"", at.Line)
+var inActs = regexp.MustCompile(`^acts\[\d+\](?:\.([^.\[]+))?$`)
+
+// explainActs says of whatever else an offline CA is asked to do that it is no act.
+func explainActs(err error) error {
+	var problems strictyaml.Problems
+	if !errors.As(err, &problems) {
+		return err
 	}
-	key := act.Values[0].Key.GetToken()
-	if slices.Contains(ActNames, key.Value) {
-		return nil
+	for i := range problems {
+		m := inActs.FindStringSubmatch(problems[i].Key)
+		switch {
+		case m == nil || slices.Contains(ActNames, m[1]):
+		case m[1] == "":
+			problems[i].What = actForm
+		default:
+			problems[i].What = fmt.Sprintf("an offline CA does not do %q: its acts are %s. Certificates of end entities are issued online",
+				m[1], strings.Join(ActNames, ", "))
+			return refuse("act", "%w", problems[i:i+1])
+		}
 	}
-	return refuse("act", "line %d: an offline CA does not do %q: its acts are %s. Certificates of end entities are issued online",
-		key.Position.Line, key.Value, strings.Join(ActNames, ", "))
+	return problems
 }
 
 var authorityName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)

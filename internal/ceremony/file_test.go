@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/internal/quorum"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 func newHolders(t *testing.T, custodians ...string) *holders {
@@ -58,8 +59,8 @@ func TestDecodeFileRefuses(t *testing.T) {
 	t.Parallel()
 	const head = "name: x\ncas: [{name: root}]\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":            {"", "want one YAML document"},
-		"two documents":    {head + "acts: [{crl: {ca: root}}]\n---\nname: y\n", "want one YAML document"},
+		"empty":            {"", "the file is empty"},
+		"two documents":    {head + "acts: [{crl: {ca: root}}]\n---\nname: y\n", "a second document begins here"},
 		"no name":          {"cas: [{name: root}]\nacts: [{crl: {ca: root}}]", "name: say what"},
 		"no acts":          {head, "acts: there are none"},
 		"an act of two":    {head + "acts: [{crl: {ca: root}, root: {ca: root}}]", "an act has the form"},
@@ -74,7 +75,7 @@ func TestDecodeFileRefuses(t *testing.T) {
 		"new unknown":      {head + "acts: [{sign-ca: {ca: root, new: other}}]", `no CA "other"`},
 		"bad revoke":       {head + "acts: [{replace-ca: {ca: root, replaces: \"1\", csr: a, revoke: whim}}]", "whim"},
 		"no list after":    {head + "acts: [{crl: {ca: root}}, {revoke: {ca: root, certificate: \"1\"}}]", "next list"},
-		"too long":         {strings.Repeat("#", maxFile+1), "longer than"},
+		"too long":         {strings.Repeat("#", strictyaml.MaxSize+1), "longer than"},
 	} {
 		if _, err := DecodeFile([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)

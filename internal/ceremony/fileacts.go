@@ -162,15 +162,9 @@ func (a Act) count() int {
 // checkAct finds what makes an act impossible or useless.
 func (f *File) checkAct(n int, act Act) error {
 	name, ca := act.name()
-	if name == "" {
-		return errors.New("it says nothing")
-	}
 	a, err := f.authority(ca)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
-	}
-	if n := act.count(); n != 1 { // aliases get past the look at the text
-		return fmt.Errorf("%s: %d acts in one entry: give each its own", name, n)
 	}
 	switch {
 	case a.Key != "" && (act.ChangeQuorum != nil || act.Destroy != nil):

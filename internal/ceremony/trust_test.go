@@ -375,7 +375,7 @@ func TestDecodeFileRefusesTraps(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
 		"a CA twice":       {"name: x\ncas: [{name: root, folder: a}, {name: root, folder: b}]\nacts: [{crl: {ca: root}}]", "twice"},
-		"two acts in one":  {"name: x\ncas: [{name: root}]\nacts: &all\n  - crl: {ca: root}\n    change-quorum: {ca: root, quorum: {need: 2, custodians: [a, b]}}\n", "one"},
+		"two acts in one":  {"name: x\ncas: [{name: root}]\nacts:\n  - crl: {ca: root}\n    change-quorum: {ca: root, quorum: {need: 2, custodians: [a, b]}}\n", "an act has the form"},
 		"a token's quorum": {"name: x\ncas: [{name: root, key: \"pkcs11:token=a;object=b\"}]\nacts: [{change-quorum: {ca: root, quorum: {need: 2, custodians: [a, b]}}}]", "token"},
 		"a token's end":    {"name: x\ncas: [{name: root, key: \"pkcs11:token=a;object=b\"}]\nacts: [{destroy: {ca: root}}]", "token"},
 		"same file":        {"name: x\ncas: [{name: root}]\nacts: [{sign-ca: {ca: root, csr: a.csr}}, {sign-ca: {ca: root, csr: a-chain.csr}}]", "rename"},

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/invopop/jsonschema"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 func TestCompileReportsEveryMistake(t *testing.T) {
@@ -92,7 +92,7 @@ func TestCompileSingleMistakes(t *testing.T) {
 
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	c, err := Decode([]byte(`
+	c, err := decode([]byte(`
 description: Printers
 subject:
   fields:
@@ -130,14 +130,14 @@ approval: true
 	for text, want := range map[string]string{
 		"validty: {}":                     "validty",
 		"san: {dns: {alow: [x]}}":         "alow",
-		"validity: {default: 90 days}":    "90 days",
+		"validity: {default: 90 days}":    "want a duration",
 		"validity: {default: [1]}":        "duration",
 		"keys: {a: b}":                    "keys",
 		"validity: {max: 999999999999y}":  "100 years",
 		"subject: {fields: !x}":           "",
 		"validity: {default: 1d, max: 5}": "", // a bare number has no unit
 	} {
-		if _, err := Decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want something about %q", text, err, want)
 		}
 	}
@@ -225,7 +225,7 @@ func TestJSONSchema(t *testing.T) {
 
 func FuzzProfileYAML(f *testing.F) {
 	for _, c := range BuiltIn() {
-		text, err := yaml.Marshal(c)
+		text, err := strictyaml.Marshal(c)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func FuzzProfileYAML(f *testing.F) {
 	f.Add([]byte("san: {dns: {allow: [\"*.a\", \"**\"]}, ip: {deny: [\"::/0\"]}}\next_key_usage: [1.2.3]\nvalidity: {max: 1y}\n"))
 	key := ecKey().Public()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := Decode(text)
+		c, err := decode(text)
 		if err != nil {
 			return
 		}

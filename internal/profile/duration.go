@@ -89,15 +89,11 @@ func (d Duration) String() string {
 	return b.String()
 }
 
-// UnmarshalYAML reads the text form.
-func (d *Duration) UnmarshalYAML(unmarshal func(any) error) error {
-	var s string
-	if err := unmarshal(&s); err != nil {
-		return errors.New("want a duration such as 90d or 24h")
-	}
-	v, err := ParseDuration(s)
+// UnmarshalText reads the text form. Its errors do not repeat it.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := ParseDuration(string(text))
 	if err != nil {
-		return err
+		return errors.New("want a duration of at most 100 years, such as 90d or 24h")
 	}
 	*d = v
 	return nil

@@ -17,10 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // now is when all these tests happen.
@@ -98,6 +97,12 @@ func ids(s string) []pki.Identifier {
 	return list
 }
 
+// decode reads a profile as the configuration does.
+func decode(text []byte) (c Config, err error) {
+	err = strictyaml.Decode("", text, &c).Err()
+	return c, err
+}
+
 func TestBuiltInProfilesCompile(t *testing.T) {
 	t.Parallel()
 	ca := compiled(t, "issuing-ca")
@@ -118,11 +123,11 @@ func TestBuiltInProfilesCompile(t *testing.T) {
 		if !c.CA && (p.MaxValidity() > maxLeaf || p.CA()) {
 			t.Errorf("%s lives %s", name, p.MaxValidity())
 		}
-		text, err := yaml.Marshal(c)
+		text, err := strictyaml.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := Decode(text)
+		back, err := decode(text)
 		if err != nil {
 			t.Errorf("%s does not read back: %v\n%s", name, err, text)
 			continue

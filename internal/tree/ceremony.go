@@ -3,9 +3,8 @@ package tree
 import (
 	"fmt"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Ceremony is what people have to do offline for one root: a file for
@@ -71,7 +70,7 @@ func (w *planner) ceremonies() error {
 			continue
 		}
 		if c := w.ceremony(root.Root); c != nil && !w.written(root.Root) {
-			text, err := yaml.MarshalWithOptions(c.file, yaml.IndentSequence(true))
+			text, err := strictyaml.Marshal(c.file)
 			if err != nil {
 				return fmt.Errorf("write ceremony: %w", err)
 			}

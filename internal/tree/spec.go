@@ -7,11 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Spec is a hierarchy as one file describes it: what its CAs are called, which is
@@ -76,30 +75,19 @@ const (
 	templateSub  = "SubordinateCACertificate_PathLen0/V1"
 )
 
-// maxSpec bounds what is read of a hierarchy's file.
-const maxSpec = 1 << 20
-
 var caID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // ParseSpec reads a hierarchy's file, strictly, and completes what it leaves out.
 // What it finds wrong by looking at the file alone is a fault with the reason
 // "hierarchy".
-func ParseSpec(text []byte) (s *Spec, err error) {
-	wrong := func(err error) error { return fault.New(fault.Malformed, "%w", err).Because("hierarchy") }
-	defer func() { // the decoder panics on some texts that are hardly YAML
-		if p := recover(); p != nil {
-			s, err = nil, wrong(fmt.Errorf("not YAML that can be read: %v", p))
-		}
-	}()
-	if len(text) > maxSpec {
-		return nil, wrong(fmt.Errorf("longer than %d octets", maxSpec))
+func ParseSpec(text []byte) (*Spec, error) {
+	s := &Spec{}
+	err := strictyaml.Decode("", text, s).Err()
+	if err == nil {
+		err = s.complete()
 	}
-	s = &Spec{}
-	if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
-		return nil, wrong(err)
-	}
-	if err := s.complete(); err != nil {
-		return nil, wrong(err)
+	if err != nil {
+		return nil, fault.New(fault.Malformed, "%w", err).Because("hierarchy")
 	}
 	return s, nil
 }
