@@ -24,7 +24,7 @@ var floors = [][]string{
 	1:  {"internal/pki", "internal/strictyaml"},
 	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript"},
 	3:  {"internal/issuer", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
-	4:  {}, // what is known of a CA, when it has a type of its own
+	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/inventory", "internal/verify", "internal/tree"},
 	7:  {}, // what looks at the services

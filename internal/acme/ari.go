@@ -56,11 +56,11 @@ func (s *Server) certificateByARI(ctx context.Context, id string) (*store.Certif
 	if err != nil {
 		return nil, fault.Wrap(fault.Malformed, err, "this is not a certificate identifier as RFC 9773 defines it")
 	}
-	for issuer, ca := range s.Pipeline.Rules().Authorities() {
-		if string(ca.SubjectKeyId) != string(keyID) {
+	for _, c := range s.Pipeline.Rules().CAs.All() {
+		if own := c.Certificate(); own == nil || string(own.SubjectKeyId) != string(keyID) {
 			continue
 		}
-		cert, err := s.Store.CertificateBySerial(ctx, issuer, serial)
+		cert, err := s.Store.CertificateBySerial(ctx, c.ID, serial)
 		switch {
 		case err == nil && cert.DER != nil:
 			return cert, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -61,19 +62,17 @@ func TestACME_A46_AlternateChains(t *testing.T) {
 
 	key, now := newECKey(t, elliptic.P256()), time.Now()
 	cross := func(cn string, until time.Time) []*x509.Certificate {
-		ca := &x509.Certificate{
+		self := &x509.Certificate{
 			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 			NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign,
 		}
-		root := issuancetest.Certify(t, ca, ca, key.Public(), key)
+		root := issuancetest.Certify(t, self, self, key.Public(), key)
 		up := *e.root
 		up.NotAfter, up.SerialNumber = until, big.NewInt(8)
 		return []*x509.Certificate{e.issuing(), issuancetest.Certify(t, &up, root, e.root.PublicKey, key), root}
 	}
 	rules := *e.server.Pipeline.Rules()
-	rules.ByIssuer = map[string][][]*x509.Certificate{"web": {
-		{e.issuing(), e.root}, cross("Expired Root", now.Add(-time.Minute)), cross("Other Root", now.AddDate(1, 0, 0)),
-	}}
+	rules.CAs = ca.NewSet(ca.Of(rules.CAs.Get("web").Issuer(), cross("Expired Root", now.Add(-time.Minute)), cross("Other Root", now.AddDate(1, 0, 0))))
 	e.server.Pipeline.Swap(rules)
 
 	r := c.read(o.Certificate)
@@ -99,7 +98,7 @@ func TestACME_A46_AlternateChains(t *testing.T) {
 }
 
 func (e *env) issuing() *x509.Certificate {
-	return e.server.Pipeline.Rules().Issuers["web"][0].Certificate()
+	return e.server.Pipeline.Rules().CAs.Get("web").Certificate()
 }
 
 func TestACME_A45_Certificate(t *testing.T) {

@@ -150,7 +150,7 @@ func TestACME_A48_KeysThatNoAccountMayHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuing := e.server.Pipeline.Rules().Issuers["web"][0].Certificate()
+	issuing := e.server.Pipeline.Rules().CAs.Get("web").Certificate()
 	for name, key := range map[string]crypto.Signer{"rsa-1024": weak, "ed25519": edwards, "ec-p521": newECKey(t, elliptic.P521())} {
 		serial := pki.NewSerial()
 		leaf := issuancetest.Certify(t, &x509.Certificate{

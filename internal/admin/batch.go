@@ -68,7 +68,7 @@ func (s *Server) common(b *api.BatchPage) (api.IssueRequest, error) {
 		err = s.scope("", "", b.Profile)
 	}
 	if err == nil && b.Issuer == "" {
-		r.Issuer, err = onlyIssuer(s.cfg.Pipeline.Rules())
+		r.Issuer, err = onlyIssuer(s.cfg.Pipeline.Rules().CAs)
 	}
 	return r, err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -61,7 +62,7 @@ func (s *Server) request(ctx context.Context, b *api.IssueRequest) (issuance.Req
 	}
 	replaceNames(&r, b.Names)
 	if r.Issuer == "" {
-		r.Issuer, err = onlyIssuer(s.cfg.Pipeline.Rules())
+		r.Issuer, err = onlyIssuer(s.cfg.Pipeline.Rules().CAs)
 	}
 	return r, err
 }
@@ -106,16 +107,10 @@ func parseCSR(text string) (*pki.CSR, error) {
 
 // onlyIssuer returns the issuer to use when the request names none: the only one
 // that there is, or the only pool.
-func onlyIssuer(rules *issuance.Rules) (string, error) {
-	pooled := map[string]bool{}
-	for _, ids := range rules.Members {
-		for _, id := range ids {
-			pooled[id] = true
-		}
-	}
+func onlyIssuer(cas *ca.Set) (string, error) {
 	var names []string
-	for name, cas := range rules.Issuers {
-		if len(cas) > 0 && !pooled[name] {
+	for _, c := range cas.All() {
+		if name := c.Service(); c.Issuer() != nil && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

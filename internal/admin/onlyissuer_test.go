@@ -1,31 +1,72 @@
 package admin
 
 import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"testing"
+	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 )
+
+type ownKey struct{ *ecdsa.PrivateKey }
+
+func (k ownKey) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.Sign(rand.Reader, digest, opts)
+}
 
 // The issuer need not be said where there is one, or one pool.
 func TestOnlyIssuer(t *testing.T) {
 	t.Parallel()
-	one := []*issuer.Issuer{nil}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(id, pool string) *ca.CA {
+		i, err := issuer.NewOffline(id, []*x509.Certificate{cert}, ownKey{key}, issuer.Locations{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := ca.Of(i)
+		c.Pool = pool
+		return c
+	}
+	waits := func(id string) *ca.CA {
+		return &ca.CA{Declaration: ca.Declaration{ID: id}, Configured: true, Stage: ca.Declared}
+	}
 	for name, tt := range map[string]struct {
-		issuers map[string][]*issuer.Issuer
-		members map[string][]string
-		want    string
-		kind    fault.Kind
+		cas  []*ca.CA
+		want string
+		kind fault.Kind
 	}{
-		"none":              {nil, nil, "", fault.Unavailable},
-		"one that waits":    {map[string][]*issuer.Issuer{"a": nil}, nil, "", fault.Unavailable},
-		"one":               {map[string][]*issuer.Issuer{"a": one, "b": nil}, nil, "a", 0},
-		"one pool":          {map[string][]*issuer.Issuer{"a": one, "b": one, "p": {nil, nil}}, map[string][]string{"p": {"a", "b"}}, "p", 0},
-		"a pool and one":    {map[string][]*issuer.Issuer{"a": one, "b": one, "p": one}, map[string][]string{"p": {"a"}}, "", fault.Malformed},
-		"two without pools": {map[string][]*issuer.Issuer{"a": one, "b": one}, nil, "", fault.Malformed},
+		"none":              {nil, "", fault.Unavailable},
+		"one that waits":    {[]*ca.CA{waits("a")}, "", fault.Unavailable},
+		"one":               {[]*ca.CA{open("a", ""), waits("b")}, "a", 0},
+		"one pool":          {[]*ca.CA{open("a", "p"), open("b", "p")}, "p", 0},
+		"a pool and one":    {[]*ca.CA{open("a", "p"), open("b", "")}, "", fault.Malformed},
+		"two without pools": {[]*ca.CA{open("a", ""), open("b", "")}, "", fault.Malformed},
 	} {
-		got, err := onlyIssuer(&issuance.Rules{Issuers: tt.issuers, Members: tt.members})
+		got, err := onlyIssuer(ca.NewSet(tt.cas...))
 		if got != tt.want || (tt.want == "") != fault.Is(err, tt.kind) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}

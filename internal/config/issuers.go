@@ -1,34 +1,68 @@
 package config
 
 import (
-	"bytes"
 	"crypto/x509"
+	"fmt"
 	"slices"
+	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/issuer"
-	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/keys"
 )
 
-// generation returns the name and the generation that an issuer has by its
-// configuration: the name is the pool's.
-func (f *File) Generation(id string) (name string, number int) {
-	name, number = id, 1
-	for at := id; number <= len(f.Issuers); number++ {
-		i := slices.IndexFunc(f.Issuers, func(is Issuer) bool { return is.ID == at })
-		if i < 0 {
-			break
+// Declarations are the CAs that the configuration names. observe returns the
+// observer of a CA's key.
+func (f *File) Declarations(observe func(id string) func(keys.Event), now func() time.Time) ([]ca.Declaration, error) {
+	var all []ca.Declaration
+	for _, is := range f.Issuers {
+		d := ca.Declaration{
+			ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds, Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
+			Locations: f.Locations(is.ID), Key: is.Key, Secret: is.Passphrase.Secret(f.Dir),
+			KeyConfig: keys.Config{Observe: observe(is.ID), Now: now, Module: f.PKCS11.Module},
 		}
-		if f.Issuers[i].Pool != "" {
-			name = f.Issuers[i].Pool
+		var err error
+		if d.Initial, err = readChainIf(is.Certificate); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
 		}
-		if at = f.Issuers[i].Succeeds; at == "" {
-			break
+		for _, file := range is.Chains {
+			chain, err := ReadChain(file)
+			if err != nil {
+				return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
+			}
+			d.Cross = append(d.Cross, chain)
 		}
+		all = append(all, d)
 	}
-	return name, number
+	for _, o := range f.Offline {
+		d := ca.Declaration{ID: o.ID, Offline: true, MaxChildren: o.MaxChildren, Locations: f.Locations(o.ID)}
+		var err error
+		if d.Initial, err = readChainIf(o.Certificate); err != nil {
+			return nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+		all = append(all, d)
+	}
+	return all, nil
 }
 
-// successor returns the issuer that succeeds another one, "" if none does.
+func readChainIf(path string) ([]*x509.Certificate, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return ReadChain(path)
+}
+
+// Lists are how the issuers publish their lists, by id.
+func (f *File) Lists() map[string]crl.Config {
+	all := map[string]crl.Config{}
+	for _, is := range f.Issuers {
+		all[is.ID] = is.CRL
+	}
+	return all
+}
+
+// Successor returns the issuer that succeeds another one, "" if none does.
 func (f *File) Successor(id string) string {
 	for _, is := range f.Issuers {
 		if is.Succeeds == id && id != "" {
@@ -38,7 +72,7 @@ func (f *File) Successor(id string) string {
 	return ""
 }
 
-// service is the name under which an issuer is asked for certificates.
+// Service is the name under which an issuer is asked for certificates.
 func (is *Issuer) Service() string {
 	if is.Pool != "" {
 		return is.Pool
@@ -46,27 +80,13 @@ func (is *Issuer) Service() string {
 	return is.ID
 }
 
-// needs reports whether an endpoint or a listener depends on an issuer or pool.
+// Needs reports whether an endpoint or a listener depends on an issuer or pool.
 func (f *File) Needs(name string) bool {
 	return slices.ContainsFunc(f.Endpoints, func(e Endpoint) bool { return e.Issuer == name }) ||
 		f.Listeners.HTTPS.TLS.Issuer == name || f.Listeners.EST.TLS.Issuer == name
 }
 
-// offlineID is the name of a CA above an issuer: as configured, or else derived
-// from its certificate.
-func (f *File) OfflineID(c *x509.Certificate) string {
-	for _, o := range f.Offline {
-		if o.Certificate == "" {
-			continue
-		}
-		if chain, err := ReadChain(o.Certificate); err == nil && bytes.Equal(chain[0].Raw, c.Raw) {
-			return o.ID
-		}
-	}
-	return "ca-" + pki.Fingerprint(c.Raw)[:16]
-}
-
-// locations are the URLs that go into the certificates of an issuer.
+// Locations are the URLs that go into the certificates of an issuer.
 func (f *File) Locations(id string) issuer.Locations {
 	base, shards := f.PublicURLs.HTTP, 0
 	for _, is := range f.Issuers {

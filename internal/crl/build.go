@@ -20,7 +20,7 @@ const latencySample = 10_000
 // build makes one list, compares it with the last one and publishes it. Its
 // number is durable before anything is signed; what fails later only leaves a gap
 // in the numbers.
-func (p *Publisher) build(ctx context.Context, a *Authority, k key, o Options) ([]time.Duration, error) {
+func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) ([]time.Duration, error) {
 	if k.delta {
 		return nil, p.buildDelta(ctx, a, o)
 	}
@@ -38,13 +38,13 @@ func (p *Publisher) build(ctx context.Context, a *Authority, k key, o Options) (
 		Number: big.NewInt(number), ThisUpdate: this, NextUpdate: began.Add(a.Config.Validity), NextPublish: began.Add(a.Config.Interval),
 	}
 	if k.shard > 0 {
-		list.Point = a.Issuer.Locations().List(k.shard)
+		list.Point = a.Issuer().Locations().List(k.shard)
 	} else if a.Config.Delta > 0 {
-		list.Freshest = a.Issuer.Locations().Delta()
+		list.Freshest = a.Issuer().Locations().Delta()
 	}
 	var fresh []time.Time
 	var seq int64
-	signed, err := a.Issuer.WriteCRL(ctx, p.Dir, list, func(each func(issuer.Revoked) error) (err error) {
+	signed, err := a.Issuer().WriteCRL(ctx, p.Dir, list, func(each func(issuer.Revoked) error) (err error) {
 		seq, err = p.Store.CRLEntries(ctx, a.ID, k.shard, last.date(), func(e store.CRLEntry) error {
 			if !e.Listed && len(fresh) < latencySample {
 				fresh = append(fresh, e.RevokedAt)
@@ -88,7 +88,7 @@ func (p *Publisher) build(ctx context.Context, a *Authority, k key, o Options) (
 }
 
 // put stores a signed list, which publishes it.
-func (p *Publisher) put(ctx context.Context, a *Authority, k key, list issuer.CRL, signed *issuer.SignedCRL, seq, after int64, o Options) error {
+func (p *Publisher) put(ctx context.Context, a *authority, k key, list issuer.CRL, signed *issuer.SignedCRL, seq, after int64, o Options) error {
 	detail, err := json.Marshal(map[string]any{
 		"list": k.String(), "number": list.Number.Int64(), "entries": signed.Entries, "sha256": hex.EncodeToString(signed.SHA256[:]),
 		"this_update": list.ThisUpdate.UTC(), "next_update": list.NextUpdate.UTC(), "revocation_seq": seq,
@@ -121,7 +121,7 @@ func date(c Config, last *held, now time.Time, clockWasWrong bool) (time.Time, e
 
 // together builds the delta list that goes with a new complete list, from the two
 // complete ones.
-func (p *Publisher) together(ctx context.Context, a *Authority, list issuer.CRL, last *held, current *issuer.SignedCRL, seq int64, o Options) error {
+func (p *Publisher) together(ctx context.Context, a *authority, list issuer.CRL, last *held, current *issuer.SignedCRL, seq int64, o Options) error {
 	return p.signDelta(ctx, a, list, last, seqIs(seq), func(each func(issuer.Revoked) error) error {
 		r, err := newReader(current.Reader())
 		if err != nil {
@@ -146,7 +146,7 @@ func (p *Publisher) together(ctx context.Context, a *Authority, list issuer.CRL,
 func seqIs(seq int64) func() int64 { return func() int64 { return seq } }
 
 // buildDelta builds a delta list between two complete ones.
-func (p *Publisher) buildDelta(ctx context.Context, a *Authority, o Options) error {
+func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) error {
 	base := p.shelf.get(key{a.ID, 0, false})
 	if base == nil {
 		return fault.New(fault.Conflict, "there is no full list yet that a delta list could add to").Because("crl_number")
@@ -175,7 +175,7 @@ func (p *Publisher) buildDelta(ctx context.Context, a *Authority, o Options) err
 
 // signDelta signs and publishes the difference between a complete list and what
 // holds now.
-func (p *Publisher) signDelta(ctx context.Context, a *Authority, list issuer.CRL, base *held, seq func() int64, current issuer.Entries, o Options) error {
+func (p *Publisher) signDelta(ctx context.Context, a *authority, list issuer.CRL, base *held, seq func() int64, current issuer.Entries, o Options) error {
 	file, err := base.open()
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (p *Publisher) signDelta(ctx context.Context, a *Authority, list issuer.CRL
 	list.Base, list.Freshest = big.NewInt(base.number), ""
 	// Some clients keep a delta list until it ends, so it ends soon.
 	list.NextUpdate, list.NextPublish = now.Add(3*a.Config.Delta), now.Add(a.Config.Delta)
-	signed, err := a.Issuer.WriteCRL(ctx, p.Dir, list, changes(old, current))
+	signed, err := a.Issuer().WriteCRL(ctx, p.Dir, list, changes(old, current))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ package crl
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"slices"
@@ -23,19 +22,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// Authority is a CA whose lists are published here.
-type Authority struct {
-	ID          string
-	Certificate *x509.Certificate
-	Issuer      *issuer.Issuer // nil if the key is elsewhere: the lists are imported
-	Config      Config         // completed and checked; unused without Issuer
-	URL         string         // of the full list
+// authority is a CA whose lists are published here: made where its key is, or else
+// imported.
+type authority struct {
+	*ca.CA
+	Config Config
 }
 
 // Event tells an observer how one attempt to publish a list ended.
@@ -69,8 +66,8 @@ const (
 type Publisher struct {
 	Deps
 	shelf       *shelf
-	authorities atomic.Pointer[map[string]*Authority]
-	seen        atomic.Bool // the store was looked at
+	authorities atomic.Pointer[map[string]*authority] // by id, aliases too
+	seen        atomic.Bool                           // the store was looked at
 
 	mu    sync.Mutex
 	state map[string]*state // by issuer id
@@ -103,20 +100,27 @@ func New(d Deps) (*Publisher, error) {
 		d.Log.Error("list on disk not usable", "error", err)
 	}
 	p := &Publisher{Deps: d, shelf: s, state: map[string]*state{}}
-	p.authorities.Store(&map[string]*Authority{})
+	p.authorities.Store(&map[string]*authority{})
 	return p, nil
 }
 
-// Swap puts another set of CAs in force.
-func (p *Publisher) Swap(all []Authority) {
-	byID := make(map[string]*Authority, len(all))
-	for _, a := range all {
-		byID[a.ID] = &a
+// Swap puts another set of CAs in force. configs, by id, are completed and checked.
+// Those whose last certificate has expired need no lists.
+func (p *Publisher) Swap(all *ca.Set, configs map[string]Config) {
+	byID := map[string]*authority{}
+	for _, c := range all.All() {
+		if !c.Installed() || c.Stage == ca.Retired {
+			continue
+		}
+		a := &authority{CA: c, Config: configs[c.ID]}
+		for _, id := range c.IDs() {
+			byID[id] = a
+		}
 	}
 	p.authorities.Store(&byID)
 }
 
-func (p *Publisher) authority(id string) (*Authority, error) {
+func (p *Publisher) authority(id string) (*authority, error) {
 	if a := (*p.authorities.Load())[id]; a != nil {
 		return a, nil
 	}
@@ -177,8 +181,11 @@ func (p *Publisher) Round(ctx context.Context, spawn func(work func())) error {
 			continue // not in force here
 		}
 		p.follow(ctx, &rows[i])
+		if a.ID != rows[i].ID {
+			continue // an alias: its lists are the CA's
+		}
 		p.alarm(ctx, a)
-		if a.Issuer != nil {
+		if a.Issuer() != nil {
 			p.consider(ctx, a, &rows[i], spawn)
 		}
 	}
@@ -207,7 +214,7 @@ func (p *Publisher) follow(ctx context.Context, row *store.IssuerRecord) {
 
 // consider builds what is due of an issuer, unless that is under way or was tried
 // a moment ago.
-func (p *Publisher) consider(ctx context.Context, a *Authority, row *store.IssuerRecord, spawn func(func())) {
+func (p *Publisher) consider(ctx context.Context, a *authority, row *store.IssuerRecord, spawn func(func())) {
 	p.mu.Lock()
 	s := p.of(a.ID)
 	idle, checked := !s.busy && !p.Now().Before(s.notBefore), s.checked
@@ -234,7 +241,7 @@ func (p *Publisher) consider(ctx context.Context, a *Authority, row *store.Issue
 
 // scheduled builds what is due, if no other node does, and sets when to look
 // again.
-func (p *Publisher) scheduled(ctx context.Context, a *Authority, urgent bool) {
+func (p *Publisher) scheduled(ctx context.Context, a *authority, urgent bool) {
 	began, checked := p.Now(), int64(0)
 	var failed error
 	ran, err := p.Leases.Try(ctx, "crl/"+a.ID, leaseTime, func(ctx context.Context, _ int64) {
@@ -259,7 +266,7 @@ func (p *Publisher) scheduled(ctx context.Context, a *Authority, urgent bool) {
 }
 
 // buildDue decides again now that no other node builds, and builds.
-func (p *Publisher) buildDue(ctx context.Context, a *Authority, checked *int64) error {
+func (p *Publisher) buildDue(ctx context.Context, a *authority, checked *int64) error {
 	row, err := p.Store.Issuer(ctx, a.ID)
 	if err != nil {
 		return err
@@ -282,7 +289,7 @@ func (p *Publisher) buildDue(ctx context.Context, a *Authority, checked *int64) 
 
 // due returns the lists of an issuer whose time has come, and whether one of them
 // is because of a revocation that is published at once.
-func (p *Publisher) due(ctx context.Context, a *Authority, row *store.IssuerRecord, checked int64) (due []key, urgent bool, err error) {
+func (p *Publisher) due(ctx context.Context, a *authority, row *store.IssuerRecord, checked int64) (due []key, urgent bool, err error) {
 	now := p.Now()
 	for _, k := range p.keys(a, row.CRLShards) {
 		if h := p.shelf.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {
@@ -323,7 +330,7 @@ func (c Config) time(k key, thisUpdate time.Time) time.Time {
 }
 
 // keys are the complete lists of an issuer, the full one first.
-func (p *Publisher) keys(a *Authority, shards int) []key {
+func (p *Publisher) keys(a *authority, shards int) []key {
 	keys := []key{{a.ID, 0, false}}
 	for n := range max(shards, a.Config.Shards) {
 		keys = append(keys, key{a.ID, n + 1, false})

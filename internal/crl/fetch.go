@@ -19,13 +19,21 @@ func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	records, err := p.Store.CRLs(ctx, id)
-	if err != nil {
-		return err
+	newest := map[key]store.CRLRecord{}
+	for _, id := range a.IDs() { // one name and key has one series of numbers
+		records, err := p.Store.CRLs(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			k := key{a.ID, r.Shard, r.Delta}
+			if have, ok := newest[k]; !ok || have.Number < r.Number {
+				newest[k] = r
+			}
+		}
 	}
 	var all []error
-	for _, r := range records {
-		k := key{r.IssuerID, r.Shard, r.Delta}
+	for k, r := range newest {
 		err := p.fetch(ctx, a, k, r)
 		if err != nil {
 			p.note(k, err)
@@ -36,7 +44,7 @@ func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 }
 
 // fetch takes over one list, unless that would be a step back (invariant 5).
-func (p *Publisher) fetch(ctx context.Context, a *Authority, k key, r store.CRLRecord) error {
+func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLRecord) error {
 	have := p.shelf.get(k)
 	if have != nil {
 		if have.number == r.Number && bytes.Equal(have.sha256[:], r.SHA256) {
@@ -73,11 +81,11 @@ func older(have *held, r store.CRLRecord, now time.Time) error {
 }
 
 // accept compares a received list with its record and with the one on disk.
-func (p *Publisher) accept(ctx context.Context, a *Authority, have, h *held, r store.CRLRecord) error {
+func (p *Publisher) accept(ctx context.Context, a *authority, have, h *held, r store.CRLRecord) error {
 	if !bytes.Equal(h.sha256[:], r.SHA256) || h.number != r.Number {
 		return fmt.Errorf("list %d is damaged in the database", r.Number)
 	}
-	if have == nil || a.Issuer == nil || h.key.delta {
+	if have == nil || a.Issuer() == nil || h.key.delta {
 		return nil
 	}
 	f, err := h.open()

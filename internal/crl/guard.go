@@ -18,7 +18,7 @@ const lookup = 200
 // guard refuses a list that lacks an entry of the last one though that has not
 // expired by the new list's date, and is no hold that was released (invariant 5).
 // It reads both lists once, side by side.
-func (p *Publisher) guard(ctx context.Context, a *Authority, last *held, this time.Time, content io.Reader) error {
+func (p *Publisher) guard(ctx context.Context, a *authority, last *held, this time.Time, content io.Reader) error {
 	next, err := newReader(content)
 	if err != nil {
 		return err

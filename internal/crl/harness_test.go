@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	authorities "github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
@@ -149,14 +150,20 @@ func (c *ca) node(s *store.Store, dir string) *node {
 func (c *ca) swap(n *node) {
 	c.t.Helper()
 	c.urls.Shards = c.config.Shards
-	i, err := issuer.New(id, []*x509.Certificate{c.cert, c.root}, c.key, c.urls)
+	_, err := c.store.RaiseCRLShards(c.t.Context(), id, c.config.Shards)
 	check(c.t, err)
-	_, err = c.store.RaiseCRLShards(c.t.Context(), id, c.config.Shards)
+	records, err := c.store.Issuers(c.t.Context())
 	check(c.t, err)
-	n.Swap([]crl.Authority{
-		{ID: "root", Certificate: c.root, URL: "http://ca.test/crl/root.crl"},
-		{ID: id, Certificate: c.cert, Issuer: i, Config: c.config, URL: c.urls.CRL},
+	set := authorities.Build(authorities.Inputs{
+		Declared: []authorities.Declaration{
+			{ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"}}, {ID: id, Locations: c.urls},
+		},
+		Records: records, Keys: map[string]issuer.Signer{id: c.key}, Now: c.clock.now(),
 	})
+	if set.Get(id).Issuer() == nil {
+		c.t.Fatal(set.Get(id).Barred())
+	}
+	n.Swap(set, map[string]crl.Config{id: c.config})
 }
 
 // round looks once at what is due, and builds it.

@@ -76,21 +76,21 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 }
 
 // examine checks what can be said of a list by itself, and finds whose it is.
-func (p *Publisher) examine(text []byte) (*x509.RevocationList, *Authority, error) {
+func (p *Publisher) examine(text []byte) (*x509.RevocationList, *authority, error) {
 	list, err := parseList(text)
 	if err != nil {
 		return nil, nil, err
 	}
 	named := false
-	for _, a := range *p.authorities.Load() {
-		if !bytes.Equal(a.Certificate.RawSubject, list.RawIssuer) {
+	for id, a := range *p.authorities.Load() {
+		if id != a.ID || !bytes.Equal(a.Certificate().RawSubject, list.RawIssuer) {
 			continue
 		}
 		named = true
-		if list.CheckSignatureFrom(a.Certificate) != nil {
+		if list.CheckSignatureFrom(a.Certificate()) != nil {
 			continue // another key of the same name (rule C5)
 		}
-		if a.Issuer != nil {
+		if a.Issuer() != nil {
 			return nil, nil, fault.New(fault.Conflict, "the key of %s is here, and so are its lists made: privyseal crl publish", a.ID).Because("crl_issuer")
 		}
 		return list, a, nil

@@ -26,7 +26,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status
 	if err != nil {
 		return nil, err
 	}
-	if a.Issuer == nil {
+	if a.Issuer() == nil {
 		return nil, fault.New(fault.Conflict, "the key of %s is not here: sign its list where the key is, and import that", id).Because("crl_offline")
 	}
 	row, err := p.Store.Issuer(ctx, id)
@@ -55,7 +55,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status
 }
 
 // attempt builds one list and remembers what came of it.
-func (p *Publisher) attempt(ctx context.Context, a *Authority, k key, o Options) error {
+func (p *Publisher) attempt(ctx context.Context, a *authority, k key, o Options) error {
 	began := p.Now()
 	latencies, err := p.build(ctx, a, k, o)
 	p.note(k, err)

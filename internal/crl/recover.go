@@ -43,7 +43,7 @@ func (p *Publisher) Recover(ctx context.Context, id string, r Recovery) (*Recove
 	if err != nil {
 		return nil, err
 	}
-	if a.Issuer == nil {
+	if a.Issuer() == nil {
 		return nil, fault.New(fault.Conflict, "the key of %s is not here, and nothing of its list is on record", id).Because("crl_offline")
 	}
 	j := &recovery{p: p, a: a, Recovery: r, seen: map[pki.Serial]bool{}}
@@ -75,7 +75,7 @@ func rank(k key) int {
 // recovery is one call of Recover.
 type recovery struct {
 	p *Publisher
-	a *Authority
+	a *authority
 	Recovery
 	done  Recovered
 	seen  map[pki.Serial]bool // what is dealt with, for a serial is on several lists
@@ -100,7 +100,7 @@ func (j *recovery) file(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(list.RawIssuer, j.a.Certificate.RawSubject) || list.CheckSignatureFrom(j.a.Certificate) != nil {
+	if !bytes.Equal(list.RawIssuer, j.a.Certificate().RawSubject) || list.CheckSignatureFrom(j.a.Certificate()) != nil {
 		return fault.New(fault.Malformed, "the list is not signed by %s", j.a.ID).Because("crl_signature")
 	}
 	whole, err := newReader(bytes.NewReader(list.Raw))
@@ -108,7 +108,7 @@ func (j *recovery) file(ctx context.Context) error {
 		err = whole.walk()
 	}
 	shard := 0
-	switch at := j.a.Issuer.Locations(); {
+	switch at := j.a.Issuer().Locations(); {
 	case err != nil:
 		return fault.New(fault.Malformed, "%w", err).Because("crl_form")
 	case whole.base != nil:
@@ -203,10 +203,10 @@ func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 
 func (j *recovery) lost(e issuer.Revoked, shard int, found bool) store.Recovered {
 	if shard == 0 {
-		shard = j.a.Issuer.Locations().Shard(e.Serial)
+		shard = j.a.Issuer().Locations().Shard(e.Serial)
 	}
 	return store.Recovered{
-		Serial: e.Serial, Enter: !found, Shard: shard, NotAfter: j.a.Certificate.NotAfter,
+		Serial: e.Serial, Enter: !found, Shard: shard, NotAfter: j.a.Certificate().NotAfter,
 		Revocation: store.Revocation{Reason: e.Reason, RevokedAt: e.At, InvalidityAt: e.InvalidityAt, Requester: j.Actor},
 	}
 }

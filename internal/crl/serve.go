@@ -46,8 +46,8 @@ func (p *Publisher) Serve(w http.ResponseWriter, r *http.Request, name string) e
 
 // parse finds the series of a name; shards and deltas only of CAs that are here.
 func (p *Publisher) parse(name string) (key, error) {
-	if _, err := p.authority(name); err == nil {
-		return key{issuer: name}, nil
+	if a, err := p.authority(name); err == nil {
+		return key{issuer: a.ID}, nil
 	}
 	k := key{}
 	if id, ok := strings.CutSuffix(name, "-delta"); ok {
@@ -61,7 +61,10 @@ func (p *Publisher) parse(name string) (key, error) {
 	} else {
 		k.issuer = name
 	}
-	_, err := p.authority(k.issuer)
+	a, err := p.authority(k.issuer)
+	if err == nil {
+		k.issuer = a.ID
+	}
 	return k, err
 }
 

@@ -58,7 +58,9 @@ func stateOf(h *held, now time.Time) string {
 func (p *Publisher) Lists() []Status {
 	var all []Status
 	for id, a := range *p.authorities.Load() {
-		all = append(all, p.lists(id, a)...)
+		if id == a.ID {
+			all = append(all, p.lists(a)...)
+		}
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return cmp.Or(cmp.Compare(a.Issuer, b.Issuer), cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Name, b.Name))
@@ -68,25 +70,26 @@ func (p *Publisher) Lists() []Status {
 
 // Of returns the lists of one issuer; NotFound if there is no such issuer.
 func (p *Publisher) Of(id string) ([]Status, error) {
-	if _, err := p.authority(id); err != nil {
+	a, err := p.authority(id)
+	if err != nil {
 		return nil, err
 	}
-	return p.named(id), nil
+	return p.named(a.ID), nil
 }
 
 func (p *Publisher) named(id string) []Status {
 	return slices.DeleteFunc(p.Lists(), func(s Status) bool { return s.Issuer != id })
 }
 
-func (p *Publisher) lists(id string, a *Authority) []Status {
+func (p *Publisher) lists(a *authority) []Status {
 	p.mu.Lock()
-	shards := p.of(id).shards
+	shards := p.of(a.ID).shards
 	p.mu.Unlock()
-	keys := []key{{id, 0, false}}
-	if a.Issuer != nil {
+	keys := []key{{a.ID, 0, false}}
+	if a.Issuer() != nil {
 		keys = p.keys(a, shards)
-		if a.Config.Delta > 0 || p.shelf.get(key{id, 0, true}) != nil {
-			keys = append(keys, key{id, 0, true})
+		if a.Config.Delta > 0 || p.shelf.get(key{a.ID, 0, true}) != nil {
+			keys = append(keys, key{a.ID, 0, true})
 		}
 	}
 	all := make([]Status, 0, len(keys))
@@ -96,10 +99,10 @@ func (p *Publisher) lists(id string, a *Authority) []Status {
 	return all
 }
 
-func (p *Publisher) status(a *Authority, k key) Status {
-	at := issuer.Locations{CRL: a.URL}
+func (p *Publisher) status(a *authority, k key) Status {
+	at := issuer.Locations{CRL: a.Locations.CRL}
 	s := Status{
-		Issuer: a.ID, Shard: k.shard, Delta: k.delta, Offline: a.Issuer == nil, Name: k.String(), URL: at.List(k.shard), State: StateMissing,
+		Issuer: a.ID, Shard: k.shard, Delta: k.delta, Offline: a.Issuer() == nil, Name: k.String(), URL: at.List(k.shard), State: StateMissing,
 	}
 	if k.delta {
 		s.URL = at.Delta()
@@ -115,8 +118,8 @@ func (p *Publisher) status(a *Authority, k key) Status {
 }
 
 // alarm logs a list that needs a person, once for each turn for the worse.
-func (p *Publisher) alarm(ctx context.Context, a *Authority) {
-	for _, s := range p.lists(a.ID, a) {
+func (p *Publisher) alarm(ctx context.Context, a *authority) {
+	for _, s := range p.lists(a) {
 		k := key{s.Issuer, s.Shard, s.Delta}
 		says := ""
 		switch {

@@ -22,7 +22,7 @@ func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 		}
 	}
 	expired := func(c *x509.Certificate) bool { return s.Now().After(c.NotAfter) }
-	for i, chain := range s.Pipeline.Rules().Chains(ep.Issuer) {
+	for i, chain := range s.Pipeline.Rules().CAs.Chains(ep.Issuer) {
 		if i > 0 && slices.ContainsFunc(chain, expired) { // a generation that is over
 			continue
 		}

@@ -102,7 +102,7 @@ func (s *Server) own(ep *endpoint, c *shown, renew bool) error {
 		return refuseCertificate("expired", "it has expired")
 	case late > 0 && late > ep.Grace:
 		return refuseCertificate("expired", "it has expired, and longer ago than can be renewed")
-	case c.row.Endpoint != ep.Name && !slices.Contains(s.Pipeline.Rules().IDs(ep.Issuer), c.row.IssuerID):
+	case c.row.Endpoint != ep.Name && !slices.Contains(s.Pipeline.Rules().CAs.IDs(ep.Issuer), c.row.IssuerID):
 		return refuseCertificate("other_issuer", "its issuer is not the one of this endpoint")
 	case !ep.accepts(c.row.Profile):
 		return refuseCertificate("other_profile", "certificates of the profile %s do not log in here", c.row.Profile)

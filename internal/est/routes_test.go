@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 )
@@ -135,7 +136,7 @@ func TestEST_E4_CACerts(t *testing.T) {
 	oldWithNew := newCA(t, "Test Root", newRoot, nil, e.root.PublicKey, newRootKey)
 	over := newCA(t, "Over", nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, newRootKey.Public(), newRootKey)
 	rules := *e.pipeline.Rules()
-	rules.ByIssuer = map[string][][]*x509.Certificate{"ca": {{e.issuing, e.root}, {e.issuing, oldWithNew, newRoot}, {e.issuing, over}}}
+	rules.CAs = ca.NewSet(ca.Of(rules.CAs.Get("ca").Issuer(), []*x509.Certificate{e.issuing, oldWithNew, newRoot}, []*x509.Certificate{e.issuing, over}))
 	e.pipeline.Swap(rules)
 	certs := bagged(t, d.do(t, http.MethodGet, "/cacerts", nil))
 	if len(certs) != 4 || !certs[0].Equal(e.issuing) || !certs[2].Equal(oldWithNew) || !certs[3].Equal(newRoot) {

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -120,8 +121,6 @@ type Pipeline struct {
 	log     *slog.Logger
 	observe func(Outcome)
 	rules   atomic.Pointer[Rules]
-	// suspended are issuers that sign no certificates, by id, with the reason.
-	suspended atomic.Pointer[map[string]string]
 
 	mu       sync.Mutex
 	inFlight map[string]struct{} // certificate ids that an Issue of this process works on
@@ -140,19 +139,17 @@ func New(cfg Config) *Pipeline {
 		p.observe = func(Outcome) {}
 	}
 	p.idle = sync.NewCond(&p.mu)
-	p.rules.Store(&Rules{})
-	p.suspended.Store(&map[string]string{})
+	p.rules.Store(&Rules{CAs: ca.NewSet()})
 	return p
 }
 
 // Swap puts new rules in force; calls under way finish under the old ones.
-func (p *Pipeline) Swap(r Rules) { p.rules.Store(&r) }
-
-// Suspend says which issuers, by id, sign no certificates from now on, and why:
-// their own certificates are revoked. It replaces what was said before. What
-// says that certificates are revoked goes on: responder certificates are issued,
-// and revocations are recorded.
-func (p *Pipeline) Suspend(why map[string]string) { p.suspended.Store(&why) }
+func (p *Pipeline) Swap(r Rules) {
+	if r.CAs == nil {
+		r.CAs = ca.NewSet()
+	}
+	p.rules.Store(&r)
+}
 
 // Rules returns the rules in force. The caller changes nothing in them.
 func (p *Pipeline) Rules() *Rules { return p.rules.Load() }
@@ -187,12 +184,12 @@ func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certifi
 		return nil, p.rejected(ctx, r, err)
 	}
 	for try := 0; ; try++ {
-		ca := candidates[try%len(candidates)]
-		v, err := p.judge(ctx, rules, ca, r)
+		signer := candidates[try%len(candidates)]
+		v, err := p.judge(ctx, rules, signer, r)
 		if err != nil {
 			return nil, p.rejected(ctx, r, err)
 		}
-		out.IssuerID = ca.ID()
+		out.IssuerID = signer.ID
 		if v.needsPerson() && try == 0 {
 			if r, err = p.approved(ctx, r, v); err != nil {
 				return nil, p.rejected(ctx, r, err)
@@ -258,7 +255,7 @@ func (p *Pipeline) certificate(row store.Certificate, der []byte, signer []*x509
 		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile, Requester: row.Requester,
 		NotBefore: row.NotBefore, NotAfter: row.NotAfter,
 	}
-	chains, now := p.rules.Load().Chains(row.IssuerID), p.now()
+	chains, now := p.rules.Load().CAs.Chains(row.IssuerID), p.now()
 	if len(chains) == 0 && signer != nil {
 		chains = [][]*x509.Certificate{signer}
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -65,12 +66,15 @@ func (s *signer) SignContext(_ context.Context, digest []byte, opts crypto.Signe
 
 func (s *signer) breaks(f func() ([]byte, error)) { s.fail.Store(&f) }
 
-// ca is a root and issuing CAs under it, all made for the test.
-type ca struct {
+// lab is a root and issuing CAs under it, all made for the test.
+type lab struct {
 	store    *store.Store
 	pipeline *issuance.Pipeline
 	signers  []*signer
 	now      func() time.Time
+	inputs   ca.Inputs
+	extra    []*ca.CA // beside what the inputs make
+	root     *signer  // of newTree
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -82,16 +86,17 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func newCA(t *testing.T, s *store.Store, ids ...string) *ca {
+func newCA(t *testing.T, s *store.Store, ids ...string) *lab {
 	t.Helper()
-	c := &ca{store: s, now: time.Now}
+	c := &lab{store: s, now: time.Now}
 	rootKey, now := newKey(t), time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Root"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	root := sign(t, template, template, rootKey.Public(), rootKey)
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{}}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}}
+	c.inputs = ca.Inputs{Keys: map[string]issuer.Signer{}, Now: now}
 	putIssuer(t, s, "root", "", root)
 	for i, id := range ids {
 		sg := &signer{key: newKey(t)}
@@ -101,14 +106,10 @@ func newCA(t *testing.T, s *store.Store, ids ...string) *ca {
 			MaxPathLenZero: true, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}, root, sg.Public(), rootKey)
 		putIssuer(t, s, id, "root", cert)
-		iss, err := issuer.New(id, []*x509.Certificate{cert, root}, sg, issuer.Locations{
+		c.inputs.Declared = append(c.inputs.Declared, ca.Declaration{ID: id, Pool: "pool", Locations: issuer.Locations{
 			CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id, CAIssuers: "http://ca.test/issuers/" + id + ".cer",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules.Issuers[id] = []*issuer.Issuer{iss}
-		rules.Issuers["pool"] = append(rules.Issuers["pool"], iss)
+		}})
+		c.inputs.Keys[id] = sg
 	}
 	for name, cfg := range profile.BuiltIn() {
 		p, err := profile.Compile(name, cfg)
@@ -118,12 +119,23 @@ func newCA(t *testing.T, s *store.Store, ids ...string) *ca {
 		rules.Profiles[name] = p
 	}
 	c.pipeline = c.node("node-1")
+	rules.CAs = c.set(t)
 	c.pipeline.Swap(rules)
 	return c
 }
 
+// set is what the inputs and the store say now.
+func (c *lab) set(t *testing.T) *ca.Set {
+	t.Helper()
+	var err error
+	if c.inputs.Records, err = c.store.Issuers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return ca.NewSet(append(ca.Build(c.inputs).All(), c.extra...)...)
+}
+
 // node returns another pipeline on the same store.
-func (c *ca) node(name string) *issuance.Pipeline {
+func (c *lab) node(name string) *issuance.Pipeline {
 	p := issuance.New(issuance.Config{
 		Store: c.store, Node: name, Now: c.now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
@@ -174,7 +186,7 @@ func request(t *testing.T, origin, name string) issuance.Request {
 }
 
 // holds runs the whole-store oracle.
-func (c *ca) holds(t *testing.T) {
+func (c *lab) holds(t *testing.T) {
 	t.Helper()
 	report, err := verify.CheckCA(t.Context(), c.store, verify.Config{Now: time.Now()})
 	if err != nil {
@@ -185,7 +197,7 @@ func (c *ca) holds(t *testing.T) {
 	}
 }
 
-func (c *ca) statuses(t *testing.T) map[string]int {
+func (c *lab) statuses(t *testing.T) map[string]int {
 	t.Helper()
 	rows, _, err := c.store.SearchCertificates(t.Context(), store.Search{Limit: 500})
 	if err != nil {
@@ -533,7 +545,7 @@ func TestA42_ReservationLeftBehindIsVoided(t *testing.T) {
 }
 
 // leaveBehind does what a process does that is killed while the key signs.
-func leaveBehind(t *testing.T, c *ca, r issuance.Request) {
+func leaveBehind(t *testing.T, c *lab, r issuance.Request) {
 	t.Helper()
 	reached, gone := make(chan struct{}), make(chan struct{})
 	c.signers[0].breaks(func() ([]byte, error) { close(reached); <-gone; return nil, errors.New("killed") })

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"sort"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -39,12 +40,12 @@ func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 	if err != nil {
 		return Preview{Fault: fault.Of(err)}
 	}
-	ca := candidates[0]
-	v, err := p.judge(ctx, rules, ca, r)
+	signer := candidates[0]
+	v, err := p.judge(ctx, rules, signer, r)
 	if err == nil {
-		_, err = ca.Draft(v.template, pki.NewSerial())
+		_, err = v.issuer.Draft(v.template, pki.NewSerial())
 	}
-	out := Preview{Allowed: err == nil, Fault: fault.Of(err), IssuerID: ca.ID()}
+	out := Preview{Allowed: err == nil, Fault: fault.Of(err), IssuerID: signer.ID}
 	if v != nil {
 		out.Template = v.template
 	}
@@ -53,7 +54,7 @@ func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 
 // judge is steps 1 and 2 of the door: the profile makes the template, the
 // hierarchy checks it against the whole chain of the issuer.
-func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r Request) (*verdict, error) {
+func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Request) (*verdict, error) {
 	prof, ok := rules.Profiles[r.Profile]
 	if !ok {
 		return nil, fault.New(fault.InvalidProfile, "profile %q does not exist", r.Profile)
@@ -65,33 +66,18 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, ca *issuer.Issuer, r
 	if err != nil {
 		return nil, err
 	}
-	t = t.Fit(ca.Certificate().NotBefore, ca.Certificate().NotAfter)
-	v := &verdict{issuer: ca, template: t}
+	t = t.Fit(signer.Certificate().NotBefore, signer.Certificate().NotAfter)
+	v := &verdict{issuer: signer.Issuer(), template: t}
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
 		return v, fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}
 	if err := p.checkKey(ctx, t.PublicKey, v.key); err != nil {
 		return v, err
 	}
-	return v, rules.nest(t, ca, r)
-}
-
-// nest applies the laws of the tree to the template.
-func (r *Rules) nest(t *profile.Template, ca *issuer.Issuer, req Request) error {
-	self := pki.SelfIssued(ca.Certificate())
-	switch {
-	case t.CA && req.Protocol != protocolOperator:
-		return fault.New(fault.Denied, "certificates of CAs are for operators to ask for").Because("ca_issuance_forbidden")
-	case t.CA && self:
-		return fault.New(fault.Denied, "a self-signed CA signs other CAs in a ceremony only").Because("root_issuance_forbidden")
-	case t.CA && t.MaxPathLen < 0:
-		return fault.New(fault.Denied, "a CA below another one needs a path length").Because("path_length")
-	case !t.CA && self && !r.OneTier:
-		return fault.New(fault.Denied, "a self-signed CA issues no end-entity certificates").Because("root_issuance_forbidden")
-	case !t.CA && !self && r.middle(ca) && !r.responder(t.Profile):
-		return fault.New(fault.Denied, "%s is there to certify other CAs and issues no end-entity certificates", ca.ID()).Because("middle_ca_issuance_forbidden")
+	if err := signer.MayIssue(t, r.Protocol == protocolOperator, ca.Responder(prof)); err != nil {
+		return v, err
 	}
-	return hierarchy.Check(ca.Chain(), hierarchy.Child{
+	return v, hierarchy.Check(signer.Chain(), hierarchy.Child{
 		CA: t.CA, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
 		Names: t.Names, RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,
 	})
@@ -99,7 +85,7 @@ func (r *Rules) nest(t *profile.Template, ca *issuer.Issuer, req Request) error 
 
 // checkKey refuses keys that are known to be compromised (rules X13 and X14).
 func (p *Pipeline) checkKey(ctx context.Context, pub crypto.PublicKey, h pki.KeyHash) error {
-	if rules := p.rules.Load(); rules != nil && rules.KnownKeys.Has(pub, h) {
+	if rules := p.rules.Load(); rules.KnownKeys.Has(pub, h) {
 		return fault.New(fault.BadPublicKey, "the public key is on a list of keys that strangers know").Because("known_key")
 	}
 	blocked, err := p.store.BlockedKey(ctx, h)

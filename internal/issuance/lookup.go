@@ -1,9 +1,7 @@
 package issuance
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -16,41 +14,21 @@ import (
 // generations of a pool. The row is nil if the issuer, whose id is returned, has
 // none of that number; NotFound if there is no issuer of that name.
 func (p *Pipeline) LookupNumber(ctx context.Context, name []byte, serial pki.Serial) (*store.Certificate, string, error) {
-	issuers, err := p.store.Issuers(ctx)
-	if err != nil {
-		return nil, "", err
-	}
 	found := ""
-	for _, i := range issuers {
-		cert, err := x509.ParseCertificate(i.Certificate)
-		if err != nil {
-			return nil, "", err
+	for _, c := range p.rules.Load().CAs.Named(name) {
+		for _, id := range c.IDs() {
+			row, err := p.store.CertificateBySerial(ctx, id, serial)
+			if err == nil {
+				return row, c.ID, nil
+			}
+			if !errors.Is(err, store.ErrNotFound) {
+				return nil, "", err
+			}
 		}
-		if !sameName(cert.RawSubject, name) {
-			continue
-		}
-		found = i.ID
-		row, err := p.store.CertificateBySerial(ctx, i.ID, serial)
-		if err == nil {
-			return row, i.ID, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return nil, "", err
-		}
+		found = c.ID
 	}
 	if found == "" {
 		return nil, "", fault.New(fault.NotFound, "this CA has no issuer of that name").Because("no_such_issuer")
 	}
 	return nil, found, nil
-}
-
-// sameName compares two names as names: clients write the string types that they
-// know.
-func sameName(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	x, errX := pki.ParseNameDER(a)
-	y, errY := pki.ParseNameDER(b)
-	return errX == nil && errY == nil && x.EqualRFC5280(y)
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // issueOne issues a certificate for a name with a key of its own.
-func (c *ca) issueOne(t *testing.T, name string) *issuance.Certificate {
+func (c *lab) issueOne(t *testing.T, name string) *issuance.Certificate {
 	t.Helper()
 	cert, err := c.pipeline.Issue(t.Context(), request(t, "request:"+store.NewID(), name))
 	if err != nil {
@@ -28,7 +28,7 @@ func (c *ca) issueOne(t *testing.T, name string) *issuance.Certificate {
 	return cert
 }
 
-func (c *ca) reason(t *testing.T, id string) string {
+func (c *lab) reason(t *testing.T, id string) string {
 	t.Helper()
 	row, err := c.store.CertificateByID(t.Context(), id)
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *ca) reason(t *testing.T, id string) string {
 
 // events returns the newest audit events of a certificate, newest first, as
 // "action outcome", with their details.
-func (c *ca) events(t *testing.T, id string) (actions []string, details []map[string]any) {
+func (c *lab) events(t *testing.T, id string) (actions []string, details []map[string]any) {
 	t.Helper()
 	all, _, err := c.store.AuditTail(t.Context(), 1000, "")
 	if err != nil {
@@ -169,7 +169,7 @@ func TestRevokeUnknown(t *testing.T) {
 	}
 }
 
-func (c *ca) selection(m store.Match) issuance.Selection {
+func (c *lab) selection(m store.Match) issuance.Selection {
 	return issuance.Selection{Match: m, Where: "the expression", Requester: "uid:0", RequestID: "r-2"}
 }
 
@@ -328,7 +328,7 @@ func TestLookupOutlivesTheConfiguration(t *testing.T) {
 func TestG2_06_ARevokedIssuerSignsNoMore(t *testing.T) {
 	c := newCA(t, storetest.SQLite(t), "web-1", "web-2")
 	before := c.issueOne(t, "a.example.test")
-	c.pipeline.Suspend(map[string]string{"web-1": "revoked by root"})
+	c.change(t, nil, "web-1")
 	if after := c.issueOne(t, "a.example.test"); before.IssuerID != "web-1" || after.IssuerID != "web-2" {
 		t.Errorf("issued by %s, then by %s", before.IssuerID, after.IssuerID)
 	}
@@ -360,7 +360,7 @@ func TestG2_06_ARevokedIssuerSignsNoMore(t *testing.T) {
 	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {
 		t.Errorf("a responder's certificate: %v", err)
 	}
-	c.pipeline.Suspend(nil)
+	c.change(t, nil)
 	r = request(t, "request:3", "a.example.test")
 	r.Issuer = "web-1"
 	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {

@@ -7,12 +7,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"maps"
 	"math/big"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -26,12 +26,27 @@ func sqlite(t *testing.T) *store.Store {
 	return storetest.SQLite(t)
 }
 
-// change swaps rules that differ from those in force.
-func (c *ca) change(f func(*issuance.Rules)) {
+// change swaps in what the inputs say after f, and which CAs are revoked.
+func (c *lab) change(t *testing.T, f func(*ca.Inputs), revoked ...string) {
+	t.Helper()
+	if f != nil {
+		f(&c.inputs)
+	}
+	why := map[string]ca.Trust{}
+	for _, id := range revoked {
+		why[id] = ca.Trust{State: ca.Revoked, Why: "revoked by root"}
+	}
 	r := *c.pipeline.Rules()
-	r.Issuers = maps.Clone(r.Issuers)
-	f(&r)
+	r.CAs = c.set(t).With(why)
 	c.pipeline.Swap(r)
+}
+
+// drain moves an issuer on.
+func (c *lab) drain(t *testing.T, id string) {
+	t.Helper()
+	if err := c.store.MoveIssuer(t.Context(), id, "active", "draining"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPoolChoosesByHealth: a key that failed is not tried while another one of
@@ -60,11 +75,12 @@ func TestPoolChoosesByHealth(t *testing.T) {
 
 	// Suspended and former issuers sign nothing, whatever their keys say.
 	c.signers[1].ill.Store(false)
-	c.pipeline.Suspend(map[string]string{"a-1": "revoked"})
+	c.change(t, nil, "a-1")
 	from("request:5", "b-1")
-	c.change(func(r *issuance.Rules) { r.Former = map[string]bool{"b-1": true} })
+	c.drain(t, "b-1")
+	c.change(t, nil, "a-1")
 	from("request:6", "c-1")
-	c.pipeline.Suspend(map[string]string{"a-1": "revoked", "c-1": "revoked"})
+	c.change(t, nil, "a-1", "c-1")
 	_, err := c.pipeline.Issue(t.Context(), request(t, "request:7", "a.example.test"))
 	if !fault.Is(err, fault.Unavailable) || fault.Of(err).Reason != "issuer_revoked" {
 		t.Errorf("a pool whose issuers are revoked or replaced: %v", err)
@@ -75,12 +91,10 @@ func TestPoolChoosesByHealth(t *testing.T) {
 		t.Errorf("a former issuer by its own name: %v", err)
 	}
 	// A node that has not heard of the successor: the order must not fail for good.
-	c.pipeline.Suspend(nil)
 	r = request(t, "request:9", "a.example.test")
-	c.change(func(rules *issuance.Rules) {
-		rules.Former = map[string]bool{"a-1": true, "b-1": true, "c-1": true}
-		rules.Members = map[string][]string{r.Issuer: {"a-1", "b-1", "c-1"}}
-	})
+	c.drain(t, "a-1")
+	c.drain(t, "c-1")
+	c.change(t, nil)
 	if _, err := c.pipeline.Issue(t.Context(), r); !fault.Is(err, fault.Unavailable) || fault.Of(err).Reason != "no_issuer" {
 		t.Errorf("a pool of former issuers: %v", err)
 	}
@@ -107,25 +121,23 @@ func TestPoolTriesThreeTimes(t *testing.T) {
 // TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat is what the door refuses whoever asks, with the reason.
 func TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat(t *testing.T) {
 	c := newCA(t, sqlite(t), "web-1")
-	tree := newTree(t, c, "second", "third", "fourth", "fifth")
-	c.change(func(r *issuance.Rules) {
-		maps.Copy(r.Issuers, tree)
-		r.Issuers["waiting"] = nil
-		r.ByIssuer = map[string][][]*x509.Certificate{"offline": {tree["fifth"][0].Chain()[4:]}}
+	newTree(t, c, "second", "third", "fourth", "fifth")
+	c.change(t, func(in *ca.Inputs) {
+		in.Declared = append(in.Declared, ca.Declaration{ID: "waiting"})
 	})
 	for name, tt := range map[string]struct {
 		issuer, profile, protocol string
 		kind                      fault.Kind
 		reason                    string
 	}{
-		"leaf of a root":             {"root", "tls-server", "operator", fault.Denied, "root_issuance_forbidden"},
-		"CA of a root":               {"root", "issuing-ca", "operator", fault.Denied, "root_issuance_forbidden"},
+		"leaf of a root":             {"tree-root", "tls-server", "operator", fault.Denied, "root_issuance_forbidden"},
+		"CA of a root":               {"tree-root", "issuing-ca", "operator", fault.Denied, "root_issuance_forbidden"},
 		"leaf of a middle CA":        {"second", "tls-server", "operator", fault.Denied, "middle_ca_issuance_forbidden"},
 		"sixth level":                {"fifth", "issuing-ca", "operator", fault.Denied, "max_depth"},
 		"CA below an issuing CA":     {"web-1", "issuing-ca", "operator", fault.Denied, "path_length"},
 		"CA without path length":     {"second", "root-ca", "operator", fault.Denied, "path_length"},
 		"CA by ACME":                 {"second", "issuing-ca", "acme", fault.Denied, "ca_issuance_forbidden"},
-		"CA whose key is elsewhere":  {"offline", "tls-server", "operator", fault.NotFound, "issuer_without_key"},
+		"CA whose key is elsewhere":  {"root", "tls-server", "operator", fault.NotFound, "issuer_without_key"},
 		"no such CA":                 {"nobody", "tls-server", "operator", fault.NotFound, "issuer_unknown"},
 		"CA without its certificate": {"waiting", "tls-server", "operator", fault.Unavailable, "no_issuer"},
 	} {
@@ -151,14 +163,21 @@ func TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat(t *testing.T) {
 	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {
 		t.Errorf("a leaf of the lowest CA: %v", err)
 	}
-	c.change(func(rules *issuance.Rules) { rules.Above = map[string]bool{"fifth": true} })
+	child := newKey(t)
+	putIssuer(t, c.store, "sixth", "fifth", sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(60), Subject: pkix.Name{CommonName: "Sixth"}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+	}, c.pipeline.Rules().CAs.Get("fifth").Certificate(), child.Public(), c.inputs.Keys["fifth"].(*signer).key))
+	c.change(t, nil)
 	r.Origin = "request:above"
 	if _, err := c.pipeline.Issue(t.Context(), r); fault.Of(err) == nil || fault.Of(err).Reason != "middle_ca_issuance_forbidden" {
 		t.Errorf("a leaf of a CA that has one below it: %v", err)
 	}
 	// One tier is for `privyseal dev --tiers 1`.
-	c.change(func(rules *issuance.Rules) { rules.OneTier = true })
-	r.Issuer, r.Origin = "root", "request:one-tier"
+	c.change(t, func(in *ca.Inputs) {
+		in.Declared, in.OneTier = append(in.Declared, ca.Declaration{ID: "tree-root", Locations: c.extra[0].Locations}), true
+		in.Keys["tree-root"], c.extra = c.root, nil
+	})
+	r.Issuer, r.Origin = "tree-root", "request:one-tier"
 	if _, err := c.pipeline.Issue(t.Context(), r); err != nil {
 		t.Errorf("a leaf of a root with one tier: %v", err)
 	}
@@ -180,8 +199,8 @@ func authority(t *testing.T, r issuance.Request) issuance.Request {
 // asked, although its profile asks for nobody.
 func TestG2_23_ASecondOperatorApprovesCAs(t *testing.T) {
 	c := newCA(t, sqlite(t), "web-1")
-	tree := newTree(t, c, "second")
-	c.change(func(r *issuance.Rules) { maps.Copy(r.Issuers, tree) })
+	newTree(t, c, "second")
+	c.change(t, nil)
 	r := authority(t, request(t, "request:"+store.NewID(), "a.example.test"))
 	r.Issuer, r.Profile = "second", "issuing-ca"
 	_, err := c.pipeline.Issue(t.Context(), r)
@@ -193,14 +212,13 @@ func TestG2_23_ASecondOperatorApprovesCAs(t *testing.T) {
 	}
 }
 
-// newTree makes CAs one below the other, the first under a new root; the last may
-// have none below it.
-func newTree(t *testing.T, c *ca, ids ...string) map[string][]*issuer.Issuer {
+// newTree makes CAs one below the other, the first under a new root whose key is
+// here too; the last may have none below it.
+func newTree(t *testing.T, c *lab, ids ...string) {
 	t.Helper()
-	all := map[string][]*issuer.Issuer{}
 	var chain []*x509.Certificate
-	parent, now := newKey(t), time.Now()
-	for level, id := range append([]string{"root"}, ids...) {
+	parent, now, up := newKey(t), time.Now(), ""
+	for level, id := range append([]string{"tree-root"}, ids...) {
 		key := parent
 		if level > 0 {
 			key = newKey(t)
@@ -210,8 +228,7 @@ func newTree(t *testing.T, c *ca, ids ...string) map[string][]*issuer.Issuer {
 			MaxPathLen: 5 - level, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20-level, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 		if level > 0 && level == len(ids) && len(ids) > 1 {
-			template.MaxPathLen = 0
-			template.MaxPathLenZero = true
+			template.MaxPathLen, template.MaxPathLenZero = 0, true
 		}
 		above := template
 		if level > 0 {
@@ -219,18 +236,19 @@ func newTree(t *testing.T, c *ca, ids ...string) map[string][]*issuer.Issuer {
 		}
 		cert := sign(t, template, above, key.Public(), parent)
 		chain = slices.Insert(chain, 0, cert)
-		name, up := id, ""
+		putIssuer(t, c.store, id, up, cert)
+		at := issuer.Locations{CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id}
 		if level == 0 {
-			name = "tree-root"
-		} else if up = ids[max(level-2, 0)]; level == 1 {
-			up = "tree-root"
+			c.root = &signer{key: key}
+			root, err := issuer.NewOffline(id, chain, c.root, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.extra = append(c.extra, ca.Of(root))
+		} else {
+			c.inputs.Declared = append(c.inputs.Declared, ca.Declaration{ID: id, Locations: at})
+			c.inputs.Keys[id] = &signer{key: key}
 		}
-		putIssuer(t, c.store, name, up, cert)
-		i, err := issuer.NewOffline(name, slices.Clone(chain), &signer{key: key}, issuer.Locations{CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[id], parent = []*issuer.Issuer{i}, key
+		parent, up = key, id
 	}
-	return all
 }

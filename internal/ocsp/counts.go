@@ -42,9 +42,8 @@ type Stats struct {
 
 // Stats returns the counters of all authorities.
 func (s *Server) Stats() []Stats {
-	all := *s.authorities.Load()
-	out := make([]Stats, 0, len(all))
-	for _, a := range all {
+	var out []Stats
+	for a := range s.each {
 		c := a.counts
 		out = append(out, Stats{
 			IssuerID: a.ID,

@@ -87,7 +87,7 @@ func (d *Delegate) Ensure(ctx context.Context) error {
 	if c := d.current.Load(); c != nil && d.Now().Before(c.renewAt) {
 		return nil
 	}
-	chains := d.Pipeline.Rules().Chains(d.IssuerID)
+	chains := d.Pipeline.Rules().CAs.Chains(d.IssuerID)
 	if len(chains) == 0 {
 		return fmt.Errorf("OCSP responder of %s: there is no such issuer", d.IssuerID)
 	}

@@ -137,7 +137,7 @@ func TestDelegateThatCannotBeHad(t *testing.T) {
 	if err := errors.Join(again.Ensure(t.Context()), again.Close(), d.Close()); err != nil || len(keyFiles(t, d.Dir)) != 1 {
 		t.Errorf("a lost key: %v", err)
 	}
-	l.pipeline.Swap(issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{}})
+	l.pipeline.Swap(issuance.Rules{Profiles: map[string]*profile.Profile{}})
 	if err := NewDelegate(d.DelegateConfig).Ensure(t.Context()); err == nil {
 		t.Error("a delegate of an issuer that is not there")
 	}
@@ -166,8 +166,9 @@ func TestOfflineCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := l.serveAll(Authority{ID: "root", Certificate: l.root, Offline: true, Policy: l.policy(func(p *Policy) { p.Unknown = UnknownUnknown }),
-		Signer: func() (*issuer.Responder, error) { return r, nil }})
+	h := l.serveAll(Authority{"root", Answers{
+		l.policy(func(p *Policy) { p.Unknown = UnknownUnknown }), func() (*issuer.Responder, error) { return r, nil },
+	}})
 	ask := func(serial int64) parsed {
 		t.Helper()
 		return read(t, getPath(h, "/ocsp/root/"+pathOf(ask{ca: l.root, serials: []*big.Int{big.NewInt(serial)}}.der())).Body.Bytes())
@@ -202,18 +203,18 @@ func TestSwapKeepsAnswers(t *testing.T) {
 	h := l.serve(l.policy(), l.own())
 	der := l.ask(l.issue("a.example.test")).der()
 	get(h, der)
-	same := Authority{ID: caID, Certificate: l.ca, Policy: l.policy(), Signer: l.own()}
-	if err := h.Swap([]Authority{same}); err != nil || h.Stats()[0].Kept != 1 {
+	same := Authority{caID, Answers{l.policy(), l.own()}}
+	if err := l.swap(h, same); err != nil || h.Stats()[0].Kept != 1 {
 		t.Errorf("%v, %+v", err, h.Stats())
 	}
-	same.Policy.Validity = time.Hour
-	if err := h.Swap([]Authority{same}); err != nil || h.Stats()[0].Kept != 0 || h.Stats()[0].Signed != 1 {
+	same.Answer.Policy.Validity = time.Hour
+	if err := l.swap(h, same); err != nil || h.Stats()[0].Kept != 0 || h.Stats()[0].Signed != 1 {
 		t.Errorf("%v, %+v", err, h.Stats())
 	}
 	if s := read(t, get(h, der).Body.Bytes()).Singles[0]; s.Next.Sub(s.This) != time.Hour {
 		t.Errorf("%+v", s)
 	}
-	if err := h.Swap(nil); err != nil || get(h, der).Code != 404 {
+	if err := l.swap(h); err != nil || get(h, der).Code != 404 {
 		t.Error("an authority that is gone still answers")
 	}
 }

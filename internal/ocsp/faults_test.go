@@ -119,7 +119,7 @@ func TestDatabaseDown(t *testing.T) {
 		}
 		l := newLab(t, s, "")
 		own := New(Config{Store: s, Now: l.clock.now, Log: quiet()})
-		if err := own.Swap([]Authority{{ID: caID, Certificate: l.ca, Policy: l.policy(func(p *Policy) { p.Outage = outage }), Signer: l.own()}}); err != nil {
+		if err := l.swap(own, Authority{caID, Answers{l.policy(func(p *Policy) { p.Outage = outage }), l.own()}}); err != nil {
 			t.Fatal(err)
 		}
 		kept, other := l.ask(l.issue("a.example.test")).der(), l.ask(l.issue("b.example.test")).der()
@@ -155,7 +155,7 @@ func TestFailuresAreLoggedNowAndThen(t *testing.T) {
 	l := newLab(t, storetest.SQLite(t), "")
 	var text bytes.Buffer
 	s := New(Config{Store: l.store, Now: l.clock.now, Log: slog.New(slog.NewTextHandler(&text, nil))})
-	if err := s.Swap([]Authority{{ID: caID, Certificate: l.ca, Policy: l.policy(), Signer: l.own()}}); err != nil {
+	if err := l.swap(s, Authority{caID, Answers{l.policy(), l.own()}}); err != nil {
 		t.Fatal(err)
 	}
 	der := l.ask(l.issue("a.example.test")).der()

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	authorities "github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -123,14 +124,9 @@ func newLab(t testing.TB, s *store.Store, alg string) *lab {
 	}, l.root, l.key.Public(), l.rootKey)
 	l.put("root", "", "offline", l.root)
 	l.put(caID, "root", "active", l.ca)
+	l.rules = issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: l.set()}
+	l.issuer = l.rules.CAs.Get(caID).Issuer()
 	var err error
-	l.issuer, err = issuer.New(caID, []*x509.Certificate{l.ca, l.root}, l.key, issuer.Locations{
-		CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1", CAIssuers: "http://ca.test/issuers/web-1.cer",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.rules = issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{caID: {l.issuer}}}
 	for name, cfg := range profile.BuiltIn() {
 		if l.rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
 			t.Fatal(err)
@@ -139,6 +135,25 @@ func newLab(t testing.TB, s *store.Store, alg string) *lab {
 	l.pipeline = issuance.New(issuance.Config{Store: s, Node: s.Node(), Now: l.clock.now, Log: quiet()})
 	l.pipeline.Swap(l.rules)
 	return l
+}
+
+// set is the CAs whose rows are in the store.
+func (l *lab) set() *authorities.Set {
+	l.t.Helper()
+	records, err := l.store.Issuers(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	set := authorities.Build(authorities.Inputs{
+		Declared: []authorities.Declaration{{ID: caID, Locations: issuer.Locations{
+			CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1", CAIssuers: "http://ca.test/issuers/web-1.cer",
+		}}},
+		Records: records, Keys: map[string]issuer.Signer{caID: l.key}, Now: l.clock.now(),
+	})
+	if err := set.Get(caID).Barred(); err != nil {
+		l.t.Fatal(err)
+	}
+	return set
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -165,13 +180,33 @@ func (l *lab) policy(change ...func(*Policy)) Policy {
 // serve starts a responder in the lab's process and waits until it has looked.
 func (l *lab) serve(policy Policy, sign func() (*issuer.Responder, error)) *Server {
 	l.t.Helper()
-	return l.serveAll(Authority{ID: caID, Certificate: l.ca, Policy: policy, Signer: sign})
+	return l.serveAll(Authority{caID, Answers{policy, sign}})
+}
+
+// Authority is a CA that a test answers for.
+type Authority struct {
+	ID     string
+	Answer Answers
+}
+
+// swap answers for these CAs, whose rows are in the store.
+func (l *lab) swap(s *Server, all ...Authority) error {
+	l.t.Helper()
+	return s.Swap(l.set(), answers(all))
+}
+
+func answers(all []Authority) map[string]Answers {
+	out := map[string]Answers{}
+	for _, a := range all {
+		out[a.ID] = a.Answer
+	}
+	return out
 }
 
 func (l *lab) serveAll(all ...Authority) *Server {
 	l.t.Helper()
 	s := New(Config{Store: l.store, Changes: l.changes, Now: l.clock.now, Log: quiet()})
-	if err := s.Swap(all); err != nil {
+	if err := l.swap(s, all...); err != nil {
 		l.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

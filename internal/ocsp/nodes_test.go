@@ -168,7 +168,7 @@ func TestInvariant6_OldLooksDoNotCount(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, storetest.SQLite(t), "")
 	s := New(Config{Store: l.store, Now: l.clock.now, Log: quiet()}) // nobody runs it
-	if err := s.Swap([]Authority{{ID: caID, Certificate: l.ca, Policy: l.policy(), Signer: l.own()}}); err != nil {
+	if err := l.swap(s, Authority{caID, Answers{l.policy(), l.own()}}); err != nil {
 		t.Fatal(err)
 	}
 	c := l.issue("a.example.test")

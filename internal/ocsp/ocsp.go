@@ -1,7 +1,7 @@
 // Package ocsp answers whether certificates are revoked: RFC 6960 in the profile
 // of RFC 9919, with its own codec.
 //
-// New returns a Server without authorities; Swap gives it some, Run follows the
+// New returns a Server without CAs; Swap gives it some, Run follows the
 // revocations, and ServeHTTP answers POST and GET below /ocsp/{issuer}. Answers
 // are signed at first use, kept, and signed anew in the background at half of
 // their life, so that the key is off the path of nearly every request.
@@ -23,14 +23,16 @@ import (
 	_ "crypto/sha1" //nolint:gosec // CertIDs name issuers by it; nothing rests on it
 	_ "crypto/sha256"
 	_ "crypto/sha512"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -68,14 +70,9 @@ type Policy struct {
 	Cache  int // answers kept at most
 }
 
-// Authority is a CA about whose certificates the server answers.
-type Authority struct {
-	ID          string // its part of the path
-	Certificate *x509.Certificate
-	Policy      Policy
-	// Offline says that its revocations are those of its newest list, not rows of
-	// our own.
-	Offline bool
+// Answers is how one CA is answered for.
+type Answers struct {
+	Policy Policy
 	// Signer returns who signs now. An error means nobody.
 	Signer func() (*issuer.Responder, error)
 }
@@ -96,8 +93,8 @@ type Config struct {
 // Server is the responder. Its methods may be called concurrently.
 type Server struct {
 	Config
-	authorities atomic.Pointer[map[string]*authority]
-	checked     atomic.Pointer[time.Time] // before the last look at the sequences
+	authorities atomic.Pointer[map[string]*authority] // by id, aliases too
+	checked     atomic.Pointer[time.Time]             // before the last look at the sequences
 	wake        chan struct{}
 	redo        chan due
 	slots       chan struct{} // one token for each answer that is being made
@@ -119,10 +116,12 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// authority is an Authority at work.
+// authority is a CA that is answered for, at work.
 type authority struct {
-	Authority
-	signer  atomic.Pointer[func() (*issuer.Responder, error)]
+	ID      string
+	Policy  Policy
+	Offline bool // its revocations are those of its newest list, not rows of our own
+	facts   atomic.Pointer[facts]
 	names   []issuerName
 	cache   *cache
 	counts  *counts
@@ -134,6 +133,13 @@ type authority struct {
 	known int64 // the sequence up to which changes have been applied; unseen at first
 }
 
+// facts are what changes while an authority keeps its answers.
+type facts struct {
+	ids    []string // of the CA's rows: lists may be filed under any of them
+	signer func() (*issuer.Responder, error)
+	below  map[pki.Serial]time.Time // the certificates of the CAs below, and when they end
+}
+
 const unseen = -1
 
 // issuerName is how a CertID names the authority under one hash.
@@ -142,42 +148,68 @@ type issuerName struct {
 	name, key []byte
 }
 
-// Swap puts other authorities in force. One that stays as it is keeps its
-// answers.
-func (s *Server) Swap(all []Authority) error {
+// Swap answers for the CAs of a set that are in answers, by id, from now on. One
+// that stays as it is keeps its answers.
+func (s *Server) Swap(all *ca.Set, answers map[string]Answers) error {
 	old, fresh := *s.authorities.Load(), map[string]*authority{}
-	for _, a := range all {
-		was := old[a.ID]
-		if was != nil && was.Policy == a.Policy && was.Offline == a.Offline && bytes.Equal(was.Certificate.Raw, a.Certificate.Raw) {
-			was.signer.Store(&a.Signer)
-			fresh[a.ID] = was
+	for _, c := range all.All() {
+		how, ok := answers[c.ID]
+		if !ok || !c.Installed() {
 			continue
 		}
-		made, err := newAuthority(a)
+		made, err := newAuthority(c, how, all.Below(c))
 		if err != nil {
 			return err
 		}
-		if was != nil {
+		if was := old[c.ID]; was != nil {
 			made.counts = was.counts
+			if was.Policy == made.Policy && was.Offline == made.Offline && slices.EqualFunc(was.names, made.names, issuerName.equal) {
+				was.facts.Store(made.facts.Load())
+				made = was
+			}
 		}
-		fresh[a.ID] = made
+		for _, id := range c.IDs() {
+			fresh[id] = made
+		}
 	}
 	s.authorities.Store(&fresh)
 	s.poke()
 	return nil
 }
 
-func newAuthority(a Authority) (*authority, error) {
-	key, err := issuer.PublicKeyBits(a.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("OCSP for %s: %w", a.ID, err)
+// each yields every authority once.
+func (s *Server) each(yield func(*authority) bool) {
+	for id, a := range *s.authorities.Load() {
+		if id == a.ID && !yield(a) {
+			return
+		}
 	}
-	made := &authority{Authority: a, cache: newCache(a.Policy.Cache), counts: &counts{}, known: unseen}
-	made.signer.Store(&a.Signer)
+}
+
+func newAuthority(c *ca.CA, how Answers, below []*ca.CA) (*authority, error) {
+	key, err := issuer.PublicKeyBits(c.Certificate())
+	if err != nil {
+		return nil, fmt.Errorf("OCSP for %s: %w", c.ID, err)
+	}
+	place, _ := c.KeyState()
+	made := &authority{
+		ID: c.ID, Policy: how.Policy, Offline: place == ca.KeyElsewhere, cache: newCache(how.Policy.Cache), counts: &counts{}, known: unseen,
+	}
+	known := &facts{ids: c.IDs(), signer: how.Signer, below: map[pki.Serial]time.Time{}}
+	for _, b := range below {
+		for _, cert := range b.Certificates() {
+			known.below[pki.SerialFromBig(cert.SerialNumber)] = cert.NotAfter
+		}
+	}
+	made.facts.Store(known)
 	for _, h := range hashOIDs {
-		made.names = append(made.names, issuerName{h.hash, sum(h.hash, a.Certificate.RawSubject), sum(h.hash, key)})
+		made.names = append(made.names, issuerName{h.hash, sum(h.hash, c.Certificate().RawSubject), sum(h.hash, key)})
 	}
 	return made, nil
+}
+
+func (n issuerName) equal(o issuerName) bool {
+	return n.hash == o.hash && bytes.Equal(n.name, o.name) && bytes.Equal(n.key, o.key)
 }
 
 func sum(h crypto.Hash, data []byte) []byte {

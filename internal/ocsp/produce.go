@@ -189,7 +189,7 @@ var errSignerGone = errors.New("the responder certificate has expired")
 
 // sign makes the answer that says what was read.
 func (s *Server) sign(ctx context.Context, a *authority, key string, ids []CertID, nonce []byte, read reading) (*entry, error) {
-	responder, err := (*a.signer.Load())()
+	responder, err := a.facts.Load().signer()
 	if err != nil {
 		return nil, err
 	}

@@ -91,10 +91,8 @@ var errNoList = errors.New("there is no list of this CA that is valid now")
 // not list is good if it is a CA that we know to be certified by this one. The
 // list's dates bound the answer's: nothing newer is known.
 func (s *Server) lookUpList(ctx context.Context, a *authority, serials []pki.Serial, r *reading) error {
-	record, der, err := s.Store.LatestCRL(ctx, a.ID, 0)
-	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: %w", errNoList, err)
-	}
+	known := a.facts.Load()
+	record, der, err := s.latest(ctx, known.ids)
 	if err != nil {
 		return err
 	}
@@ -105,17 +103,13 @@ func (s *Server) lookUpList(ctx context.Context, a *authority, serials []pki.Ser
 	if !list.NextUpdate.After(r.at) || list.ThisUpdate.After(r.at) {
 		return errNoList
 	}
-	known, err := s.children(ctx, a.ID)
-	if err != nil {
-		return err
-	}
 	r.sequence, r.at, r.end = record.Number, list.ThisUpdate, list.NextUpdate
 	listed := map[pki.Serial]x509.RevocationListEntry{}
 	for _, e := range list.RevokedCertificateEntries {
 		listed[pki.SerialFromBig(e.SerialNumber)] = e
 	}
 	for _, serial := range serials {
-		notAfter, issued := known[serial]
+		notAfter, issued := known.below[serial]
 		st := standing{serial: serial, status: Unknown, notAfter: notAfter}
 		if e, revoked := listed[serial]; revoked {
 			st.status, st.reason, st.revokedAt = Revoked, pki.Reason(e.ReasonCode), e.RevocationTime
@@ -127,23 +121,21 @@ func (s *Server) lookUpList(ctx context.Context, a *authority, serials []pki.Ser
 	return nil
 }
 
-// children returns the serials of the installed CAs that a CA has certified, and
-// when they end.
-func (s *Server) children(ctx context.Context, id string) (map[pki.Serial]time.Time, error) {
-	all, err := s.Store.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := map[pki.Serial]time.Time{}
-	for _, rec := range all {
-		if rec.ParentID != id {
-			continue
+// latest reads the newest list of a CA, whichever of its certificates it is filed
+// under.
+func (s *Server) latest(ctx context.Context, ids []string) (newest *store.CRLRecord, der []byte, err error) {
+	for _, id := range ids {
+		record, content, err := s.Store.LatestCRL(ctx, id, 0)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+		case err != nil:
+			return nil, nil, err
+		case newest == nil || record.Number > newest.Number:
+			newest, der = record, content
 		}
-		c, err := x509.ParseCertificate(rec.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate of issuer %s: %w", rec.ID, err)
-		}
-		known[pki.SerialFromBig(c.SerialNumber)] = c.NotAfter
 	}
-	return known, nil
+	if newest == nil {
+		return nil, nil, errNoList
+	}
+	return newest, der, nil
 }

@@ -65,10 +65,13 @@ func (s *Server) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range *s.authorities.Load() {
+	for a := range s.each {
 		now := all[a.ID].Revocation
 		if a.Offline {
-			now = all[a.ID].CRLNumber
+			now = 0
+			for _, id := range a.facts.Load().ids {
+				now = max(now, all[id].CRLNumber)
+			}
 		}
 		if err := s.apply(ctx, a, now); err != nil {
 			return err
@@ -151,7 +154,7 @@ func (s *Server) refreshing(ctx context.Context) {
 		case d := <-s.redo:
 			s.signAnew(ctx, d.authority, d.entries)
 		case <-tick.C:
-			for _, a := range *s.authorities.Load() {
+			for a := range s.each {
 				s.refresh(ctx, a)
 			}
 		}

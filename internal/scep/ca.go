@@ -50,7 +50,7 @@ func (s *Server) getCACaps(w http.ResponseWriter, _ *http.Request, ep *endpoint)
 // published returns the RA that clients are given and the chains of the endpoint's
 // issuers, first that of the issuer that certified the RA: clients look for it.
 func (s *Server) published(ep *endpoint) (*ra, [][]*x509.Certificate, error) {
-	chains := slices.Clone(s.Pipeline.Rules().Chains(ep.Issuer))
+	chains := slices.Clone(s.Pipeline.Rules().CAs.Chains(ep.Issuer))
 	if len(chains) == 0 {
 		return nil, nil, fault.New(fault.Unavailable, "the issuer of this endpoint cannot sign yet").Because("no_issuer")
 	}

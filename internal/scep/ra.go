@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -118,7 +118,7 @@ func (s *Server) renew(ctx context.Context, ep *endpoint) error {
 	if err != nil {
 		return err
 	}
-	signing := s.Pipeline.Rules().Signing(ep.Issuer)
+	signing := s.Pipeline.Rules().CAs.Signing(ep.Issuer)
 	if len(signing) == 0 {
 		ep.ras.all.Store(&good)
 		return nil // there is nobody to ask; the issuer's own health says so
@@ -161,10 +161,10 @@ func (s *Server) usableRAs(ctx context.Context, all []ra) ([]ra, error) {
 
 // due reports whether the newest RA has to be followed by another: its time has
 // come, or its issuer signs no more.
-func (s *Server) due(r *ra, ep *endpoint, signing []*issuer.Issuer) bool {
+func (s *Server) due(r *ra, ep *endpoint, signing []*ca.CA) bool {
 	var chains [][]*x509.Certificate
-	for _, ca := range signing {
-		chains = append(chains, ca.Chain())
+	for _, c := range signing {
+		chains = append(chains, c.Chain())
 	}
 	for _, c := range r.certificates() {
 		if certifiedBy(c, chains) < 0 || !c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)*2/3).After(s.Now()) {

@@ -241,7 +241,7 @@ func compile(e Endpoint) (*endpoint, error) {
 // chain is the certificates of an issuer, or of the preferred one of a pool, root
 // last.
 func (s *Server) chain(issuer string) []*x509.Certificate {
-	if chains := s.Pipeline.Rules().Chains(issuer); len(chains) > 0 {
+	if chains := s.Pipeline.Rules().CAs.Chains(issuer); len(chains) > 0 {
 		return chains[0]
 	}
 	return nil

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/store"
@@ -130,12 +130,13 @@ func TestSCEP_S7_PoolBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := *e.pipeline.Rules()
-	first := rules.Issuers["ca"][0]
-	rules.Issuers = map[string][]*issuer.Issuer{"ca": {first}, "ca-2": {made}, "pool": {first, made}}
-	rules.Members = map[string][]string{"pool": {"ca", "ca-2"}}
-	swap := func(change func(*issuance.Rules)) *x509.Certificate {
+	first := rules.CAs.Get("ca").Issuer()
+	stage := ca.Active
+	swap := func() *x509.Certificate {
 		t.Helper()
-		change(&rules)
+		one, two := ca.Of(first), ca.Of(made)
+		one.Pool, two.Pool, one.Stage = "pool", "pool", stage
+		rules.CAs = ca.NewSet(one, two)
 		e.pipeline.Swap(rules)
 		if err := e.server.Renew(t.Context()); err != nil {
 			t.Fatal(err)
@@ -149,18 +150,19 @@ func TestSCEP_S7_PoolBundle(t *testing.T) {
 		}
 		return bag.Certificates[0]
 	}
-	ra := swap(func(*issuance.Rules) {})
+	ra := swap()
 	lost := errors.New("away")
 	e.caKey.Broken.Store(&lost)
-	if again := swap(func(*issuance.Rules) {}); !again.Equal(ra) {
+	if again := swap(); !again.Equal(ra) {
 		t.Error("another RA although only its issuer's key is lost")
 	}
 	newDevice(t, 0).enrol(t, e, "dev-1")
 	// A generation that drains certifies the RA no more.
-	next := swap(func(r *issuance.Rules) { r.Former = map[string]bool{"ca": true} })
+	stage = ca.Draining
+	next := swap()
 	if next.Equal(ra) {
 		e.sleep(publishAfter)
-		next = swap(func(*issuance.Rules) {})
+		next = swap()
 	}
 	if next.Equal(ra) || next.CheckSignatureFrom(other) != nil {
 		t.Error("the RA of a former issuer was not replaced")

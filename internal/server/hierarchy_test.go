@@ -218,7 +218,7 @@ func TestG1_21_G2_26_RootsDoNotMix(t *testing.T) {
 	l.change(t, "issuers:\n", "issuers:\n"+other.below(t, l, "bulb-1"))
 	var h *house
 	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
-	ours, err := x509.ParseCertificate(h.signing.Load().chain(devRoot)[0].Raw)
+	ours, err := x509.ParseCertificate(h.signing.Load().cas().Get(devRoot).Certificate().Raw)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/audit"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/credential"
@@ -57,15 +58,14 @@ type house struct {
 	limits    *limit.Limiter
 	validator *challenge.Validator
 
-	signing atomic.Pointer[signing] // the issuers in force
-	retired []*openKey              // of issuers that a reload replaced; calls under way may use them
-	refused *[32]byte               // mark of the issuers for one of whose keys a token refused the PIN; guarded by changing
+	signing  atomic.Pointer[inForce]
+	swapping sync.Mutex // held while another one is put in its place
+	retired  []*openKey // of issuers that a reload replaced; calls under way may use them
+	watch    ca.Watch
+	told     map[string]ca.Trust // of the CAs that are not trusted; guarded by swapping
 
 	// floor 5
 	pipeline *issuance.Pipeline
-
-	suspending sync.Mutex
-	suspended  suspension // guarded by suspending
 
 	// floor 6
 	sealer *credential.Sealer
@@ -130,7 +130,7 @@ func (h *house) buildStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.store = s
+	h.store, h.watch.Store = s, s
 	if cfg.Database.Migrate {
 		if err := s.Migrate(ctx); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 )
@@ -16,79 +17,84 @@ import (
 // issuer of its pool makes up for is worth knowing, and no reason to send clients
 // elsewhere.
 func (h *house) issuerHealth(context.Context) []api.HealthCheck {
-	s, cfg := h.signing.Load(), h.cfg.Load()
+	cas, cfg := h.signing.Load().cas(), h.cfg.Load()
 	var checks []api.HealthCheck
-	if len(s.issuers)+len(s.lost) == 0 {
-		checks = append(checks, api.HealthCheck{Name: "issuers", Detail: "none is installed: see privyseal issuer csr and install"})
-	}
 	able := map[string][]string{}
 	ailing := map[string]error{}
-	for _, is := range cfg.Issuers {
-		if ailing[is.ID] = h.ailment(s, is.ID); ailing[is.ID] == nil {
-			able[is.Service()] = append(able[is.Service()], is.ID)
+	none := true
+	for _, c := range cas.All() {
+		if !c.Configured || c.Offline {
+			continue
+		}
+		none = none && !c.Installed()
+		if ailing[c.ID] = h.ailment(c); ailing[c.ID] == nil {
+			able[c.Service()] = append(able[c.Service()], c.ID)
 		}
 	}
-	for _, is := range cfg.Issuers {
-		check := api.HealthCheck{Name: "issuer " + is.ID, OK: true}
-		err, others := ailing[is.ID], able[is.Service()]
-		switch {
-		case s.state(is.ID) == stateRetired:
-			check.Detail = "its last certificate has expired: take it out of the configuration"
-		case err != nil:
-			check.Detail = fault.Text(err)
-			// What nobody asks is no harm, if it is as its operators know.
-			known := s.chain(is.ID) == nil || fault.Of(err).Reason == reasonSuspended
-			check.OK = s.rules.Former[is.ID] || len(others) > 0 || known && !cfg.Needs(is.Service())
-		case len(others) == 1 && cfg.Needs(is.Service()):
-			check.Detail = "no other issuer of a pool takes over if it fails"
-		}
-		checks = append(checks, check)
+	if none {
+		checks = append(checks, api.HealthCheck{Name: "issuers", Detail: "none is installed: see privyseal issuer csr and install"})
 	}
-	for _, pool := range slices.Sorted(maps.Keys(s.rules.Members)) {
+	for _, c := range cas.All() {
+		if c.Configured && !c.Offline {
+			checks = append(checks, checkIssuer(c, ailing[c.ID], len(able[c.Service()]), cfg))
+		}
+	}
+	for _, pool := range slices.Sorted(maps.Keys(cas.Pools())) {
 		check := api.HealthCheck{Name: "pool " + pool, OK: len(able[pool]) > 0, Detail: fmt.Sprintf("issuers that sign: %v", able[pool])}
 		if len(able[pool]) == 1 {
 			check.Detail = fmt.Sprintf("only %s signs: nothing takes over if it fails", able[pool][0])
 		}
 		checks = append(checks, check)
 	}
-	return append(checks, forgotten(s, cfg)...)
+	return append(checks, forgotten(cas)...)
+}
+
+func checkIssuer(c *ca.CA, err error, able int, cfg *config.File) api.HealthCheck {
+	check := api.HealthCheck{Name: "issuer " + c.ID, OK: true}
+	switch {
+	case c.Stage == ca.Retired:
+		check.Detail = "its last certificate has expired: take it out of the configuration"
+	case err != nil:
+		check.Detail = fault.Text(err)
+		// What nobody asks is no harm, if it is as its operators know.
+		known := c.Stage == ca.Declared && c.Pending == nil || fault.Of(err).Reason == reasonSuspended
+		check.OK = c.Former() || able > 0 || known && !cfg.Needs(c.Service())
+	case able == 1 && cfg.Needs(c.Service()):
+		check.Detail = "no other issuer of a pool takes over if it fails"
+	}
+	return check
 }
 
 const reasonSuspended = "issuer_suspended"
 
 // ailment is why an issuer signs no new certificates now; nil if it does.
-func (h *house) ailment(s *signing, id string) error {
-	i, now := s.issuers[id], h.now()
+func (h *house) ailment(c *ca.CA) error {
 	switch {
-	case s.chain(id) == nil:
+	case c.Pending != nil:
+		return fmt.Errorf("its certificate is not taken in: %s", fault.Text(c.Pending))
+	case c.Stage == ca.Declared:
 		return errors.New("it has no certificate yet: see privyseal issuer csr and install")
-	case s.rules.Former[id]:
+	case c.Former():
 		return errors.New("it has a successor, and goes on with its lists and responses until its last certificate has expired")
-	case s.lost[id] != nil:
-		return fmt.Errorf("its key cannot be opened: %s", fault.Text(s.lost[id]))
-	case i == nil:
+	case c.Lost != nil:
+		return fmt.Errorf("its key cannot be opened: %s", fault.Text(c.Lost))
+	case c.Issuer() == nil:
 		return errors.New("it is not in use")
 	}
-	if why := h.whySuspended(id); why != "" {
-		return fault.New(fault.Unavailable, "it signs no more certificates: %s", why).Because(reasonSuspended)
+	if t := c.Trust(h.now()); t.State == ca.Revoked {
+		return fault.New(fault.Unavailable, "it signs no more certificates: %s", t.Why).Because(reasonSuspended)
 	}
-	switch c := i.Certificate(); {
-	case now.After(c.NotAfter):
-		return errors.New("its certificate has expired")
-	case now.Before(c.NotBefore):
-		return errors.New("its certificate is not valid yet; check the clock")
-	}
-	return s.keys[id].Healthy()
+	return c.MaySign(h.now())
 }
 
 // forgotten names the issuers that are no longer configured although their
 // certificates may still be in use.
-func forgotten(s *signing, cfg *config.File) []api.HealthCheck {
+func forgotten(cas *ca.Set) []api.HealthCheck {
 	var checks []api.HealthCheck
-	for _, a := range s.authorities {
-		if (a.State == stateActive || a.State == stateDraining) && !slices.ContainsFunc(cfg.Issuers, func(is config.Issuer) bool { return is.ID == a.ID }) {
+	for _, c := range cas.All() {
+		if !c.Configured && !c.Offline && c.Stage != ca.Retired {
 			checks = append(checks, api.HealthCheck{
-				Name: "issuer " + a.ID, OK: true,
+				Name: "issuer " + c.ID, OK: true,
 				Detail: "it is not in the configuration: no list and no responses are made for the certificates that it signed",
 			})
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/ocsp"
@@ -19,8 +20,8 @@ const delegateEvery = 30 * time.Second
 
 // responders are who signs OCSP responses under one configuration.
 type responders struct {
-	authorities []ocsp.Authority
-	delegates   map[string]*ocsp.Delegate // by issuer id
+	answers   map[string]ocsp.Answers   // by id of the CA
+	delegates map[string]*ocsp.Delegate // by issuer id
 }
 
 // buildOCSP makes the responder, which answers for nobody yet.
@@ -34,16 +35,16 @@ func (h *house) buildOCSP(context.Context) error {
 
 // prepareOCSP makes the responders of a configuration, without putting them in
 // force.
-func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *signing) (*responders, error) {
-	r := &responders{delegates: map[string]*ocsp.Delegate{}}
+func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inForce) (*responders, error) {
+	r := &responders{answers: map[string]ocsp.Answers{}, delegates: map[string]*ocsp.Delegate{}}
 	for _, is := range cfg.Issuers {
-		chain := s.chain(is.ID)
-		if chain == nil || s.state(is.ID) == stateRetired {
+		c := s.cas().Get(is.ID)
+		if c == nil || !c.Installed() || c.Stage == ca.Retired {
 			continue
 		}
-		a := ocsp.Authority{ID: is.ID, Certificate: chain[0], Policy: is.OCSP.Policy()}
+		a := ocsp.Answers{Policy: is.OCSP.Policy()}
 		if is.OCSP.Signer == config.SignerIssuer {
-			i := s.issuers[is.ID]
+			i := c.Issuer()
 			if i == nil {
 				continue // its key is lost
 			}
@@ -56,17 +57,18 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *signi
 			r.delegates[is.ID] = h.delegate(cfg, is)
 			a.Signer = r.delegates[is.ID].Responder
 		}
-		r.authorities = append(r.authorities, a)
+		r.answers[is.ID] = a
 	}
 	for _, o := range cfg.Offline {
-		if o.OCSP == nil || s.chain(o.ID) == nil {
+		c := s.cas().Get(o.ID)
+		if o.OCSP == nil || c == nil || !c.Installed() {
 			continue
 		}
 		a, err := h.offlineResponder(ctx, cfg, s, old, o)
 		if err != nil {
 			return nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
 		}
-		r.authorities = append(r.authorities, a)
+		r.answers[c.ID] = a
 	}
 	return r, nil
 }
@@ -92,36 +94,32 @@ func (h *house) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 }
 
 // offlineResponder opens the responder of a CA whose key is elsewhere.
-func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *signing, o config.Offline) (ocsp.Authority, error) {
+func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (ocsp.Answers, error) {
 	certs, err := config.ReadChain(o.OCSP.Certificate)
 	if err != nil {
-		return ocsp.Authority{}, err
+		return ocsp.Answers{}, err
 	}
 	name := "ocsp-" + o.ID
 	key := old.keys[name]
 	if key == nil || key.Ref() != o.OCSP.Key || key.passphrase != o.OCSP.Passphrase {
 		k, err := h.openKey(ctx, cfg, name, o.OCSP.Key, o.OCSP.Passphrase)
 		if err != nil {
-			return ocsp.Authority{}, err
+			return ocsp.Answers{}, err
 		}
 		key = &openKey{k, o.OCSP.Passphrase}
 	}
 	s.keys[name] = key
-	ca := s.chain(o.ID)[0]
-	signer, err := issuer.NewResponder(ca, certs[0], key)
+	signer, err := issuer.NewResponder(s.cas().Get(o.ID).Certificate(), certs[0], key)
 	if err != nil {
-		return ocsp.Authority{}, err
+		return ocsp.Answers{}, err
 	}
 	like := o.OCSP.Like()
-	return ocsp.Authority{
-		ID: o.ID, Certificate: ca, Policy: like.Policy(), Offline: true,
-		Signer: func() (*issuer.Responder, error) { return signer, nil },
-	}, nil
+	return ocsp.Answers{Policy: like.Policy(), Signer: func() (*issuer.Responder, error) { return signer, nil }}, nil
 }
 
 // enforceOCSP puts prepared responders in force.
-func (h *house) enforceOCSP(r *responders) {
-	if err := h.ocsp.Swap(r.authorities); err != nil {
+func (h *house) enforceOCSP(s *inForce) {
+	if err := h.ocsp.Swap(s.cas(), s.ocsp.answers); err != nil {
 		h.log.Error("OCSP: a CA certificate cannot be read", "error", err) // it was read before
 	}
 }
@@ -129,9 +127,6 @@ func (h *house) enforceOCSP(r *responders) {
 // ensureDelegates opens, issues and renews responder certificates.
 func (h *house) ensureDelegates(ctx context.Context) error {
 	s := h.signing.Load()
-	if s == nil {
-		return nil
-	}
 	h.warnResponders(ctx)
 	var failed []error
 	for _, id := range slices.Sorted(maps.Keys(s.ocsp.delegates)) {

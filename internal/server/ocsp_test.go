@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -126,10 +127,11 @@ func TestResponderAlarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := ocsp.Authority{ID: "root", Offline: true, Signer: func() (*issuer.Responder, error) { return r, nil }}
+	of := &ca.CA{Declaration: ca.Declaration{ID: "root", Offline: true}}
+	a := ocsp.Answers{Signer: func() (*issuer.Responder, error) { return r, nil }}
 	const day = 24 * time.Hour
 	for left, want := range map[time.Duration]string{119 * day: "", 31 * day: "", 29 * day: "sign a new one", time.Second: "sign a new one", 0: "has expired"} {
-		soon, err := responderState(a, cert[0].NotAfter.Add(-left))
+		soon, err := responderState(of, a, cert[0].NotAfter.Add(-left))
 		if err != nil {
 			soon = err.Error()
 		}

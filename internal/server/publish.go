@@ -9,52 +9,31 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// authority is a CA certificate that is published, our own issuers' and those
-// above them.
-type authority struct {
-	ID    string
-	State string
-	Chain []*x509.Certificate // this one first, the root last
-}
-
-func (a authority) root() bool { return len(a.Chain) == 1 }
-
 // publisher serves CA certificates and revocation lists over plain HTTP: what a
 // client fetches while it checks a certificate cannot need TLS.
 type publisher struct {
 	lists *crl.Publisher
-	all   atomic.Pointer[[]authority]
+	cas   ca.Current
 }
 
-// swap puts another set of authorities in force.
-func (p *publisher) swap(all []authority) { p.all.Store(&all) }
-
-func (p *publisher) authorities() []authority {
-	if all := p.all.Load(); all != nil {
-		return *all
+// find returns the chain of an installed CA by an id of its own.
+func (p *publisher) find(id string) ([]*x509.Certificate, error) {
+	if chain := p.cas.Load().ChainOf(id); len(chain) > 0 {
+		return chain, nil
 	}
-	return nil
-}
-
-func (p *publisher) find(id string) (authority, error) {
-	for _, a := range p.authorities() {
-		if a.ID == id {
-			return a, nil
-		}
-	}
-	return authority{}, fault.New(fault.NotFound, "there is no issuer of this name")
+	return nil, fault.New(fault.NotFound, "there is no issuer of this name")
 }
 
 func (p *publisher) routes() http.Handler {
@@ -75,40 +54,40 @@ func (p *publisher) routes() http.Handler {
 const caFor = 24 * time.Hour
 
 func (p *publisher) certificate(w http.ResponseWriter, r *http.Request) error {
-	a, err := p.find(chi.URLParam(r, "issuer"))
+	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
 	}
-	serve(w, r, "application/pkix-cert", a.Chain[0].Raw, a.Chain[0].NotBefore, caFor)
+	serve(w, r, "application/pkix-cert", chain[0].Raw, chain[0].NotBefore, caFor)
 	return nil
 }
 
 func (p *publisher) rootCertificate(w http.ResponseWriter, r *http.Request) error {
-	a, err := p.find(chi.URLParam(r, "issuer"))
+	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
 	}
-	if !a.root() {
+	if len(chain) > 1 {
 		return fault.New(fault.NotFound, "this issuer is not a root")
 	}
-	serve(w, r, "application/pkix-cert", a.Chain[0].Raw, a.Chain[0].NotBefore, caFor)
+	serve(w, r, "application/pkix-cert", chain[0].Raw, chain[0].NotBefore, caFor)
 	return nil
 }
 
 func (p *publisher) chain(w http.ResponseWriter, r *http.Request) error {
-	a, err := p.find(chi.URLParam(r, "issuer"))
+	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
 	}
-	serve(w, r, "application/pem-certificate-chain", encode(a.Chain), a.Chain[0].NotBefore, caFor)
+	serve(w, r, "application/pem-certificate-chain", encode(chain), chain[0].NotBefore, caFor)
 	return nil
 }
 
 func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
 	var roots []*x509.Certificate
-	for _, a := range p.authorities() {
-		if a.root() {
-			roots = append(roots, a.Chain[0])
+	for _, c := range p.cas.Load().All() {
+		if c.Root() {
+			roots = append(roots, c.Certificates()...)
 		}
 	}
 	if len(roots) == 0 {
@@ -158,12 +137,13 @@ All of them in one file: <a href="/roots.pem">roots.pem</a>.</p>
 func (p *publisher) rootsPage(w http.ResponseWriter, r *http.Request) error {
 	type row struct{ ID, Name, Until, SHA256 string }
 	var rows []row
-	for _, a := range p.authorities() {
-		if !a.root() {
+	for _, id := range p.cas.Load().Installed() {
+		chain := p.cas.Load().ChainOf(id)
+		if len(chain) > 1 {
 			continue
 		}
-		c := a.Chain[0]
-		rows = append(rows, row{a.ID, c.Subject.String(), c.NotAfter.UTC().Format(time.DateOnly), colons(pki.Fingerprint(c.Raw))})
+		c := chain[0]
+		rows = append(rows, row{id, c.Subject.String(), c.NotAfter.UTC().Format(time.DateOnly), colons(pki.Fingerprint(c.Raw))})
 	}
 	var page bytes.Buffer
 	if err := rootsTemplate.Execute(&page, rows); err != nil {

@@ -80,8 +80,12 @@ func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadRe
 		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
 	}
 	// Everything that can be refused comes before the first thing that changes.
-	signing, err := h.prepare(ctx, cfg)
+	signing, err := h.prepare(ctx, cfg, true)
 	if err != nil {
+		return api.ReloadResult{}, err
+	}
+	if err := h.signing.Load().cas().Regress(signing.cas(), h.now()); err != nil {
+		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, err
 	}
 	if err := h.acme.Swap(cfg.ACMEConfig()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -86,7 +87,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	l.change(t, "issuers:\n", "issuers:\n  - id: dev-t-1\n    key: "+string(ref)+"\n    passphrase: file:secrets/pin\n")
 	var h *house
 	r := l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
-	row := newRecord("dev-t-1", devRoot, stateActive, cert, time.Now())
+	row := ca.NewRecord("dev-t-1", devRoot, string(ca.Active), cert, time.Now())
 	if err := h.store.InstallIssuers(t.Context(), []store.Installation{{IssuerRecord: row}}); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/ocsp"
 )
@@ -21,7 +22,7 @@ const (
 )
 
 // responderState says what a responder cannot do (err), and what will end soon.
-func responderState(a ocsp.Authority, now time.Time) (soon string, err error) {
+func responderState(of *ca.CA, a ocsp.Answers, now time.Time) (soon string, err error) {
 	r, err := a.Signer()
 	if err != nil || r.Certificate() == nil {
 		return "", err
@@ -34,7 +35,7 @@ func responderState(a ocsp.Authority, now time.Time) (soon string, err error) {
 		return "", nil
 	}
 	next := "its successor should be here"
-	if a.Offline {
+	if of.Offline {
 		next = "sign a new one where the CA's key is, and put it into the configuration"
 	}
 	return fmt.Sprintf("its responder certificate expires on %s: %s", c.NotAfter.UTC().Format(time.DateOnly), next), nil
@@ -44,15 +45,16 @@ func responderState(a ocsp.Authority, now time.Time) (soon string, err error) {
 func (h *house) warnResponders(ctx context.Context) {
 	h.warning.Lock()
 	defer h.warning.Unlock()
-	for _, a := range h.signing.Load().ocsp.authorities {
-		soon, err := responderState(a, h.now())
+	s := h.signing.Load()
+	for id, a := range s.ocsp.answers {
+		soon, err := responderState(s.cas().Get(id), a, h.now())
 		if err != nil {
 			continue // told by others
 		}
-		if soon != "" && soon != h.warned[a.ID] {
-			h.log.WarnContext(ctx, soon, "issuer", a.ID)
+		if soon != "" && soon != h.warned[id] {
+			h.log.WarnContext(ctx, soon, "issuer", id)
 		}
-		h.warned[a.ID] = soon
+		h.warned[id] = soon
 	}
 }
 
@@ -66,13 +68,10 @@ type responderEnd struct {
 func (h *house) responderExpiry() map[string]responderEnd {
 	ends := map[string]responderEnd{}
 	s := h.signing.Load()
-	if s == nil {
-		return ends
-	}
-	for _, a := range s.ocsp.authorities {
+	for id, a := range s.ocsp.answers {
 		if r, err := a.Signer(); err == nil && r.Certificate() != nil {
-			soon, err := responderState(a, h.now())
-			ends[a.ID] = responderEnd{r.Certificate().NotAfter, soon != "" || err != nil}
+			soon, err := responderState(s.cas().Get(id), a, h.now())
+			ends[id] = responderEnd{r.Certificate().NotAfter, soon != "" || err != nil}
 		}
 	}
 	return ends
@@ -82,11 +81,11 @@ func (h *house) responderExpiry() map[string]responderEnd {
 func (h *house) responderHealth(context.Context) []api.HealthCheck {
 	s := h.signing.Load()
 	var checks []api.HealthCheck
-	for _, a := range s.ocsp.authorities {
-		soon, err := responderState(a, h.now())
-		check := api.HealthCheck{Name: "ocsp " + a.ID, OK: err == nil, Detail: soon}
+	for id, a := range s.ocsp.answers {
+		soon, err := responderState(s.cas().Get(id), a, h.now())
+		check := api.HealthCheck{Name: "ocsp " + id, OK: err == nil, Detail: soon}
 		if err != nil {
-			check.OK = s.lost[a.ID] != nil // the pool goes on, and no other node would answer
+			check.OK = s.cas().Get(id).Lost != nil // the pool goes on, and no other node would answer
 			check.Detail = strings.TrimSpace(fault.Text(err))
 		}
 		checks = append(checks, check)

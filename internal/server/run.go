@@ -10,7 +10,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -27,6 +29,7 @@ func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (e
 	}
 	h := &house{env: e, node: n, metrics: newMetrics(e.version), pairs: map[string]*web.Pair{}, raKeys: map[keys.Ref]*openKey{}}
 	h.cfg.Store(cfg)
+	h.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
 	ctx, h.fail = context.WithCancelCause(ctx)
 	defer h.fail(nil)
 	defer func() { err = errors.Join(err, h.close()) }()
@@ -67,12 +70,12 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 			return err
 		}
 	}
-	signing, err := h.prepare(ctx, cfg)
+	signing, err := h.prepare(ctx, cfg, true)
 	if err != nil {
 		return err
 	}
 	if err := h.install(ctx, cfg, signing); err != nil {
-		signing.closeAllBut(nil)
+		signing.closeAllBut(h.signing.Load())
 		return err
 	}
 	h.warnOneTier(ctx, cfg)
@@ -117,10 +120,8 @@ func (h *house) close() error {
 
 func (h *house) closeKeys() error {
 	var err error
-	if s := h.signing.Load(); s != nil {
-		for _, k := range s.keys {
-			err = errors.Join(err, k.Close())
-		}
+	for _, k := range h.signing.Load().keys {
+		err = errors.Join(err, k.Close())
 	}
 	for _, d := range h.delegates {
 		err = errors.Join(err, d.Close())

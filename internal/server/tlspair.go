@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -83,16 +84,14 @@ func (h *house) usable(pair *tls.Certificate, cfg *config.File, t config.TLS) bo
 	if t.Profile == config.ESTServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
 		return false // made before EST was
 	}
-	rules := h.pipeline.Rules()
-	ids := rules.IDs(t.Issuer)
-	at := slices.IndexFunc(ids, func(id string) bool {
-		chains := rules.Chains(id)
-		return len(chains) > 0 && pair.Leaf.CheckSignatureFrom(chains[0][0]) == nil
+	ids := h.signing.Load().cas().Behind(t.Issuer)
+	at := slices.IndexFunc(ids, func(c *ca.CA) bool {
+		return c.Installed() && pair.Leaf.CheckSignatureFrom(c.Certificate()) == nil
 	})
 	if at < 0 {
 		return false
 	}
-	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != cfg.Locations(ids[at]).CAIssuers {
+	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != ids[at].Locations.CAIssuers {
 		return false // the public URL has changed
 	}
 	names := len(pair.Leaf.DNSNames) + len(pair.Leaf.IPAddresses)

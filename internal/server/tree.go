@@ -1,9 +1,7 @@
 package server
 
 import (
-	"crypto/x509"
-
-	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/tree"
 )
 
@@ -11,7 +9,6 @@ import (
 func (h *house) tree() *tree.Tree {
 	return tree.New(tree.Deps{
 		Store: h.store, Now: h.now, Declared: h.declared, Refresh: h.refresh,
-		NameOf:     func(c *x509.Certificate) string { return h.cfg.Load().OfflineID(c) },
 		CAProfiles: h.caProfiles,
 		PublicHTTP: func() string { return h.cfg.Load().PublicURLs.HTTP },
 	})
@@ -29,17 +26,12 @@ func (h *house) caProfiles() []string {
 }
 
 // declared are the CAs that the configuration in force names.
-func (h *house) declared() []tree.Declared {
-	cfg := h.cfg.Load()
-	var all []tree.Declared
-	for _, is := range cfg.Issuers {
-		all = append(all, tree.Declared{
-			ID: is.ID, Key: is.Key, Secret: is.Passphrase.Secret(cfg.Dir), Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
-			Keys: keys.Config{Observe: h.metrics.key(is.ID), Now: h.now, Module: cfg.PKCS11.Module},
-		})
-	}
-	for _, o := range cfg.Offline {
-		all = append(all, tree.Declared{ID: o.ID, Offline: true, MaxChildren: o.MaxChildren})
+func (h *house) declared() []ca.Declaration {
+	var all []ca.Declaration
+	for _, c := range h.signing.Load().cas().All() {
+		if c.Configured {
+			all = append(all, c.Declaration)
+		}
 	}
 	return all
 }

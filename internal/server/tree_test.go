@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin/admintest"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -78,7 +79,7 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 			}
 			certificate := l.certify(t, csr.CSR, ceremony.CASpec{})
 			done, again, err := c.InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: certificate, NoTranscript: true})
-			if err != nil || again || done.Issuer.Parent != devRoot || done.Issuer.State != stateActive {
+			if err != nil || again || done.Issuer.Parent != devRoot || done.Issuer.State != string(ca.Active) {
 				t.Fatalf("install: %+v %v %v", done, again, err)
 			}
 			leaf, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-b", CSR: admintest.CSR(t, "b.example.test")})

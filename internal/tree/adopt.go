@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -161,7 +162,7 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	if c.inForce() {
 		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	if err := c.d.holds(ctx, c.chain[0]); err != nil {
+	if err := holds(ctx, c.d, c.chain[0]); err != nil {
 		return nil, err
 	}
 	last := &rows[len(rows)-1]
@@ -187,7 +188,7 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 
 // takeKey writes a private key where the configuration wants it, encrypted under
 // the configured passphrase.
-func (t *Tree) takeKey(ctx context.Context, d Declared, c *x509.Certificate, a Adoption) error {
+func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificate, a Adoption) error {
 	if bytes.Equal(c.RawSubject, c.RawIssuer) {
 		return fault.New(fault.Denied, "%s is self-signed: the key of a root is not on a server; privyseal-ceremony import openssl-ca takes it", c.Subject).Because("root_online")
 	}
@@ -201,7 +202,7 @@ func (t *Tree) takeKey(ctx context.Context, d Declared, c *x509.Certificate, a A
 	if !sameKey(signer.Public(), c.PublicKey) {
 		return fault.New(fault.Denied, "the private key is not that of the certificate %s", c.Subject).Because("key_mismatch")
 	}
-	have, err := keys.Open(ctx, d.Key, d.Secret, d.Keys)
+	have, err := keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {
 		same := sameKey(have.Public(), signer.Public())
 		if err := have.Close(); err != nil || same {

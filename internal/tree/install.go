@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -54,7 +55,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err != nil {
 		return nil, err
 	}
-	if err := c.d.holds(ctx, c.chain[0]); err != nil {
+	if err := holds(ctx, c.d, c.chain[0]); err != nil {
 		return nil, err
 	}
 	events := make([]store.Event, len(rows))
@@ -75,7 +76,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 
 // candidate is a declared CA whose certificate is to be put in force.
 type candidate struct {
-	d     Declared
+	d     ca.Declaration
 	chain []*x509.Certificate  // up to the root
 	known []store.IssuerRecord // what is installed
 	rec   *store.IssuerRecord  // under the same id, nil if nothing is
@@ -164,7 +165,7 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 
 // checkCertificate applies the laws of the tree, and compares a CA that is to
 // sign here with its request.
-func (t *Tree) checkCertificate(ctx context.Context, d Declared, chain []*x509.Certificate) error {
+func (t *Tree) checkCertificate(ctx context.Context, d ca.Declaration, chain []*x509.Certificate) error {
 	if err := hierarchy.VerifyChain(chain, t.Now()); err != nil {
 		if f := fault.Of(err); f.Kind != fault.Internal {
 			return fault.New(f.Kind, "%s", f.Detail).Because(f.Reason)
@@ -182,7 +183,7 @@ func (t *Tree) checkCertificate(ctx context.Context, d Declared, chain []*x509.C
 		return err // a key that came from elsewhere has no request here
 	}
 	if !sameKey(last.csr.PublicKey, chain[0].PublicKey) {
-		return d.otherKey()
+		return otherKey(d)
 	}
 	have, err := pki.ParseNameDER(chain[0].RawSubject)
 	if err != nil {
@@ -194,29 +195,29 @@ func (t *Tree) checkCertificate(ctx context.Context, d Declared, chain []*x509.C
 	return nil
 }
 
-func (d Declared) otherKey() error {
+func otherKey(d ca.Declaration) error {
 	return fault.New(fault.Denied, "the certificate is not for the key of issuer %s: was it made for the newest request (privyseal issuer csr %s)?", d.ID, d.ID).Because("key_mismatch")
 }
 
 // holds reports whether the key that the configuration names is the certificate's.
 // The key is touched when all else agrees.
-func (d Declared) holds(ctx context.Context, c *x509.Certificate) error {
+func holds(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 	if d.Offline {
 		return nil
 	}
-	key, err := keys.Open(ctx, d.Key, d.Secret, d.Keys)
+	key, err := keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
 	}
 	defer key.Close() //nolint:errcheck // it was only looked at
 	if !sameKey(key.Public(), c.PublicKey) {
-		return d.otherKey()
+		return otherKey(d)
 	}
 	return nil
 }
 
 // rows returns what is to be written, the root first.
-func (t *Tree) rows(ctx context.Context, d Declared, chain []*x509.Certificate, known []store.IssuerRecord, own *store.IssuerRecord) ([]store.Installation, error) {
+func (t *Tree) rows(ctx context.Context, d ca.Declaration, chain []*x509.Certificate, known []store.IssuerRecord, own *store.IssuerRecord) ([]store.Installation, error) {
 	var rows []store.Installation
 	parent := ""
 	for i := len(chain) - 1; i > 0; i-- {
@@ -225,7 +226,7 @@ func (t *Tree) rows(ctx context.Context, d Declared, chain []*x509.Certificate, 
 			parent = known[at].ID
 			continue
 		}
-		id := t.NameOf(chain[i])
+		id := ca.NameOf(t.Declared(), chain[i])
 		rows = append(rows, store.Installation{IssuerRecord: t.record(id, parent, "offline", chain[i])})
 		parent = id
 	}

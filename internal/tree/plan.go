@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -65,7 +66,7 @@ func (t *Tree) Plan(ctx context.Context, text []byte) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &planner{Tree: t, spec: spec, plan: &Plan{Name: spec.Name}, chains: map[string][]*x509.Certificate{}, at: map[string]Step{}, declared: map[string]Declared{}}
+	w := &planner{Tree: t, spec: spec, plan: &Plan{Name: spec.Name}, chains: map[string][]*x509.Certificate{}, at: map[string]Step{}, declared: map[string]ca.Declaration{}}
 	for _, d := range t.Declared() {
 		w.declared[d.ID] = d
 	}
@@ -87,7 +88,7 @@ type planner struct {
 	*Tree
 	spec     *Spec
 	plan     *Plan
-	declared map[string]Declared
+	declared map[string]ca.Declaration
 	records  []store.IssuerRecord
 	chains   map[string][]*x509.Certificate // by id, this one first: as installed, or as it would be
 	at       map[string]Step

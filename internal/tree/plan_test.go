@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 )
 
@@ -123,11 +124,11 @@ func TestG2_39_APlanIsIdempotent(t *testing.T) {
 func TestG2_02_FiftyCAsBelowOneRoot(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.declared = []Declared{{ID: "root-1", Offline: true}}
+	b.declared = []ca.Declaration{{ID: "root-1", Offline: true}}
 	text := "name: many\ncas:\n  - {id: root-1, subject: 'CN=root,O=Example'}\n"
 	for n := range 50 {
 		id := fmt.Sprintf("ca-%02d", n)
-		b.declared = append(b.declared, Declared{ID: id, Offline: true})
+		b.declared = append(b.declared, ca.Declaration{ID: id, Offline: true})
 		text += fmt.Sprintf("  - {id: %s, parent: root-1, subject: 'CN=%s,O=Example', key: offline}\n", id, id)
 	}
 	if plan, err := b.Plan(t.Context(), []byte(text)); err != nil || strings.Count(plan.Ceremonies[0].File, "sign-ca:") != 50 {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -69,7 +70,7 @@ func (t *Tree) Request(ctx context.Context, id string, o RequestOptions, who Act
 	if err != nil {
 		return nil, err
 	}
-	key, made, err := d.makeKey(ctx, o.Algorithm)
+	key, made, err := makeKey(ctx, d, o.Algorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (t *Tree) lastRequest(ctx context.Context, id string) (*keptRequest, error)
 
 // subject returns the name to ask for. An issuer that has a certificate keeps its
 // name: relying parties know it by that.
-func (t *Tree) subject(ctx context.Context, d Declared, asked string, last *keptRequest) (pki.Name, error) {
+func (t *Tree) subject(ctx context.Context, d ca.Declaration, asked string, last *keptRequest) (pki.Name, error) {
 	_, cert, err := t.installed(ctx, d.ID)
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (t *Tree) subject(ctx context.Context, d Declared, asked string, last *kept
 }
 
 // makeKey opens the issuer's key, or makes it.
-func (d Declared) makeKey(ctx context.Context, alg string) (key *keys.Key, made bool, err error) {
+func makeKey(ctx context.Context, d ca.Declaration, alg string) (key *keys.Key, made bool, err error) {
 	asked := alg
 	if alg == "" {
 		alg = d.Algorithm
@@ -166,7 +167,7 @@ func (d Declared) makeKey(ctx context.Context, alg string) (key *keys.Key, made 
 	if !slices.Contains(algorithms, alg) {
 		return nil, false, fault.New(fault.Malformed, "the key of an issuer is %s, not %s", strings.Join(algorithms, ", "), alg).Because("key_type")
 	}
-	key, err = keys.Open(ctx, d.Key, d.Secret, d.Keys)
+	key, err = keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {
 		if have := pki.KeyAlgorithm(key.Public()); asked != "" && have != asked {
 			return nil, false, errors.Join(fault.New(fault.Conflict, "there is a key at %s, and it is %s, not %s", d.Key, have, asked).Because("key_exists"), key.Close())
@@ -176,7 +177,7 @@ func (d Declared) makeKey(ctx context.Context, alg string) (key *keys.Key, made 
 	if !errors.Is(err, keys.ErrNoKey) {
 		return nil, false, fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
 	}
-	key, err = keys.GenerateIn(d.Key, alg, d.Secret, d.Keys)
+	key, err = keys.GenerateIn(d.Key, alg, d.Secret, d.KeyConfig)
 	if err != nil {
 		return nil, false, fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be made: %v", d.ID, err)).Because("key")
 	}

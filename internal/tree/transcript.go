@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -23,7 +24,7 @@ type testimony struct {
 
 // checkTranscript compares request, certificate and the act of the ceremony's
 // transcript, which has to be whole and signed by a CA of the chain.
-func (t *Tree) checkTranscript(ctx context.Context, d Declared, chain []*x509.Certificate, in Certificate) (testimony, error) {
+func (t *Tree) checkTranscript(ctx context.Context, d ca.Declaration, chain []*x509.Certificate, in Certificate) (testimony, error) {
 	if len(in.Transcript) == 0 {
 		if id, err := t.issuedHere(ctx, chain); err != nil || id != "" {
 			return testimony{text: "issued here: certificate " + id}, err
@@ -94,7 +95,7 @@ func signers(chain []*x509.Certificate) []crypto.PublicKey {
 
 // requestOf returns the request that a transcript has to name; nil for a CA whose
 // request was made elsewhere.
-func (t *Tree) requestOf(ctx context.Context, d Declared) ([]byte, error) {
+func (t *Tree) requestOf(ctx context.Context, d ca.Declaration) ([]byte, error) {
 	if d.Offline {
 		return nil, nil
 	}

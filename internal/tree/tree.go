@@ -17,32 +17,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/store"
 )
-
-// Declared is a CA that the configuration names.
-type Declared struct {
-	ID          string
-	Offline     bool        // its key is elsewhere: it is published, and signs nothing here
-	Key         keys.Ref    // of one that signs here, with what opens it
-	Secret      keys.Secret //
-	Keys        keys.Config //
-	Subject     string      // RFC 4514; may be empty
-	Algorithm   string      // of a new key; may be empty
-	MaxChildren int         // CAs that it may have below it; 0 is any number
-}
 
 // Deps is what a Tree stands on.
 type Deps struct {
 	Store *store.Store
 	Now   func() time.Time
 	// Declared returns what the configuration in force names.
-	Declared func() []Declared
-	// NameOf returns the id of a CA above an issuer: as configured, or else
-	// derived from its certificate.
-	NameOf func(*x509.Certificate) string
+	Declared func() []ca.Declaration
 	// Refresh puts what was installed in force on this node.
 	Refresh func(ctx context.Context) error
 	// CAProfiles returns the names of the profiles that make CAs.
@@ -68,12 +53,12 @@ func (t *Tree) event(who Actor, action, subject string, detail []byte) store.Eve
 
 // declared returns the declaration of a name, or the fault that says how to make
 // one.
-func (t *Tree) declared(id string) (Declared, error) {
+func (t *Tree) declared(id string) (ca.Declaration, error) {
 	all := t.Declared()
-	if i := slices.IndexFunc(all, func(d Declared) bool { return d.ID == id }); i >= 0 {
+	if i := slices.IndexFunc(all, func(d ca.Declaration) bool { return d.ID == id }); i >= 0 {
 		return all[i], nil
 	}
-	return Declared{}, fault.New(fault.NotFound, "the configuration declares no issuer %q; add it and run `privyseal config reload`:\n\n%s", id, IssuerYAML(id, "", false)).
+	return ca.Declaration{}, fault.New(fault.NotFound, "the configuration declares no issuer %q; add it and run `privyseal config reload`:\n\n%s", id, IssuerYAML(id, "", false)).
 		Because("issuer_undeclared")
 }
 

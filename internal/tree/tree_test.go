@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -30,21 +31,20 @@ type bench struct {
 	dir      string
 	rootKey  *ecdsa.PrivateKey
 	rootCert *x509.Certificate
-	declared []Declared
+	declared []ca.Declaration
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{dir: t.TempDir()}
 	b.Tree = New(Deps{
-		Store: storetest.SQLite(t), Now: time.Now, Declared: func() []Declared { return b.declared },
-		NameOf:     func(c *x509.Certificate) string { return "ca-" + pki.Fingerprint(c.Raw)[:16] },
+		Store: storetest.SQLite(t), Now: time.Now, Declared: func() []ca.Declaration { return b.declared },
 		Refresh:    func(context.Context) error { return nil },
 		CAProfiles: func() []string { return []string{"issuing-ca"} },
 		PublicHTTP: func() string { return "http://ca.test" },
 	})
 	b.rootKey, b.rootCert = newRoot(t, "root")
-	b.declared = []Declared{{ID: "root-1", Offline: true}, b.online("web-a"), b.online("web-b")}
+	b.declared = []ca.Declaration{{ID: "root-1", Offline: true}, b.online("web-a"), b.online("web-b")}
 	return b
 }
 
@@ -90,8 +90,8 @@ func create(t *testing.T, template, parent *x509.Certificate, pub any, key *ecds
 	return c
 }
 
-func (b *bench) online(id string) Declared {
-	return Declared{ID: id, Key: keys.Ref("file:" + filepath.Join(b.dir, id+".key")), Secret: secret, Subject: "CN=" + id + ",O=Example"}
+func (b *bench) online(id string) ca.Declaration {
+	return ca.Declaration{ID: id, Key: keys.Ref("file:" + filepath.Join(b.dir, id+".key")), Secret: secret, Subject: "CN=" + id + ",O=Example"}
 }
 
 func (b *bench) request(t *testing.T, id string) *pki.CSR {
@@ -200,7 +200,7 @@ func TestG1_37_Install(t *testing.T) {
 	// One CA has one id, or its lists would be numbered twice. The root came with web-a.
 	_, err = b.Install(t.Context(), "root-1", Certificate{Chain: pemOf(b.rootCert), NoTranscript: true}, operatorActor)
 	refused(t, "a root that is known by its fingerprint", err, "issuer_elsewhere")
-	b.declared = append(b.declared, Declared{ID: "web-c", Key: b.declared[1].Key, Secret: secret, Subject: b.declared[1].Subject})
+	b.declared = append(b.declared, ca.Declaration{ID: "web-c", Key: b.declared[1].Key, Secret: secret, Subject: b.declared[1].Subject})
 	_, err = b.Install(t.Context(), "web-c", Certificate{Chain: pemOf(renewed), NoTranscript: true}, operatorActor)
 	refused(t, "the key and certificate of another issuer", err, "issuer_elsewhere")
 }
@@ -215,7 +215,7 @@ func TestG2_03_OfflineCAsAreInstalledByName(t *testing.T) {
 	if done, err := b.Install(t.Context(), "root-1", in, operatorActor); err != nil || done.Record.State != "offline" || done.Record.ParentID != "" {
 		t.Fatalf("%+v %v", done, err)
 	}
-	b.declared = append(b.declared, Declared{ID: "policy-1", Offline: true})
+	b.declared = append(b.declared, ca.Declaration{ID: "policy-1", Offline: true})
 	csr := b.outside(t, "policy-1")
 	done, err := b.Install(t.Context(), "policy-1", Certificate{Chain: pemOf(b.sign(t, csr, 10)), NoTranscript: true}, operatorActor)
 	if err != nil || done.Record.ParentID != "root-1" || len(done.Warnings) != 1 {
@@ -227,7 +227,7 @@ func TestG2_03_OfflineCAsAreInstalledByName(t *testing.T) {
 func TestG2_19_MaxChildren(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.declared = []Declared{{ID: "root-1", Offline: true, MaxChildren: 1}, {ID: "web-a", Offline: true}, {ID: "web-b", Offline: true}}
+	b.declared = []ca.Declaration{{ID: "root-1", Offline: true, MaxChildren: 1}, {ID: "web-a", Offline: true}, {ID: "web-b", Offline: true}}
 	csr := b.outside(t, "web-a")
 	in := Certificate{Chain: pemOf(b.rootCert), NoTranscript: true}
 	if _, err := b.Install(t.Context(), "root-1", in, operatorActor); err != nil {
@@ -260,7 +260,7 @@ func TestRequest(t *testing.T) {
 		"not a name":         {"web-a", RequestOptions{Subject: "=,"}, "subject"},
 		"passphrase missing": {"shut", RequestOptions{}, "key"},
 	} {
-		b.declared = append(b.declared[:3:3], Declared{ID: "shut", Key: "file:" + keys.Ref(filepath.Join(b.dir, "shut.key")), Subject: "CN=shut"})
+		b.declared = append(b.declared[:3:3], ca.Declaration{ID: "shut", Key: "file:" + keys.Ref(filepath.Join(b.dir, "shut.key")), Subject: "CN=shut"})
 		_, err := b.Request(t.Context(), c.id, c.o, operatorActor)
 		refused(t, name, err, c.reason)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -39,24 +40,24 @@ func issued(t *testing.T, s *store.Store, n int) {
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	root := create(t, template, template, rootKey.Public(), rootKey)
-	key, err := keys.Generate(keys.Ref("file:"+t.TempDir()+"/ca.key"), "ec-p256", secret)
+	key, err := keys.Generate(keys.Ref("file:"+t.TempDir()+"/issuing.key"), "ec-p256", secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := create(t, &x509.Certificate{
+	issuing := create(t, &x509.Certificate{
 		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Issuing"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}, root, key.Public(), rootKey)
 	for _, r := range []store.IssuerRecord{
 		{ID: "root", Name: "root", State: "offline", Certificate: root.Raw, Subject: "CN=Root", NotAfter: root.NotAfter, CreatedAt: now},
-		{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: ca.Raw, Subject: "CN=Issuing", NotAfter: ca.NotAfter, CreatedAt: now},
+		{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: issuing.Raw, Subject: "CN=Issuing", NotAfter: issuing.NotAfter, CreatedAt: now},
 	} {
 		if err := s.PutIssuer(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	iss, err := issuer.New("web-1", []*x509.Certificate{ca, root}, key, issuer.Locations{
-		CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1", CAIssuers: "http://ca.test/issuers/web-1.cer",
+	iss, err := issuer.New("web-1", []*x509.Certificate{issuing, root}, key, issuer.Locations{
+		CRL: "http://issuing.test/crl/web-1.crl", OCSP: "http://issuing.test/ocsp/web-1", CAIssuers: "http://issuing.test/issuers/web-1.cer",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,12 +68,12 @@ func issued(t *testing.T, s *store.Store, n int) {
 	}
 	p := issuance.New(issuance.Config{Store: s, Node: "node-1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	p.Swap(issuance.Rules{
-		Profiles: map[string]*profile.Profile{"tls-server": prof}, Issuers: map[string][]*issuer.Issuer{"web": {iss}},
+		Profiles: map[string]*profile.Profile{"tls-server": prof}, CAs: ca.NewSet(ca.Of(iss)),
 	})
 	list(t, s, iss)
 	for range n {
 		_, err := p.Issue(t.Context(), issuance.Request{
-			Protocol: "operator", Profile: "tls-server", Issuer: "web", Origin: "request:" + store.NewID(),
+			Protocol: "operator", Profile: "tls-server", Issuer: "web-1", Origin: "request:" + store.NewID(),
 			PublicKey: rootKey.Public(), Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example.test"}}, Requester: "uid:0",
 		})
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/inventory"
@@ -31,7 +32,6 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
-	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -54,9 +54,9 @@ type Server struct {
 	ReloadErr atomic.Pointer[error] // what a reload answers
 	NotReady  atomic.Bool           // what health says
 	Refreshed atomic.Int64          // how often what was installed was put in force
-	Declared  []tree.Declared       // what the configuration names; set it before the first call
+	Declared  []ca.Declaration      // what the configuration names; set it before the first call
 
-	authorities []crl.Authority
+	lists map[string]crl.Config
 }
 
 // Start runs the API over st with issuing CAs of the given ids. With a nil store
@@ -76,7 +76,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		Log: slog.New(slog.DiscardHandler),
 	})
 	must(t, err)
-	s.Lists.Swap(s.authorities)
+	s.Lists.Swap(s.Pipeline.Rules().CAs, s.lists)
 	limits, err := limit.New(limit.Defaults(), st, time.Now)
 	must(t, err)
 	s.Config = admin.Config{
@@ -84,8 +84,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		ESTUsers: credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
 		Tree: tree.New(tree.Deps{
-			Store: st, Now: time.Now, Declared: func() []tree.Declared { return s.Declared },
-			NameOf:     func(c *x509.Certificate) string { return "ca-" + pki.Fingerprint(c.Raw)[:16] },
+			Store: st, Now: time.Now, Declared: func() []ca.Declaration { return s.Declared },
 			Refresh:    func(context.Context) error { s.Refreshed.Add(1); return nil },
 			CAProfiles: func() []string { return []string{"issuing-ca"} },
 			PublicHTTP: func() string { return "http://ca.test" },
@@ -149,8 +148,11 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 	s.Root = sign(t, template, template, rootKey.Public(), rootKey)
 	s.RootKey = rootKey
 	s.put(t, "root", "", s.Root)
-	s.authorities = append(s.authorities, crl.Authority{ID: "root", Certificate: s.Root, URL: "http://ca.test/crl/root.crl"})
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{}}
+	s.lists = map[string]crl.Config{}
+	in := ca.Inputs{
+		Declared: []ca.Declaration{{ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"}}},
+		Keys:     map[string]issuer.Signer{}, Now: now,
+	}
 	for i, id := range ids {
 		key := newKey(t)
 		cert := sign(t, &x509.Certificate{
@@ -159,15 +161,16 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}, s.Root, key.Public(), rootKey)
 		s.put(t, id, "root", cert)
-		ca, err := issuer.New(id, []*x509.Certificate{cert, s.Root}, caKey{key, &s.KeyFails}, issuer.Locations{
+		in.Declared = append(in.Declared, ca.Declaration{ID: id, Locations: issuer.Locations{
 			CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id, CAIssuers: "http://ca.test/issuers/" + id + ".cer",
-		})
-		must(t, err)
-		rules.Issuers[id] = []*issuer.Issuer{ca}
-		s.authorities = append(s.authorities, crl.Authority{
-			ID: id, Certificate: cert, Issuer: ca, URL: ca.Locations().CRL, Config: crl.Config{}.Complete(),
-		})
+		}})
+		in.Keys[id] = caKey{key, &s.KeyFails}
+		s.lists[id] = crl.Config{}.Complete()
 	}
+	var err error
+	in.Records, err = s.Store.Issuers(context.Background())
+	must(t, err)
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: ca.Build(in)}
 	for name, cfg := range profile.BuiltIn() {
 		p, err := profile.Compile(name, cfg)
 		must(t, err)
@@ -175,9 +178,8 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 	}
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Approval = true
-	asked, err := profile.Compile("asked", cfg)
+	rules.Profiles["asked"], err = profile.Compile("asked", cfg)
 	must(t, err)
-	rules.Profiles["asked"] = asked
 	return rules
 }
 

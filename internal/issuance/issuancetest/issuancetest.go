@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -57,39 +58,43 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 	t.Helper()
 	rootKey, at := NewKey(t), now()
 	c := &CA{Key: &Key{Private: NewKey(t)}}
-	ca := func(serial int64, cn string) *x509.Certificate {
+	authority := func(serial int64, cn string) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 			NotBefore: at.Add(-2 * time.Hour), NotAfter: at.AddDate(15-5*int(serial), 0, 0),
 			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
 		}
 	}
-	c.Root = Certify(t, ca(1, "Test Root"), ca(1, "Test Root"), rootKey.Public(), rootKey)
-	c.Issuing = Certify(t, ca(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
-	for _, r := range []store.IssuerRecord{
-		{ID: "root", State: "offline", Certificate: c.Root.Raw, Subject: c.Root.Subject.String(), NotAfter: c.Root.NotAfter},
-		{ID: id, State: "active", ParentID: "root", Certificate: c.Issuing.Raw, Subject: c.Issuing.Subject.String(), NotAfter: c.Issuing.NotAfter},
-	} {
-		r.Name, r.Generation, r.CreatedAt = r.ID, 1, at
+	c.Root = Certify(t, authority(1, "Test Root"), authority(1, "Test Root"), rootKey.Public(), rootKey)
+	c.Issuing = Certify(t, authority(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
+	records := []store.IssuerRecord{
+		ca.NewRecord("root", "", ca.OfflineRow, c.Root, at), ca.NewRecord(id, "root", string(ca.Active), c.Issuing, at),
+	}
+	for _, r := range records {
 		// A second node on one database finds the issuer of the first there.
 		if err := st.PutIssuer(t.Context(), r); err != nil && !fault.Is(err, fault.Conflict) {
 			t.Fatal(err)
 		}
 	}
 	base := "http://ca.test/"
-	iss, err := issuer.New(id, []*x509.Certificate{c.Issuing, c.Root}, c.Key, issuer.Locations{
-		CRL: base + "crl/" + id + ".crl", OCSP: base + "ocsp/" + id, CAIssuers: base + "issuers/" + id + ".cer",
+	set := ca.Build(ca.Inputs{
+		Declared: []ca.Declaration{{ID: id, Locations: issuer.Locations{
+			CRL: base + "crl/" + id + ".crl", OCSP: base + "ocsp/" + id, CAIssuers: base + "issuers/" + id + ".cer",
+		}}},
+		Records: records, Keys: map[string]issuer.Signer{id: c.Key}, Now: at,
 	})
-	if err != nil {
+	if err := set.Get(id).Barred(); err != nil {
 		t.Fatal(err)
 	}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{id: {iss}}}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: set}
 	configs := profile.BuiltIn()
 	maps.Copy(configs, extra)
 	for name, cfg := range configs {
-		if rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
+		p, err := profile.Compile(name, cfg)
+		if err != nil {
 			t.Fatal(err)
 		}
+		rules.Profiles[name] = p
 	}
 	c.Pipeline = issuance.New(issuance.Config{Store: st, Node: st.Node(), Now: now, Log: slog.New(slog.DiscardHandler)})
 	c.Pipeline.Swap(rules)

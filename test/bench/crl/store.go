@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the "pgx" driver
 	_ "modernc.org/sqlite"             // the "sqlite" driver
 
+	authorities "github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/lease"
@@ -147,7 +148,7 @@ func fromStore(ca *x509.Certificate, key *ecdsa.PrivateKey, url string) (*result
 	if err != nil {
 		return nil, err
 	}
-	p.Swap([]crl.Authority{{ID: "bench", Certificate: ca, Issuer: i, Config: crl.Config{}.Complete(), URL: i.Locations().CRL}})
+	p.Swap(authorities.NewSet(authorities.Of(i)), map[string]crl.Config{"bench": crl.Config{}.Complete()})
 	stop := watch()
 	lists, err := p.Publish(ctx, "bench", crl.Options{Actor: "bench"})
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
+	authorities "github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -59,7 +60,7 @@ func runServer(dir string) error {
 		return err
 	}
 	server := ocsp.New(ocsp.Config{Store: db, Now: time.Now, Log: quiet})
-	err = server.Swap([]ocsp.Authority{{ID: issuerID, Certificate: ca, Signer: delegate.Responder, Policy: ocsp.Policy{
+	err = server.Swap(pipeline.Rules().CAs, map[string]ocsp.Answers{issuerID: {Signer: delegate.Responder, Policy: ocsp.Policy{
 		Mode: ocsp.Live, Validity: 24 * time.Hour, Unknown: ocsp.UnknownUnauthorized, Cache: 50_000,
 	}}})
 	if err != nil {
@@ -127,7 +128,7 @@ func authority(ctx context.Context, db *store.Store, dir string, secret keys.Sec
 	if err != nil {
 		return nil, nil, err
 	}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, Issuers: map[string][]*issuer.Issuer{issuerID: {i}}}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: authorities.NewSet(authorities.Of(i))}
 	for name, cfg := range profile.BuiltIn() {
 		if rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
 			return nil, nil, err

@@ -1,0 +1,134 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// Watch reads the revocation lists of the CAs that have others below them. Its
+// methods may be called concurrently.
+type Watch struct {
+	Store *store.Store
+
+	mu    sync.Mutex
+	lists map[string]list // by id
+}
+
+// list is what a list said when it was read.
+type list struct {
+	number  int64
+	revoked map[pki.Serial]x509.RevocationListEntry
+}
+
+// Look returns which CAs of a set relying parties no longer trust, by id, as the
+// newest lists say. What cannot be read now stays as it is in the set; the error
+// says so.
+func (w *Watch) Look(ctx context.Context, s *Set) (map[string]Trust, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	revoked := map[string]Trust{}
+	var failed []error
+	for _, c := range s.All() {
+		t, err := w.judge(ctx, s, c)
+		if err != nil {
+			failed = append(failed, err)
+			t = c.revoked
+		}
+		if t.State != "" {
+			revoked[c.ID] = t
+		}
+	}
+	return revoked, errors.Join(failed...)
+}
+
+// judge looks at every certificate of a CA and of those above it.
+func (w *Watch) judge(ctx context.Context, s *Set, c *CA) (Trust, error) {
+	seen := 0
+	for at := c; at != nil && at.Parent != nil && seen < len(s.All()); at = at.Parent {
+		seen++
+		for i, cert := range at.Certificates() {
+			t, err := w.listed(ctx, at, cert, i == 0)
+			if err != nil || t.State != "" {
+				return t, err
+			}
+		}
+	}
+	return Trust{}, nil
+}
+
+// listed says whether a certificate stands on the lists of the CA above it. A list
+// holds for the name and key that signed it, whichever certificate it is filed
+// under. That a former certificate was given up for another one says nothing of
+// the CA; that its key is compromised does.
+func (w *Watch) listed(ctx context.Context, c *CA, cert *x509.Certificate, inForce bool) (Trust, error) {
+	for _, id := range c.Parent.IDs() {
+		l, err := w.newest(ctx, id)
+		if err != nil {
+			return Trust{}, fmt.Errorf("list of %s: %w", id, err)
+		}
+		e, ok := l.revoked[pki.SerialFromBig(cert.SerialNumber)]
+		reason := pki.Reason(e.ReasonCode)
+		if !ok || !inForce && (reason == pki.Superseded || reason == pki.CessationOfOperation || reason == pki.AffiliationChanged) {
+			continue
+		}
+		which := "the certificate of " + c.ID
+		if !inForce {
+			which = "a former certificate of " + c.ID
+		}
+		return Trust{
+			State: Revoked, Since: e.RevocationTime,
+			Why: fmt.Sprintf("%s has revoked %s for %s (list %d)", c.Parent.ID, which, reason, l.number),
+		}, nil
+	}
+	return Trust{}, nil
+}
+
+// newest returns what the newest list of an id says. A CA without one has revoked
+// nothing.
+func (w *Watch) newest(ctx context.Context, id string) (list, error) {
+	known, err := w.Store.CRLs(ctx, id)
+	if err != nil {
+		return list{}, err
+	}
+	full := slices.IndexFunc(known, func(r store.CRLRecord) bool { return r.Shard == 0 && !r.Delta })
+	if full < 0 {
+		return list{}, nil
+	}
+	if have, ok := w.lists[id]; ok && have.number == known[full].Number {
+		return have, nil
+	}
+	var der bytes.Buffer
+	if err := w.Store.CopyCRL(ctx, known[full], &der); err != nil {
+		return list{}, err
+	}
+	read, err := x509.ParseRevocationList(der.Bytes())
+	if err != nil {
+		return list{}, err
+	}
+	fresh := list{number: known[full].Number, revoked: map[pki.Serial]x509.RevocationListEntry{}}
+	for _, e := range read.RevokedCertificateEntries {
+		fresh.revoked[pki.SerialFromBig(e.SerialNumber)] = e
+	}
+	if w.lists == nil {
+		w.lists = map[string]list{}
+	}
+	w.lists[id] = fresh
+	return fresh, nil
+}
+
+// String is for reports.
+func (t Trust) String() string {
+	if t.Since.IsZero() {
+		return string(t.State)
+	}
+	return string(t.State) + " since " + t.Since.UTC().Format(time.DateOnly)
+}

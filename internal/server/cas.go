@@ -1,0 +1,314 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// inForce is what one configuration, the database and the keys made of each other:
+// the CAs, what may be issued, and who answers for it. It is swapped whole.
+type inForce struct {
+	rules issuance.Rules
+	keys  map[string]*openKey // by id of the CA, and by "ocsp-" and the id of an offline CA
+	ocsp  *responders
+	lists map[string]crl.Config
+	mark  [32]byte // of the rows
+}
+
+func (s *inForce) cas() *ca.Set { return s.rules.CAs }
+
+// openKey is a private key and the reference to the passphrase that opened it.
+type openKey struct {
+	*keys.Key
+	passphrase config.Reference
+}
+
+// prepare makes what a configuration allows, without changing anything. Keys that
+// are open already are taken over. Without an operator who asks, a PIN that was
+// refused is not tried again: tokens lock after a few.
+func (h *house) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *inForce, err error) {
+	old := h.signing.Load()
+	s := &inForce{keys: map[string]*openKey{}, lists: cfg.Lists()}
+	defer func() {
+		if err != nil {
+			s.closeAllBut(old)
+		}
+	}()
+	if s.rules.Profiles, err = cfg.CompileProfiles(); err != nil {
+		return nil, err
+	}
+	if s.rules.KnownKeys, err = cfg.KnownKeys(); err != nil {
+		return nil, err
+	}
+	in := ca.Inputs{
+		Keys: map[string]issuer.Signer{}, Lost: map[string]error{}, Revoked: old.cas().Revoked(),
+		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: h.now(),
+	}
+	if in.Declared, err = cfg.Declarations(h.metrics.key, h.now); err != nil {
+		return nil, err
+	}
+	if in.Records, err = h.store.Issuers(ctx); err != nil {
+		return nil, err
+	}
+	for _, c := range ca.Build(in).All() {
+		if c.Configured && !c.Offline && c.Installed() && c.Stage != ca.Retired {
+			h.openCA(ctx, cfg, c, s, &in, asked)
+		}
+	}
+	s.rules.CAs = ca.Build(in)
+	s.mark = mark(s.cas().Records())
+	revoked, err := h.watch.Look(ctx, s.cas())
+	h.logged("lists of the CAs above", err)
+	s.rules.CAs = s.cas().With(revoked)
+	if s.ocsp, err = h.prepareOCSP(ctx, cfg, s, old); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openCA opens the key of a CA that has a certificate.
+func (h *house) openCA(ctx context.Context, cfg *config.File, c *ca.CA, s *inForce, in *ca.Inputs, asked bool) {
+	at := slices.IndexFunc(cfg.Issuers, func(is config.Issuer) bool { return is.ID == c.ID })
+	is, old := cfg.Issuers[at], h.signing.Load()
+	key := old.keys[c.ID]
+	if was := old.cas().Get(c.ID); !asked && was != nil && was.Key == is.Key && keys.PINRefused(was.Lost) {
+		in.Lost[c.ID] = was.Lost
+		return
+	}
+	if key == nil || key.Ref() != is.Key || key.passphrase != is.Passphrase {
+		k, err := keys.Open(ctx, c.Key, c.Secret, c.KeyConfig)
+		if err != nil {
+			in.Lost[c.ID] = err
+			return
+		}
+		key = &openKey{k, is.Passphrase}
+	}
+	s.keys[c.ID], in.Keys[c.ID] = key, key.Key
+}
+
+// install writes what is new of what was prepared to the database. What can be
+// refused comes first.
+func (h *house) install(ctx context.Context, cfg *config.File, s *inForce) error {
+	if err := h.checkLists(ctx, cfg, s); err != nil {
+		return err
+	}
+	for _, rec := range s.cas().Fresh() {
+		ev := store.Event{At: h.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
+		if err := h.store.PutIssuer(ctx, rec, ev); err != nil {
+			if there, _ := h.store.Issuer(ctx, rec.ID); there != nil && bytes.Equal(there.Certificate, rec.Certificate) {
+				continue // another node with the same configuration was quicker
+			}
+			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
+		}
+		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
+	}
+	for _, is := range cfg.Issuers {
+		if c := s.cas().Get(is.ID); c == nil || c.Certificate() == nil {
+			continue
+		}
+		if _, err := h.store.RaiseCRLShards(ctx, is.ID, is.CRL.Shards); err != nil {
+			return err
+		}
+	}
+	return h.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
+}
+
+// checkLists refuses configured lists that are not of the offline CA that they
+// stand with.
+func (h *house) checkLists(ctx context.Context, cfg *config.File, s *inForce) error {
+	for _, o := range cfg.Offline {
+		if o.CRL == "" {
+			continue
+		}
+		list, err := config.ReadList(o.CRL)
+		if err != nil {
+			return fmt.Errorf("offline CA %s: %w", o.ID, err)
+		}
+		c := s.cas().Get(o.ID)
+		if c == nil || c.Certificate() == nil {
+			h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
+			continue
+		}
+		if err := list.CheckSignatureFrom(c.Certificate()); err != nil {
+			return fmt.Errorf("offline CA %s: list %s is not signed by this CA: %w", o.ID, o.CRL, err)
+		}
+	}
+	return nil
+}
+
+// enforce puts what was prepared in force; nothing in it can fail.
+func (h *house) enforce(s *inForce) {
+	h.swapping.Lock()
+	defer h.swapping.Unlock()
+	for id, k := range h.signing.Load().keys {
+		if s.keys[id] != k {
+			h.retired = append(h.retired, k)
+		}
+	}
+	h.swapCAs(s)
+	h.metrics.expires.Reset()
+	for _, c := range s.cas().All() {
+		if i := c.Issuer(); i != nil {
+			h.metrics.expires.WithLabelValues(c.ID).Set(float64(i.Certificate().NotAfter.Unix()))
+		}
+	}
+}
+
+// swapCAs gives everybody the same CAs; h.swapping is held.
+func (h *house) swapCAs(s *inForce) {
+	h.signing.Store(s)
+	h.pipeline.Swap(s.rules)
+	h.publisher.cas.Store(s.cas())
+	h.enforceOCSP(s)
+	h.lists.Swap(s.cas(), s.lists)
+}
+
+// checkParents reads the lists that are new, and stops what they revoke from
+// signing (G2-06): nobody would accept it.
+func (h *house) checkParents(ctx context.Context) error {
+	h.swapping.Lock()
+	defer h.swapping.Unlock()
+	old := h.signing.Load()
+	revoked, err := h.watch.Look(ctx, old.cas())
+	if maps.Equal(revoked, h.told) {
+		return err
+	}
+	h.tell(ctx, revoked)
+	next := *old
+	next.rules.CAs = old.cas().With(revoked)
+	h.swapCAs(&next)
+	return err
+}
+
+// tell puts what changes into the log and the audit record; h.swapping is held.
+func (h *house) tell(ctx context.Context, now map[string]ca.Trust) {
+	record := func(action, id, why string) {
+		h.log.WarnContext(ctx, action, "issuer", id, "why", why)
+		text, _ := json.Marshal(map[string]string{"why": why}) // strings: cannot fail
+		ev := store.Event{At: h.now(), Action: action, Outcome: "success", Actor: "server", Subject: id, Detail: text}
+		if err := h.store.AppendAudit(ctx, ev); err != nil {
+			h.log.ErrorContext(ctx, "audit event not recorded", "action", action, "error", err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(now)) {
+		if now[id] != h.told[id] {
+			record("issuer.suspended", id, now[id].Why)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(h.told)) {
+		if _, still := now[id]; !still {
+			record("issuer.resumed", id, "no list names it any more")
+		}
+	}
+	h.told = now
+}
+
+// wakeKeys asks the keys in files that failed last time whether they work again:
+// where another issuer of a pool signs, nobody else would. Keys in tokens do so
+// by themselves.
+func (h *house) wakeKeys(ctx context.Context) error {
+	for id, k := range h.signing.Load().keys {
+		if strings.HasPrefix(string(k.Ref()), "file:") && k.Healthy() != nil {
+			if err := k.KeepAlive(ctx); err != nil {
+				h.log.DebugContext(ctx, "a key still fails", "issuer", id, "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+// closeAllBut closes the keys that old does not have.
+func (s *inForce) closeAllBut(old *inForce) {
+	for id, k := range s.keys {
+		if old.keys[id] != k {
+			_ = k.Close() // it was never used
+		}
+	}
+}
+
+// mark stands for what the database says of the issuers, as far as it matters to
+// what may be signed.
+func mark(records []store.IssuerRecord) [32]byte {
+	h := sha256.New()
+	records = slices.Clone(records)
+	slices.SortFunc(records, func(a, b store.IssuerRecord) int { return strings.Compare(a.ID, b.ID) })
+	for _, r := range records {
+		h.Write(fmt.Appendf(nil, "%q %q %q %x\n", r.ID, r.State, r.ParentID, sha256.Sum256(r.Certificate)))
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// follow puts in force what has changed in the database since it was looked at:
+// certificates that were installed, generations that another node moved, keys that
+// were lost and are back.
+func (h *house) follow(ctx context.Context) error {
+	if !h.changing.TryLock() {
+		return nil // whoever holds it looks too
+	}
+	defer h.changing.Unlock()
+	s := h.signing.Load()
+	records, err := h.store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	next := s.cas().Next()
+	due := mark(records) != s.mark || !next.IsZero() && !h.now().Before(next)
+	lost := s.cas().Lost()
+	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), func(err error) bool { return !keys.PINRefused(err) }) {
+		return nil
+	}
+	fresh, err := h.prepare(ctx, h.cfg.Load(), false)
+	if err != nil {
+		return fmt.Errorf("issuers have changed: %w", err)
+	}
+	if !due && len(fresh.cas().Lost()) == len(lost) {
+		fresh.closeAllBut(s)
+		return nil
+	}
+	if err := h.install(ctx, h.cfg.Load(), fresh); err != nil {
+		fresh.closeAllBut(s)
+		return err
+	}
+	return h.putInForce(ctx, h.cfg.Load(), fresh)
+}
+
+// putInForce enforces what was prepared and installed. What it starts and cannot
+// finish is tried again later.
+func (h *house) putInForce(ctx context.Context, cfg *config.File, s *inForce) error {
+	for _, c := range s.cas().All() {
+		if err := errors.Join(c.Pending, c.Lost); err != nil {
+			h.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
+		}
+	}
+	h.enforce(s)
+	h.importLists(ctx, cfg)
+	h.logged("lists of the CAs above", h.checkParents(ctx)) // before anything is signed
+	h.logged("responder certificates", h.ensureDelegates(ctx))
+	h.logged("RA certificates", h.renewRA(ctx))
+	return h.startTLS(ctx, cfg)
+}
+
+// retireEvery is how often issuers that drain are looked at, and followEvery how
+// soon a node takes over what was installed elsewhere, and looks for a key that it
+// lost.
+const (
+	followEvery  = 2 * time.Second
+	retireEvery  = 10 * time.Minute
+	parentsEvery = 2 * time.Second // how soon another list of a CA above is noticed
+)
