@@ -24,9 +24,13 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 	if k.delta {
 		return nil, p.buildDelta(ctx, a, o)
 	}
-	last := p.shelf.get(k)
+	last, err := p.shelf.lend(k)
+	if err != nil {
+		return nil, err
+	}
+	defer last.Close() //nolint:errcheck // only read
 	began := p.Now()
-	this, err := date(a.Config, last, began, o.ClockWasWrong)
+	this, err := date(a.Config, last.held, began, o.ClockWasWrong)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 	if err := p.put(ctx, a, k, list, signed, seq, last.numberOr0(), o); err != nil {
 		return nil, err
 	}
-	if k.shard == 0 && a.Config.Delta > 0 && last != nil {
+	if k.shard == 0 && a.Config.Delta > 0 && last.held != nil {
 		// A complete list and a delta list that come together have the same number
 		// and say the same (RFC 5280, section 5.2.4).
 		if err := p.together(ctx, a, list, last, signed, seq, o); err != nil {
@@ -121,7 +125,7 @@ func date(c Config, last *held, now time.Time, clockWasWrong bool) (time.Time, e
 
 // together builds the delta list that goes with a new complete list, from the two
 // complete ones.
-func (p *Publisher) together(ctx context.Context, a *authority, list issuer.CRL, last *held, current *issuer.SignedCRL, seq int64, o Options) error {
+func (p *Publisher) together(ctx context.Context, a *authority, list issuer.CRL, last lent, current *issuer.SignedCRL, seq int64, o Options) error {
 	return p.signDelta(ctx, a, list, last, seqIs(seq), func(each func(issuer.Revoked) error) error {
 		r, err := newReader(current.Reader())
 		if err != nil {
@@ -147,12 +151,16 @@ func seqIs(seq int64) func() int64 { return func() int64 { return seq } }
 
 // buildDelta builds a delta list between two complete ones.
 func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) error {
-	base := p.shelf.get(key{a.ID, 0, false})
-	if base == nil {
+	base, err := p.shelf.lend(key{a.ID, 0, false})
+	if err != nil {
+		return err
+	}
+	defer base.Close() //nolint:errcheck // only read
+	if base.held == nil {
 		return fault.New(fault.Conflict, "there is no full list yet that a delta list could add to").Because("crl_number")
 	}
 	began := p.Now()
-	before := base
+	before := base.held
 	if d := p.shelf.get(key{a.ID, 0, true}); d != nil && d.thisUpdate.After(base.thisUpdate) {
 		before = d
 	}
@@ -175,13 +183,8 @@ func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) err
 
 // signDelta signs and publishes the difference between a complete list and what
 // holds now.
-func (p *Publisher) signDelta(ctx context.Context, a *authority, list issuer.CRL, base *held, seq func() int64, current issuer.Entries, o Options) error {
-	file, err := base.open()
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	old, err := newReader(file)
+func (p *Publisher) signDelta(ctx context.Context, a *authority, list issuer.CRL, base lent, seq func() int64, current issuer.Entries, o Options) error {
+	old, err := newReader(base.content())
 	if err != nil {
 		return err
 	}

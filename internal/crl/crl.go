@@ -75,6 +75,8 @@ type Publisher struct {
 
 // state is what this process remembers of an issuer.
 type state struct {
+	fetching sync.Mutex // held while lists are fetched; the rest is under Publisher.mu
+
 	busy      bool           // a build is under way in this process
 	crlSeq    int64          // of the issuer's row when its lists were fetched last
 	fetched   bool           // crlSeq is set

@@ -13,12 +13,19 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// fetchAll brings the newest lists of an issuer from the store to the shelf.
+// fetchAll brings the newest lists of an issuer from the store to the shelf. Only
+// one call for an issuer is at it at a time, so that what is on the shelf is still
+// what a list was compared with when that takes its place.
 func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 	a, err := p.authority(id)
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	fetching := &p.of(a.ID).fetching
+	p.mu.Unlock()
+	fetching.Lock()
+	defer fetching.Unlock()
 	newest := map[key]store.CRLRecord{}
 	for _, id := range a.IDs() { // one name and key has one series of numbers
 		records, err := p.Store.CRLs(ctx, id)
@@ -88,10 +95,15 @@ func (p *Publisher) accept(ctx context.Context, a *authority, have, h *held, r s
 	if have == nil || a.Issuer() == nil || h.key.delta {
 		return nil
 	}
-	f, err := h.open()
+	last, err := have.lend()
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	return p.guard(ctx, a, have, h.thisUpdate, f)
+	defer last.Close() //nolint:errcheck // only read
+	list, err := h.lend()
+	if err != nil {
+		return err
+	}
+	defer list.Close() //nolint:errcheck // only read
+	return p.guard(ctx, a, last, h.thisUpdate, list.content())
 }

@@ -18,20 +18,15 @@ const lookup = 200
 // guard refuses a list that lacks an entry of the last one though that has not
 // expired by the new list's date, and is no hold that was released (invariant 5).
 // It reads both lists once, side by side.
-func (p *Publisher) guard(ctx context.Context, a *authority, last *held, this time.Time, content io.Reader) error {
+func (p *Publisher) guard(ctx context.Context, a *authority, last lent, this time.Time, content io.Reader) error {
 	next, err := newReader(content)
 	if err != nil {
 		return err
 	}
-	if last == nil {
+	if last.held == nil {
 		return next.walk()
 	}
-	file, err := last.open()
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	old, err := newReader(file)
+	old, err := newReader(last.content())
 	if err != nil {
 		return fmt.Errorf("read the last list: %w", err)
 	}
@@ -42,7 +37,7 @@ func (p *Publisher) guard(ctx context.Context, a *authority, last *held, this ti
 	if !old.sorted || !next.sorted {
 		return fault.New(fault.Conflict, "the last list of %s is not in the order of its serials: it was not made here", a.ID).Because("crl_order")
 	}
-	return m.verdict(last)
+	return m.verdict(last.held)
 }
 
 // missing collects what a new list lacks.

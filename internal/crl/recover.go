@@ -58,7 +58,7 @@ func (p *Publisher) Recover(ctx context.Context, id string, r Recovery) (*Recove
 	// list before the full one: it tells what left that.
 	slices.SortFunc(keys, func(a, b key) int { return rank(b) - rank(a) })
 	for _, k := range keys {
-		if err := j.held(ctx, p.shelf.get(k)); err != nil {
+		if err := j.held(ctx, k); err != nil {
 			return &j.done, err
 		}
 	}
@@ -84,14 +84,14 @@ type recovery struct {
 }
 
 // held takes over from a list on this node's disk.
-func (j *recovery) held(ctx context.Context, h *held) error {
-	f, err := h.open()
+func (j *recovery) held(ctx context.Context, k key) error {
+	list, err := j.p.shelf.lend(k)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	j.name = fmt.Sprintf("%s %d", h.key, h.number)
-	return j.walk(ctx, f, h.key.shard)
+	defer list.Close() //nolint:errcheck // only read
+	j.name = fmt.Sprintf("%s %d", k, list.number)
+	return j.walk(ctx, list.content(), k.shard)
 }
 
 // file takes over from a list that somebody kept.

@@ -2,11 +2,8 @@ package crl
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -30,17 +27,23 @@ func (p *Publisher) Serve(w http.ResponseWriter, r *http.Request, name string) e
 	if err != nil {
 		return err
 	}
-	file, h, err := p.open(k)
+	list, err := p.shelf.lend(k)
 	if err != nil {
-		return err
+		return fmt.Errorf("serve: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // only read
-	keep := min(h.nextUpdate.Sub(p.Now())/cacheShare, cacheMost)
+	defer list.Close() //nolint:errcheck // only read
+	if list.held == nil && !p.seen.Load() {
+		return fault.New(fault.Unavailable, "the server is starting").After(time.Second)
+	}
+	if list.held == nil {
+		return fault.New(fault.NotFound, "no revocation list %s is published", k)
+	}
+	keep := min(list.nextUpdate.Sub(p.Now())/cacheShare, cacheMost)
 	header := w.Header()
 	header.Set("Content-Type", "application/pkix-crl")
-	header.Set("ETag", `"`+hex.EncodeToString(h.sha256[:])+`"`)
+	header.Set("ETag", `"`+hex.EncodeToString(list.sha256[:])+`"`)
 	header.Set("Cache-Control", "public, no-transform, max-age="+strconv.Itoa(int(max(keep, 0).Seconds())))
-	http.ServeContent(w, r, "", h.thisUpdate, file)
+	http.ServeContent(w, r, "", list.thisUpdate, list.file)
 	return nil
 }
 
@@ -66,26 +69,4 @@ func (p *Publisher) parse(name string) (key, error) {
 		k.issuer = a.ID
 	}
 	return k, err
-}
-
-// open opens the newest list of a series. When it is replaced between the look
-// and the opening, the new one is opened.
-func (p *Publisher) open(k key) (*os.File, *held, error) {
-	for range 10 {
-		h := p.shelf.get(k)
-		if h == nil && !p.seen.Load() {
-			return nil, nil, fault.New(fault.Unavailable, "the server is starting").After(time.Second)
-		}
-		if h == nil {
-			return nil, nil, fault.New(fault.NotFound, "no revocation list %s is published", k)
-		}
-		f, err := os.Open(h.path)
-		if err == nil {
-			return f, h, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, fmt.Errorf("serve list: %w", err)
-		}
-	}
-	return nil, nil, fmt.Errorf("serve list %s: its file is gone", k)
 }

@@ -98,12 +98,30 @@ func (h *held) date() time.Time {
 	return h.thisUpdate
 }
 
-func (h *held) open() (*os.File, error) {
+// lent is a list whose file is open: whatever takes its place meanwhile, it can be
+// read to its end, any number of times. Close gives it back.
+type lent struct {
+	*held          // nil if there is no list
+	file  *os.File // nil if there is no list
+}
+
+func (h *held) lend() (lent, error) {
 	f, err := os.Open(h.path)
 	if err != nil {
-		return nil, fmt.Errorf("open list: %w", err)
+		return lent{}, fmt.Errorf("open list: %w", err)
 	}
-	return f, nil
+	return lent{h, f}, nil
+}
+
+// content reads the list from its beginning.
+func (l lent) content() io.Reader { return io.NewSectionReader(l.file, 0, l.size) }
+
+// Close implements io.Closer.
+func (l lent) Close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
 }
 
 // shelf is the newest list of each series on this node's disk.
@@ -204,6 +222,19 @@ func (s *shelf) get(k key) *held {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.lists[k]
+}
+
+// lend returns the newest list of a series with its file open. keep removes a file
+// only after the list that follows stands here, so that what stands here can be
+// opened while the lock is held.
+func (s *shelf) lend(k key) (lent, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	h := s.lists[k]
+	if h == nil {
+		return lent{}, nil
+	}
+	return h.lend()
 }
 
 // of returns the series of an issuer that the shelf has.
