@@ -227,9 +227,11 @@ func (c *Client) PublishCRLs(ctx context.Context, issuer string, r PublishReques
 	return list.CRLs, nil
 }
 
-// ImportCRL takes over the list, DER or PEM, of a CA whose key is elsewhere.
-func (c *Client) ImportCRL(ctx context.Context, list []byte) (*CRL, error) {
-	return answer[CRL](c.raw.ImportCRL(ctx, CRLImport{CRL: listText(list)}))
+// ImportCRL takes over the list, DER or PEM, of a CA whose key is elsewhere. It is
+// refused when it takes back revocations of the published one, unless acceptLost
+// says why it may.
+func (c *Client) ImportCRL(ctx context.Context, list []byte, acceptLost string) (*CRL, error) {
+	return answer[CRL](c.raw.ImportCRL(ctx, CRLImport{CRL: listText(list), AcceptLost: acceptLost}))
 }
 
 // RecoverRevocations enters what a published list has and the database has lost.

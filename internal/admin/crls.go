@@ -51,7 +51,9 @@ func (s *Server) ImportCRL(ctx context.Context, r api.ImportCRLRequestObject) (a
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.cfg.Lists.Import(ctx, text, listOptions(ctx))
+	o := listOptions(ctx)
+	o.AcceptLost = r.Body.AcceptLost
+	done, err := s.cfg.Lists.Import(ctx, text, o)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,11 @@ func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLR
 	if err := p.accept(ctx, a, have, h, r); err != nil {
 		return errors.Join(err, os.Remove(h.path))
 	}
-	return p.shelf.adopt(h)
+	if err := p.shelf.adopt(h); err != nil {
+		return err
+	}
+	p.note(k, nil)
+	return nil
 }
 
 // older refuses a record that is not newer than what is on disk.
@@ -92,7 +96,7 @@ func (p *Publisher) accept(ctx context.Context, a *authority, have, h *held, r s
 	if !bytes.Equal(h.sha256[:], r.SHA256) || h.number != r.Number {
 		return fmt.Errorf("list %d is damaged in the database", r.Number)
 	}
-	if have == nil || a.Issuer() == nil || h.key.delta {
+	if have == nil || h.key.delta {
 		return nil
 	}
 	last, err := have.lend()
@@ -105,5 +109,13 @@ func (p *Publisher) accept(ctx context.Context, a *authority, have, h *held, r s
 		return err
 	}
 	defer list.Close() //nolint:errcheck // only read
-	return p.guard(ctx, a, last, h.thisUpdate, list.content())
+	switch lost := (losses{}); {
+	case a.Issuer() != nil:
+		return p.guard(ctx, a, last, h.thisUpdate, list.content())
+	case r.LossesAccepted > have.number: // of this list, or of one that this node never had
+		return nil
+	default:
+		err := lost.since(ctx, p.Store, a.ID, last.content(), list.content())
+		return errors.Join(err, lost.refusal(a.ID, h.number, have.number))
+	}
 }

@@ -173,19 +173,22 @@ func (n *node) round(t testing.TB) {
 	t.Log(n.log.String())
 }
 
+// certificate is one of the issuing CA that lives that long.
+func (c *ca) certificate(life time.Duration) store.Certificate {
+	now, serial := c.clock.now(), pki.NewSerial()
+	return store.Certificate{
+		ID: store.NewID(), IssuerID: id, Serial: serial, Node: "node-1", Profile: "tls-server", Requester: "uid:0",
+		Subject: "CN=x", NotBefore: now.Add(min(life, 0)), NotAfter: now.Add(life), TBS: []byte("tbs"), Origin: "request:" + store.NewID(),
+		Shard: c.urls.Shard(serial), ReservedAt: now, KeyHash: []byte(serial),
+	}
+}
+
 // issued is a certificate in the store that lives that long.
 func (c *ca) issued(life time.Duration) store.Certificate {
 	c.t.Helper()
-	now := c.clock.now()
-	serial := pki.NewSerial()
-	cert := store.Certificate{
-		ID: store.NewID(), IssuerID: id, Serial: serial, Node: "node-1", Profile: "tls-server", Requester: "uid:0",
-		Subject: "CN=x", NotBefore: now, NotAfter: now.Add(life), TBS: []byte("tbs"), Origin: "request:" + store.NewID(),
-		Shard: c.urls.Shard(serial), ReservedAt: now, KeyHash: []byte(serial),
-	}
-	ev := store.Event{At: now, Action: "test", Outcome: "success", Actor: "test"}
+	cert, ev := c.certificate(life), event(c)
 	check(c.t, c.store.Reserve(c.t.Context(), cert, nil, ev))
-	check(c.t, c.store.Complete(c.t.Context(), cert.ID, []byte("der"), now, ev))
+	check(c.t, c.store.Complete(c.t.Context(), cert.ID, []byte("der"), c.clock.now(), ev))
 	return cert
 }
 

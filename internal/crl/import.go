@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -24,6 +25,9 @@ const MaxImport = 16 << 20
 // machine's clock is not ours.
 const ahead = 5 * time.Minute
 
+// maxWhy bounds an operator's reason to accept losses, in octets.
+const maxWhy = 1000
+
 // Imported is what became of an import.
 type Imported struct {
 	Status
@@ -32,38 +36,31 @@ type Imported struct {
 
 // Import takes over the list of a CA whose key is elsewhere, DER or PEM. Faults
 // tell why not, by reason: crl_form, crl_scope, crl_issuer, crl_signature,
-// crl_number, crl_dates.
+// crl_number, crl_dates, crl_entries_lost, lost_reason.
 func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Imported, error) {
 	list, a, err := p.examine(text)
 	if err != nil {
 		return nil, err
 	}
+	if o.AcceptLost != "" && strings.TrimSpace(o.AcceptLost) == "" || len(o.AcceptLost) > maxWhy {
+		return nil, fault.New(fault.Malformed, "accept_lost: say why, in at most %d octets", maxWhy).Because("lost_reason")
+	}
 	k := key{issuer: a.ID}
-	if err := p.fetchAll(ctx, a.ID); err != nil && !fault.Is(err, fault.Conflict) {
-		return nil, err
+	behind := p.fetchAll(ctx, a.ID)
+	if behind != nil && !fault.Is(behind, fault.Conflict) {
+		return nil, behind
 	}
 	have := p.shelf.get(k)
-	sum := sha256.Sum256(list.Raw)
-	number := list.Number.Int64()
-	if have != nil && have.number == number && have.sha256 == sum {
+	if have != nil && have.number == list.Number.Int64() && have.sha256 == sha256.Sum256(list.Raw) {
+		if behind == nil {
+			p.note(k, nil)
+		}
 		return &Imported{p.status(a, k), true}, nil
 	}
 	if err := follows(list, have, p.Now()); err != nil {
 		return nil, err
 	}
-	detail, err := json.Marshal(map[string]any{
-		"list": k.String(), "number": number, "entries": len(list.RevokedCertificateEntries), "sha256": hex.EncodeToString(sum[:]),
-		"this_update": list.ThisUpdate, "next_update": list.NextUpdate,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("import list: %w", err)
-	}
-	err = p.Store.PutCRL(ctx, store.CRLRecord{
-		IssuerID: a.ID, Number: number, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
-		SHA256: sum[:], Size: int64(len(list.Raw)), Entries: int64(len(list.RevokedCertificateEntries)),
-	}, have.numberOr0(), bytes.NewReader(list.Raw), store.Event{
-		At: p.Now(), Action: "crl.imported", Outcome: "success", Actor: o.Actor, Subject: a.ID, RequestID: o.RequestID, Detail: detail,
-	})
+	err = p.putImported(ctx, a, list, have, o)
 	p.Observe(Event{Issuer: a.ID, Kind: "imported", Outcome: outcome(err)})
 	if err != nil {
 		return nil, err
@@ -73,6 +70,44 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 	}
 	p.note(k, nil)
 	return &Imported{p.status(a, k), false}, nil
+}
+
+// putImported stores a list that may follow the one before, which publishes it,
+// unless it takes back revocations and nobody has accepted that.
+func (p *Publisher) putImported(ctx context.Context, a *authority, list *x509.RevocationList, have *held, o Options) error {
+	lost, newest, err := p.compareImported(ctx, a.ID, list.Raw)
+	if err != nil {
+		return err
+	}
+	sum, number, after := sha256.Sum256(list.Raw), list.Number.Int64(), have.numberOr0()
+	record := store.CRLRecord{
+		IssuerID: a.ID, Number: number, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
+		SHA256: sum[:], Size: int64(len(list.Raw)), Entries: int64(len(list.RevokedCertificateEntries)),
+	}
+	if newest != nil {
+		after, record.LossesAccepted = max(after, newest.Number), newest.LossesAccepted
+	}
+	about := map[string]any{
+		"list": a.ID, "number": number, "entries": record.Entries, "sha256": hex.EncodeToString(sum[:]),
+		"this_update": list.ThisUpdate, "next_update": list.NextUpdate,
+	}
+	if refusal := lost.refusal(a.ID, number, after); refusal != nil {
+		if o.AcceptLost == "" {
+			p.note(key{issuer: a.ID}, refusal)
+			return refusal
+		}
+		record.LossesAccepted = number
+		lost.audited(o.AcceptLost, about)
+		p.Log.WarnContext(ctx, "a list that takes back revocations is published, for an operator accepts that",
+			"issuer", a.ID, "number", number, "lost", len(lost), "why", o.AcceptLost, "actor", o.Actor)
+	}
+	detail, err := json.Marshal(about)
+	if err != nil {
+		return fmt.Errorf("import list: %w", err)
+	}
+	return p.Store.PutCRL(ctx, record, after, bytes.NewReader(list.Raw), store.Event{
+		At: p.Now(), Action: "crl.imported", Outcome: "success", Actor: o.Actor, Subject: a.ID, RequestID: o.RequestID, Detail: detail,
+	})
 }
 
 // examine checks what can be said of a list by itself, and finds whose it is.
@@ -127,6 +162,14 @@ func parseList(text []byte) (*x509.RevocationList, error) {
 				return nil, fault.New(fault.Malformed, "entry %x has a critical extension: an indirect list?", entry.SerialNumber).Because("crl_scope")
 			}
 		}
+	}
+	// What this reader refuses no node could take over once it is stored.
+	whole, err := newReader(bytes.NewReader(list.Raw))
+	if err == nil {
+		err = whole.walk()
+	}
+	if err != nil {
+		return nil, fault.New(fault.Malformed, "the list: %w", err).Because("crl_form")
 	}
 	return list, nil
 }

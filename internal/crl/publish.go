@@ -16,8 +16,11 @@ import (
 type Options struct {
 	// ClockWasWrong allows a list that is dated earlier than the last one.
 	ClockWasWrong bool
-	Actor         string
-	RequestID     string
+	// AcceptLost is why an imported list may take back revocations of the published
+	// one, in the operator's words; empty if it may not.
+	AcceptLost string
+	Actor      string
+	RequestID  string
 }
 
 // Publish builds all lists of an issuer now.

@@ -305,7 +305,7 @@ func (a *application) list(s api.HierarchyStep) error {
 		if err != nil {
 			return err
 		}
-		_, err = a.client.ImportCRL(a.cmd.Context(), text)
+		_, err = a.client.ImportCRL(a.cmd.Context(), text, "")
 		var p *api.Problem
 		switch {
 		case err == nil || errors.As(err, &p) && p.Reason == "crl_number":

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -127,20 +128,31 @@ earlier date) is refused, and the published one stays.`,
 }
 
 func (c *CLI) crlImport() *cobra.Command {
+	var acceptLost string
 	var asJSON *bool
 	return c.command(verb{
 		use: "import FILE", short: "publish the revocation list of a CA whose key is elsewhere", args: cobra.ExactArgs(1),
 		long: `Takes a list in DER or PEM, from standard input if FILE is -. It is refused when it
 is not signed by a CA that is installed here, when its number is not higher than
-the published one's, and when its dates are wrong.`,
-		example: "  privyseal crl import root.crl",
-		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+the published one's, when its dates are wrong, and when it takes back a revocation
+of the published one: an entry that it lacks though nothing here says that the
+certificate has expired, or a milder reason or date. --accept-lost publishes such a
+list all the same; the audit record has the reason and the serials.`,
+		example: `  privyseal crl import root.crl
+  privyseal crl import root.crl --accept-lost 'both certificates ended in 2024, seen in the CA index'`,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&acceptLost, "accept-lost", "", "why the list may take back revocations of the published one, for the audit record")
+			asJSON = jsonFlag(cmd)
+		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			if cmd.Flags().Changed("accept-lost") && strings.TrimSpace(acceptLost) == "" {
+				return usagef("%s: --accept-lost: say why", cmd.CommandPath())
+			}
 			list, err := readInput(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			l, err := client.ImportCRL(cmd.Context(), list)
+			l, err := client.ImportCRL(cmd.Context(), list, acceptLost)
 			if err != nil {
 				return err
 			}

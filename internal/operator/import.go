@@ -125,7 +125,7 @@ func adoptAll(cmd *cobra.Command, client *api.Client, cas []api.ExportCA, sent [
 		cmd.PrintErrf("%s: %d records entered, %d were here\n", ca.ID, sent[n].fresh, sent[n].old)
 		if ca.Offline && len(ca.CRL) > 0 {
 			var p *api.Problem
-			if _, err := client.ImportCRL(cmd.Context(), ca.CRL); err != nil && !(errors.As(err, &p) && p.Refused()) {
+			if _, err := client.ImportCRL(cmd.Context(), ca.CRL, ""); err != nil && !(errors.As(err, &p) && p.Refused()) {
 				return fmt.Errorf("list of %s: %w", ca.ID, err)
 			} else if err != nil {
 				cmd.PrintErrf("warning: list of %s: %s\n", ca.ID, err)

@@ -150,7 +150,7 @@ func (l *lab) revoke(t *testing.T, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().ImportCRL(t.Context(), list); err != nil {
+	if _, err := l.client().ImportCRL(t.Context(), list, ""); err != nil {
 		t.Fatal(err)
 	}
 }

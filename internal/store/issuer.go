@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
+	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // IssuerRecord is an installed issuer: one CA key and name. Its id is never used
@@ -79,6 +82,24 @@ func (s *Store) Issuer(ctx context.Context, id string) (*IssuerRecord, error) {
 // Issuers returns all issuers by name and generation.
 func (s *Store) Issuers(ctx context.Context) ([]IssuerRecord, error) {
 	return s.issuers(ctx, `ORDER BY name, generation, id`)
+}
+
+// CAsBelow returns the serials of the installed CAs that a CA has certified, and
+// when their certificates end.
+func (s *Store) CAsBelow(ctx context.Context, id string) (map[pki.Serial]time.Time, error) {
+	rows, err := s.issuers(ctx, `WHERE parent_id = $1`, id)
+	if err != nil {
+		return nil, err
+	}
+	ends := make(map[pki.Serial]time.Time, len(rows))
+	for _, r := range rows {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate of issuer %s: %w", r.ID, err)
+		}
+		ends[pki.SerialFromBig(c.SerialNumber)] = c.NotAfter
+	}
+	return ends, nil
 }
 
 func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]IssuerRecord, error) {
