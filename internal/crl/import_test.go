@@ -154,3 +154,21 @@ func TestCRL_C14_ImportRefuses(t *testing.T) {
 		l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x82, 1, 0xff}}}
 	})))
 }
+
+// A list may be dated a little ahead of our clock, and no more than that.
+func TestCRL_C14_ImportFromTheFuture(t *testing.T) {
+	t.Parallel()
+	for ahead, taken := range map[time.Duration]bool{5 * time.Minute: true, 5*time.Minute + time.Second: false} {
+		c := newCA(t, storetest.SQLite(t))
+		n := c.node(c.store, t.TempDir())
+		err := n.take(t, c.rootList(func(l *x509.RevocationList) { l.ThisUpdate = c.clock.now().Add(ahead) }))
+		if taken {
+			check(t, err)
+			continue
+		}
+		if err == nil {
+			t.Fatalf("%s ahead: taken", ahead)
+		}
+		wantReason(t, err, "crl_dates")
+	}
+}
