@@ -22,6 +22,9 @@ import (
 type CRLSpec struct {
 	Days   int  // until nextUpdate; default 180, at most 400
 	OnlyCA bool // say in the list that it covers CA certificates only
+	// Published is the list that relying parties have, if it is at hand: a witness of
+	// what the folder may have lost. Whose it is the caller has checked.
+	Published *x509.RevocationList
 }
 
 const (
@@ -33,7 +36,7 @@ const (
 // CRL signs and files a list of all that the index has as revoked, and returns
 // its DER. Numbers only rise: the next one is on disk before the list is signed,
 // and a number is never used twice. A list that would take back a revocation of
-// the one on disk is refused.
+// the one on disk, or of the published one, is refused.
 func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 	if spec.Days == 0 {
 		spec.Days = crlDays
@@ -50,7 +53,10 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	now := ca.Now().Truncate(time.Second)
-	if err := follows(last, entries, now); err != nil {
+	if err := follows("the last list", last, entries, now); err != nil {
+		return nil, fmt.Errorf("make CRL: %w", err)
+	}
+	if err := follows("the published list", spec.Published, entries, now); err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	i, key, err := ca.open(ctx, issuer.Locations{})
@@ -58,7 +64,7 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
-	number, err := ca.takeNumber(last)
+	number, err := ca.takeNumber(numberOf(last), numberOf(spec.Published), ca.Listed)
 	if err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
@@ -91,30 +97,17 @@ func (ca CA) lastCRL() (*x509.RevocationList, error) {
 	return last, nil
 }
 
-// follows refuses a list that would be older than the last one or miss one of its
-// entries.
-func follows(last *x509.RevocationList, entries []issuer.Revoked, now time.Time) error {
-	if last == nil {
+func numberOf(list *x509.RevocationList) *big.Int {
+	if list == nil {
 		return nil
 	}
-	if now.Before(last.ThisUpdate) {
-		return refuse("clock", "the last list is from %s, later than this machine's clock says", last.ThisUpdate.Format(time.RFC3339))
-	}
-	listed := make(map[pki.Serial]bool, len(entries))
-	for _, e := range entries {
-		listed[e.Serial] = true
-	}
-	for _, e := range last.RevokedCertificateEntries {
-		if s := pki.SerialFromBig(e.SerialNumber); !listed[s] {
-			return refuse("index", "serial %s is on the last list but not revoked in %s", s, indexFile)
-		}
-	}
-	return nil
+	return list.Number
 }
 
 // takeNumber returns the number of the next list after it has put the one after
-// that on disk.
-func (ca CA) takeNumber(last *x509.RevocationList) (*big.Int, error) {
+// that on disk. It is higher than those used, of which the file may not know: it
+// was put back.
+func (ca CA) takeNumber(used ...*big.Int) (*big.Int, error) {
 	text, err := os.ReadFile(ca.path(numberTxt))
 	if err != nil {
 		return nil, fmt.Errorf("read CRL number: %w", err)
@@ -123,11 +116,10 @@ func (ca CA) takeNumber(last *x509.RevocationList) (*big.Int, error) {
 	if !ok || number.Sign() < 0 {
 		return nil, fmt.Errorf("%s: want a hexadecimal number", ca.path(numberTxt))
 	}
-	if last != nil && last.Number != nil && number.Cmp(last.Number) <= 0 {
-		number.Add(last.Number, big.NewInt(1)) // the file was put back
-	}
-	if ca.Listed != nil && number.Cmp(ca.Listed) <= 0 {
-		number.Add(ca.Listed, big.NewInt(1)) // the last list was put back too
+	for _, n := range used {
+		if n != nil && number.Cmp(n) <= 0 {
+			number.Add(n, big.NewInt(1))
+		}
 	}
 	next := new(big.Int).Add(number, big.NewInt(1))
 	if err := writeFile(ca.path(numberTxt), []byte(hexNumber(next)+"\n"), 0o644); err != nil {

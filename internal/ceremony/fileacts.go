@@ -91,6 +91,10 @@ type CRLAct struct {
 	CA     string `yaml:"ca"`
 	Days   int    `yaml:"days,omitempty"`    // until the next one; default 180, at most 400
 	OnlyCA bool   `yaml:"only_ca,omitempty"` // say that it covers CA certificates only
+	// Published is the file of the list that the server publishes now, DER or PEM. It
+	// is a witness of what this folder may have lost: every entry of it has to be on
+	// the next list, whose number is higher.
+	Published string `yaml:"published,omitempty"`
 }
 
 // RevokeAct enters a certificate as revoked. It holds from the next list on.

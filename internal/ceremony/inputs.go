@@ -20,11 +20,12 @@ type inputs struct {
 	dir      string
 	requests map[string]*pki.CSR
 	others   map[string]*x509.Certificate
+	lists    map[string]*x509.RevocationList
 }
 
 // readInputs reads all that the acts name.
 func readInputs(dir string, acts []Act) (*inputs, error) {
-	in := &inputs{dir: dir, requests: map[string]*pki.CSR{}, others: map[string]*x509.Certificate{}}
+	in := &inputs{dir: dir, requests: map[string]*pki.CSR{}, others: map[string]*x509.Certificate{}, lists: map[string]*x509.RevocationList{}}
 	for n, act := range acts {
 		if err := in.read(act); err != nil {
 			return nil, fmt.Errorf("act %d: %w", n+1, err)
@@ -44,6 +45,8 @@ func (in *inputs) read(act Act) error {
 		return in.request(act.CrossSign.CSR)
 	case act.ReplaceCA != nil:
 		return errors.Join(in.named(act.ReplaceCA.Replaces), in.request(act.ReplaceCA.CSR))
+	case act.CRL != nil && act.CRL.Published != "":
+		return in.list(act.CRL.Published)
 	case act.Revoke != nil:
 		return in.named(act.Revoke.Certificate)
 	case act.Responder != nil:
@@ -106,6 +109,40 @@ func (in *inputs) certificate(name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	in.others[name] = chain[0]
+	return nil
+}
+
+func (in *inputs) list(name string) error {
+	text, err := in.open(name)
+	if err != nil {
+		return err
+	}
+	if block, _ := pem.Decode(text); block != nil {
+		text = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if list.Number == nil || list.Number.Sign() < 0 {
+		return fmt.Errorf("%s: a list without a number", name)
+	}
+	in.lists[name] = list
+	return nil
+}
+
+// checkPublished refuses a list that the act's CA has not signed.
+func (r *run) checkPublished(act Act) error {
+	if act.CRL == nil || act.CRL.Published == "" {
+		return nil
+	}
+	chain, err := r.cas[act.CRL.CA].Chain()
+	if err != nil {
+		return fmt.Errorf("crl: published: %w", err)
+	}
+	if err := r.in.lists[act.CRL.Published].CheckSignatureFrom(chain[0]); err != nil {
+		return refuse("another_ca", "crl: %s is not a list that %s has signed: %w", act.CRL.Published, act.CRL.CA, err)
+	}
 	return nil
 }
 

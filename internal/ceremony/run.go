@@ -136,7 +136,7 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 		}
 	}
 	for _, act := range file.Acts {
-		if err := r.checkNamed(act); err != nil {
+		if err := errors.Join(r.checkNamed(act), r.checkPublished(act)); err != nil {
 			return nil, err
 		}
 	}

@@ -216,7 +216,8 @@ func revokeFor(ctx context.Context, ca CA, serial pki.Serial, reason string) err
 }
 
 func (s *stage) crl(ctx context.Context, ca CA, a *CRLAct) (outcome, error) {
-	der, err := CRL(ctx, ca, CRLSpec{Days: a.Days, OnlyCA: a.OnlyCA})
+	published := s.in.lists[a.Published]
+	der, err := CRL(ctx, ca, CRLSpec{Days: a.Days, OnlyCA: a.OnlyCA, Published: published})
 	if err != nil {
 		return outcome{}, err
 	}
@@ -224,9 +225,12 @@ func (s *stage) crl(ctx context.Context, ca CA, a *CRLAct) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("read list: %w", err)
 	}
+	note := fmt.Sprintf("%d revoked, next list due %s", len(list.RevokedCertificateEntries), day(list.NextUpdate))
+	if published != nil {
+		note += fmt.Sprintf(", carries the published list %s", published.Number)
+	}
 	return outcome{list: list, act: transcript.Act{
-		CRL: pki.Fingerprint(der), CRLNumber: list.Number.String(), Issuer: nameOf(list.RawIssuer),
-		Note: fmt.Sprintf("%d revoked, next list due %s", len(list.RevokedCertificateEntries), day(list.NextUpdate)),
+		CRL: pki.Fingerprint(der), CRLNumber: list.Number.String(), Issuer: nameOf(list.RawIssuer), Note: note,
 	}}, nil
 }
 
