@@ -140,8 +140,10 @@ func (l losses) refusal(id string, number, last int64) error {
 	if more := len(serials) - shownLosses; more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))
 	}
-	return fault.New(fault.Conflict, "list %d of %s takes back %d of the revocations of list %d, which is published (%s), and nothing here says that those certificates have expired: clients would trust them again. "+
-		"Was the CA's index restored from an old copy? Revoke them again where the key is, for the same reasons and with the old dates as invalidity dates, sign a new list and import that. "+
+	return fault.New(fault.Conflict, "list %d of %s takes back %d of the revocations of list %d, which is published (%s), "+
+		"and nothing here says that those certificates have expired: clients would trust them again. "+
+		"Was the CA's index restored from an old copy? Revoke them again where the key is, for the same reasons "+
+		"and with the old dates as invalidity dates, sign a new list and import that. "+
 		"If you know that they have expired: privyseal crl import FILE --accept-lost 'WHY'",
 		number, id, len(l), last, strings.Join(named, "; ")).Because("crl_entries_lost")
 }
@@ -158,7 +160,9 @@ func (l losses) audited(why string, into map[string]any) {
 // compareImported returns what a list, DER, takes back of the one on this node's
 // disk and of the newest in the database, which is another one if this node could
 // not take it over. newest is nil if there is none.
-func (p *Publisher) compareImported(ctx context.Context, id string, der []byte) (lost losses, newest *store.CRLRecord, err error) {
+func (p *Publisher) compareImported(ctx context.Context, id string, der []byte) (
+	lost losses, newest *store.CRLRecord, err error,
+) {
 	last, err := p.shelf.lend(key{issuer: id})
 	if err != nil {
 		return nil, nil, err
