@@ -47,8 +47,7 @@ func TestOfflineCA_AListFromTheFuture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := l.serveAll(Authority{ID: "root", Certificate: l.root, Offline: true, Policy: l.policy(),
-		Signer: func() (*issuer.Responder, error) { return r, nil }})
+	h := l.serveAll(Authority{"root", Answers{l.policy(), func() (*issuer.Responder, error) { return r, nil }}})
 	answer := func() parsed {
 		t.Helper()
 		return read(t, getPath(h, "/ocsp/root/"+pathOf(ask{ca: l.root, serials: []*big.Int{big.NewInt(0x1002)}}.der())).Body.Bytes())
