@@ -23,7 +23,7 @@ var floors = [][]string{
 	0:  {"internal/fault", "api", "migrations"},
 	1:  {"internal/pki", "internal/strictyaml"},
 	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript"},
-	3:  {"internal/issuer", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
+	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/inventory", "internal/verify", "internal/tree"},
@@ -37,7 +37,7 @@ var floors = [][]string{
 
 // ceremonyReaches are the packages that the offline tool may link: no store,
 // no network.
-var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/strictyaml", "internal/profile", "internal/hierarchy", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript", "internal/opensslca"}
+var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/strictyaml", "internal/profile", "internal/hierarchy", "internal/calaw", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript", "internal/opensslca"}
 
 // onlyIn names the packages that may import a library; everybody else goes
 // through them.

@@ -276,8 +276,6 @@ func (c *CA) MayIssue(t *profile.Template, operator, responder bool) error {
 		return deny("ca_issuance_forbidden", "certificates of CAs are for operators to ask for")
 	case t.CA && self:
 		return deny("root_issuance_forbidden", "a self-signed CA signs other CAs in a ceremony only")
-	case t.CA && t.MaxPathLen < 0:
-		return deny("path_length", "a CA below another one needs a path length")
 	case !t.CA && self && !c.oneTier:
 		return deny("root_issuance_forbidden", "a self-signed CA issues no end-entity certificates")
 	case !t.CA && !self && (c.Certificate().MaxPathLen > 0 || c.above) && !responder:

@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -160,4 +161,9 @@ func (ca CA) makeDirs() error {
 		return fmt.Errorf("make CA folder: %w", err)
 	}
 	return nil
+}
+
+// refuse is the fault of an act that the rules of the ceremony forbid.
+func refuse(reason, format string, args ...any) error {
+	return fault.New(fault.Denied, format, args...).Because(reason)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -254,7 +255,7 @@ func TestG1_16_G1_28_SignCARefuses(t *testing.T) {
 		"RSA 2048":            {request(t, weak, caName), CASpec{}, ""},
 		"https location":      {request(t, key, caName), CASpec{Locations: issuer.Locations{CRL: "https://x.test/"}}, ""},
 		"bad policy OID":      {request(t, key, caName), CASpec{Policies: []string{"x"}}, ""},
-		"bad attribute":       {request(t, key, caName), CASpec{Names: NamePolicy{Match: []string{"no such"}}}, ""},
+		"bad attribute":       {request(t, key, caName), CASpec{Names: calaw.NamePolicy{Match: []string{"no such"}}}, ""},
 	} {
 		if _, err := SignCA(t.Context(), ca, c.csr, c.spec); err == nil || c.reason != "" && fault.Of(err).Reason != c.reason {
 			t.Errorf("%s: %v: want reason %q", name, err, c.reason)
@@ -271,7 +272,7 @@ func TestG1_16_G1_28_SignCARefuses(t *testing.T) {
 	if _, err := SignCA(t.Context(), newCA(t), request(t, key, caName), CASpec{}); err == nil {
 		t.Error("an empty folder signed")
 	}
-	free := CASpec{Names: NamePolicy{Supplied: []string{"CN"}, Optional: []string{"O", "C"}}}
+	free := CASpec{Names: calaw.NamePolicy{Supplied: []string{"CN"}, Optional: []string{"O", "C"}}}
 	if _, err := SignCA(t.Context(), ca, request(t, key, "CN=x,O=Other,C=FR"), free); err != nil {
 		t.Errorf("another policy: %v", err)
 	}

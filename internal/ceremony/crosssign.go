@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -66,31 +67,21 @@ func checkCrossed(other *x509.Certificate, csr *pki.CSR) error {
 	if key != csr.KeyHash || !bytes.Equal(other.RawSubject, csr.RawSubject) {
 		return refuse("possession", "the certificate request is not for the name and key of %s", other.Subject)
 	}
-	return checkRequest(csr)
+	return calaw.CheckRequest(csr)
 }
 
 func (s CrossSpec) template(chain []*x509.Certificate, other *x509.Certificate, ca CA) (*profile.Template, error) {
-	config := authority(s.PathLen, s.Policies, s.NameConstraints)
-	config.ExtKeyUsage = s.ExtKeyUsage
-	config.Subject = profile.Subject{Fields: []profile.Field{{Attribute: "CN"}}, Others: "drop"}
-	p, err := profile.Compile("issuing-ca", config)
+	t, err := calaw.Wanted{
+		RawSubject: other.RawSubject, PublicKey: other.PublicKey, Years: s.Years, PathLen: s.PathLen, ExtKeyUsage: s.ExtKeyUsage,
+		Policies: s.Policies, NameConstraints: s.NameConstraints,
+	}.Template(chain, ca.Now())
 	if err != nil {
 		return nil, err
 	}
-	stand := pki.CommonNameOnly("name") // Apply judges the key; the name is put in below
-	t, err := p.Apply(profile.Request{PublicKey: other.PublicKey, Subject: &stand}, ca.Now())
-	if err != nil {
-		return nil, err
-	}
-	name, err := pki.ParseNameDER(other.RawSubject)
-	if err != nil {
-		return nil, err
-	}
-	t.RawSubject, t.Subject = other.RawSubject, name.String()
 	id, err := asn1.Marshal(other.SubjectKeyId)
 	if err != nil {
 		return nil, fmt.Errorf("key identifier: %w", err)
 	}
 	t.Extra = append(t.Extra, pkix.Extension{Id: oidSubjectKeyID, Value: id})
-	return bounded(t, chain, s.Years, ca.Now())
+	return t, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/quorum"
@@ -57,8 +58,8 @@ type Authority struct {
 	// Without it a passphrase is asked for, or a token's PIN.
 	Quorum *Quorum `yaml:"quorum,omitempty"`
 	// NamePolicy is what the names of the CAs that it signs must have in common with
-	// its own. Default: match C, ST, O; supplied CN; optional OU, emailAddress.
-	NamePolicy NamePolicy `yaml:"name_policy,omitempty"`
+	// its own. Default: match C, ST, O; supplied CN; optional OU.
+	NamePolicy calaw.NamePolicy `yaml:"name_policy,omitempty"`
 	// CRL, CAIssuers and OCSP are the http URLs of its list (DER), its certificate
 	// (DER) and its responder, as they stand in what it signs.
 	CRL       string `yaml:"crl,omitempty"`

@@ -3,10 +3,10 @@ package ceremony
 import (
 	"context"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -43,7 +43,7 @@ func (s ResponderSpec) template(chain []*x509.Certificate, csr *pki.CSR, now tim
 	if s.Days < 1 || s.Days > maxResponderDays {
 		return nil, refuse("validity", "validity: %d days: want 1 to %d", s.Days, maxResponderDays)
 	}
-	if isCA, err := asksForCA(csr); err != nil || isCA {
+	if isCA, _, err := calaw.AsksForCA(csr); err != nil || isCA {
 		return nil, refuse("not_a_responder", "the request asks for CA:TRUE: an OCSP responder is no CA")
 	}
 	config := profile.BuiltIn()["ocsp-signing"]
@@ -63,22 +63,4 @@ func (s ResponderSpec) template(chain []*x509.Certificate, csr *pki.CSR, now tim
 		return nil, fmt.Errorf("check hierarchy: %w", err)
 	}
 	return t, nil
-}
-
-// asksForCA returns the basic constraints of a request; none asks for nothing.
-func asksForCA(csr *pki.CSR) (bool, error) {
-	for _, e := range csr.Extensions {
-		if !e.Id.Equal(oidBasic) {
-			continue
-		}
-		var basic struct {
-			CA      bool `asn1:"optional"`
-			PathLen int  `asn1:"optional,default:-1"`
-		}
-		if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) != 0 {
-			return false, refuse("not_a_ca", "the request's basic constraints cannot be read")
-		}
-		return basic.CA, nil
-	}
-	return false, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -31,7 +32,8 @@ type RootSpec struct {
 // returns its certificate. A key that is there without a certificate, left by a
 // ceremony that was interrupted, is used if the passphrase opens it.
 func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) {
-	if err := spec.check(); err != nil {
+	now := ca.Now()
+	if _, err := spec.template(nil, now); err != nil { // before a key is made
 		return nil, fmt.Errorf("make root: %w", err)
 	}
 	if exists(ca.path(certFile)) {
@@ -45,7 +47,7 @@ func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) 
 		return nil, fmt.Errorf("make root: %w", err)
 	}
 	defer ca.giveBack(key) //nolint:errcheck // nothing is lost with it
-	t, err := spec.template(key.Public(), ca.Now())
+	t, err := spec.template(key.Public(), now)
 	if err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
 	}
@@ -86,12 +88,9 @@ func selfSign(ctx context.Context, id string, key *keys.Key, t *profile.Template
 // makeKey makes the CA's key, or opens the one that is there: of a token only if
 // take says so, for a label alone does not tell whose key it is.
 func (ca CA) makeKey(ctx context.Context, alg string, take bool) (*keys.Key, error) {
-	switch alg {
-	case "":
-		alg = "ec-p384"
-	case "ec-p384", "rsa-4096":
-	default:
-		return nil, refuse("key_type", "the key of an offline CA is ec-p384 or rsa-4096, not %s", alg)
+	alg = offlineAlgorithm(alg)
+	if err := calaw.CheckAlgorithm(alg, calaw.Offline); err != nil {
+		return nil, err
 	}
 	inFile := ca.Key == "" && exists(ca.path(keyFile))
 	var key *keys.Key

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/opensslca"
@@ -33,8 +34,8 @@ type CASpec struct {
 	Policies    []string // certificate policy OIDs
 	// NameConstraints bounds every name below the CA; nil leaves them free.
 	NameConstraints *profile.NameConstraints
-	// Names relates the request's subject to the signer's; default StrictNames.
-	Names NamePolicy
+	// Names relates the request's subject to the signer's; default calaw.StrictNames.
+	Names calaw.NamePolicy
 	// Locations are where the signing CA's list and certificate will be found.
 	Locations issuer.Locations
 }
@@ -154,7 +155,7 @@ func (ca CA) sign(ctx context.Context, i *issuer.Issuer, d *issuer.Draft, t *pro
 // NewRequest returns a certificate request of a CA for the given subject (RFC
 // 4514), signed by its key.
 func NewRequest(key crypto.Signer, subject string) (*pki.CSR, error) {
-	name, err := pki.ParseName(subject)
+	name, err := calaw.ParseSubject(subject)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -178,22 +179,3 @@ func NewRequest(key crypto.Signer, subject string) (*pki.CSR, error) {
 }
 
 var oidBasic = asn1.ObjectIdentifier{2, 5, 29, 19}
-
-// checkRequest refuses what is no request of a CA.
-func checkRequest(csr *pki.CSR) error {
-	for _, e := range csr.Extensions {
-		if !e.Id.Equal(oidBasic) {
-			continue
-		}
-		switch isCA, err := asksForCA(csr); {
-		case err != nil:
-			return err
-		case !isCA:
-			return refuse("not_a_ca", "the request asks for CA:FALSE: only CAs are signed here, and OCSP responders by sign-ocsp-responder")
-		}
-	}
-	if len(csr.Names) > 0 {
-		return refuse("not_a_ca", "the request asks for the alternative name %s, which no CA has", csr.Names[0].Value)
-	}
-	return nil
-}

@@ -3,19 +3,11 @@ package ceremony
 import (
 	"crypto"
 	"crypto/x509"
-	"fmt"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
-)
-
-// Years of validity, by the calendar: 20 times 365 days would be five short.
-const (
-	rootYears    = 20
-	maxRootYears = 25 // G1-12
-	caYears      = 10
 )
 
 // PrivateNames permits what never leaves an organisation's own machines: the
@@ -31,120 +23,39 @@ func PrivateNames() *profile.NameConstraints {
 	}}
 }
 
-// check refuses what no key is made for.
-func (s RootSpec) check() error {
-	if s.Years < 0 {
-		return refuse("validity", "validity: %d years", s.Years)
-	}
-	if s.Years > maxRootYears && !s.Override {
-		return refuse("validity", "validity: %d years are more than the %d of a root; override to accept it", s.Years, maxRootYears)
-	}
-	return nil
-}
-
-// template is what the profile root-ca grants, for as long as the spec says.
+// template is the root for a key; nil is one that is not made yet.
 func (s RootSpec) template(pub crypto.PublicKey, now time.Time) (*profile.Template, error) {
-	subject, err := pki.ParseName(s.Subject)
+	subject, err := calaw.ParseSubject(s.Subject)
 	if err != nil {
 		return nil, err
 	}
-	config := profile.BuiltIn()["root-ca"]
-	config.Keys = []string{"ec-p384", "rsa-4096"} // G1-24, G1-50
-	config.KeyUsage = authorityUsage()
-	config.NameConstraints = s.NameConstraints
-	p, err := profile.Compile("root-ca", config)
-	if err != nil {
-		return nil, err
-	}
-	t, err := p.Apply(profile.Request{PublicKey: pub, Subject: &subject}, now)
-	if err != nil {
-		return nil, err
-	}
-	start := s.NotBefore
-	if start.IsZero() {
-		start = now
-	}
-	period(t, start, s.Years, rootYears)
-	return t, nil
+	return calaw.Wanted{
+		Subject: subject, PublicKey: pub, Algorithm: offlineAlgorithm(s.Algorithm), KeyIs: calaw.Offline,
+		NotBefore: s.NotBefore, Years: s.Years, Override: s.Override, NameConstraints: s.NameConstraints,
+	}.Template(nil, now)
 }
 
-// authorityUsage is G1-30 and G1-31.
-func authorityUsage() []string { return []string{"digitalSignature", "keyCertSign", "cRLSign"} }
-
-// period sets a validity of whole calendar years, both ends included.
-func period(t *profile.Template, start time.Time, years, usual int) {
-	if years == 0 {
-		years = usual
+// offlineAlgorithm is what a key's algorithm is where none is named.
+func offlineAlgorithm(name string) string {
+	if name == "" {
+		return calaw.Algorithms(calaw.Offline)[0]
 	}
-	t.NotBefore = start.UTC().Truncate(time.Second)
-	t.NotAfter = t.NotBefore.AddDate(years, 0, 0).Add(-time.Second)
-	t.ClampNotAfter = false
+	return name
 }
 
-// template is what the profile issuing-ca, with the spec's bounds, grants to the
-// request below the given chain.
+// template is the CA that a request asks for below the given chain.
 func (s CASpec) template(chain []*x509.Certificate, csr *pki.CSR, now time.Time) (*profile.Template, error) {
-	if err := checkRequest(csr); err != nil {
-		return nil, err
+	w := s.wanted()
+	w.CSR = csr
+	if len(w.ExtKeyUsage) == 0 {
+		w.ExtKeyUsage = calaw.IssuingUsages()
 	}
-	signer, err := pki.ParseNameDER(chain[0].RawSubject)
-	if err != nil {
-		return nil, err
-	}
-	for _, above := range chain {
-		// Two keys would speak, and sign lists, under one name.
-		if name, err := pki.ParseNameDER(above.RawSubject); err == nil && name.EqualRFC5280(csr.Subject) {
-			return nil, refuse("name_taken", "subject: %s is the name of a CA above: take another one", csr.Subject)
-		}
-	}
-	names := s.Names
-	if names.empty() {
-		names = StrictNames()
-	}
-	if err := names.check(signer, csr.Subject); err != nil {
-		return nil, err
-	}
-	config := authority(s.PathLen, s.Policies, s.NameConstraints)
-	if len(s.ExtKeyUsage) > 0 {
-		config.ExtKeyUsage = s.ExtKeyUsage
-	}
-	p, err := profile.Compile("issuing-ca", config)
-	if err != nil {
-		return nil, err
-	}
-	t, err := p.Apply(profile.Request{CSR: csr}, now)
-	if err != nil {
-		return nil, err
-	}
-	start := s.NotBefore
-	if start.IsZero() {
-		start = now
-	}
-	return bounded(t, chain, s.Years, start)
+	return w.Template(chain, now)
 }
 
-// authority is the profile issuing-ca with a ceremony's bounds.
-func authority(pathLen int, policies []string, names *profile.NameConstraints) profile.Config {
-	config := profile.BuiltIn()["issuing-ca"]
-	config.KeyUsage = authorityUsage()
-	config.PathLen = &pathLen
-	config.Policies = policies
-	config.NameConstraints = names
-	return config
-}
-
-// bounded gives a CA's template its calendar years and holds it against the laws
-// of the hierarchy.
-func bounded(t *profile.Template, chain []*x509.Certificate, years int, start time.Time) (*profile.Template, error) {
-	if years < 0 {
-		return nil, refuse("validity", "validity: %d years", years)
+func (s CASpec) wanted() calaw.Wanted {
+	return calaw.Wanted{
+		NotBefore: s.NotBefore, Years: s.Years, PathLen: s.PathLen, ExtKeyUsage: s.ExtKeyUsage, Policies: s.Policies,
+		NameConstraints: s.NameConstraints, Names: s.Names,
 	}
-	period(t, start, years, caYears)
-	if err := hierarchy.Check(chain, hierarchy.Child{
-		CA: true, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
-		RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,
-	}); err != nil {
-		return nil, fmt.Errorf("check hierarchy: %w", err)
-	}
-	return t, nil
 }

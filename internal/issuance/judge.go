@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -59,6 +60,11 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if !ok {
 		return nil, fault.New(fault.InvalidProfile, "profile %q does not exist", r.Profile)
 	}
+	if prof.CA() && r.CSR != nil {
+		if err := calaw.CheckRequest(r.CSR); err != nil {
+			return nil, err
+		}
+	}
 	t, err := prof.Apply(profile.Request{
 		CSR: r.CSR, PublicKey: r.PublicKey, Subject: r.Subject, Names: r.Names,
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter,
@@ -77,8 +83,11 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if err := signer.MayIssue(t, r.Protocol == protocolOperator, ca.Responder(prof)); err != nil {
 		return v, err
 	}
+	if t.CA {
+		return v, calaw.Check(signer.Chain(), t, calaw.NamePolicy{})
+	}
 	return v, hierarchy.Check(signer.Chain(), hierarchy.Child{
-		CA: t.CA, MaxPathLen: t.MaxPathLen, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
+		NotBefore: t.NotBefore, NotAfter: t.NotAfter,
 		Names: t.Names, RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,
 	})
 }

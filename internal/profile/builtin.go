@@ -151,11 +151,11 @@ func scepRA(usage ...string) Config {
 	}
 }
 
-// authorityFields is what the name of a CA may hold.
-func authorityFields() Subject {
-	return Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}},
-		append(optional("C", "ST", "L", "O", "serialNumber", "organizationIdentifier"),
-			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})...)}
+// anyName takes every attribute that a name can have.
+func anyName() Subject {
+	return Subject{Fields: append(optional("CN", "SN", "GN", "serialNumber", "C", "ST", "L", "STREET", "O", "title", "postalCode",
+		"initials", "generationQualifier", "dnQualifier", "pseudonym", "organizationIdentifier", "UID", "emailAddress"),
+		Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})}
 }
 
 // estServer is for the listener of EST: its clients may know it by cmcRA instead
@@ -170,7 +170,7 @@ func estServer() Config {
 func rootCA() Config {
 	return Config{
 		Description: "Self-signed roots",
-		Subject:     authorityFields(),
+		Subject:     anyName(), // the laws of CA certificates say which
 		Keys:        []string{"ec-p384", "ec-p521", "rsa-4096+"},
 		Validity:    Validity{Default: Duration(20 * Year), Max: Duration(maxAuthority)},
 		KeyUsage:    []string{"keyCertSign", "cRLSign"},
@@ -182,9 +182,9 @@ func issuingCA() Config {
 	none := 0
 	return Config{
 		Description: "CAs that issue to subscribers; none may follow below them",
-		Subject:     authorityFields(),
+		Subject:     anyName(), // the laws of CA certificates say which
 		Keys:        []string{"ec-p256", "ec-p384", "ec-p521", "rsa-3072+"},
-		Validity:    Validity{Default: Duration(10 * Year), Max: Duration(15 * Year)},
+		Validity:    Validity{Default: Duration(10 * Year), Max: Duration(maxAuthority)},
 		KeyUsage:    []string{"digitalSignature", "keyCertSign", "cRLSign"},
 		ExtKeyUsage: []string{
 			"serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping",

@@ -19,7 +19,7 @@ import (
 // The caps that no configuration can lift.
 const (
 	maxLeaf       = 2 * Year
-	maxAuthority  = 25 * Year
+	maxAuthority  = 25*Year + 7*Day // 25 years by the calendar have so many days at most
 	maxBackdate   = 24 * time.Hour
 	maxNoRevAvail = 10 * Day
 	maxSANs       = 1000

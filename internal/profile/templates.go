@@ -38,9 +38,7 @@ func subordinateTemplate(pathLen int) Config {
 func endEntityTemplate() Config {
 	return Config{
 		Description: "End entities of all kinds, as the template of AWS Private CA has them",
-		Subject: Subject{Fields: append(optional("CN", "SN", "GN", "serialNumber", "C", "ST", "L", "STREET", "O", "title", "postalCode", "initials",
-			"generationQualifier", "dnQualifier", "pseudonym", "organizationIdentifier", "UID", "emailAddress"),
-			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})},
+		Subject:     anyName(),
 		SAN: SAN{
 			DNS: &DNSNames{Wildcard: true, SingleLabel: true}, IP: &Addresses{}, Email: &Mailboxes{}, URI: &URIs{}, UPN: &Mailboxes{},
 			Permanent: &Texts{}, Hardware: &Texts{}, Directory: &Texts{},

@@ -3,19 +3,15 @@ package tree
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
@@ -241,78 +237,45 @@ func differs(c CA, rec *store.IssuerRecord, chain []*x509.Certificate) error {
 	return nil
 }
 
-// wouldBe is the certificate that a CA would get now, without a signature, checked
-// by the laws of the tree.
+// wouldBe is the certificate that a CA would get now, without a signature, as the
+// laws of CA certificates allow it.
 func (w *planner) wouldBe(c CA, above []*x509.Certificate) (*x509.Certificate, error) {
-	config := profile.BuiltIn()[c.Template]
-	config.Policies, config.ExtKeyUsage, config.NameConstraints = c.Policies, c.ExtKeyUsage, c.NameConstraints
-	if c.Parent != "" && len(c.ExtKeyUsage) == 0 && (c.pathLen() == 0 || !w.onServer(c.Parent)) {
-		config.ExtKeyUsage = profile.BuiltIn()["issuing-ca"].ExtKeyUsage // what ceremonies sign
-	}
-	bad := func(err error) error {
-		return fault.New(fault.Malformed, "%s: %w", c.ID, err).Because("hierarchy")
-	}
-	p, err := profile.Compile(c.Template, config)
+	t, err := w.template(c, above)
 	if err != nil {
-		return nil, bad(err)
+		f := *fault.Of(err)
+		f.Detail = c.ID + ": " + f.Detail
+		return nil, &f
 	}
-	name, err := pki.ParseName(c.Subject)
-	if err != nil {
-		return nil, bad(err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	tmpl, err := p.Apply(profile.Request{PublicKey: key.Public(), Subject: &name}, w.Now())
-	if err != nil {
-		return nil, bad(err)
-	}
-	begin := w.Now().UTC().Truncate(time.Second)
 	cert := &x509.Certificate{
-		RawSubject: tmpl.RawSubject, Subject: pkix.Name{CommonName: name.CommonName()}, NotBefore: begin, NotAfter: begin.AddDate(c.Years, 0, 0).Add(-time.Second),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLen: tmpl.MaxPathLen, MaxPathLenZero: tmpl.MaxPathLen == 0, Extensions: tmpl.Extra,
+		RawSubject: t.RawSubject, Subject: pkix.Name{CommonName: c.ID}, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: t.MaxPathLen, MaxPathLenZero: t.MaxPathLen == 0, Extensions: t.Extra,
 	}
-	if len(tmpl.ExtKeyUsage) > 0 {
-		value, err := asn1.Marshal(tmpl.ExtKeyUsage)
+	if len(t.ExtKeyUsage) > 0 {
+		value, err := asn1.Marshal(t.ExtKeyUsage)
 		if err != nil {
 			return nil, err
 		}
 		cert.Extensions = append(cert.Extensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: value})
 	}
-	if len(above) == 0 {
-		if c.Years > 25 {
-			return nil, fault.New(fault.Denied, "%s: a root lives 25 years at most, 20 as a rule; a ceremony can override that, a plan cannot", c.ID).Because("validity")
-		}
-		return cert, nil
-	}
-	err = hierarchy.Check(above, hierarchy.Child{
-		CA: true, MaxPathLen: tmpl.MaxPathLen, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, RawSubject: tmpl.RawSubject, EKU: tmpl.ExtKeyUsage,
-	})
-	if err != nil {
-		f := fault.Of(err)
-		return nil, fault.New(f.Kind, "%s: %s", c.ID, f.Detail).Because(f.Reason)
-	}
-	return cert, w.checkName(c, name, above[0])
+	return cert, nil
 }
 
-// checkName holds the rule of ceremonies (G1-28): country, state and organisation
-// are those of the CA above.
-func (w *planner) checkName(c CA, name pki.Name, parent *x509.Certificate) error {
-	up, err := pki.ParseNameDER(parent.RawSubject)
+func (w *planner) template(c CA, above []*x509.Certificate) (*profile.Template, error) {
+	name, err := calaw.ParseSubject(c.Subject)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, short := range []string{"C", "ST", "O"} {
-		oid, err := pki.ParseAttributeType(short)
-		if err != nil {
-			return err
-		}
-		if a, b := strings.Join(name.Values(oid), ", "), strings.Join(up.Values(oid), ", "); a != b {
-			return fault.New(fault.Denied, "%s: %s is %q in its name, and %q in that of the CA above", c.ID, short, a, b).Because("name_policy")
-		}
+	want := calaw.Wanted{
+		Subject: name, Algorithm: c.Algorithm, Years: c.Years, PathLen: c.pathLen(), ExtKeyUsage: c.ExtKeyUsage,
+		Policies: c.Policies, NameConstraints: c.NameConstraints,
 	}
-	return nil
+	if c.Key == keyOffline {
+		want.KeyIs = calaw.Offline
+	}
+	if c.Parent != "" && len(c.ExtKeyUsage) == 0 && (c.pathLen() == 0 || !w.onServer(c.Parent)) {
+		want.ExtKeyUsage = calaw.IssuingUsages() // what ceremonies sign
+	}
+	return want.Template(above, w.Now())
 }
 
 // warn says what is allowed and still worth a look.

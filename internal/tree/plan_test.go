@@ -43,7 +43,7 @@ func TestG2_39_PlansThatBreakALaw(t *testing.T) {
 		"a root's template below":    {root + ca("a", "root", ", template: RootCACertificate/V1"), "hierarchy"},
 		"a leaf's template":          {root + ca("a", "root", ", template: EndEntityCertificate/V1"), "hierarchy"},
 		"a profile that is no model": {root + ca("a", "root", ", template: issuing-ca"), "hierarchy"},
-		"a weak key":                 {root + ca("a", "root", ", algorithm: rsa-2048"), "hierarchy"},
+		"a weak key":                 {root + ca("a", "root", ", algorithm: rsa-2048"), "key_type"},
 		"one custodian":              {root + "quorum: {need: 1, custodians: [a]}\n", "hierarchy"},
 		"not YAML":                   {"\x00", "hierarchy"},
 		"nothing":                    {"", "hierarchy"},

@@ -8,20 +8,16 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
-
-// algorithms are the keys that an issuer on a server may have (G1-50).
-var algorithms = []string{"ec-p256", "ec-p384", "ec-p521", "rsa-3072", "rsa-4096"}
 
 // RequestOptions say how a request is to be.
 type RequestOptions struct {
@@ -142,17 +138,11 @@ func (t *Tree) subject(ctx context.Context, d ca.Declaration, asked string, last
 	case text == "":
 		return nil, fault.New(fault.Malformed, "say what issuer %s is called: --subject 'CN=…,O=…', or subject: in the configuration", d.ID).Because("subject")
 	}
-	name, err := pki.ParseName(text)
-	if err == nil {
-		err = name.Check()
-	}
+	name, err := calaw.ParseSubject(text)
 	if err == nil && name.CommonName() == "" {
-		err = errors.New("name: a CA's needs a CN")
+		err = fault.New(fault.Malformed, "subject: CN is missing").Because("subject")
 	}
-	if err != nil {
-		return nil, fault.New(fault.Malformed, "%w", err).Because("subject")
-	}
-	return name, nil
+	return name, err
 }
 
 // makeKey opens the issuer's key, or makes it.
@@ -162,10 +152,10 @@ func makeKey(ctx context.Context, d ca.Declaration, alg string) (key *keys.Key, 
 		alg = d.Algorithm
 	}
 	if alg == "" {
-		alg = algorithms[0]
+		alg = calaw.Algorithms(calaw.Online)[0]
 	}
-	if !slices.Contains(algorithms, alg) {
-		return nil, false, fault.New(fault.Malformed, "the key of an issuer is %s, not %s", strings.Join(algorithms, ", "), alg).Because("key_type")
+	if err := calaw.CheckAlgorithm(alg, calaw.Online); err != nil {
+		return nil, false, err
 	}
 	key, err = keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {

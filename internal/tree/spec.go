@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -138,37 +138,31 @@ func (c *CA) complete(above bool) error {
 	if c.Parent == "" {
 		fill(&c.Template, templateRoot)
 		fill(&c.Key, keyOffline)
-		if c.Years == 0 {
-			c.Years = 20
-		}
 	}
 	fill(&c.Template, templateSub)
 	if above {
 		fill(&c.Key, keyOffline)
 	}
 	fill(&c.Key, keyOnline)
+	where := calaw.Online
 	if c.Key == keyOffline {
-		fill(&c.Algorithm, "ec-p384")
+		where = calaw.Offline
 	}
-	fill(&c.Algorithm, algorithms[0])
+	fill(&c.Algorithm, calaw.Algorithms(where)[0])
+	if c.Years == 0 && c.Parent == "" {
+		c.Years = calaw.RootYears
+	}
 	if c.Years == 0 {
-		c.Years = 10
+		c.Years = calaw.CAYears
 	}
 	return c.check()
 }
 
-// check finds what is wrong with one CA by itself.
+// check finds what is wrong with the place of one CA; what its certificate may say
+// is for calaw to judge.
 func (c *CA) check() error {
 	config, ok := profile.BuiltIn()[c.Template]
-	name, err := pki.ParseName(c.Subject)
-	if err == nil {
-		err = name.Check()
-	}
 	switch {
-	case err != nil:
-		return fmt.Errorf("subject: %w", err)
-	case name.CommonName() == "":
-		return errors.New("subject: a CA's name needs a CN")
 	case !ok || !config.CA || !strings.HasSuffix(c.Template, "/V1"):
 		return fmt.Errorf("template %q: want %s, or SubordinateCACertificate_PathLen0/V1 to PathLen3", c.Template, templateRoot)
 	case (c.Template == templateRoot) != (c.Parent == ""):
@@ -177,12 +171,8 @@ func (c *CA) check() error {
 		return fmt.Errorf("key %q: want offline or online", c.Key)
 	case c.Parent == "" && c.Key != keyOffline:
 		return errors.New("key: a root's key is not on a server")
-	case c.Key == keyOffline && c.Algorithm != "ec-p384" && c.Algorithm != "rsa-4096":
-		return fmt.Errorf("algorithm %s: offline it is ec-p384 or rsa-4096", c.Algorithm)
-	case !slices.Contains(algorithms, c.Algorithm):
-		return fmt.Errorf("algorithm %s: want %s", c.Algorithm, strings.Join(algorithms, ", "))
-	case c.Years < 1 || c.MaxChildren < 0:
-		return errors.New("years and max_children are positive")
+	case c.MaxChildren < 0:
+		return errors.New("max_children is positive")
 	}
 	return nil
 }
