@@ -9,8 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -115,7 +114,7 @@ func (b *builder) bring(d *Declaration) {
 		}
 		return
 	}
-	if err := judge(chain, b.OneTier).Refused; err != nil {
+	if _, err := judge(chain, true, b.Now); err != nil {
 		b.refuse(d, err)
 		return
 	}
@@ -288,9 +287,14 @@ func (b *builder) certify(c *CA) {
 	if c.Pending != nil || len(c.chains) == 0 {
 		return
 	}
-	v := judge(c.chains[0], c.oneTier)
-	c.Weak, c.Warnings = v.Weak, v.Warnings
-	if c.Pending = v.Refused; c.Pending == nil {
+	v, refused := judge(c.chains[0], c.Configured && !c.Offline, b.Now)
+	if c.Pending = refused; len(v.NoSigning) > 0 {
+		c.Weak = v.MaySign()
+	}
+	for _, w := range v.Warnings {
+		c.Warnings = append(c.Warnings, w.Detail)
+	}
+	if c.Pending == nil {
 		c.Pending = b.cross(c)
 		c.declared = c.Pending != nil
 	}
@@ -315,7 +319,7 @@ func (b *builder) chain(r *row) ([]*x509.Certificate, error) {
 // cross adds the chains by other certificates of a CA, or of one above it.
 func (b *builder) cross(c *CA) error {
 	for _, chain := range c.Cross {
-		err := hierarchy.VerifyPath(chain)
+		err := calaw.Foreign(chain, chain[0].NotBefore).Err()
 		if err == nil && !SameCA(chain[0], c.chains[0][0]) {
 			err = errors.New("its first certificate is not one of this issuer's name and key")
 		}
@@ -373,22 +377,14 @@ func (b *builder) succeed() *Set {
 	return s
 }
 
-// verdict is what is said of the certificate of a CA that is there.
-type verdict struct {
-	Refused  error // it is not taken in
-	Weak     error // it signs nothing new
-	Warnings []string
-}
-
-// judge is the one function that decides whether a CA can be taken in: for
-// installing and adopting it, at start and at each reload. The laws do not change
-// with time: an expired CA still publishes its lists.
-func judge(chain []*x509.Certificate, oneTier bool) verdict {
-	if err := hierarchy.VerifyChain(chain, chain[0].NotBefore); err != nil {
-		return verdict{Refused: err}
+// judge is the one function that decides whether a CA can be taken in, at start and
+// at each reload as when it is installed or adopted: by what verifiers do with it
+// (calaw.Foreign). One that is here and could publish no lists is not: nothing that
+// it signs could be revoked.
+func judge(chain []*x509.Certificate, here bool, now time.Time) (v calaw.Verdict, refused error) {
+	v = calaw.Foreign(chain, now)
+	if refused = v.Err(); refused == nil && here {
+		refused = v.MayList()
 	}
-	if len(chain) == 1 && !oneTier && !pki.SelfIssued(chain[0]) {
-		return verdict{Refused: fault.New(fault.Denied, "the chain of %s does not end in a root", chain[0].Subject).Because("chain_incomplete")}
-	}
-	return verdict{}
+	return v, refused
 }

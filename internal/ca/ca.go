@@ -15,6 +15,7 @@ package ca
 import (
 	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
 	"slices"
 	"time"
 
@@ -226,7 +227,7 @@ func (c *CA) Barred() error {
 	case c.Former():
 		return fault.New(fault.Denied, "issuer %q has a successor and signs no more certificates", c.ID).Because("issuer_replaced")
 	case c.Weak != nil:
-		return fault.New(fault.Denied, "issuer %q signs no new certificates: %s", c.ID, fault.Text(c.Weak)).Because("issuer_weak")
+		return fault.Wrap(fault.Unavailable, c.Weak, fmt.Sprintf("issuer %q signs no new certificates: ask its operators", c.ID)).Because("issuer_barred")
 	case c.signer == nil:
 		return fault.New(fault.Unavailable, "issuer %q has no CA that can sign now", c.ID).Because("no_issuer").After(retryKey)
 	}

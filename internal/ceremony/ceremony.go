@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -127,10 +128,14 @@ func (ca CA) Chain() ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// open returns the CA as an issuer. The caller gives the key back.
-func (ca CA) open(ctx context.Context, loc issuer.Locations) (*issuer.Issuer, *keys.Key, error) {
+// open returns the CA as an issuer, if what exists of it may do what is asked. The
+// caller gives the key back.
+func (ca CA) open(ctx context.Context, loc issuer.Locations, may func(calaw.Verdict) error) (*issuer.Issuer, *keys.Key, error) {
 	chain, err := ca.Chain()
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := may(standing(chain)); err != nil {
 		return nil, nil, err
 	}
 	key, err := ca.openKey(ctx)
@@ -142,6 +147,14 @@ func (ca CA) open(ctx context.Context, loc issuer.Locations) (*issuer.Issuer, *k
 		return nil, nil, errors.Join(err, ca.giveBack(key))
 	}
 	return i, key, nil
+}
+
+// standing is the verdict on a CA at no time in particular: what it signs is held
+// against its validity, and a CA that has expired still publishes lists.
+func standing(chain []*x509.Certificate) calaw.Verdict {
+	v := calaw.Foreign(chain, chain[0].NotBefore)
+	v.NotNow = nil
+	return v
 }
 
 // makeDirs makes the folders that are not there yet.

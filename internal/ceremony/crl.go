@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/opensslca"
@@ -59,7 +60,7 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 	if err := follows("the published list", spec.Published, entries, now); err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
-	i, key, err := ca.open(ctx, issuer.Locations{})
+	i, key, err := ca.open(ctx, issuer.Locations{}, calaw.Verdict.MayList)
 	if err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}

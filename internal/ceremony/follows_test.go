@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -116,7 +117,7 @@ acts:
 	other := newRoot(t, RootSpec{})
 	foreign := makeCRL(t, other)
 	own := CA{Dir: r.path("root"), Secret: pass("correct horse battery"), Now: at(epoch.Add(time.Hour))}
-	i, key, err := own.open(t.Context(), issuer.Locations{})
+	i, key, err := own.open(t.Context(), issuer.Locations{}, calaw.Verdict.MayList)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/transcript"
@@ -103,7 +105,7 @@ func (r *run) confirmImport(f *opensslca.Folder, ca CA) error {
 	c.say("Index     %d certificates, %d of them revoked", len(f.Index), revoked)
 	c.say("Next list number %X", f.CRLNumber)
 	c.say("Into      %s", ca.Dir)
-	for _, text := range append(f.Notes, r.warnings...) {
+	for _, text := range slices.Concat(f.Notes, notes(standing(f.Chain)), r.warnings) {
 		c.say("WARNING   %s", text)
 	}
 	typed, err := c.ask("\nType the SHA-256 fingerprint of its certificate, as relying parties have it")
@@ -115,6 +117,18 @@ func (r *run) confirmImport(f *opensslca.Folder, ca CA) error {
 		return refuse("fingerprint", "the SHA-256 fingerprint of the certificate is %s, which is not what was typed: nothing was done", want)
 	}
 	return c.confirm("The key is to be encrypted anew.")
+}
+
+// notes is what somebody should know of a CA that exists.
+func notes(v calaw.Verdict) []string {
+	var list []string
+	for _, f := range v.NoSigning {
+		list = append(list, "it signs nothing new, only its lists: "+f.Detail)
+	}
+	for _, f := range slices.Concat(v.NoLists, v.Warnings) {
+		list = append(list, f.Detail)
+	}
+	return list
 }
 
 // recordImport enters the import in the transcript and signs it, before the

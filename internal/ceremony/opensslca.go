@@ -53,7 +53,10 @@ func (ca CA) readForeign(from opensslca.Source) (*opensslca.Folder, error) {
 // takeOver writes what was read: the key first, then what record writes, and the
 // certificate last.
 func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder, record func() error) error {
-	// The laws of the tree, before anything is written.
+	// Before anything is written: may it stand, and does the key make an issuer?
+	if err := standing(f.Chain).Err(); err != nil {
+		return err
+	}
 	if _, err := issuer.NewOffline(filepath.Base(ca.Dir), f.Chain, imported{f.Key}, issuer.Locations{}); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/hierarchy"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -374,7 +374,7 @@ func (r *run) check(by string, rehearsed, o outcome) error {
 		above = chain[1:]
 	}
 	if c.IsCA {
-		err = hierarchy.VerifyChain(append([]*x509.Certificate{c}, above...), c.NotBefore)
+		err = calaw.Signed(append([]*x509.Certificate{c}, above...))
 	} else {
 		err = c.CheckSignatureFrom(chain[0])
 	}

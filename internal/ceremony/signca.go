@@ -64,7 +64,7 @@ func requestPEM(csr *pki.CSR) []byte {
 func (ca CA) certify(
 	ctx context.Context, loc issuer.Locations, request []byte, build func(chain []*x509.Certificate) (*profile.Template, error),
 ) (*x509.Certificate, error) {
-	i, key, err := ca.open(ctx, loc)
+	i, key, err := ca.open(ctx, loc, calaw.Verdict.MaySign)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -115,7 +116,7 @@ func (f *File) checkChains(d *strictyaml.Document, key string, is Issuer) {
 	for j, file := range is.Chains {
 		chain, err := ReadChain(file)
 		if err == nil {
-			err = hierarchy.VerifyPath(chain)
+			err = calaw.Foreign(chain, chain[0].NotBefore).Err()
 		}
 		if err != nil {
 			d.Report(fmt.Sprintf("%s.chains[%d]", key, j), "%v", err)

@@ -1,7 +1,7 @@
 // Package hierarchy holds the laws of a CA tree: path length, depth, nesting of
 // validity and of extended key usages, and name constraints of every form.
-// Check applies them to a certificate before it is signed, VerifyChain to an
-// issuer's own chain when it is loaded.
+// Check applies them to a certificate before it is signed; what becomes of a CA
+// that exists is for calaw to say.
 //
 // The laws are stricter than path validation in two places, on purpose: a CA's
 // path length must be strictly below that of every CA above it (verifiers
@@ -44,13 +44,13 @@ type Child struct {
 // Its faults are Denied with the Reason path_length, max_depth,
 // validity_nesting or eku_nesting, and RejectedIdentifier with the Reason
 // name_constraints and one Sub for each bad name. The chain itself must have
-// passed VerifyChain.
+// passed calaw.Foreign.
 func Check(chain []*x509.Certificate, c Child) error {
 	if len(chain) == 0 {
 		return errors.New("check hierarchy: no chain")
 	}
 	for _, law := range []func([]*x509.Certificate, Child) error{
-		checkDepth, checkPathLength, checkValidity, checkUsages, checkNames,
+		checkDepth, checkPathLength, checkValidity, checkUsages, CheckNames,
 	} {
 		if err := law(chain, c); err != nil {
 			return err
@@ -75,8 +75,8 @@ func checkDepth(chain []*x509.Certificate, c Child) error {
 	return nil
 }
 
-// pathLen returns the limit in a CA's certificate, -1 for none.
-func pathLen(ca *x509.Certificate) int {
+// PathLen returns the limit in a CA's certificate, -1 for none.
+func PathLen(ca *x509.Certificate) int {
 	if !ca.BasicConstraintsValid || ca.MaxPathLen < 0 || ca.MaxPathLen == 0 && !ca.MaxPathLenZero {
 		return -1
 	}
@@ -87,7 +87,7 @@ func pathLen(ca *x509.Certificate) int {
 // pass: nobody is served by a tree whose depth depends on equal names.
 func checkPathLength(chain []*x509.Certificate, c Child) error {
 	for between, ca := range chain {
-		limit := pathLen(ca)
+		limit := PathLen(ca)
 		if limit < 0 {
 			continue
 		}

@@ -180,9 +180,6 @@ func TestG2_38_Depth(t *testing.T) {
 	if got := reason(Check(five, sub(-1))); got != "max_depth" {
 		t.Errorf("the sixth CA: %q", got)
 	}
-	if got := reason(VerifyChain(limits(t, -1, -1, -1, -1, -1, -1), now)); got != "max_depth" {
-		t.Errorf("a chain of six: %q", got)
-	}
 	if err := Check(nil, leaf()); err == nil {
 		t.Error("no chain at all was accepted")
 	}
@@ -244,48 +241,6 @@ func TestX8_UsageNesting(t *testing.T) {
 	} {
 		if got := reason(Check(tc.chain, tc.c)); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
-		}
-	}
-}
-
-func TestVerifyChain(t *testing.T) {
-	t.Parallel()
-	good := limits(t, -1, 1, 0)
-	if err := VerifyChain(good, now); err != nil {
-		t.Fatal(err)
-	}
-	if err := VerifyChain(good[2:], now); err != nil {
-		t.Errorf("a root alone: %v", err)
-	}
-	unknown := pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}
-	forged := *good[0]
-	forged.Signature = good[1].Signature
-	for name, tc := range map[string]struct {
-		chain []*x509.Certificate
-		at    time.Time
-	}{
-		"none":              {nil, now},
-		"no root":           {good[:2], now},
-		"wrong order":       {[]*x509.Certificate{good[1], good[0], good[2]}, now},
-		"gap":               {[]*x509.Certificate{good[0], good[2]}, now},
-		"too early":         {good, now.Add(-2 * time.Hour)},
-		"expired":           {good, now.AddDate(11, 0, 0)},
-		"forged":            {[]*x509.Certificate{&forged, good[1], good[2]}, now},
-		"path length":       {limits(t, 1, 1), now},
-		"not a CA":          {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) { c.IsCA = false }}), now},
-		"no keyCertSign":    {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }}), now},
-		"critical unknown":  {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{unknown} }}), now},
-		"outlives its root": {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) { c.NotAfter = now.AddDate(10, 0, 0) }}), now},
-		"bad constraints": {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) {
-			// the standard library parses what it knows, a minimum of 1 included
-			c.ExtraExtensions = []pkix.Extension{{Id: oidNameConstraints, Critical: true, Value: []byte{0x30, 0xa, 0xa0, 8, 0x30, 6, 0x82, 1, 'a', 0x80, 1, 1}}}
-		}}), now},
-		"key identifiers": {build(t, ca{limit: -1}, ca{-1, func(c *x509.Certificate) {
-			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 35}, Value: []byte{0x30, 3, 0x80, 1, 9}}}
-		}}), now},
-	} {
-		if err := VerifyChain(tc.chain, tc.at); err == nil {
-			t.Errorf("%s: accepted", name)
 		}
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// checkNames applies the name constraints of every CA in the chain to every
+// CheckNames applies the name constraints of every CA in the chain to every
 // name of the child (RFC 5280, sections 4.2.1.10 and 6.1.4).
-func checkNames(chain []*x509.Certificate, c Child) error {
+func CheckNames(chain []*x509.Certificate, c Child) error {
 	var names []pki.Identifier // read when the first constraint shows up
 	for _, ca := range chain {
 		value, ok := extension(ca, oidNameConstraints)

@@ -86,6 +86,9 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if t.CA {
 		return v, calaw.Check(signer.Chain(), t, calaw.NamePolicy{})
 	}
+	if err := calaw.CheckPolicies(signer.Chain(), t.Policies); err != nil && !ca.Responder(prof) {
+		return v, err
+	}
 	return v, hierarchy.Check(signer.Chain(), hierarchy.Child{
 		NotBefore: t.NotBefore, NotAfter: t.NotAfter,
 		Names: t.Names, RawSubject: t.RawSubject, EKU: t.ExtKeyUsage,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,25 @@ func TestPoolChoosesByHealth(t *testing.T) {
 	r.Issuer = "b-1"
 	if _, err := c.pipeline.Issue(t.Context(), r); !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "issuer_replaced" {
 		t.Errorf("a former issuer by its own name: %v", err)
+	}
+	// Weak ones sign nothing new, and the client is not told why.
+	c.change(t, nil)
+	rules := *c.pipeline.Rules()
+	var all []*ca.CA
+	for _, one := range rules.CAs.All() {
+		if one.ID == "a-1" {
+			weak := *one
+			weak.Weak = errors.New("a weak key")
+			one = &weak
+		}
+		all = append(all, one)
+	}
+	rules.CAs = ca.NewSet(all...)
+	c.pipeline.Swap(rules)
+	from("request:8b", "c-1")
+	r.Issuer = "a-1"
+	if _, err := c.pipeline.Issue(t.Context(), r); fault.Of(err).Reason != "issuer_barred" || strings.Contains(fault.Of(err).Detail, "weak") {
+		t.Errorf("a weak issuer: %v", err)
 	}
 	// A node that has not heard of the successor: the order must not fail for good.
 	r = request(t, "request:9", "a.example.test")

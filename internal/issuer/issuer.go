@@ -24,7 +24,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -94,10 +93,9 @@ type Issuer struct {
 }
 
 // New returns the issuer of the given CA certificate and key. chain begins with
-// the issuer and ends with its root. It refuses a key that is not the
-// certificate's, a certificate that may not sign certificates, a chain that
-// breaks the laws of hierarchy, and a self-signed issuer: a root's key has no
-// place in a server (see NewOffline).
+// the issuer and ends with its root; calaw.Foreign has said that the CA may stand.
+// It refuses a key that is not the certificate's, and a self-signed issuer: a root's
+// key has no place in a server (see NewOffline).
 func New(id string, chain []*x509.Certificate, signer Signer, loc Locations) (*Issuer, error) {
 	if len(chain) > 0 && bytes.Equal(chain[0].RawSubject, chain[0].RawIssuer) {
 		return nil, fmt.Errorf("issuer %s: %s is self-signed: a root signs only in a ceremony", id, chain[0].Subject)
@@ -112,21 +110,24 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	}
 	ca := chain[0]
 	switch {
-	case !ca.BasicConstraintsValid || !ca.IsCA:
+	case !ca.IsCA:
 		return nil, fmt.Errorf("issuer %s: %s is not a CA certificate", id, ca.Subject)
-	case ca.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != x509.KeyUsageCertSign|x509.KeyUsageCRLSign:
-		return nil, fmt.Errorf("issuer %s: key usage lacks keyCertSign or cRLSign", id)
-	case len(ca.SubjectKeyId) == 0:
-		return nil, fmt.Errorf("issuer %s: the CA certificate has no subject key identifier", id)
 	case !sameKey(ca.PublicKey, signer.Public()):
 		return nil, fmt.Errorf("issuer %s: the key is not the one of the certificate %s", id, ca.Subject)
 	}
-	// The laws do not change with time; whether the CA is valid now matters per
-	// certificate, and an expired issuer must still load to publish its lists.
-	if err := hierarchy.VerifyChain(chain, ca.NotBefore); err != nil {
-		return nil, fmt.Errorf("issuer %s: %w", id, err)
+	for i, c := range chain {
+		if up := chain[min(i+1, len(chain)-1)]; !pki.SameName(c.RawIssuer, up.RawSubject) {
+			return nil, fmt.Errorf("issuer %s: the chain is not in order, or does not end in a root", id)
+		}
 	}
-	i, err := newIssuer(id, ca.RawSubject, ca.SubjectKeyId, signer, loc)
+	keyID := ca.SubjectKeyId
+	if len(keyID) == 0 { // verifiers compare it only where there is one (RFC 5280, section 4.2.1.1)
+		var err error
+		if keyID, err = keyIdentifier(ca.PublicKey); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", id, err)
+		}
+	}
+	i, err := newIssuer(id, ca.RawSubject, keyID, signer, loc)
 	if err != nil {
 		return nil, err
 	}

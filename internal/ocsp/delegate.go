@@ -13,11 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -182,7 +182,14 @@ func (d *Delegate) renew(ctx context.Context, ca *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	subject := pki.CommonNameOnly("OCSP responder " + d.IssuerID)
+	chain := []*x509.Certificate{ca}
+	if all := d.Pipeline.Rules().CAs.Chains(d.IssuerID); len(all) > 0 {
+		chain = all[0]
+	}
+	subject, err := calaw.OwnName(chain, "OCSP responder "+d.IssuerID)
+	if err != nil {
+		return errors.Join(err, key.Close())
+	}
 	cert, err := d.Pipeline.Issue(ctx, issuance.Request{
 		Protocol: "server", Profile: DelegateProfile, Issuer: d.IssuerID, Origin: "request:" + id,
 		PublicKey: key.Public(), Subject: &subject, Requester: "server",

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -279,6 +280,17 @@ func (n Name) CommonName() string {
 // except inside a multi-valued relative name.
 func (n Name) EqualRFC5280(m Name) bool {
 	return len(n) == len(m) && n.Within(m)
+}
+
+// SameName compares two DER names as EqualRFC5280 does; one that cannot be read
+// is the same as its own octets only.
+func SameName(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, err := ParseNameDER(a)
+	y, err2 := ParseNameDER(b)
+	return err == nil && err2 == nil && x.EqualRFC5280(y)
 }
 
 // Within reports whether the name lies in the subtree under base: base is a

@@ -129,7 +129,7 @@ func workload() Config {
 func ocspSigning() Config {
 	return Config{
 		Description: "Delegated OCSP responders",
-		Subject:     Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}}, optional("C", "O", "OU")...)},
+		Subject:     ownName(),
 		Validity:    Validity{Default: Duration(30 * Day), Max: Duration(90 * Day)},
 		KeyUsage:    []string{"digitalSignature"},
 		ExtKeyUsage: []string{"OCSPSigning"},
@@ -143,7 +143,7 @@ func ocspSigning() Config {
 func scepRA(usage ...string) Config {
 	return Config{
 		Description: "SCEP endpoints: clients encrypt requests to it, answers are signed with it",
-		Subject:     Subject{Fields: append([]Field{{Attribute: "CN", Request: "required"}}, optional("C", "O", "OU")...)},
+		Subject:     ownName(),
 		Keys:        []string{"rsa-2048+"},
 		Validity:    Validity{Default: Duration(Year), Max: Duration(maxLeaf)},
 		KeyUsage:    usage,
@@ -156,6 +156,14 @@ func anyName() Subject {
 	return Subject{Fields: append(optional("CN", "SN", "GN", "serialNumber", "C", "ST", "L", "STREET", "O", "title", "postalCode",
 		"initials", "generationQualifier", "dnQualifier", "pseudonym", "organizationIdentifier", "UID", "emailAddress"),
 		Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})}
+}
+
+// ownName takes the CA's own name with a CN of its own or one more, which is what a
+// server's certificate is called below name constraints.
+func ownName() Subject {
+	s := anyName()
+	s.Fields[0] = Field{Attribute: "CN", Request: "required", Max: 2}
+	return s
 }
 
 // estServer is for the listener of EST: its clients may know it by cmcRA instead

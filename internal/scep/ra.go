@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -200,7 +201,13 @@ func (s *Server) certify(ctx context.Context, ep *endpoint, profile, cn string) 
 	if err != nil {
 		return keyPair{}, fmt.Errorf("generate key: %w", err)
 	}
-	subject := pki.CommonNameOnly(cn[:min(len(cn), maxCommonName)])
+	cn = cn[:min(len(cn), maxCommonName)]
+	subject := pki.CommonNameOnly(cn)
+	if chains := s.Pipeline.Rules().CAs.Chains(ep.Issuer); len(chains) > 0 {
+		if subject, err = calaw.OwnName(chains[0], cn); err != nil {
+			return keyPair{}, err
+		}
+	}
 	made, err := s.Pipeline.Issue(ctx, issuance.Request{
 		Endpoint: ep.Name, Protocol: "server", Profile: profile, Issuer: ep.Issuer, Origin: "request:" + store.NewID(),
 		PublicKey: key.Public(), Subject: &subject, Names: []pki.Identifier{}, Requester: "server",

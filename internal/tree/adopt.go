@@ -179,7 +179,7 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	if _, err := t.Store.RaiseCRLShards(ctx, id, a.Shards); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: last.IssuerRecord, Warnings: warnings(c.chain, false)}
+	done := &Installed{Record: last.IssuerRecord, Warnings: c.warnings(false)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}

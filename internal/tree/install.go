@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -67,7 +68,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(warnings(c.chain, spoken.none), spoken.notes...)}
+	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(c.warnings(spoken.none), spoken.notes...)}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}
@@ -81,6 +82,8 @@ type candidate struct {
 	known []store.IssuerRecord // what is installed
 	rec   *store.IssuerRecord  // under the same id, nil if nothing is
 	old   *x509.Certificate    // of rec
+
+	verdict calaw.Verdict // that it may stand
 }
 
 func (c *candidate) inForce() bool { return c.old != nil && bytes.Equal(c.old.Raw, c.chain[0].Raw) }
@@ -103,8 +106,15 @@ func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidat
 	if c.chain, err = complete(given, c.known); err != nil {
 		return nil, err
 	}
+	c.verdict = calaw.Foreign(c.chain, t.Now())
+	if err := c.verdict.Err(); err != nil {
+		return nil, err
+	}
 	if err := t.checkCertificate(ctx, c.d, c.chain); err != nil {
 		return nil, err
+	}
+	if err := c.verdict.MayList(); err != nil && !c.d.Offline {
+		return nil, err // neither certificates nor lists: there is nothing that it could do here
 	}
 	if c.rec, c.old, err = t.installed(ctx, id); err != nil {
 		return nil, err
@@ -163,15 +173,8 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 	return chain, nil
 }
 
-// checkCertificate applies the laws of the tree, and compares a CA that is to
-// sign here with its request.
+// checkCertificate compares a CA that is to sign here with its request.
 func (t *Tree) checkCertificate(ctx context.Context, d ca.Declaration, chain []*x509.Certificate) error {
-	if err := hierarchy.VerifyChain(chain, t.Now()); err != nil {
-		if f := fault.Of(err); f.Kind != fault.Internal {
-			return fault.New(f.Kind, "%s", f.Detail).Because(f.Reason)
-		}
-		return fault.New(fault.Denied, "the chain does not hold: %w", err).Because("chain")
-	}
 	if d.Offline {
 		return nil
 	}
@@ -274,17 +277,23 @@ func (t *Tree) checkRoom(ctx context.Context, parent string, own *store.IssuerRe
 }
 
 // warnings are what is allowed and still worth a look.
-func warnings(chain []*x509.Certificate, unspoken bool) []string {
+func (c *candidate) warnings(unspoken bool) []string {
 	var list []string
-	c := chain[0]
+	for _, f := range slices.Concat(c.verdict.NoSigning, c.verdict.NotNow) {
+		list = append(list, "it signs nothing new, only lists and OCSP: "+f.Detail)
+	}
+	for _, f := range c.verdict.Warnings {
+		list = append(list, f.Detail)
+	}
 	if unspoken {
 		list = append(list, "no transcript speaks for this certificate: nothing here proves in which ceremony, and for which request, it was signed")
 	}
-	if len(chain) > 1 && len(c.CRLDistributionPoints) == 0 {
+	cert, up := c.chain[0], c.chain[len(c.chain)-1]
+	if cert != up && len(cert.CRLDistributionPoints) == 0 {
 		list = append(list, "the certificate says nowhere where its issuer's revocation list is: clients cannot find out that it was revoked")
 	}
-	if up := chain[len(chain)-1]; len(chain) > 1 && c.NotAfter.Sub(c.NotBefore) > up.NotAfter.Sub(up.NotBefore)*9/10 {
-		list = append(list, fmt.Sprintf("it lives nearly as long as its root, until %s", c.NotAfter.UTC().Format(time.DateOnly)))
+	if cert != up && cert.NotAfter.Sub(cert.NotBefore) > up.NotAfter.Sub(up.NotBefore)*9/10 {
+		list = append(list, fmt.Sprintf("it lives nearly as long as its root, until %s", cert.NotAfter.UTC().Format(time.DateOnly)))
 	}
 	return list
 }

@@ -14,11 +14,14 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -189,7 +192,7 @@ func (w *threeWays) door(t *testing.T, c lawful) (*fault.Error, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.pipeline.Swap(issuance.Rules{Profiles: map[string]*profile.Profile{"sub": p}, Issuers: map[string][]*issuer.Issuer{"policy": {i}}})
+	w.pipeline.Swap(issuance.Rules{Profiles: map[string]*profile.Profile{"sub": p}, CAs: ca.NewSet(ca.Of(i))})
 	csr, err := w.request(t, c)
 	if err != nil {
 		return fault.Of(err), nil
@@ -300,6 +303,77 @@ func TestFT13_PlanCeremonyAndDoorSayTheSame(t *testing.T) {
 		want := map[string]string{"plan": c.reason, "ceremony": c.reason, "door": c.reason}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: the reasons (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// A CA that verifiers accept is taken in, whatever our laws say of new ones; what
+// our laws cannot honour is said, and a CA that can do nothing here is refused.
+func TestFT14_FR19_InstallJudgesByRFC5280(t *testing.T) {
+	t.Parallel()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change  func(*x509.Certificate)
+		root    func(*x509.Certificate)
+		key     any // of the CA; nil is that of its request
+		offline bool
+		reason  string
+		warning string
+	}{
+		"good":               {},
+		"longer than a root": {change: func(c *x509.Certificate) { c.NotAfter = c.NotAfter.AddDate(25, 0, 0) }, warning: "nearly as long as its root"},
+		"no cRLSign":         {change: func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }, reason: "key_usage"},
+		"no keyCertSign": {
+			change: func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }, warning: "signs nothing new, only lists and OCSP: the key usage",
+		},
+		"policy demanded": {change: func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}}}
+		}, warning: "signs nothing new, only lists and OCSP: the chain"},
+		"RSA-2048, offline":    {key: rsaKey.Public(), offline: true, warning: "too weak to sign anything new"},
+		"below a stock root":   {root: func(c *x509.Certificate) { c.KeyUsage = 0 }, warning: "has no key usage, as openssl req -x509 makes it"},
+		"below a renewed root": {root: func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(time.Hour) }},
+		"expired": {change: func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = c.NotBefore.AddDate(-2, 0, 0), c.NotBefore.AddDate(-1, 0, 0)
+		}, warning: "expired"},
+		"not a CA": {change: func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero = false, false }, reason: "not_a_ca"},
+	} {
+		b := newBench(t)
+		csr := b.request(t, "web-a")
+		if c.root != nil {
+			template := authority(b.rootCert.RawSubject, 20)
+			template.MaxPathLen, template.MaxPathLenZero, template.CRLDistributionPoints = -1, false, nil
+			c.root(template)
+			b.rootCert = create(t, template, template, b.rootKey.Public(), b.rootKey)
+			b.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+		}
+		template := authority(csr.RawSubject, 10)
+		if c.change != nil {
+			c.change(template)
+		}
+		key := c.key
+		if key == nil {
+			key = csr.PublicKey
+		}
+		id := "web-a"
+		if c.offline {
+			id, b.declared = "old", append(b.declared, ca.Declaration{ID: "old", Offline: true})
+		}
+		cert := create(t, template, b.rootCert, key, b.rootKey)
+		done, err := b.Install(t.Context(), id, Certificate{Chain: pemOf(cert, b.rootCert), NoTranscript: true}, operatorActor)
+		if c.reason != "" {
+			refused(t, name, err, c.reason)
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		said := slices.DeleteFunc(done.Warnings, func(w string) bool { return strings.HasPrefix(w, "no transcript speaks") })
+		if text := strings.Join(said, "\n"); !strings.Contains(text, c.warning) || (c.warning == "") != (text == "") {
+			t.Errorf("%s: warnings %q, want %q", name, text, c.warning)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -137,8 +138,8 @@ func (l *looker) laws(p *Place, chain []*x509.Certificate) {
 	id := p.Record.ID
 	if p.Record.ParentID != "" && l.certs[p.Record.ParentID] == nil {
 		l.find(SeverityError, id, "the CA above it, %s, is not installed", p.Record.ParentID)
-	} else if err := hierarchy.VerifyChain(chain, l.Now()); err != nil {
-		l.find(SeverityError, id, "%v", err)
+	} else {
+		l.verdict(id, calaw.Foreign(chain, l.Now()))
 	}
 	if p.MaxChildren > 0 && p.Children > p.MaxChildren {
 		l.find(SeverityError, id, "it has %d CAs below it, and max_children is %d", p.Children, p.MaxChildren)
@@ -149,6 +150,18 @@ func (l *looker) laws(p *Place, chain []*x509.Certificate) {
 	}
 	if p.Level > 1 && len(chain[0].CRLDistributionPoints) == 0 {
 		l.find(SeverityWarning, id, "its certificate says nowhere where the list of the CA above is: clients cannot find out that it was revoked")
+	}
+}
+
+func (l *looker) verdict(id string, v calaw.Verdict) {
+	if v.Refused != nil {
+		l.find(SeverityError, id, "%s", v.Refused.Detail)
+	}
+	for _, f := range v.NotNow {
+		l.find(SeverityError, id, "%s", f.Detail)
+	}
+	for _, f := range slices.Concat(v.NoSigning, v.Warnings) {
+		l.find(SeverityWarning, id, "%s", f.Detail)
 	}
 }
 

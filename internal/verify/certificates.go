@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"slices"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -35,8 +36,12 @@ func (c *check) issuers(ctx context.Context) error {
 			continue
 		}
 		c.chains[row.ID] = chain
-		if err := hierarchy.VerifyChain(chain, c.Now); err != nil {
-			c.find(3, "issuer "+row.ID, "%v", err)
+		v := calaw.Foreign(chain, c.Now)
+		if v.Refused != nil {
+			c.find(3, "issuer "+row.ID, "%s", v.Refused.Detail)
+		}
+		for _, f := range v.NotNow {
+			c.find(3, "issuer "+row.ID, "%s", f.Detail)
 		}
 	}
 	return nil
