@@ -72,7 +72,8 @@ func CheckAlgorithm(name string, where Key) error {
 	if where == Offline {
 		word = "an offline CA"
 	}
-	return refuse("key_type", "the key of %s is %s, not %s: make a key of one of these kinds", word, strings.Join(all, ", "), name)
+	return refuse("key_type",
+		"the key of %s is %s, not %s: make a key of one of these kinds", word, strings.Join(all, ", "), name)
 }
 
 // CheckRequest refuses what is no certificate request of a CA, with the reason
@@ -85,7 +86,8 @@ func CheckRequest(csr *pki.CSR) error {
 	case said && !isCA:
 		return refuse("not_a_ca", "the request asks for CA:FALSE: a CA's request asks for CA:TRUE, or says nothing")
 	case len(csr.Names) > 0:
-		return refuse("not_a_ca", "the request asks for the alternative name %s, which no CA has: make it without", csr.Names[0].Value)
+		return refuse("not_a_ca",
+			"the request asks for the alternative name %s, which no CA has: make it without", csr.Names[0].Value)
 	}
 	return CheckAlgorithm(pki.KeyAlgorithm(csr.PublicKey), Online)
 }
@@ -149,7 +151,8 @@ func (w Wanted) Template(above []*x509.Certificate, now time.Time) (*profile.Tem
 		return nil, err
 	}
 	if w.Years < 0 || w.Years > maxOverride {
-		return nil, refuse("validity", "validity: %d years: want a number of calendar years, or none for the usual", w.Years)
+		return nil, refuse("validity",
+			"validity: %d years: want a number of calendar years, or none for the usual", w.Years)
 	}
 	if len(above) > 0 && w.PathLen < 0 {
 		return nil, refuse("path_length", "path length %d: want how many CAs may follow below", w.PathLen)
@@ -261,7 +264,8 @@ func check(above []*x509.Certificate, t *profile.Template, names NamePolicy, any
 	longest := t.NotBefore.AddDate(MaxYears, 0, 1)
 	switch {
 	case t.KeyUsage&^x509.KeyUsageDigitalSignature != caUsage:
-		return refuse("key_usage", "key usage: a CA has keyCertSign and cRLSign, may have digitalSignature, and has no other")
+		return refuse("key_usage",
+			"key usage: a CA has keyCertSign and cRLSign, may have digitalSignature, and has no other")
 	case len(above) > 0 && t.MaxPathLen < 0:
 		return refuse("path_length", "a CA below another one needs a path length")
 	case t.NotAfter.After(longest) && !anyLength:

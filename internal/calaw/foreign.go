@@ -98,13 +98,15 @@ func (j *judged) root(i int) bool { return i == len(j.chain)-1 }
 func (j *judged) times(i int, c *x509.Certificate) {
 	switch {
 	case j.now.After(c.NotAfter):
-		add(&j.NotNow, "expired", "%s expired on %s: nothing below it is accepted any more; have it renewed with the same key, "+
-			"or put a successor in its place", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+		add(&j.NotNow, "expired",
+			"%s expired on %s: nothing below it is accepted any more; have it renewed with the same key, "+
+				"or put a successor in its place", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
 	case j.now.Before(c.NotBefore):
 		add(&j.NotNow, "not_yet_valid", "%s is not valid before %s: wait, or look at the clock of this server",
 			c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
 	case i == 0 && c.NotAfter.Sub(j.now) < shortLife:
-		add(&j.Warnings, "short_life", "%s ends on %s, and what it signs ends no later: have it renewed, or its successor made",
+		add(&j.Warnings, "short_life",
+			"%s ends on %s, and what it signs ends no later: have it renewed, or its successor made",
 			c.Subject, c.NotAfter.UTC().Format(time.DateOnly))
 	}
 }
@@ -122,17 +124,21 @@ const minRSAAbove = 2048
 func (j *judged) strength(i int, c *x509.Certificate) {
 	if i == 0 {
 		if err := pki.CheckKey(c.PublicKey, caKeys()); err != nil {
-			add(&j.NoSigning, "weak_key", "the key of %s (%s) is too weak to sign anything new (%s): replace the CA by one with a new key",
+			add(&j.NoSigning, "weak_key",
+				"the key of %s (%s) is too weak to sign anything new (%s): replace the CA by one with a new key",
 				c.Subject, pki.KeyAlgorithm(c.PublicKey), detail(err))
 		}
 	} else if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSAAbove {
-		add(&j.NoSigning, "weak_key", "the key of %s, above this CA, has %d bits: whoever breaks it makes CAs of their own, "+
-			"and verifiers refuse it; have this CA certified by a root with a stronger key", c.Subject, k.N.BitLen())
+		add(&j.NoSigning, "weak_key",
+			"the key of %s, above this CA, has %d bits: whoever breaks it makes CAs of their own, "+
+				"and verifiers refuse it; have this CA certified by a root with a stronger key",
+			c.Subject, k.N.BitLen())
 	}
 	// Nobody relies on a root's signature on itself.
 	if weakHash(c.SignatureAlgorithm) && !j.root(i) {
-		add(&j.NoSigning, "weak_signature", "%s is signed with %s, for which collisions are made: verifiers refuse it and all below; "+
-			"have it signed again with SHA-256 or better for the same key", c.Subject, c.SignatureAlgorithm)
+		add(&j.NoSigning, "weak_signature",
+			"%s is signed with %s, for which collisions are made: verifiers refuse it and all below; "+
+				"have it signed again with SHA-256 or better for the same key", c.Subject, c.SignatureAlgorithm)
 	}
 }
 
@@ -144,16 +150,21 @@ func weakHash(a x509.SignatureAlgorithm) bool {
 func (j *judged) form(i int, c *x509.Certificate) {
 	root := j.root(i)
 	if len(c.SubjectKeyId) == 0 {
-		add(&j.Warnings, "no_key_identifier", "%s has no subject key identifier: verifiers find it by its name alone, which fails them "+
-			"when it is renewed with another key; a renewed certificate should have one", c.Subject)
+		add(&j.Warnings, "no_key_identifier",
+			"%s has no subject key identifier: verifiers find it by its name alone, which fails them "+
+				"when it is renewed with another key; a renewed certificate should have one", c.Subject)
 	}
 	if !root && len(c.AuthorityKeyId) == 0 {
-		add(&j.Warnings, "no_authority_key_identifier", "%s has no authority key identifier: verifiers have to guess which of several "+
-			"certificates of %s is above it; a renewed certificate should have one", c.Subject, c.Issuer)
+		add(&j.Warnings, "no_authority_key_identifier",
+			"%s has no authority key identifier: verifiers have to guess which of several "+
+				"certificates of %s is above it; a renewed certificate should have one", c.Subject, c.Issuer)
 	}
 	if _, said := extension(c, oidKeyUsage); !said {
-		add(&j.Warnings, "no_key_usage", "%s has no key usage, as openssl req -x509 makes it: RFC 5280 takes its use as not restricted, "+
-			"some verifiers refuse it; a renewed certificate should have a critical one with keyCertSign and cRLSign", c.Subject)
+		add(&j.Warnings, "no_key_usage",
+			"%s has no key usage, as openssl req -x509 makes it: RFC 5280 takes its use as not restricted, "+
+				"some verifiers refuse it; a renewed certificate should have a critical one with "+
+				"keyCertSign and cRLSign",
+			c.Subject)
 	}
 	for _, e := range c.Extensions {
 		word := ""
@@ -165,15 +176,18 @@ func (j *judged) form(i int, c *x509.Certificate) {
 			word = "name constraints"
 		}
 		if word != "" {
-			add(&j.Warnings, "not_critical", "%s has %s that are not marked critical, as RFC 5280 demands: verifiers that do not "+
-				"know them pass over them; a renewed certificate should mark them", c.Subject, word)
+			add(&j.Warnings, "not_critical",
+				"%s has %s that are not marked critical, as RFC 5280 demands: verifiers that do not "+
+					"know them pass over them; a renewed certificate should mark them", c.Subject, word)
 		}
 	}
 	if _, said := extension(c, oidBasicConstraints); !said { // validate lets only a root pass without
-		add(&j.Warnings, "no_basic_constraints", "the root %s has no basic constraints (X.509 version %d): verifiers accept it only because "+
-			"they trust it already; have the CAs below certified by a root of version 3", c.Subject, c.Version)
+		add(&j.Warnings, "no_basic_constraints",
+			"the root %s has no basic constraints (X.509 version %d): verifiers accept it only because "+
+				"they trust it already; have the CAs below certified by a root of version 3", c.Subject, c.Version)
 		if i == 0 {
-			add(&j.NoSigning, "not_a_ca", "%s does not say that it is a CA: replace it by a root of version 3", c.Subject)
+			add(&j.NoSigning, "not_a_ca",
+				"%s does not say that it is a CA: replace it by a root of version 3", c.Subject)
 		}
 	}
 }
@@ -185,14 +199,16 @@ func (j *judged) usage() {
 		return
 	}
 	if c.KeyUsage&x509.KeyUsageCertSign == 0 {
-		add(&j.NoSigning, "key_usage", "the key usage of %s lacks keyCertSign: verifiers refuse every certificate that it signs; "+
-			"have it certified anew with keyCertSign and cRLSign", c.Subject)
+		add(&j.NoSigning, "key_usage",
+			"the key usage of %s lacks keyCertSign: verifiers refuse every certificate that it signs; "+
+				"have it certified anew with keyCertSign and cRLSign", c.Subject)
 	}
 	if c.KeyUsage&x509.KeyUsageCRLSign == 0 {
 		add(&j.NoLists, "key_usage", "the key usage of %s lacks cRLSign: verifiers refuse its revocation lists; "+
 			"have it certified anew with keyCertSign and cRLSign", c.Subject)
-		add(&j.NoSigning, "key_usage", "the key usage of %s lacks cRLSign: what it signed could never be revoked by a list; "+
-			"have it certified anew with keyCertSign and cRLSign", c.Subject)
+		add(&j.NoSigning, "key_usage",
+			"the key usage of %s lacks cRLSign: what it signed could never be revoked by a list; "+
+				"have it certified anew with keyCertSign and cRLSign", c.Subject)
 	}
 }
 
@@ -207,16 +223,20 @@ func (j *judged) constraints() {
 		if err != nil {
 			continue // validate has refused it
 		}
-		if slices.ContainsFunc(append(nc.Permitted, nc.Excluded...), func(t pki.Subtree) bool { return t.Type == pki.DirName }) {
+		if slices.ContainsFunc(slices.Concat(nc.Permitted, nc.Excluded), isDirectory) {
 			own := "this server's own certificates below it (OCSP responder, RA) take their names from the CA's"
 			if _, err := OwnName(j.chain, "x"); err != nil {
-				own = "and no name for this server's own certificates (OCSP responder, RA) fits: let the CA's own key sign OCSP"
+				own = "and no name for this server's own certificates (OCSP responder, RA) fits: " +
+					"let the CA's own key sign OCSP"
 			}
-			add(&j.Warnings, "directory_constraints", "%s bounds the directory names below it: a request with a subject outside of them "+
-				"is refused; %s", c.Subject, own)
+			add(&j.Warnings, "directory_constraints",
+				"%s bounds the directory names below it: a request with a subject outside of them "+
+					"is refused; %s", c.Subject, own)
 		}
 	}
 }
+
+func isDirectory(t pki.Subtree) bool { return t.Type == pki.DirName }
 
 // OwnName returns the name of a certificate of the server's own below a chain
 // (issuer first): the CA's own name with another CN, or with one more where the

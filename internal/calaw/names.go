@@ -103,7 +103,8 @@ func (p NamePolicy) check(signer, subject pki.Name) error {
 	for _, rdn := range subject {
 		for _, a := range rdn {
 			if !known[a.OID.String()] {
-				return refuse("name_policy", "subject: %s is not in the name policy: leave it out", pki.AttributeName(a.OID))
+				return refuse("name_policy",
+					"subject: %s is not in the name policy: leave it out", pki.AttributeName(a.OID))
 			}
 		}
 	}

@@ -94,8 +94,9 @@ func CheckPolicies(chain []*x509.Certificate, policies []asn1.ObjectIdentifier) 
 	if s.explicit > 1 || !s.none() {
 		return nil
 	}
-	return refuse("explicit_policy", "a CA above demands that certificates have a policy in common with it, and this one would have none: "+
-		"give the profile one of the policies %s", allowed)
+	return refuse("explicit_policy",
+		"a CA above demands that certificates have a policy in common with it, and this one would have none: "+
+			"give the profile one of the policies %s", allowed)
 }
 
 func (s *policyState) list() string {
@@ -117,23 +118,29 @@ func (j *judged) policies() {
 	for i, c := range j.chain {
 		switch {
 		case len(c.PolicyMappings) > 0 && !j.root(i):
-			add(&j.NoSigning, "policy_mapping", "%s maps policies to those of another organisation, which is not followed here: "+
-				"certificates would mean something else than they say; have it certified without", c.Subject)
+			add(&j.NoSigning, "policy_mapping",
+				"%s maps policies to those of another organisation, which is not followed here: "+
+					"certificates would mean something else than they say; have it certified without", c.Subject)
 		case j.root(i) && (c.RequireExplicitPolicy > 0 || c.RequireExplicitPolicyZero):
-			add(&j.Warnings, "explicit_policy", "the root %s demands policies in all certificates below it: RFC 5280 does not look at that in a "+
-				"root, some verifiers do; give profiles a policy that all CAs of the chain have", c.Subject)
+			add(&j.Warnings, "explicit_policy",
+				"the root %s demands policies in all certificates below it: RFC 5280 does not look at that in a "+
+					"root, some verifiers do; give profiles a policy that all CAs of the chain have", c.Subject)
 		}
 	}
 	s := policiesOf(j.chain)
 	switch {
 	case s.broken != nil:
-		add(&j.NoSigning, "explicit_policy", "a CA above %s demands a policy that all below have in common, and it has none: verifiers refuse it; "+
-			"have it certified with that policy", s.broken.Subject)
+		add(&j.NoSigning, "explicit_policy",
+			"a CA above %s demands a policy that all below have in common, and it has none: verifiers refuse it; "+
+				"have it certified with that policy", s.broken.Subject)
 	case s.explicit <= 1 && s.none():
-		add(&j.NoSigning, "explicit_policy", "the chain of %s demands that certificates have a policy in common with every CA of it, and there is no "+
-			"such policy: verifiers refuse whatever it signs; have it certified with a policy, or without the demand", j.chain[0].Subject)
+		add(&j.NoSigning, "explicit_policy",
+			"the chain of %s demands that certificates have a policy in common with every CA of it, and there is no "+
+				"such policy: verifiers refuse whatever it signs; have it certified with a policy, or without the demand",
+			j.chain[0].Subject)
 	case s.explicit <= 1:
-		add(&j.Warnings, "explicit_policy", "the chain of %s demands policies: profiles that sign below it need one of the policies %s, "+
-			"and requests by others are refused", j.chain[0].Subject, s.list())
+		add(&j.Warnings, "explicit_policy",
+			"the chain of %s demands policies: profiles that sign below it need one of the policies %s, "+
+				"and requests by others are refused", j.chain[0].Subject, s.list())
 	}
 }

@@ -65,21 +65,25 @@ func validateCA(c *x509.Certificate, i int, root bool) *Finding {
 	case constrained && !c.IsCA:
 		return found("not_a_ca", "%s is not a CA's certificate: its basic constraints say CA:FALSE", c.Subject)
 	case !constrained && !root:
-		return found("not_a_ca", "%s is not a CA's certificate: it has no basic constraints, and only a root can do without", c.Subject)
+		return found("not_a_ca",
+			"%s is not a CA's certificate: it has no basic constraints, and only a root can do without", c.Subject)
 	case used && i > 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
-		return found("key_usage", "the key usage of %s lacks keyCertSign: verifiers refuse every certificate below it; "+
-			"have that CA certified anew", c.Subject)
+		return found("key_usage",
+			"the key usage of %s lacks keyCertSign: verifiers refuse every certificate below it; "+
+				"have that CA certified anew", c.Subject)
 	}
 	for _, e := range c.Extensions {
 		if e.Critical && !slices.ContainsFunc(understood, e.Id.Equal) {
-			return found("critical_extension", "%s has the critical extension %s, which verifiers that do not know it must refuse, "+
-				"and which is not known here: have it certified without", c.Subject, e.Id)
+			return found("critical_extension",
+				"%s has the critical extension %s, which verifiers that do not know it must refuse, "+
+					"and which is not known here: have it certified without", c.Subject, e.Id)
 		}
 	}
 	if value, ok := extension(c, oidNameConstraints); ok {
 		if _, err := pki.ParseNameConstraints(value); err != nil {
-			return found("name_constraints", "the name constraints of %s cannot be read (%v), so that nobody can tell what is allowed "+
-				"below it: have it certified anew", c.Subject, err)
+			return found("name_constraints",
+				"the name constraints of %s cannot be read (%v), so that nobody can tell what is allowed "+
+					"below it: have it certified anew", c.Subject, err)
 		}
 	}
 	return nil
@@ -90,15 +94,25 @@ func validateCA(c *x509.Certificate, i int, root bool) *Finding {
 func validateLink(c, issuer *x509.Certificate, root bool) *Finding {
 	switch {
 	case root && !pki.SameName(c.RawIssuer, c.RawSubject):
-		return found("chain", "the chain ends with %s, which is not self-signed: append the certificates above it, up to the root", c.Subject)
+		return found("chain",
+			"the chain ends with %s, which is not self-signed: append the certificates above it, up to the root",
+			c.Subject)
 	case !pki.SameName(c.RawIssuer, issuer.RawSubject):
-		return found("chain", "%s was issued by %s, but %s comes next in the chain: order it from the CA up to the root", c.Subject, c.Issuer, issuer.Subject)
-	case len(c.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(c.AuthorityKeyId, issuer.SubjectKeyId):
-		return found("chain", "the authority key identifier of %s is not the key identifier of %s: look for the certificate of the key that signed it",
+		return found("chain",
+			"%s was issued by %s, but %s comes next in the chain: order it from the CA up to the root",
+			c.Subject, c.Issuer, issuer.Subject)
+	case !identifies(c.AuthorityKeyId, issuer.SubjectKeyId):
+		return found("chain",
+			"the authority key identifier of %s is not the key identifier of %s: "+
+				"look for the certificate of the key that signed it",
 			c.Subject, issuer.Subject)
 	}
 	return validateSignature(c, issuer, root)
 }
+
+// identifies reports whether a key identifier is that of a CA, as far as both are
+// there.
+func identifies(id, ca []byte) bool { return len(id) == 0 || len(ca) == 0 || bytes.Equal(id, ca) }
 
 func validateSignature(c, issuer *x509.Certificate, root bool) *Finding {
 	err := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
@@ -110,10 +124,13 @@ func validateSignature(c, issuer *x509.Certificate, root bool) *Finding {
 	case root && (weak || c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm):
 		return nil // a root is trusted for its key, not for its signature
 	case weak:
-		return found("weak_signature", "%s is signed with %s, which no verifier accepts: have it signed again with SHA-256 or better "+
-			"for the same key", c.Subject, c.SignatureAlgorithm)
+		return found("weak_signature",
+			"%s is signed with %s, which no verifier accepts: have it signed again with SHA-256 or better "+
+				"for the same key", c.Subject, c.SignatureAlgorithm)
 	}
-	return found("chain", "the signature on %s does not verify with the key of %s (%v): look for the certificate of the key that signed it",
+	return found("chain",
+		"the signature on %s does not verify with the key of %s (%v): "+
+			"look for the certificate of the key that signed it",
 		c.Subject, issuer.Subject, err)
 }
 
@@ -136,8 +153,9 @@ func validateBelow(chain []*x509.Certificate, i int) *Finding {
 		}
 	}
 	if limit := hierarchy.PathLen(ca); limit >= 0 && below > limit {
-		return found("path_length", "%d CAs are below %s, and its path length is %d: verifiers refuse what the last of them signs; "+
-			"have the CA certified by one further up", below, ca.Subject, limit)
+		return found("path_length",
+			"%d CAs are below %s, and its path length is %d: verifiers refuse what the last of them signs; "+
+				"have the CA certified by one further up", below, ca.Subject, limit)
 	}
 	return nil
 }

@@ -130,7 +130,9 @@ func (ca CA) Chain() ([]*x509.Certificate, error) {
 
 // open returns the CA as an issuer, if what exists of it may do what is asked. The
 // caller gives the key back.
-func (ca CA) open(ctx context.Context, loc issuer.Locations, may func(calaw.Verdict) error) (*issuer.Issuer, *keys.Key, error) {
+func (ca CA) open(
+	ctx context.Context, loc issuer.Locations, may func(calaw.Verdict) error,
+) (*issuer.Issuer, *keys.Key, error) {
 	chain, err := ca.Chain()
 	if err != nil {
 		return nil, nil, err

@@ -72,8 +72,8 @@ func checkCrossed(other *x509.Certificate, csr *pki.CSR) error {
 
 func (s CrossSpec) template(chain []*x509.Certificate, other *x509.Certificate, ca CA) (*profile.Template, error) {
 	t, err := calaw.Wanted{
-		RawSubject: other.RawSubject, PublicKey: other.PublicKey, Years: s.Years, PathLen: s.PathLen, ExtKeyUsage: s.ExtKeyUsage,
-		Policies: s.Policies, NameConstraints: s.NameConstraints,
+		RawSubject: other.RawSubject, PublicKey: other.PublicKey, Years: s.Years, PathLen: s.PathLen,
+		ExtKeyUsage: s.ExtKeyUsage, Policies: s.Policies, NameConstraints: s.NameConstraints,
 	}.Template(chain, ca.Now())
 	if err != nil {
 		return nil, err

@@ -164,7 +164,8 @@ func checkResponder(d *strictyaml.Document, key string, is Issuer, chain []*x509
 			d.Report(key+".signer", "issuer %s cannot certify a responder: %s; signer: issuer lets its own key sign", is.ID, fault.Text(err))
 		}
 	case SignerIssuer:
-		if ca.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		// None is every use (RFC 5280, section 4.2.1.3).
+		if ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 			d.Report(key+".signer", "the key usage of issuer %s lacks digitalSignature: want signer: delegated", is.ID)
 		}
 	}

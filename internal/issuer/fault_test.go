@@ -408,3 +408,38 @@ func TestOCSP_O15_MustStapleNeedsAnOCSPLocation(t *testing.T) {
 		}
 	}
 }
+
+// A CA with a key that is too short for a new one still publishes its lists; what
+// else it may sign is not decided here.
+func TestFR19_ShortKeysSignLists(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), RawSubject: nameDER(t, "CN=Old Root"), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(5, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := NewOffline("old", []*x509.Certificate{cert}, softSigner{key}, Locations{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := i.SignCRL(t.Context(), CRL{Number: big.NewInt(7), ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.ParseRevocationList(text)
+	if err != nil || list.CheckSignatureFrom(cert) != nil {
+		t.Errorf("the list: %v", err)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -135,10 +136,16 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	return i, nil
 }
 
+// minRSA is what a new CA's key has at least (G1-50).
+const minRSA = 3072
+
 // SelfSigned returns an issuer for the one certificate that has no issuer yet: a
 // root of the given DER subject. It drafts nothing but that certificate and
 // signs no CRL; NewOffline takes over once the certificate exists.
 func SelfSigned(id string, subject []byte, signer Signer) (*Issuer, error) {
+	if k, ok := signer.Public().(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
+		return nil, fmt.Errorf("issuer %s: an RSA key of %d bits is too short for a new CA: want %d or more", id, k.N.BitLen(), minRSA)
+	}
 	keyID, err := keyIdentifier(signer.Public())
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", id, err)

@@ -37,8 +37,7 @@ func algorithmIdentifier(null bool, oid ...int) []byte {
 	return b.BytesOrPanic() // fixed arcs
 }
 
-// schemeFor returns the scheme of a CA key. The sizes are those of G1-50:
-// P-256 or better, RSA from 3072.
+// schemeFor returns the scheme of a CA key.
 func schemeFor(pub crypto.PublicKey) (scheme, error) {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -54,10 +53,8 @@ func schemeFor(pub crypto.PublicKey) (scheme, error) {
 		switch bits := pub.N.BitLen(); {
 		case bits >= 4096:
 			return scheme{crypto.SHA384, algorithmIdentifier(true, 1, 2, 840, 113549, 1, 1, 12)}, nil
-		case bits >= 3072:
+		default: // a CA with a short key still signs its lists: calaw says what else
 			return scheme{crypto.SHA256, algorithmIdentifier(true, 1, 2, 840, 113549, 1, 1, 11)}, nil
-		default:
-			return scheme{}, fmt.Errorf("an RSA key of %d bits is too short for a CA: want 3072 or more", bits)
 		}
 	case ed25519.PublicKey:
 		return scheme{0, algorithmIdentifier(false, 1, 3, 101, 112)}, nil

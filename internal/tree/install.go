@@ -68,7 +68,8 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
 		return nil, err
 	}
-	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: append(c.warnings(spoken.none), spoken.notes...)}
+	said := append(c.warnings(spoken.none), spoken.notes...)
+	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: said}
 	if err := t.Refresh(ctx); err != nil {
 		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
 	}
@@ -293,7 +294,8 @@ func (c *candidate) warnings(unspoken bool) []string {
 		list = append(list, "the certificate says nowhere where its issuer's revocation list is: clients cannot find out that it was revoked")
 	}
 	if cert != up && cert.NotAfter.Sub(cert.NotBefore) > up.NotAfter.Sub(up.NotBefore)*9/10 {
-		list = append(list, fmt.Sprintf("it lives nearly as long as its root, until %s", cert.NotAfter.UTC().Format(time.DateOnly)))
+		end := cert.NotAfter.UTC().Format(time.DateOnly)
+		list = append(list, "it lives nearly as long as its root, until "+end)
 	}
 	return list
 }

@@ -248,7 +248,8 @@ func (w *planner) wouldBe(c CA, above []*x509.Certificate) (*x509.Certificate, e
 	}
 	cert := &x509.Certificate{
 		RawSubject: t.RawSubject, Subject: pkix.Name{CommonName: c.ID}, NotBefore: t.NotBefore, NotAfter: t.NotAfter,
-		IsCA: true, BasicConstraintsValid: true, MaxPathLen: t.MaxPathLen, MaxPathLenZero: t.MaxPathLen == 0, Extensions: t.Extra,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: t.MaxPathLen, MaxPathLenZero: t.MaxPathLen == 0,
+		Extensions: t.Extra,
 	}
 	if len(t.ExtKeyUsage) > 0 {
 		value, err := asn1.Marshal(t.ExtKeyUsage)
