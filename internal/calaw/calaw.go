@@ -287,5 +287,10 @@ func check(above []*x509.Certificate, t *profile.Template, names NamePolicy, any
 // standIn stands for a key that is not made yet: the base point of P-256.
 func standIn() crypto.PublicKey {
 	p := elliptic.P256().Params()
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: p.Gx, Y: p.Gy}
+	point := append([]byte{4}, p.Gx.FillBytes(make([]byte, 32))...) // SEC 1, section 2.3.3: not compressed
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(point, p.Gy.FillBytes(make([]byte, 32))...))
+	if err != nil {
+		panic(err) // a constant of the curve
+	}
+	return key
 }
