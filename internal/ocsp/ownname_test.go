@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	authorities "github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -41,7 +42,7 @@ func TestFT15_ResponderBelowDirectoryConstraints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.rules.Issuers[caID] = []*issuer.Issuer{bound}
+	l.rules.CAs = authorities.NewSet(authorities.Of(bound))
 	l.pipeline.Swap(l.rules)
 	r, err := l.delegated().Responder()
 	if err != nil {
