@@ -19,20 +19,22 @@ import (
 // its fields are the manual. Relative paths start at the file's folder; secrets
 // are given by reference only (see Reference).
 //
+// A field with the tag reload:"restart" is read once, when the server starts.
+//
 // The file says what may exist: names, key references, profiles, endpoints. What
 // happened (certificates, generations, numbers) is in the database.
 type Config struct {
 	// State is where the server keeps what it writes itself.
-	State State `yaml:"state,omitempty"`
+	State State `yaml:"state,omitempty" reload:"restart"`
 	// PublicURLs are the addresses under which clients reach the server, and the
 	// only source of URLs in answers and certificates.
 	PublicURLs PublicURLs `yaml:"public_urls"`
 	// Database is where everything that happened is recorded.
-	Database Database `yaml:"database"`
+	Database Database `yaml:"database" reload:"restart"`
 	// KeyEncryption refers to the key-encryption keys that seal secrets in the
 	// database: one key of 32 bytes a line in base64, the first one seals, the
 	// others still open what they once sealed.
-	KeyEncryption Reference `yaml:"key_encryption"`
+	KeyEncryption Reference `yaml:"key_encryption" reload:"restart"`
 	// Issuers are the CA keys that this server signs with.
 	Issuers []Issuer `yaml:"issuers,omitempty"`
 	// PKCS11 is how keys in hardware tokens are reached (docs/hsm.md).
@@ -56,15 +58,15 @@ type Config struct {
 	// ACME is what all ACME endpoints say about this CA.
 	ACME ACME `yaml:"acme,omitempty"`
 	// Challenge is how names are validated.
-	Challenge challenge.Config `yaml:"challenge,omitempty"`
+	Challenge challenge.Config `yaml:"challenge,omitempty" reload:"restart"`
 	// Limits bound what one client may do.
-	Limits limit.Config `yaml:"limits,omitempty"`
+	Limits limit.Config `yaml:"limits,omitempty" reload:"restart"`
 	// Listeners are the addresses to listen on. One that is left out is off.
 	Listeners Listeners `yaml:"listeners"`
 	// Audit is how the audit record is kept.
-	Audit Audit `yaml:"audit"`
+	Audit Audit `yaml:"audit" reload:"restart"`
 	// Log is how the server logs, on standard error.
-	Log Log `yaml:"log,omitempty"`
+	Log Log `yaml:"log,omitempty" reload:"restart"`
 }
 
 // State is where the server keeps what it writes itself.
@@ -268,12 +270,12 @@ type Listeners struct {
 	// client need not have.
 	EST TLSListener `yaml:"est,omitempty"`
 	// HTTP serves CRLs, OCSP, CA certificates and SCEP, which must be plain HTTP.
-	HTTP Listener `yaml:"http,omitempty"`
+	HTTP Listener `yaml:"http,omitempty" reload:"restart"`
 	// Ops serves /metrics, /healthz and /readyz. Keep it private.
-	Ops OpsListener `yaml:"ops,omitempty"`
+	Ops OpsListener `yaml:"ops,omitempty" reload:"restart"`
 	// Socket is the path of the unix socket of the operator API; privyseal.sock
 	// in State.Dir if left out. Who may open the file is an operator.
-	Socket string `yaml:"socket,omitempty"`
+	Socket string `yaml:"socket,omitempty" reload:"restart"`
 }
 
 // Listener is an address.
@@ -285,7 +287,7 @@ type Listener struct {
 // TLSListener is an address and the certificate that it presents.
 type TLSListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
-	Addr string `yaml:"addr"`
+	Addr string `yaml:"addr" reload:"restart"`
 	// TLS is the certificate that the listener presents.
 	TLS TLS `yaml:"tls"`
 }

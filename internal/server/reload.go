@@ -76,7 +76,7 @@ func (h *house) refresh(ctx context.Context) error {
 
 // swapTo puts a configuration in force, all or nothing.
 func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadResult, error) {
-	if changed := needsRestart(old, cfg); len(changed) > 0 {
+	if changed := config.NeedsRestart(&old.Config, &cfg.Config); len(changed) > 0 {
 		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
 	}
 	// Everything that can be refused comes before the first thing that changes.
@@ -113,33 +113,6 @@ func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadRe
 		return api.ReloadResult{}, err
 	}
 	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.Digest()}, nil
-}
-
-// needsRestart names the sections that are read once, at start, and that differ.
-func needsRestart(old, cfg *config.File) []string {
-	var changed []string
-	for _, s := range []struct {
-		name string
-		a, b any
-	}{
-		{"state", old.State, cfg.State},
-		{"database", old.Database, cfg.Database},
-		{"key_encryption", old.KeyEncryption, cfg.KeyEncryption},
-		{"challenge", old.Challenge, cfg.Challenge},
-		{"limits", old.Limits, cfg.Limits},
-		{"audit", old.Audit, cfg.Audit},
-		{"log", old.Log, cfg.Log},
-		{"listeners.https.addr", old.Listeners.HTTPS.Addr, cfg.Listeners.HTTPS.Addr},
-		{"listeners.est.addr", old.Listeners.EST.Addr, cfg.Listeners.EST.Addr},
-		{"listeners.http", old.Listeners.HTTP, cfg.Listeners.HTTP},
-		{"listeners.ops", old.Listeners.Ops, cfg.Listeners.Ops},
-		{"listeners.socket", old.Listeners.Socket, cfg.Listeners.Socket},
-	} {
-		if !reflect.DeepEqual(s.a, s.b) {
-			changed = append(changed, s.name)
-		}
-	}
-	return changed
 }
 
 // reloadOnHangup reloads at each SIGHUP until ctx ends.
