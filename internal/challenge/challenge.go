@@ -15,7 +15,6 @@ package challenge
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Challenge types.
@@ -131,6 +131,12 @@ func New(cfg Config, own []netip.AddrPort, now func() time.Time) (*Validator, er
 	return &Validator{cfg: cfg, dialer: d, dns: d.dns, now: now}, nil
 }
 
+// Check reports what is wrong with a configuration.
+func (c Config) Check() error {
+	_, err := NewDialer(c, nil)
+	return err
+}
+
 // complete returns c with defaults filled in, or what is wrong with it.
 func (c Config) complete() (Config, error) {
 	if c.HTTPPort == 0 {
@@ -147,18 +153,18 @@ func (c Config) complete() (Config, error) {
 	}
 	for name, port := range map[string]int{"http_port": c.HTTPPort, "tls_port": c.TLSPort} {
 		if port < 1 || port > 65535 {
-			return c, fmt.Errorf("%s %d is not a port", name, port)
+			return c, strictyaml.Wrong(name, "%d is not a port", port)
 		}
 	}
 	if c.Timeout < 0 {
-		return c, fmt.Errorf("timeout %s is negative", c.Timeout)
+		return c, strictyaml.Wrong("timeout", "%s is negative", c.Timeout)
 	}
 	if !slices.Contains([]string{CAAAlways, CAAPublic, CAANever}, c.CAA) {
-		return c, fmt.Errorf("caa is %q, want always, public or never", c.CAA)
+		return c, strictyaml.Wrong("caa", "%q, want always, public or never", c.CAA)
 	}
 	for _, id := range c.CAAIdentities {
 		if !isIssuerDomain(id) {
-			return c, fmt.Errorf("caa_identities: %q is not a domain name", id)
+			return c, strictyaml.Wrong("caa_identities", "%q is not a domain name", id)
 		}
 	}
 	return c, nil

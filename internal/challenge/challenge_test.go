@@ -123,10 +123,10 @@ func TestNewRefusesBadConfig(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{"port", Config{HTTPPort: 70000}, "http_port 70000"},
-		{"negative port", Config{TLSPort: -1}, "tls_port -1"},
+		{"port", Config{HTTPPort: 70000}, "http_port: 70000"},
+		{"negative port", Config{TLSPort: -1}, "tls_port: -1"},
 		{"timeout", Config{Timeout: -time.Second}, "negative"},
-		{"caa", Config{CAA: "sometimes"}, `caa is "sometimes"`},
+		{"caa", Config{CAA: "sometimes"}, `caa: "sometimes"`},
 		{"identity", Config{CAAIdentities: []string{"ca example"}}, `"ca example" is not a domain name`},
 		{"resolver", Config{Resolver: ":53"}, "not HOST:PORT"},
 		{"everything", Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, "wider than"},

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -39,12 +38,8 @@ func (f *File) check(d *strictyaml.Document) {
 	f.checkEndpoints(d)
 	f.checkListeners(d)
 	f.checkLog(d)
-	if _, err := challenge.New(f.Challenge, nil, nil); err != nil {
-		d.Report("challenge", "%v", err)
-	}
-	if err := f.Limits.Check(); err != nil {
-		d.Report("limits", "%v", err)
-	}
+	d.Check("challenge", f.Challenge.Check())
+	d.Check("limits", f.Limits.Check())
 }
 
 func (f *File) checkURLs(d *strictyaml.Document) {
@@ -176,8 +171,8 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 			d.Report(key+".name", "%q is defined twice", e.Name)
 		}
 		seen[e.Name] = true
-		oneOf(d, key+".protocol", e.Protocol, ProtocolACME, ProtocolEST, ProtocolSCEP)
-		oneOf(d, key+".issuer", e.Issuer, f.services()...)
+		d.Check(key+".protocol", strictyaml.OneOf("", e.Protocol, ProtocolACME, ProtocolEST, ProtocolSCEP))
+		d.Check(key+".issuer", strictyaml.OneOf("", e.Issuer, f.services()...))
 		f.checkProtocol(d, key, e)
 		if len(e.Profiles) == 0 {
 			d.Report(key+".profiles", "required: at least one profile")
@@ -185,14 +180,14 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 		}
 		for j, p := range e.Profiles {
 			at := fmt.Sprintf("%s.profiles[%d]", key, j)
-			oneOf(d, at, p, profiles...)
+			d.Check(at, strictyaml.OneOf("", p, profiles...))
 			if c := compiled[p]; c != nil && c.CA() {
 				d.Report(at, "profile %s makes CAs, which only operators ask for", p)
 			} else if err := f.nests(compiled[p], e.Issuer); err != nil {
 				d.Report(at, "issuer %s cannot sign it: %s", e.Issuer, fault.Text(err))
 			}
 		}
-		oneOf(d, key+".default_profile", e.DefaultProfile, e.Profiles...)
+		d.Check(key+".default_profile", strictyaml.OneOf("", e.DefaultProfile, e.Profiles...))
 	}
 	for _, p := range []struct{ protocol, key, addr string }{
 		{ProtocolACME, "listeners.https.addr", f.Listeners.HTTPS.Addr}, {ProtocolEST, "listeners.est.addr", f.Listeners.EST.Addr},
@@ -208,7 +203,7 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 	switch e.Protocol {
 	case ProtocolACME:
-		oneOf(d, key+".external_account", e.ExternalAccount, "optional", "required")
+		d.Check(key+".external_account", strictyaml.OneOf("", e.ExternalAccount, "optional", "required"))
 	case ProtocolEST:
 		f.checkEST(d, key, e)
 	}
@@ -224,11 +219,8 @@ func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 // reported.
 func (f *File) checkProfiles(d *strictyaml.Document) map[string]*profile.Profile {
 	for name, c := range f.Profiles {
-		if _, err := profile.Compile(name, c); err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") {
-				d.Report("profiles."+name, "%s", line)
-			}
-		}
+		_, err := profile.Compile(name, c)
+		d.Check("profiles."+name, err)
 	}
 	compiled, _ := f.CompileProfiles() // mistakes are reported above
 	return compiled
@@ -285,8 +277,8 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 			d.Report(key+".certificate", "%v", err)
 		}
 	case t.Issuer != "":
-		oneOf(d, key+".issuer", t.Issuer, f.services()...)
-		oneOf(d, key+".profile", t.Profile, f.profileNames()...)
+		d.Check(key+".issuer", strictyaml.OneOf("", t.Issuer, f.services()...))
+		d.Check(key+".profile", strictyaml.OneOf("", t.Profile, f.profileNames()...))
 		if len(t.Names) == 0 {
 			d.Report(key+".names", "required: the names under which clients reach this listener")
 		}
@@ -301,22 +293,8 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 }
 
 func (f *File) checkLog(d *strictyaml.Document) {
-	oneOf(d, "log.format", f.Log.Format, "", "text", "json")
-	oneOf(d, "log.level", f.Log.Level, "", "debug", "info", "warn", "error")
-}
-
-// oneOf reports a value that is none of those allowed, with the nearest one.
-func oneOf(d *strictyaml.Document, key, value string, allowed ...string) {
-	if slices.Contains(allowed, value) {
-		return
-	}
-	what := fmt.Sprintf("%q: want one of %s", value, strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(s string) bool { return s == "" }), ", "))
-	if len(allowed) == 0 {
-		what = fmt.Sprintf("%q: there is none", value)
-	} else if near := strictyaml.Nearest(value, allowed); near != "" {
-		what += fmt.Sprintf("; did you mean %q?", near)
-	}
-	d.Report(key, "%s", what)
+	d.Check("log.format", strictyaml.OneOf("", f.Log.Format, "", "text", "json"))
+	d.Check("log.level", strictyaml.OneOf("", f.Log.Level, "", "debug", "info", "warn", "error"))
 }
 
 // Identifiers are the names of a certificate from Issuer.

@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 		"unknown account rule":     {"external_account: optional", "external_account: never", "endpoints[0].external_account", "want one of optional, required"},
 		"endpoint twice":           {"- name: eab", "- name: default", "endpoints[1].name", "defined twice"},
 		"bad challenge network":    {"- 127.0.0.0/8", "- 0.0.0.0/0", "challenge", "0.0.0.0/0"},
-		"bad limit":                {"pending_orders: 300", "pending_orders: -1", "limits", "negative"},
+		"bad limit":                {"pending_orders: 300", "pending_orders: -1", "limits.pending_orders", "negative"},
 		"no address":               {"  https:\n    addr: 127.0.0.1", "  https:\n    addr: ''\n    #", "listeners.https.addr", "required"},
 		"no port":                  {"  ops:\n    addr: 127.0.0.1:", "  ops:\n    addr: 127.0.0.1 #", "listeners.ops.addr", "want HOST:PORT"},
 		"a name as address":        {"  ops:\n    addr: 127.0.0.1:", "  ops:\n    addr: ca.example.org:", "listeners.ops.addr", "not a name"},

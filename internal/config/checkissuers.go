@@ -29,11 +29,7 @@ func (f *File) checkIssuers(d *strictyaml.Document) {
 		if strings.HasSuffix(is.ID, "-delta") {
 			d.Report(key+".id", "%q: a name that ends in -delta looks like a delta list in URLs", is.ID)
 		}
-		if err := is.CRL.Check(); err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") {
-				d.Report(key+".crl", "%s", line)
-			}
-		}
+		d.Check(key+".crl", is.CRL.Check())
 		f.checkPool(d, key, is)
 		f.checkChains(d, key, is)
 		f.checkTree(d, key, is.Subject, is.MaxChildren)
@@ -90,7 +86,7 @@ func (f *File) checkPool(d *strictyaml.Document, key string, is Issuer) {
 	at := slices.IndexFunc(f.Issuers, func(o Issuer) bool { return o.ID == is.Succeeds })
 	switch {
 	case at < 0 || is.Succeeds == is.ID:
-		oneOf(d, key+".succeeds", is.Succeeds, slices.DeleteFunc(f.issuerIDs(), func(id string) bool { return id == is.ID })...)
+		d.Check(key+".succeeds", strictyaml.OneOf("", is.Succeeds, slices.DeleteFunc(f.issuerIDs(), func(id string) bool { return id == is.ID })...))
 	case is.Pool == "" || f.Issuers[at].Pool != is.Pool:
 		d.Report(key+".succeeds", "issuer %s is of another pool: clients' endpoints name the pool, so that they need not change", is.Succeeds)
 	case f.Successor(is.Succeeds) != is.ID:

@@ -65,17 +65,10 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			d.Report(key+".path", "%q is the path of another endpoint", path)
 		}
 		paths[path] = true
-		oneOf(d, key+".ca_bundle", e.SCEP.CABundle, append([]string{""}, scep.Bundles...)...)
+		d.Check(key, e.SCEP.Check())
 		f.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
-		if e.SCEP.RAKeyRef != "" && e.SCEP.SeparateRAKeys {
-			d.Report(key+".separate_ra_keys", "there is one key in a token: leave it out beside ra_key_ref")
-		}
-		oneOf(d, key+".ra_key", e.SCEP.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096")
 		if e.SCEP.NextIssuer != "" {
-			oneOf(d, key+".next_issuer", e.SCEP.NextIssuer, f.issuerIDs()...)
-		}
-		if e.SCEP.RenewalGrace < 0 {
-			d.Report(key+".renewal_grace", "want a positive time")
+			d.Check(key+".next_issuer", strictyaml.OneOf("", e.SCEP.NextIssuer, f.issuerIDs()...))
 		}
 		if e.SCEP.Challenge != "" {
 			if secret, err := Reference(e.SCEP.Challenge).Read(f.Dir); err != nil {
@@ -85,7 +78,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			}
 		}
 		if e.SCEP.Webhook != "" {
-			oneOf(d, key+".webhook", e.SCEP.Webhook, f.webhookNames()...)
+			d.Check(key+".webhook", strictyaml.OneOf("", e.SCEP.Webhook, f.webhookNames()...))
 		}
 		for _, p := range e.Profiles {
 			if c := compiled[p]; e.SCEP.Manual && c != nil && !c.Approval() {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/strictyaml"
@@ -68,10 +67,8 @@ func (f *File) checkEST(d *strictyaml.Document, key string, e Endpoint) {
 		d.Report(key, "%v", err)
 		return
 	}
-	if err := ep.Check(); err != nil && len(e.Profiles) > 0 {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			d.Report(key, "%s", line)
-		}
+	if len(e.Profiles) > 0 {
+		d.Check(key, ep.Check())
 	}
 	profiles, _ := f.CompileProfiles() // mistakes are reported with the profiles
 	for _, name := range e.Profiles {
@@ -88,7 +85,7 @@ func (f *File) checkEST(d *strictyaml.Document, key string, e Endpoint) {
 			p := profiles[name]
 			switch {
 			case p == nil:
-				oneOf(d, at, name, slices.Sorted(maps.Keys(profiles))...)
+				d.Check(at, strictyaml.OneOf("", name, slices.Sorted(maps.Keys(profiles))...))
 			case list.key == ".ra_profiles" && !slices.ContainsFunc(p.EKUs(), est.IsRA):
 				d.Report(at, "profile %s lacks the extended key usage cmcRA", name)
 			}

@@ -117,7 +117,7 @@ func (f *File) checkOCSP(d *strictyaml.Document) {
 	for i, is := range f.Issuers {
 		key := fmt.Sprintf("issuers[%d].ocsp", i)
 		is.OCSP.check(d, key)
-		oneOf(d, key+".signer", is.OCSP.Signer, SignerDelegated, SignerIssuer)
+		d.Check(key+".signer", strictyaml.OneOf("", is.OCSP.Signer, SignerDelegated, SignerIssuer))
 		f.checkServiceKey(d, key+".key", is.OCSP.Key, key+".passphrase", is.OCSP.Passphrase)
 		if chain, err := ReadChain(is.Certificate); err == nil { // otherwise it is reported
 			checkResponder(d, key, is, chain)
@@ -141,8 +141,8 @@ func (f *File) checkOCSP(d *strictyaml.Document) {
 }
 
 func (o *OCSP) check(d *strictyaml.Document, key string) {
-	oneOf(d, key+".mode", o.Mode, string(ocsp.Presigned), string(ocsp.Live))
-	oneOf(d, key+".unknown", o.Unknown, string(ocsp.UnknownUnauthorized), string(ocsp.UnknownUnknown), string(ocsp.UnknownRevoked))
+	d.Check(key+".mode", strictyaml.OneOf("", o.Mode, string(ocsp.Presigned), string(ocsp.Live)))
+	d.Check(key+".unknown", strictyaml.OneOf("", o.Unknown, string(ocsp.UnknownUnauthorized), string(ocsp.UnknownUnknown), string(ocsp.UnknownRevoked)))
 	if o.Validity < time.Minute || o.Validity > 30*24*time.Hour {
 		d.Report(key+".validity", "%s: want from 1m to 720h", o.Validity)
 	}

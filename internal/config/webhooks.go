@@ -32,8 +32,8 @@ func (f *File) checkWebhooks(d *strictyaml.Document) {
 		seen[w.Name] = true
 		if hook, err := f.Webhook(w); err != nil {
 			d.Report(key, "%v", err)
-		} else if err := hook.Check(); err != nil {
-			d.Report(key, "%v", err)
+		} else {
+			d.Check(key, hook.Check())
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // KindWebhook begins the identity of who was authenticated by a webhook.
@@ -63,23 +64,20 @@ type WebhookConfig struct {
 // Patience is how long a call may take.
 func (c *WebhookConfig) Patience() time.Duration { return cmp.Or(c.Timeout, webhookTimeout) }
 
-func (c *WebhookConfig) check() error {
-	if c.Name == "" {
-		return errors.New("webhook: it needs a name")
-	}
-	if c.Timeout < 0 || c.Timeout > 15*time.Second {
-		return fmt.Errorf("webhook %s: timeout %s: want 15s at most", c.Name, c.Timeout)
-	}
-	for what, text := range map[string]string{"url": c.URL, "notify_url": c.NotifyURL} {
-		if text == "" && what == "notify_url" {
-			continue
-		}
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-			return fmt.Errorf("webhook %s: %s: want an https URL, or http on this machine", c.Name, what)
-		}
-	}
-	return nil
+// Check reports what is wrong with the configuration by itself.
+func (c *WebhookConfig) Check() error {
+	const wanted = "want an https URL, or http on this machine"
+	return errors.Join(
+		strictyaml.WrongIf(c.Name == "", "name", "it needs a name"),
+		strictyaml.WrongIf(c.Timeout < 0 || c.Timeout > 15*time.Second, "timeout", "%s: want 15s at most", c.Timeout),
+		strictyaml.WrongIf(!callable(c.URL), "url", wanted),
+		strictyaml.WrongIf(c.NotifyURL != "" && !callable(c.NotifyURL), "notify_url", wanted),
+	)
+}
+
+func callable(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && u.User == nil && u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
 }
 
 func loopback(host string) bool {
@@ -98,10 +96,8 @@ type Webhook struct {
 
 // Check reports what is wrong with the webhook.
 func (h *Webhook) Check() error {
-	if len(h.Key) < minKey {
-		return fmt.Errorf("webhook %s: its key has %d bytes, want %d or more", h.Name, len(h.Key), minKey)
-	}
-	return h.check()
+	return errors.Join(
+		strictyaml.WrongIf(len(h.Key) < minKey, "key", "it has %d bytes, want %d or more", len(h.Key), minKey), h.WebhookConfig.Check())
 }
 
 // minKey is as long as the output of the signature's hash.
@@ -130,7 +126,7 @@ func (w *Webhooks) Swap(hooks []Webhook) error {
 	all := make(map[string]Webhook, len(hooks))
 	for _, h := range hooks {
 		if err := h.Check(); err != nil {
-			return err
+			return fmt.Errorf("webhook %s: %w", h.Name, err)
 		}
 		if _, twice := all[h.Name]; twice {
 			return fmt.Errorf("webhook %s: defined twice", h.Name)

@@ -2,10 +2,10 @@ package crl
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Config is how an issuer publishes its revocation lists.
@@ -55,21 +55,15 @@ const maxShards = 4096
 
 // Check reports everything that is wrong with a completed configuration.
 func (c Config) Check() error {
-	var wrong []error
-	say := func(bad bool, format string, args ...any) {
-		if bad {
-			wrong = append(wrong, fmt.Errorf(format, args...))
-		}
-	}
-	say(c.Interval < time.Minute, "interval: want 1m or more")
-	say(c.Validity < 2*c.Interval, "validity: want twice the interval or more")
-	say(c.Skew < 0 || c.Skew > 24*time.Hour, "skew: want 0s to 24h")
-	say(c.Shards < 0 || c.Shards > maxShards, "shards: want 0 to %d", maxShards)
-	say(c.Delta != 0 && (c.Delta < time.Minute || c.Delta > c.Interval/2), "delta: want 1m to half the interval")
-	if _, err := c.reasons(); err != nil {
-		wrong = append(wrong, err)
-	}
-	return errors.Join(wrong...)
+	_, err := c.reasons()
+	return errors.Join(
+		strictyaml.WrongIf(c.Interval < time.Minute, "interval", "want 1m or more"),
+		strictyaml.WrongIf(c.Validity < 2*c.Interval, "validity", "want twice the interval or more"),
+		strictyaml.WrongIf(c.Skew < 0 || c.Skew > 24*time.Hour, "skew", "want 0s to 24h"),
+		strictyaml.WrongIf(c.Shards < 0 || c.Shards > maxShards, "shards", "want 0 to %d", maxShards),
+		strictyaml.WrongIf(c.Delta != 0 && (c.Delta < time.Minute || c.Delta > c.Interval/2), "delta", "want 1m to half the interval"),
+		err,
+	)
 }
 
 func (c Config) reasons() ([]pki.Reason, error) {
@@ -77,7 +71,7 @@ func (c Config) reasons() ([]pki.Reason, error) {
 	for _, name := range c.Immediate {
 		r, err := pki.ParseReason(name)
 		if err != nil {
-			return nil, fmt.Errorf("immediate: %w", err)
+			return nil, strictyaml.Wrong("immediate", "%v", err)
 		}
 		reasons = append(reasons, r)
 	}

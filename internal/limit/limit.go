@@ -10,13 +10,14 @@ package limit
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Rate is a number of events in a time. All of them may come at once; after
@@ -61,15 +62,15 @@ func Defaults() Config {
 
 // Check reports what is wrong with a configuration.
 func (c Config) Check() error {
-	for name, r := range map[string]Rate{"new_accounts": c.NewAccounts, "wrong_secrets": c.WrongSecrets, "enrolments": c.Enrolments} {
-		if r.Count < 0 || r.Count > 0 && r.period() < time.Millisecond {
-			return fmt.Errorf("limits.%s: want a count and a time of at least a millisecond for each, got %d per %s", name, r.Count, r.Per)
-		}
+	rate := func(key string, r Rate) error {
+		return strictyaml.WrongIf(r.Count < 0 || r.Count > 0 && r.period() < time.Millisecond,
+			key, "want a count and a time of at least a millisecond for each, got %d per %s", r.Count, r.Per)
 	}
-	if c.PendingOrders < 0 || c.PendingAuthorizations < 0 {
-		return fmt.Errorf("limits: pending_orders and pending_authorizations cannot be negative")
-	}
-	return nil
+	return errors.Join(
+		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets), rate("enrolments", c.Enrolments),
+		strictyaml.WrongIf(c.PendingOrders < 0, "pending_orders", "cannot be negative"),
+		strictyaml.WrongIf(c.PendingAuthorizations < 0, "pending_authorizations", "cannot be negative"),
+	)
 }
 
 // period is the time for one event, burst how far a key may run ahead of it.

@@ -18,6 +18,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -34,6 +35,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Endpoint is one SCEP service.
@@ -103,6 +105,16 @@ type Options struct {
 	// NextIssuer is the id of the issuer that will take over. GetNextCACert
 	// answers its certificate; without it, 404.
 	NextIssuer string `yaml:"next_issuer,omitempty"`
+}
+
+// Check reports what is wrong with the options by themselves.
+func (o Options) Check() error {
+	return errors.Join(
+		strictyaml.OneOf("ca_bundle", o.CABundle, append([]string{""}, Bundles...)...),
+		strictyaml.OneOf("ra_key", o.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096"),
+		strictyaml.WrongIf(o.RAKeyRef != "" && o.SeparateRAKeys, "separate_ra_keys", "there is one key in a token: leave it out besides ra_key_ref"),
+		strictyaml.WrongIf(o.RenewalGrace < 0, "renewal_grace", "want a positive time"),
+	)
 }
 
 // Bundles are the values of Options.CABundle.
@@ -213,14 +225,11 @@ func compile(e Endpoint) (*endpoint, error) {
 		return nil, fmt.Errorf("no issuer")
 	case !slices.Contains(e.Profiles, e.DefaultProfile):
 		return nil, fmt.Errorf("default profile %q is not one of its profiles", e.DefaultProfile)
-	case !slices.Contains(Bundles, e.CABundle):
-		return nil, fmt.Errorf("ca_bundle %q: want one of %s", e.CABundle, strings.Join(Bundles, ", "))
-	case RAKeys[e.RAKey] == 0:
-		return nil, fmt.Errorf("ra_key %q: want rsa-2048, rsa-3072 or rsa-4096", e.RAKey)
-	case e.RAKeyRef != "" && (e.SeparateRAKeys || e.Token == nil):
-		return nil, fmt.Errorf("ra_key_ref: there is one key in a token, not two: leave separate_ra_keys out")
-	case e.RenewalGrace < 0:
-		return nil, fmt.Errorf("renewal_grace is negative")
+	case e.RAKeyRef != "" && e.Token == nil:
+		return nil, errors.New("ra_key_ref: nothing opens the key")
+	}
+	if err := e.Check(); err != nil {
+		return nil, err
 	}
 	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: []cms.Cipher{
 		cms.AES128CBC, cms.AES192CBC, cms.AES256CBC, cms.AES128GCM, cms.AES192GCM, cms.AES256GCM,

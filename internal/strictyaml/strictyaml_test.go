@@ -1,6 +1,7 @@
 package strictyaml
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -223,4 +224,22 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v came back as %+v, %v:\n%s", s, back, err, again)
 		}
 	})
+}
+
+// TestCheckFindsThePlaceOfEachError of a section that checks itself.
+func TestCheckFindsThePlaceOfEachError(t *testing.T) {
+	t.Parallel()
+	var s sample
+	d := Decode("f", []byte("name: a\ninner:\n  port: 1\n"), &s)
+	d.Check("inner", nil)
+	d.Check("inner", errors.Join(
+		Wrong("port", "too low"), WrongIf(false, "port", "never"), fmt.Errorf("section: %w", OneOf("kind", "od", "odd", "even", "")), errors.New("one\ntwo"), OneOf("", "x"),
+	))
+	want := []string{
+		"f:2:1: inner: one", "f:2:1: inner: two", `f:2:1: inner: "x": there is none`,
+		`f:2:1: inner.kind: "od": want one of odd, even; did you mean "odd"?`, "f:3:3: inner.port: too low",
+	}
+	if diff := cmp.Diff(strings.Join(want, "\n"), fmt.Sprint(d.Err())); diff != "" {
+		t.Error(diff)
+	}
 }
