@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -86,7 +87,7 @@ func (f *File) DatabaseURL() (string, error) {
 		value = string(text)
 	}
 	if path, ok := strings.CutPrefix(value, "sqlite:"); ok && path != "" {
-		return "sqlite:" + under(f.Dir, path), nil
+		return "sqlite:" + strictyaml.Under(f.Dir, path), nil
 	}
 	u, err := url.Parse(value)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
@@ -321,6 +322,9 @@ func identifier(name string) (pki.Identifier, error) {
 
 // ReadChain reads a PEM file of certificates.
 func ReadChain(path string) ([]*x509.Certificate, error) {
+	if path == "" {
+		return nil, errors.New("required: a PEM file")
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, fault.Cause(err))

@@ -19,7 +19,8 @@ import (
 // its fields are the manual. Relative paths start at the file's folder; secrets
 // are given by reference only (see Reference).
 //
-// A field with the tag reload:"restart" is read once, when the server starts.
+// A field with the tag reload:"restart" is read once, when the server starts; one
+// with the tag path:"file" is a path, with path:"key" a reference that may hold one.
 //
 // The file says what may exist: names, key references, profiles, endpoints. What
 // happened (certificates, generations, numbers) is in the database.
@@ -74,7 +75,7 @@ type State struct {
 	// Dir holds the node's name, the TLS certificates that the server issued to
 	// itself and the operator socket. It is the file's own folder by default. One
 	// server at a time may use it.
-	Dir string `yaml:"dir,omitempty"`
+	Dir string `yaml:"dir,omitempty" path:"file"`
 	// Passphrase refers to the passphrase of the private keys in Dir.
 	Passphrase Reference `yaml:"passphrase,omitempty"`
 }
@@ -105,7 +106,7 @@ type Database struct {
 // BlockedKeys is a list of public keys.
 type BlockedKeys struct {
 	// File has one key a line, in lower-case hexadecimal.
-	File string `yaml:"file"`
+	File string `yaml:"file" path:"file"`
 	// Format is spki-sha256 (the default), the SHA-256 of the SubjectPublicKeyInfo;
 	// or openssl-blacklist, that of Debian's lists of 2008.
 	Format string `yaml:"format,omitempty" jsonschema:"enum=spki-sha256,enum=openssl-blacklist"`
@@ -125,7 +126,7 @@ type Issuer struct {
 	ID string `yaml:"id"`
 	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file, or
 	// pkcs11:token=…;object=…, a key in a token (RFC 7512).
-	Key keys.Ref `yaml:"key"`
+	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key's file, or the token's PIN.
 	Passphrase Reference `yaml:"passphrase"`
 	// Pool is the name of the issuers that stand in for each other, such as web.
@@ -142,7 +143,7 @@ type Issuer struct {
 	// that the database says which certificate is in force. Leave it out for keys
 	// that `privyseal issuer csr` makes: the server runs without, and `privyseal
 	// issuer install` puts the certificate in force.
-	Certificate string `yaml:"certificate,omitempty"`
+	Certificate string `yaml:"certificate,omitempty" path:"file"`
 	// Subject is what the issuer is called, such as "CN=Web CA A1,O=Example,C=DE":
 	// the name in the request that `privyseal issuer csr` makes.
 	Subject string `yaml:"subject,omitempty"`
@@ -155,7 +156,7 @@ type Issuer struct {
 	// Chains are PEM files of the form of Certificate, with other certificates of
 	// the same key and name, or of a CA above it: cross-certificates, so that
 	// clients that trust another root find a way. ACME offers them as alternates.
-	Chains []string `yaml:"chains,omitempty"`
+	Chains []string `yaml:"chains,omitempty" path:"file"`
 	// OCSP is how the status of this issuer's certificates is answered. Without
 	// it, the defaults of its fields hold.
 	OCSP OCSP `yaml:"ocsp,omitempty"`
@@ -169,14 +170,14 @@ type Offline struct {
 	ID string `yaml:"id"`
 	// Certificate is a PEM file with the CA's certificate. Leave it out to install
 	// it with `privyseal issuer install`.
-	Certificate string `yaml:"certificate,omitempty"`
+	Certificate string `yaml:"certificate,omitempty" path:"file"`
 	// MaxChildren is how many CAs may be installed below this one; any number if
 	// left out.
 	MaxChildren int `yaml:"max_children,omitempty"`
 	// CRL is a file with the CA's newest revocation list, DER or PEM. It is
 	// published when it is newer than the one in the database. Later ones come by
 	// `privyseal crl import`.
-	CRL string `yaml:"crl,omitempty"`
+	CRL string `yaml:"crl,omitempty" path:"file"`
 	// OCSP answers for the certificates that this CA signed, from its newest list.
 	// It needs a responder certificate, which only this CA's key can sign.
 	OCSP *OfflineOCSP `yaml:"ocsp,omitempty"`
@@ -219,7 +220,7 @@ type ESTEndpoint struct {
 	Auth string `yaml:"auth,omitempty" jsonschema:"enum=either,enum=both,enum=certificate,enum=basic"`
 	// Anchors is a PEM file of CAs that are not ours and whose certificates may
 	// enrol first, such as those that a manufacturer put into devices.
-	Anchors string `yaml:"anchors,omitempty"`
+	Anchors string `yaml:"anchors,omitempty" path:"file"`
 	// AcceptProfiles are the profiles of our own certificates that log in here,
 	// beside those in Profiles.
 	AcceptProfiles []string `yaml:"accept_profiles,omitempty"`
@@ -247,7 +248,7 @@ type ESTEndpoint struct {
 	// Rollover is a PEM file of CA certificates that cacerts hands out beside the
 	// issuer's chain: while a root is being replaced, the new one and the two that
 	// certify old and new with each other.
-	Rollover string `yaml:"rollover,omitempty"`
+	Rollover string `yaml:"rollover,omitempty" path:"file"`
 }
 
 // ACME is what all ACME endpoints say about this CA.
@@ -275,7 +276,7 @@ type Listeners struct {
 	Ops OpsListener `yaml:"ops,omitempty" reload:"restart"`
 	// Socket is the path of the unix socket of the operator API; privyseal.sock
 	// in State.Dir if left out. Who may open the file is an operator.
-	Socket string `yaml:"socket,omitempty" reload:"restart"`
+	Socket string `yaml:"socket,omitempty" path:"file" reload:"restart"`
 }
 
 // Listener is an address.
@@ -295,9 +296,9 @@ type TLSListener struct {
 // TLS is a listener's certificate: either from files or from one of our issuers.
 type TLS struct {
 	// Certificate is a PEM file with the certificate and what certifies it.
-	Certificate string `yaml:"certificate,omitempty"`
+	Certificate string `yaml:"certificate,omitempty" path:"file"`
 	// Key says where the certificate's private key is: file:PATH, encrypted PKCS#8.
-	Key keys.Ref `yaml:"key,omitempty"`
+	Key keys.Ref `yaml:"key,omitempty" path:"key"`
 	// Passphrase refers to the passphrase of Key.
 	Passphrase Reference `yaml:"passphrase,omitempty"`
 	// Issuer is the pool or the issuer that certifies a key of our own making, kept
@@ -323,7 +324,7 @@ type Audit struct {
 	// Key says where the key that signs checkpoints is: file:PATH, encrypted
 	// PKCS#8. It is not in the database, so that who rules the database cannot
 	// forge the record.
-	Key keys.Ref `yaml:"key"`
+	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key.
 	Passphrase Reference `yaml:"passphrase"`
 	// Retention is how long events stay in the database before they move to
@@ -331,7 +332,7 @@ type Audit struct {
 	Retention time.Duration `yaml:"retention,omitempty"`
 	// Archive is the folder that takes the segments of events older than
 	// Retention.
-	Archive string `yaml:"archive,omitempty"`
+	Archive string `yaml:"archive,omitempty" path:"file"`
 }
 
 // Log is how the server logs.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -59,31 +60,16 @@ func Default() Config { return Config{Limits: limit.Defaults()} }
 
 // complete fills in what the file may leave out, and makes paths absolute.
 func (f *File) complete() {
-	f.State.Dir = under(f.Dir, f.State.Dir)
-	if f.Listeners.Socket == "" {
-		f.Listeners.Socket = filepath.Join(f.State.Dir, "privyseal.sock")
-	}
-	f.Listeners.Socket = under(f.Dir, f.Listeners.Socket)
+	strictyaml.Resolve(f.Dir, &f.Config)
+	f.State.Dir = cmp.Or(f.State.Dir, f.Dir)
+	f.Listeners.Socket = cmp.Or(f.Listeners.Socket, filepath.Join(f.State.Dir, "privyseal.sock"))
 	for i := range f.Issuers {
 		f.Issuers[i].OCSP.complete()
-		f.Issuers[i].Key = keyUnder(f.Dir, f.Issuers[i].Key)
-		if f.Issuers[i].Certificate != "" {
-			f.Issuers[i].Certificate = under(f.Dir, f.Issuers[i].Certificate)
-		}
-		for j, file := range f.Issuers[i].Chains {
-			f.Issuers[i].Chains[j] = under(f.Dir, file)
-		}
 		f.Issuers[i].CRL = f.Issuers[i].CRL.Complete()
 	}
-	for i, o := range f.Offline {
-		if o.Certificate != "" {
-			f.Offline[i].Certificate = under(f.Dir, o.Certificate)
-		}
-		if o.CRL != "" {
-			f.Offline[i].CRL = under(f.Dir, o.CRL)
-		}
+	for _, o := range f.Offline {
 		if o.OCSP != nil {
-			f.Offline[i].OCSP = o.OCSP.complete(f.Dir)
+			o.OCSP.complete()
 		}
 	}
 	for i, e := range f.Endpoints {
@@ -93,44 +79,13 @@ func (f *File) complete() {
 		if e.ExternalAccount == "" && e.Protocol == ProtocolACME {
 			f.Endpoints[i].ExternalAccount = "optional"
 		}
-		for _, file := range []*string{&f.Endpoints[i].EST.Anchors, &f.Endpoints[i].EST.Rollover} {
-			if *file != "" {
-				*file = under(f.Dir, *file)
-			}
-		}
 	}
 	for i, b := range f.BlockedKeys {
-		f.BlockedKeys[i].File = under(f.Dir, b.File)
-		if b.Format == "" {
-			f.BlockedKeys[i].Format = pki.KeyListSPKI
-		}
+		f.BlockedKeys[i].Format = cmp.Or(b.Format, pki.KeyListSPKI)
 	}
-	for i, w := range f.Webhooks {
-		if w.CA != "" {
-			f.Webhooks[i].CA = under(f.Dir, w.CA)
-		}
-	}
-	f.completeFiles()
 	f.completeTLS()
-	if f.ACME.Website == "" {
-		f.ACME.Website = f.PublicURLs.HTTPS
-	}
-	if f.ACME.TermsOfService == "" {
-		f.ACME.TermsOfService = f.PublicURLs.HTTPS + "/terms"
-	}
-}
-
-func (f *File) completeFiles() {
-	f.Audit.Key = keyUnder(f.Dir, f.Audit.Key)
-	if f.Audit.Archive != "" {
-		f.Audit.Archive = under(f.Dir, f.Audit.Archive)
-	}
-	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, &f.Listeners.EST.TLS} {
-		t.Key = keyUnder(f.Dir, t.Key)
-		if t.Certificate != "" {
-			t.Certificate = under(f.Dir, t.Certificate)
-		}
-	}
+	f.ACME.Website = cmp.Or(f.ACME.Website, f.PublicURLs.HTTPS)
+	f.ACME.TermsOfService = cmp.Or(f.ACME.TermsOfService, f.PublicURLs.HTTPS+"/terms")
 }
 
 // completeTLS chooses the profiles of the certificates that the listeners get

@@ -51,9 +51,9 @@ type OCSP struct {
 type OfflineOCSP struct {
 	// Certificate is a PEM file with a responder certificate that the CA signed:
 	// extended key usage OCSPSigning, id-pkix-ocsp-nocheck.
-	Certificate string `yaml:"certificate"`
+	Certificate string `yaml:"certificate" path:"file"`
 	// Key says where its private key is: file:PATH, an encrypted PKCS#8 file.
-	Key keys.Ref `yaml:"key"`
+	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key.
 	Passphrase Reference `yaml:"passphrase"`
 	// Mode, Validity and Unknown are as in an issuer's ocsp.
@@ -101,11 +101,9 @@ func (o *OfflineOCSP) Like() OCSP {
 	return c
 }
 
-func (o *OfflineOCSP) complete(dir string) *OfflineOCSP {
-	c, defaults := *o, o.Like()
-	c.Mode, c.Validity, c.Unknown = defaults.Mode, defaults.Validity, defaults.Unknown
-	c.Certificate, c.Key = under(dir, c.Certificate), keyUnder(dir, c.Key)
-	return &c
+func (o *OfflineOCSP) complete() {
+	defaults := o.Like()
+	o.Mode, o.Validity, o.Unknown = defaults.Mode, defaults.Validity, defaults.Unknown
 }
 
 // delegates reports whether a key of ours signs OCSP responses as a delegate.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
 // Reference says where a secret is: file:PATH or env:NAME. It holds no secret
@@ -23,7 +23,7 @@ func (r Reference) Read(dir string) ([]byte, error) {
 	var value []byte
 	switch {
 	case scheme == "file" && rest != "":
-		text, err := os.ReadFile(under(dir, rest))
+		text, err := os.ReadFile(strictyaml.Under(dir, rest))
 		if err != nil {
 			// The path is already in the reference.
 			return nil, fmt.Errorf("secret %s: %w", r, fault.Cause(err))
@@ -48,20 +48,4 @@ func (r Reference) Read(dir string) ([]byte, error) {
 // Secret returns a function that reads the reference each time it is called.
 func (r Reference) Secret(dir string) keys.Secret {
 	return func() ([]byte, error) { return r.Read(dir) }
-}
-
-// under makes a relative path start at dir.
-func under(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
-}
-
-// keyUnder makes the relative path of a file: key reference start at dir.
-func keyUnder(dir string, ref keys.Ref) keys.Ref {
-	if path, ok := strings.CutPrefix(string(ref), "file:"); ok && path != "" {
-		return keys.Ref("file:" + under(dir, path))
-	}
-	return ref
 }

@@ -58,7 +58,7 @@ type WebhookConfig struct {
 	KeyRef string `yaml:"key" json:"key"`
 	// CA is a PEM file of the CAs that the service's TLS certificate may come from.
 	// Default: those that the system trusts.
-	CA string `yaml:"ca,omitempty" json:"ca,omitempty"`
+	CA string `yaml:"ca,omitempty" json:"ca,omitempty" path:"file"`
 }
 
 // Patience is how long a call may take.

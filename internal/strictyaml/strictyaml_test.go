@@ -243,3 +243,25 @@ func TestCheckFindsThePlaceOfEachError(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	type inner struct {
+		File string `path:"file"`
+	}
+	type section struct {
+		File, Other string `path:"file"`
+		Plain       string
+		Key         string   `path:"key"`
+		Keys        []string `path:"key"`
+		List        []inner
+		Left        *inner
+		Right       *inner
+	}
+	got := section{"a", "/b", "c", "file:d", []string{"file:/e", "file:", "pkcs11:f", ""}, []inner{{"g"}, {}}, nil, &inner{"h"}}
+	Resolve("/dir", &got)
+	want := section{"/dir/a", "/b", "c", "file:/dir/d", []string{"file:/e", "file:", "pkcs11:f", ""}, []inner{{"/dir/g"}, {}}, nil, &inner{"/dir/h"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
