@@ -52,7 +52,7 @@ func (f *File) checkURLs(d *strictyaml.Document) {
 			return
 		}
 		u, err := url.Parse(value)
-		if err != nil || u.Scheme != scheme || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		if err != nil || u.Scheme != scheme || u.Host == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
 			d.Report(key, "%q: want %s://host[:port] and nothing after it", value, scheme)
 		}
 	}
@@ -95,7 +95,7 @@ func (f *File) DatabaseURL() (string, error) {
 	}
 	_, password := u.User.Password()
 	if (password || u.Query().Has("password")) && !byReference {
-		return "", fmt.Errorf("a URL with a password must be given by reference: put it into a file and write file:PATH")
+		return "", errors.New("a URL with a password must be given by reference: put it into a file, write file:PATH")
 	}
 	return value, nil
 }
@@ -110,7 +110,7 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 	all := []secret{
 		{"key_encryption", f.KeyEncryption, true},
 		{"audit.passphrase", f.Audit.Passphrase, true},
-		{"state.passphrase", f.State.Passphrase, f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" || f.delegates()},
+		{"state.passphrase", f.State.Passphrase, f.keepsKeys()},
 	}
 	for i, is := range f.Issuers {
 		all = append(all, secret{fmt.Sprintf("issuers[%d].passphrase", i), is.Passphrase, true})
@@ -172,8 +172,8 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 			d.Report(key+".name", "%q is defined twice", e.Name)
 		}
 		seen[e.Name] = true
-		d.Check(key+".protocol", strictyaml.OneOf("", e.Protocol, ProtocolACME, ProtocolEST, ProtocolSCEP))
-		d.Check(key+".issuer", strictyaml.OneOf("", e.Issuer, f.services()...))
+		d.Check(key, strictyaml.OneOf("protocol", e.Protocol, ProtocolACME, ProtocolEST, ProtocolSCEP))
+		d.Check(key, strictyaml.OneOf("issuer", e.Issuer, f.services()...))
 		f.checkProtocol(d, key, e)
 		if len(e.Profiles) == 0 {
 			d.Report(key+".profiles", "required: at least one profile")
@@ -188,10 +188,11 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 				d.Report(at, "issuer %s cannot sign it: %s", e.Issuer, fault.Text(err))
 			}
 		}
-		d.Check(key+".default_profile", strictyaml.OneOf("", e.DefaultProfile, e.Profiles...))
+		d.Check(key, strictyaml.OneOf("default_profile", e.DefaultProfile, e.Profiles...))
 	}
 	for _, p := range []struct{ protocol, key, addr string }{
-		{ProtocolACME, "listeners.https.addr", f.Listeners.HTTPS.Addr}, {ProtocolEST, "listeners.est.addr", f.Listeners.EST.Addr},
+		{ProtocolACME, "listeners.https.addr", f.Listeners.HTTPS.Addr},
+		{ProtocolEST, "listeners.est.addr", f.Listeners.EST.Addr},
 	} {
 		if p.addr == "" && len(f.Of(p.protocol)) > 0 {
 			d.Report(p.key, "required: there are %s endpoints", strings.ToUpper(p.protocol))
@@ -204,7 +205,7 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 	switch e.Protocol {
 	case ProtocolACME:
-		d.Check(key+".external_account", strictyaml.OneOf("", e.ExternalAccount, "optional", "required"))
+		d.Check(key, strictyaml.OneOf("external_account", e.ExternalAccount, "optional", "required"))
 	case ProtocolEST:
 		f.checkEST(d, key, e)
 	}
@@ -240,7 +241,8 @@ func (f *File) tls() map[string]TLSListener {
 func (f *File) checkListeners(d *strictyaml.Document) {
 	names := map[string]string{}
 	for name, addr := range map[string]string{
-		"https": f.Listeners.HTTPS.Addr, "est": f.Listeners.EST.Addr, "http": f.Listeners.HTTP.Addr, "ops": f.Listeners.Ops.Addr,
+		"https": f.Listeners.HTTPS.Addr, "est": f.Listeners.EST.Addr,
+		"http": f.Listeners.HTTP.Addr, "ops": f.Listeners.Ops.Addr,
 	} {
 		key := "listeners." + name + ".addr"
 		if addr == "" {
@@ -278,8 +280,8 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 			d.Report(key+".certificate", "%v", err)
 		}
 	case t.Issuer != "":
-		d.Check(key+".issuer", strictyaml.OneOf("", t.Issuer, f.services()...))
-		d.Check(key+".profile", strictyaml.OneOf("", t.Profile, f.profileNames()...))
+		d.Check(key, strictyaml.OneOf("issuer", t.Issuer, f.services()...))
+		d.Check(key, strictyaml.OneOf("profile", t.Profile, f.profileNames()...))
 		if len(t.Names) == 0 {
 			d.Report(key+".names", "required: the names under which clients reach this listener")
 		}
@@ -294,8 +296,8 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 }
 
 func (f *File) checkLog(d *strictyaml.Document) {
-	d.Check("log.format", strictyaml.OneOf("", f.Log.Format, "", "text", "json"))
-	d.Check("log.level", strictyaml.OneOf("", f.Log.Level, "", "debug", "info", "warn", "error"))
+	d.Check("log", strictyaml.OneOf("format", f.Log.Format, "", "text", "json"))
+	d.Check("log", strictyaml.OneOf("level", f.Log.Level, "", "debug", "info", "warn", "error"))
 }
 
 // Identifiers are the names of a certificate from Issuer.

@@ -46,7 +46,8 @@ func (f *File) checkIssuers(d *strictyaml.Document) {
 			continue
 		}
 		if len(chain) < 2 && !f.OneTier {
-			d.Report(key+".certificate", "want the issuer's certificate and all that certify it, the root last: a root does not sign on a server")
+			d.Report(key+".certificate", "want the issuer's certificate and all that certify it, the root last: "+
+				"a root does not sign on a server")
 		}
 	}
 	for i, o := range f.Offline {
@@ -86,9 +87,11 @@ func (f *File) checkPool(d *strictyaml.Document, key string, is Issuer) {
 	at := slices.IndexFunc(f.Issuers, func(o Issuer) bool { return o.ID == is.Succeeds })
 	switch {
 	case at < 0 || is.Succeeds == is.ID:
-		d.Check(key+".succeeds", strictyaml.OneOf("", is.Succeeds, slices.DeleteFunc(f.issuerIDs(), func(id string) bool { return id == is.ID })...))
+		others := slices.DeleteFunc(f.issuerIDs(), func(id string) bool { return id == is.ID })
+		d.Check(key, strictyaml.OneOf("succeeds", is.Succeeds, others...))
 	case is.Pool == "" || f.Issuers[at].Pool != is.Pool:
-		d.Report(key+".succeeds", "issuer %s is of another pool: clients' endpoints name the pool, so that they need not change", is.Succeeds)
+		d.Report(key+".succeeds", "issuer %s is of another pool: clients' endpoints name the pool, so that they need not change",
+			is.Succeeds)
 	case f.Successor(is.Succeeds) != is.ID:
 		d.Report(key+".succeeds", "issuer %s succeeds %s already", f.Successor(is.Succeeds), is.Succeeds)
 	case f.circle(is.ID):

@@ -31,7 +31,9 @@ type RAKey func(ctx context.Context, f *File, e Endpoint) (scep.PrivateKey, erro
 func (f *File) SCEPEndpoints(raKey RAKey) ([]scep.Endpoint, error) {
 	var all []scep.Endpoint
 	for _, e := range f.Of(ProtocolSCEP) {
-		ep := scep.Endpoint{Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile, Options: e.SCEP}
+		ep := scep.Endpoint{
+			Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile, Options: e.SCEP,
+		}
 		if e.SCEP.Challenge != "" {
 			secret, err := Reference(e.SCEP.Challenge).Read(f.Dir)
 			if err != nil {
@@ -68,7 +70,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 		d.Check(key, e.SCEP.Check())
 		f.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
 		if e.SCEP.NextIssuer != "" {
-			d.Check(key+".next_issuer", strictyaml.OneOf("", e.SCEP.NextIssuer, f.issuerIDs()...))
+			d.Check(key, strictyaml.OneOf("next_issuer", e.SCEP.NextIssuer, f.issuerIDs()...))
 		}
 		if e.SCEP.Challenge != "" {
 			if secret, err := Reference(e.SCEP.Challenge).Read(f.Dir); err != nil {
@@ -78,7 +80,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			}
 		}
 		if e.SCEP.Webhook != "" {
-			d.Check(key+".webhook", strictyaml.OneOf("", e.SCEP.Webhook, f.webhookNames()...))
+			d.Check(key, strictyaml.OneOf("webhook", e.SCEP.Webhook, f.webhookNames()...))
 		}
 		for _, p := range e.Profiles {
 			if c := compiled[p]; e.SCEP.Manual && c != nil && !c.Approval() {
@@ -111,7 +113,8 @@ func (f *File) EndpointNames(protocol string) []string {
 func (f *File) ACMEConfig() acme.Config {
 	c := acme.Config{
 		BaseURL: f.PublicURLs.HTTPS, FormerBaseURLs: f.PublicURLs.Former,
-		TermsOfService: f.ACME.TermsOfService, AgreeAgain: f.ACME.AgreeAgain, Website: f.ACME.Website, CAAIdentities: f.Challenge.CAAIdentities,
+		TermsOfService: f.ACME.TermsOfService, AgreeAgain: f.ACME.AgreeAgain,
+		Website: f.ACME.Website, CAAIdentities: f.Challenge.CAAIdentities,
 	}
 	for _, e := range f.Of(ProtocolACME) {
 		c.Endpoints = append(c.Endpoints, acme.Endpoint{

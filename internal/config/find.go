@@ -25,6 +25,6 @@ func Find(named string) (string, error) {
 			return place, nil
 		}
 	}
-	return "", fmt.Errorf("no configuration file: none of %s is here; name one with --config, or begin with `privyseal dev`",
-		strings.Join(Places, ", "))
+	return "", fmt.Errorf("no configuration file: none of %s is here; "+
+		"name one with --config, or begin with `privyseal dev`", strings.Join(Places, ", "))
 }

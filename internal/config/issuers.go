@@ -94,5 +94,8 @@ func (f *File) Locations(id string) issuer.Locations {
 			shards = is.CRL.Shards
 		}
 	}
-	return issuer.Locations{CRL: base + "/crl/" + id + ".crl", Shards: shards, OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer"}
+	return issuer.Locations{
+		CRL: base + "/crl/" + id + ".crl", Shards: shards,
+		OCSP: base + "/ocsp/" + id, CAIssuers: base + "/issuers/" + id + ".cer",
+	}
 }

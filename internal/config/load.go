@@ -117,7 +117,8 @@ func (is Issuer) public() Issuer {
 // paths and references may differ from node to node.
 func (f *File) Digest() string {
 	c := f.Config
-	c.State, c.Database, c.Listeners, c.Log, c.Audit, c.KeyEncryption = State{}, Database{}, Listeners{}, Log{}, Audit{}, ""
+	c.State, c.Database, c.Listeners, c.Log, c.Audit = State{}, Database{}, Listeners{}, Log{}, Audit{}
+	c.KeyEncryption = ""
 	c.PKCS11 = PKCS11{}
 	c.Issuers, c.Offline = nil, nil
 	for _, i := range f.Issuers {
@@ -138,7 +139,8 @@ func (f *File) Digest() string {
 // ownAddresses are the addresses that validation must never dial: ours.
 func (f *File) OwnAddresses() []netip.AddrPort {
 	var own []netip.AddrPort
-	for _, addr := range []string{f.Listeners.HTTPS.Addr, f.Listeners.EST.Addr, f.Listeners.HTTP.Addr, f.Listeners.Ops.Addr} {
+	at := &f.Listeners
+	for _, addr := range []string{at.HTTPS.Addr, at.EST.Addr, at.HTTP.Addr, at.Ops.Addr} {
 		if strings.HasPrefix(addr, ":") {
 			addr = "[::]" + addr
 		}

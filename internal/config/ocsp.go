@@ -106,16 +106,17 @@ func (o *OfflineOCSP) complete() {
 	o.Mode, o.Validity, o.Unknown = defaults.Mode, defaults.Validity, defaults.Unknown
 }
 
-// delegates reports whether a key of ours signs OCSP responses as a delegate.
-func (f *File) delegates() bool {
-	return slices.ContainsFunc(f.Issuers, func(i Issuer) bool { return i.OCSP.Signer == SignerDelegated })
+// keepsKeys reports whether the server keeps keys of its own in State.Dir: of a
+// listener, or of a delegate that signs OCSP responses.
+func (f *File) keepsKeys() bool {
+	return f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" || slices.ContainsFunc(f.Issuers, func(i Issuer) bool { return i.OCSP.Signer == SignerDelegated })
 }
 
 func (f *File) checkOCSP(d *strictyaml.Document) {
 	for i, is := range f.Issuers {
 		key := fmt.Sprintf("issuers[%d].ocsp", i)
 		is.OCSP.check(d, key)
-		d.Check(key+".signer", strictyaml.OneOf("", is.OCSP.Signer, SignerDelegated, SignerIssuer))
+		d.Check(key, strictyaml.OneOf("signer", is.OCSP.Signer, SignerDelegated, SignerIssuer))
 		f.checkServiceKey(d, key+".key", is.OCSP.Key, key+".passphrase", is.OCSP.Passphrase)
 		if chain, err := ReadChain(is.Certificate); err == nil { // otherwise it is reported
 			checkResponder(d, key, is, chain)
@@ -139,8 +140,9 @@ func (f *File) checkOCSP(d *strictyaml.Document) {
 }
 
 func (o *OCSP) check(d *strictyaml.Document, key string) {
-	d.Check(key+".mode", strictyaml.OneOf("", o.Mode, string(ocsp.Presigned), string(ocsp.Live)))
-	d.Check(key+".unknown", strictyaml.OneOf("", o.Unknown, string(ocsp.UnknownUnauthorized), string(ocsp.UnknownUnknown), string(ocsp.UnknownRevoked)))
+	d.Check(key, strictyaml.OneOf("mode", o.Mode, string(ocsp.Presigned), string(ocsp.Live)))
+	d.Check(key, strictyaml.OneOf("unknown", o.Unknown,
+		string(ocsp.UnknownUnauthorized), string(ocsp.UnknownUnknown), string(ocsp.UnknownRevoked)))
 	if o.Validity < time.Minute || o.Validity > 30*24*time.Hour {
 		d.Report(key+".validity", "%s: want from 1m to 720h", o.Validity)
 	}
@@ -159,7 +161,8 @@ func checkResponder(d *strictyaml.Document, key string, is Issuer, chain []*x509
 	switch is.OCSP.Signer {
 	case SignerDelegated:
 		if err := hierarchy.CheckUsages(chain, []asn1.ObjectIdentifier{oidOCSPSigning}); err != nil {
-			d.Report(key+".signer", "issuer %s cannot certify a responder: %s; signer: issuer lets its own key sign", is.ID, fault.Text(err))
+			d.Report(key+".signer", "issuer %s cannot certify a responder: %s; signer: issuer lets its own key sign",
+				is.ID, fault.Text(err))
 		}
 	case SignerIssuer:
 		// None is every use (RFC 5280, section 4.2.1.3).

@@ -17,10 +17,11 @@ func needsRestart(path string, old, fresh reflect.Value) []string {
 		f := old.Type().Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		key := strings.TrimPrefix(path+"."+name, ".")
+		tagged, a, b := f.Tag.Get("reload") == "restart", old.Field(i), fresh.Field(i)
 		switch {
-		case f.Tag.Get("reload") != "restart" && f.Type.Kind() == reflect.Struct:
-			changed = append(changed, needsRestart(key, old.Field(i), fresh.Field(i))...)
-		case f.Tag.Get("reload") == "restart" && !reflect.DeepEqual(old.Field(i).Interface(), fresh.Field(i).Interface()):
+		case !tagged && f.Type.Kind() == reflect.Struct:
+			changed = append(changed, needsRestart(key, a, b)...)
+		case tagged && !reflect.DeepEqual(a.Interface(), b.Interface()):
 			changed = append(changed, key)
 		}
 	}

@@ -131,7 +131,8 @@ func (d *Document) mapping(path string, pairs []*ast.MappingValueNode, v reflect
 func (d *Document) key(path string, kv *ast.MappingValueNode) (string, *token.Position, bool) {
 	at := place(kv)
 	s, ok := scalarOf(kv.Key)
-	if !ok || s.text == "" || len(s.text) > maxKey || strings.ContainsFunc(s.text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	strange := strings.ContainsFunc(s.text, func(r rune) bool { return !unicode.IsPrint(r) })
+	if !ok || s.text == "" || len(s.text) > maxKey || strange {
 		d.problem(path, at, "a key here is no plain word of at most 128 octets")
 		return "", at, false
 	}
