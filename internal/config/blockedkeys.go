@@ -8,7 +8,7 @@ import (
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
-// knownKeys reads the lists of keys that strangers know (rule X13).
+// KnownKeys reads the lists of keys that strangers know (rule X13).
 func (f *File) KnownKeys() (pki.KeyList, error) {
 	var list pki.KeyList
 	for _, b := range f.BlockedKeys {

@@ -74,7 +74,7 @@ func (f *File) checkDatabase(d *strictyaml.Document) {
 	}
 }
 
-// databaseURL follows the reference and makes a relative SQLite path start at
+// DatabaseURL follows the reference and makes a relative SQLite path start at
 // the file's folder. Its errors never show a URL that may hold a password.
 func (f *File) DatabaseURL() (string, error) {
 	value := f.Database.URL

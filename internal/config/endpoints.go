@@ -18,7 +18,7 @@ const (
 	ProtocolSCEP = "scep"
 )
 
-// of returns the endpoints of a protocol.
+// Of returns the endpoints of a protocol.
 func (f *File) Of(protocol string) []Endpoint {
 	return slices.DeleteFunc(slices.Clone(f.Endpoints), func(e Endpoint) bool { return e.Protocol != protocol })
 }
@@ -99,6 +99,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 // minChallenge is the length of a secret that is shared by devices.
 const minChallenge = 8
 
+// EndpointNames are the names of the endpoints of a protocol.
 func (f *File) EndpointNames(protocol string) []string {
 	names := make([]string, 0, len(f.Endpoints))
 	for _, e := range f.Endpoints {
@@ -109,7 +110,7 @@ func (f *File) EndpointNames(protocol string) []string {
 	return names
 }
 
-// acme is the configuration of the ACME front-end.
+// ACMEConfig is the configuration of the ACME front-end.
 func (f *File) ACMEConfig() acme.Config {
 	c := acme.Config{
 		BaseURL: f.PublicURLs.HTTPS, FormerBaseURLs: f.PublicURLs.Former,

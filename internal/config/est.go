@@ -15,7 +15,7 @@ const ProtocolEST = "est"
 // ESTServerProfile is the profile of the EST listener's own certificate.
 const ESTServerProfile = "est-server"
 
-// est is the configuration of the EST front-end.
+// ESTConfig is the configuration of the EST front-end.
 func (f *File) ESTConfig() (est.Config, error) {
 	var c est.Config
 	for _, e := range f.Of(ProtocolEST) {

@@ -113,7 +113,7 @@ func (is Issuer) public() Issuer {
 	return p
 }
 
-// digest identifies what all nodes on one database must agree on. Addresses,
+// Digest identifies what all nodes on one database must agree on. Addresses,
 // paths and references may differ from node to node.
 func (f *File) Digest() string {
 	c := f.Config
@@ -136,7 +136,7 @@ func (f *File) Digest() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// ownAddresses are the addresses that validation must never dial: ours.
+// OwnAddresses are the addresses that validation must never dial: ours.
 func (f *File) OwnAddresses() []netip.AddrPort {
 	var own []netip.AddrPort
 	at := &f.Listeners

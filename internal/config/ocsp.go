@@ -87,6 +87,7 @@ func (o *OCSP) complete() {
 	}
 }
 
+// Policy is how the responder answers.
 func (o *OCSP) Policy() ocsp.Policy {
 	return ocsp.Policy{
 		Mode: ocsp.Mode(o.Mode), Validity: o.Validity, Unknown: ocsp.UnknownPolicy(o.Unknown),
@@ -94,7 +95,7 @@ func (o *OCSP) Policy() ocsp.Policy {
 	}
 }
 
-// like returns the fields that an offline CA's responder shares.
+// Like returns the fields that an offline CA's responder shares.
 func (o *OfflineOCSP) Like() OCSP {
 	c := OCSP{Mode: o.Mode, Validity: o.Validity, Unknown: o.Unknown}
 	c.complete()

@@ -8,7 +8,7 @@ import (
 	"github.com/privyseal/privyseal/internal/profile"
 )
 
-// compileProfiles compiles the built-in profiles and the configured ones. That of
+// CompileProfiles compiles the built-in profiles and the configured ones. That of
 // roots is for ceremonies and is left out.
 func (f *File) CompileProfiles() (map[string]*profile.Profile, error) {
 	configs := profile.BuiltIn()

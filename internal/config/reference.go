@@ -17,7 +17,7 @@ import (
 type Reference string
 
 // Read returns the secret, without the newline that an editor leaves at the end
-// of a file. Relative paths start at dir.
+// Of a file. Relative paths start at dir.
 func (r Reference) Read(dir string) ([]byte, error) {
 	scheme, rest, _ := strings.Cut(string(r), ":")
 	var value []byte

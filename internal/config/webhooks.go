@@ -38,7 +38,7 @@ func (f *File) checkWebhooks(d *strictyaml.Document) {
 	}
 }
 
-// webhook reads what a webhook's configuration refers to.
+// Webhook reads what a webhook's configuration refers to.
 func (f *File) Webhook(w credential.WebhookConfig) (credential.Webhook, error) {
 	hook := credential.Webhook{WebhookConfig: w}
 	var err error
