@@ -15,6 +15,7 @@ import (
 // The protocols of endpoints.
 const (
 	ProtocolACME = "acme"
+	ProtocolEST  = "est"
 	ProtocolSCEP = "scep"
 )
 

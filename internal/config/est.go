@@ -10,8 +10,6 @@ import (
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
-const ProtocolEST = "est"
-
 // ESTServerProfile is the profile of the EST listener's own certificate.
 const ESTServerProfile = "est-server"
 
