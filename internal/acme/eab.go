@@ -63,7 +63,7 @@ func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
 	}
 	mac, _, err := s.EAB.Key(ctx, *m.header.KID, c.ep.Name)
 	if err == nil {
-		err = m.verify(mac)
+		err = m.verifyMAC(mac)
 	}
 	if err == nil {
 		return nil

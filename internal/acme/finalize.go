@@ -41,7 +41,7 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request, c *call) error
 	if status, _ := orderStatus(o, authzs, s.Now()); status != statusReady {
 		return s.finalizeAgain(w, c, o, authzs, der, status)
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(ctx, der)
 	if err != nil {
 		return badCSR(err)
 	}

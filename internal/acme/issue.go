@@ -142,7 +142,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 		}
 	}
 	if j.csr == nil {
-		csr, err := pki.ParseCSR(o.CSR)
+		csr, err := pki.ParseCSR(ctx, o.CSR)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // The JSON package here is go-jose's: names are case-sensitive and a name that
@@ -24,10 +26,6 @@ var accepted = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.ES384, jos
 
 // acceptedMACs are the algorithms of an external account binding (rule A26).
 var acceptedMACs = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
-
-// maxVerifyBits bounds the RSA keys that we verify with: the cost grows with the
-// cube, and a stranger chooses the key.
-const maxVerifyBits = 8192
 
 func algorithmNames() []string {
 	names := make([]string, len(accepted))
@@ -131,15 +129,19 @@ func (h *header) checkAlgorithm(list []jose.SignatureAlgorithm) error {
 }
 
 // verify checks the signature with a public key, whose algorithm must be the
-// message's, or with the octets of a MAC key.
-func (m *message) verify(key any) error {
-	list := acceptedMACs
-	if _, mac := key.([]byte); !mac {
-		if want := algorithmFor(key); m.header.Alg != string(want) {
-			return fault.New(fault.BadAlgorithm, "signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
-		}
-		list = accepted
+// message's.
+func (m *message) verify(ctx context.Context, key crypto.PublicKey) error {
+	if want := algorithmFor(key); m.header.Alg != string(want) {
+		return fault.New(fault.BadAlgorithm, "signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
 	}
+	return pki.UseKey(ctx, key, func() error { return m.verifyWith(key, accepted) })
+}
+
+// verifyMAC checks the signature of an external account binding with the octets
+// of its key.
+func (m *message) verifyMAC(key []byte) error { return m.verifyWith(key, acceptedMACs) }
+
+func (m *message) verifyWith(key any, list []jose.SignatureAlgorithm) error {
 	parsed, err := jose.ParseSignedCompact(m.compact, list)
 	if err != nil {
 		return fault.Wrap(fault.Malformed, err, "the JWS cannot be parsed")
@@ -183,6 +185,9 @@ func parseJWK(text []byte) (*publicKey, error) {
 	if len(text) == 0 || text[0] != '{' {
 		return nil, fault.New(fault.Malformed, "the JWK is not a JSON object")
 	}
+	if err := checkMembers(text); err != nil {
+		return nil, err
+	}
 	var k jose.JSONWebKey
 	if err := json.Unmarshal(text, &k); err != nil {
 		return nil, fault.Wrap(fault.BadPublicKey, err, "the JWK cannot be read as a public key")
@@ -194,10 +199,34 @@ func parseJWK(text []byte) (*publicKey, error) {
 	if k.Algorithm != "" && k.Algorithm != string(want) {
 		return nil, fault.New(fault.BadAlgorithm, "the JWK names algorithm %q; its key needs %q", k.Algorithm, want)
 	}
-	if r, ok := k.Key.(*rsa.PublicKey); ok && r.N.BitLen() > maxVerifyBits {
-		return nil, fault.New(fault.BadPublicKey, "the RSA key has %d bits; at most %d are accepted", r.N.BitLen(), maxVerifyBits)
+	if err := pki.Usable(k.Key); err != nil {
+		return nil, err
 	}
 	return newPublicKey(k.Key)
+}
+
+// maxModulus is the longest "n" of a key that is pki.Usable, in base64url; a few
+// zero octets may stand before it.
+const maxModulus = 1400
+
+// checkMembers refuses keys that the library would compute with while it reads
+// them: private ones, and those with a modulus of any length.
+func checkMembers(text []byte) error {
+	var k struct {
+		N string          `json:"n"`
+		D json.RawMessage `json:"d"`
+		K json.RawMessage `json:"k"`
+	}
+	if err := json.Unmarshal(text, &k); err != nil {
+		return fault.Wrap(fault.BadPublicKey, err, "the JWK cannot be read as a public key")
+	}
+	switch {
+	case k.D != nil || k.K != nil:
+		return fault.New(fault.BadPublicKey, "the JWK holds a secret; send the public key only, and make a new one").Because("key_private")
+	case len(k.N) > maxModulus:
+		return fault.New(fault.BadPublicKey, "public key rsa: at most 8192 bits are accepted").Because("key_size")
+	}
+	return nil
 }
 
 func newPublicKey(key crypto.PublicKey) (*publicKey, error) {

@@ -153,11 +153,11 @@ func TestACME_A16_EachAlgorithmVerifies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := m.verify(k.key); err != nil {
+			if err := m.verify(t.Context(), k.key); err != nil {
 				t.Fatal(err)
 			}
 			m.compact = strings.Replace(m.compact, b64("{}"), b64(`{"a":1}`), 1)
-			if err := m.verify(k.key); !fault.Is(err, fault.Unverified) {
+			if err := m.verify(t.Context(), k.key); !fault.Is(err, fault.Unverified) {
 				t.Errorf("altered payload: %v, want unverified", err)
 			}
 		})
@@ -246,14 +246,14 @@ func TestACME_A16_AlgorithmsThatAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.verify(p384.Public()); !fault.Is(err, fault.BadAlgorithm) {
+	if err := m.verify(t.Context(), p384.Public()); !fault.Is(err, fault.BadAlgorithm) {
 		t.Errorf("ES256 with a P-384 key: %v, want bad_algorithm", err)
 	}
-	if err := m.verify([]byte("secret")); !fault.Is(err, fault.Malformed) {
+	if err := m.verifyMAC([]byte("secret")); !fault.Is(err, fault.Malformed) {
 		t.Errorf("ES256 with a MAC key: %v, want malformed", err)
 	}
 	other := newECKey(t, elliptic.P256())
-	if err := m.verify(other.Public()); !fault.Is(err, fault.Unverified) {
+	if err := m.verify(t.Context(), other.Public()); !fault.Is(err, fault.Unverified) {
 		t.Errorf("another key: %v, want unverified", err)
 	}
 }
@@ -319,7 +319,7 @@ func FuzzJWS(f *testing.F) {
 			}
 			return
 		}
-		if err := m.verify(k.key); err != nil && fault.Of(err).Kind == fault.Internal {
+		if err := m.verify(t.Context(), k.key); err != nil && fault.Of(err).Kind == fault.Internal {
 			t.Fatal(err)
 		}
 	})

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -19,7 +20,7 @@ type keyChangePayload struct {
 // compares and swaps, so of two rollovers at once one fails.
 func (s *Server) keyChange(w http.ResponseWriter, r *http.Request, c *call) error {
 	ctx := r.Context()
-	next, err := c.newKey()
+	next, err := c.newKey(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (c *call) keyTaken(accountID string) error {
 }
 
 // newKey checks the inner message and returns the key that signed it.
-func (c *call) newKey() (*publicKey, error) {
+func (c *call) newKey(ctx context.Context) (*publicKey, error) {
 	m, err := parseJWS(c.payload)
 	if err != nil {
 		return nil, inner("inner JWS", err)
@@ -79,7 +80,7 @@ func (c *call) newKey() (*publicKey, error) {
 	if err := pki.CheckKey(next.key, pki.AccountKeys()); err != nil {
 		return nil, inner("inner JWS", err)
 	}
-	if err := m.verify(next.key); err != nil {
+	if err := m.verify(ctx, next.key); err != nil {
 		return nil, inner("inner JWS", err)
 	}
 	var p keyChangePayload

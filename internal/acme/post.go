@@ -117,7 +117,7 @@ func (s *Server) verifyJWK(ctx context.Context, c *call, m *message, by keyUse, 
 			return err
 		}
 	}
-	if err := m.verify(key.key); err != nil {
+	if err := m.verify(ctx, key.key); err != nil {
 		return err
 	}
 	c.key = key
@@ -138,7 +138,7 @@ func (s *Server) verifyKID(ctx context.Context, c *call, m *message, nonce []byt
 		return noAccount(*m.header.KID)
 	}
 	known := s.keys.get(id)
-	if known != nil && m.verify(known.key) == nil {
+	if known != nil && m.verify(ctx, known.key) == nil {
 		account, err := s.Store.AccountAndNonce(ctx, id, nonce, until)
 		if err != nil {
 			return lookupFailed(err, *m.header.KID)
@@ -158,7 +158,7 @@ func (s *Server) verifyKID(ctx context.Context, c *call, m *message, nonce []byt
 	if err != nil {
 		return err
 	}
-	if err := m.verify(key.key); err != nil {
+	if err := m.verify(ctx, key.key); err != nil {
 		return err
 	}
 	s.keys.put(id, key)

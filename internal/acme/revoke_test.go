@@ -112,7 +112,7 @@ func TestACME_A48_CertificatesOfOtherProtocols(t *testing.T) {
 	e := newEnv(t)
 	for _, protocol := range []string{"operator", "est", "scep"} {
 		key := newECKey(t, elliptic.P384())
-		request, err := pki.ParseCSR(csr(t, key, protocol+".lab.test"))
+		request, err := pki.ParseCSR(t.Context(), csr(t, key, protocol+".lab.test"))
 		if err != nil {
 			t.Fatal(err)
 		}

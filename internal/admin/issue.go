@@ -50,7 +50,7 @@ func (s *Server) request(ctx context.Context, b *api.IssueRequest) (issuance.Req
 	if err != nil {
 		return r, err
 	}
-	if r.CSR, err = parseCSR(b.CSR); err != nil {
+	if r.CSR, err = parseCSR(ctx, b.CSR); err != nil {
 		return r, err
 	}
 	if b.Subject != "" {
@@ -92,7 +92,7 @@ func replaceNames(r *issuance.Request, names []api.Identifier) {
 }
 
 // parseCSR reads a PKCS#10 in PEM.
-func parseCSR(text string) (*pki.CSR, error) {
+func parseCSR(ctx context.Context, text string) (*pki.CSR, error) {
 	block, rest := pem.Decode([]byte(text))
 	switch {
 	case block == nil:
@@ -102,7 +102,7 @@ func parseCSR(text string) (*pki.CSR, error) {
 	case strings.TrimSpace(string(rest)) != "":
 		return nil, fault.New(fault.BadCSR, "there is something after the certificate request").Because("csr_trailing")
 	}
-	return pki.ParseCSR(block.Bytes)
+	return pki.ParseCSR(ctx, block.Bytes)
 }
 
 // onlyIssuer returns the issuer to use when the request names none: the only one

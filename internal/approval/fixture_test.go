@@ -72,7 +72,7 @@ func (d *desk) holds(t *testing.T) {
 func ask(t *testing.T, profileName, name string) (approval.Key, issuance.Request) {
 	t.Helper()
 	block, _ := pem.Decode([]byte(admintest.CSR(t, name)))
-	csr, err := pki.ParseCSR(block.Bytes)
+	csr, err := pki.ParseCSR(t.Context(), block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}

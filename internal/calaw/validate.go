@@ -115,7 +115,7 @@ func validateLink(c, issuer *x509.Certificate, root bool) *Finding {
 func identifies(id, ca []byte) bool { return len(id) == 0 || len(ca) == 0 || bytes.Equal(id, ca) }
 
 func validateSignature(c, issuer *x509.Certificate, root bool) *Finding {
-	err := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	err := pki.SignedBy(c, issuer)
 	var insecure x509.InsecureAlgorithmError
 	weak := errors.As(err, &insecure)
 	switch {

@@ -132,7 +132,7 @@ func responderRequest(t *testing.T, key crypto.Signer, isCA bool) *pki.CSR {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -216,7 +216,7 @@ func csrWith(t *testing.T, tmpl x509.CertificateRequest) *pki.CSR {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

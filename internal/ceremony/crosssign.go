@@ -55,7 +55,7 @@ func checkCrossed(other *x509.Certificate, csr *pki.CSR) error {
 		return refuse("not_a_ca", "%s is not the certificate of a CA", other.Subject)
 	case len(other.SubjectKeyId) == 0:
 		return refuse("not_a_ca", "%s has no subject key identifier", other.Subject)
-	case csr == nil && other.CheckSignatureFrom(other) != nil:
+	case csr == nil && pki.CertifiedBy(other, other) != nil:
 		return refuse("possession", "%s is not signed by its own key: give a certificate request of that key too", other.Subject)
 	case csr == nil:
 		return nil

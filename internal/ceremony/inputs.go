@@ -2,6 +2,7 @@ package ceremony
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -85,7 +86,7 @@ func (in *inputs) request(name string) error {
 		}
 		der = block.Bytes
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(context.Background(), der)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -140,7 +141,7 @@ func (r *run) checkPublished(act Act) error {
 	if err != nil {
 		return fmt.Errorf("crl: published: %w", err)
 	}
-	if err := r.in.lists[act.CRL.Published].CheckSignatureFrom(chain[0]); err != nil {
+	if err := pki.ListedBy(r.in.lists[act.CRL.Published], chain[0]); err != nil {
 		return refuse("another_ca", "crl: %s is not a list that %s has signed: %w", act.CRL.Published, act.CRL.CA, err)
 	}
 	return nil

@@ -376,7 +376,7 @@ func (r *run) check(by string, rehearsed, o outcome) error {
 	if c.IsCA {
 		err = calaw.Signed(append([]*x509.Certificate{c}, above...))
 	} else {
-		err = c.CheckSignatureFrom(chain[0])
+		err = pki.CertifiedBy(c, chain[0])
 	}
 	if err != nil {
 		return fmt.Errorf("check what was signed: %w", err)
@@ -406,7 +406,7 @@ func (r *run) checkList(ca CA, list *x509.RevocationList) error {
 	if !slices.Equal(onDisk, list.Raw) {
 		return errors.New("check list: the file is not what was signed")
 	}
-	if err := list.CheckSignatureFrom(chain[0]); err != nil {
+	if err := pki.ListedBy(list, chain[0]); err != nil {
 		return fmt.Errorf("check list: %w", err)
 	}
 	if err := issuer.LintList(list.Raw); err != nil {

@@ -175,7 +175,7 @@ func NewRequest(key crypto.Signer, subject string) (*pki.CSR, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	return pki.ParseCSR(der)
+	return pki.ParseCSR(context.Background(), der)
 }
 
 var oidBasic = asn1.ObjectIdentifier{2, 5, 29, 19}

@@ -65,7 +65,10 @@ func (v *Validator) tlsALPN01(ctx context.Context, t Task, rec *Record) error {
 	if len(state.PeerCertificates) == 0 {
 		return fault.New(fault.TLS, "%s at %s showed no certificate", where, hop.Used)
 	}
-	if err := checkALPNCertificate(state.PeerCertificates[0], t.Identifier, t.KeyAuthorization); err != nil {
+	switch err := checkALPNCertificate(ctx, state.PeerCertificates[0], t.Identifier, t.KeyAuthorization); {
+	case fault.Is(err, fault.Unavailable):
+		return err
+	case err != nil:
 		return fault.New(fault.IncorrectResponse, "the certificate of %s at %s %s", where, hop.Used, err.Error()).Because("alpn_certificate")
 	}
 	return nil
@@ -96,11 +99,15 @@ func serverName(id pki.Identifier) (string, error) {
 
 // checkALPNCertificate applies the rules of RFC 8737, section 3. The error ends
 // a sentence that begins with the certificate.
-func checkALPNCertificate(cert *x509.Certificate, id pki.Identifier, keyAuthorization string) error {
+func checkALPNCertificate(ctx context.Context, cert *x509.Certificate, id pki.Identifier, keyAuthorization string) error {
 	if !bytes.Equal(cert.RawSubject, cert.RawIssuer) {
 		return errors.New("is not self-signed: subject and issuer differ")
 	}
-	if err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+	err := pki.CheckSignature(ctx, cert.PublicKey, cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	switch {
+	case fault.Is(err, fault.Unavailable):
+		return err
+	case err != nil:
 		return errors.New("is not self-signed: its key does not verify its signature")
 	}
 	want, err := sanOf(id)

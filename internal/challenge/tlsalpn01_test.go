@@ -266,13 +266,13 @@ func TestACME_A57_DuplicateExtension(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := pki.Identifier{Type: pki.DNS, Value: "a.lab.test"}
-	if err := checkALPNCertificate(cert, id, testKeyAuth); err != nil {
+	if err := checkALPNCertificate(t.Context(), cert, id, testKeyAuth); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range cert.Extensions {
 		twice := *cert
 		twice.Extensions = append(append([]pkix.Extension{}, cert.Extensions...), e)
-		err := checkALPNCertificate(&twice, id, testKeyAuth)
+		err := checkALPNCertificate(t.Context(), &twice, id, testKeyAuth)
 		if e.Id.Equal(oidSAN) || e.Id.Equal(oidACMEIdentifier) {
 			if err == nil {
 				t.Errorf("extension %s twice is accepted", e.Id)
@@ -292,7 +292,7 @@ func FuzzALPNCertificate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		err = checkALPNCertificate(cert, pki.Identifier{Type: pki.DNS, Value: "a.lab.test"}, testKeyAuth)
+		err = checkALPNCertificate(t.Context(), cert, pki.Identifier{Type: pki.DNS, Value: "a.lab.test"}, testKeyAuth)
 		if err == nil && (len(cert.DNSNames) != 1 || cert.DNSNames[0] != "a.lab.test") {
 			t.Errorf("names %q pass", cert.DNSNames)
 		}

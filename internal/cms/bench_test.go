@@ -14,7 +14,7 @@ import (
 func scepRequest(b *testing.B) []byte {
 	b.Helper()
 	id := deviceRSA()
-	inner := must(Encrypt(nil, bytes.Repeat([]byte{1}, 1000), raRSA().cert, AES256CBC, KeyTransport{}))
+	inner := must(Encrypt(b.Context(), nil, bytes.Repeat([]byte{1}, 1000), raRSA().cert, AES256CBC, KeyTransport{}))
 	return mustSign(b, Message{Content: inner}, Signer{Certificate: id.cert, Key: id.key, Attributes: []Attribute{
 		attribute(oidMessageType, "19"), attribute(oidTransactionID, "0123456789abcdef0123456789abcdef"),
 		attribute(append(oidMessageType[:8:8], 9, 5), "sixteen octets.."),
@@ -32,7 +32,7 @@ func BenchmarkRequest(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := s.Verify(Policy{}); err != nil {
+		if _, err := s.Verify(b.Context(), Policy{}); err != nil {
 			b.Fatal(err)
 		}
 		e, err := ParseEnvelopedData(s.Content, Limits{})
@@ -71,7 +71,7 @@ func BenchmarkReply(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		inner, err := Encrypt(nil, bag, device.cert, AES256CBC, KeyTransport{})
+		inner, err := Encrypt(b.Context(), nil, bag, device.cert, AES256CBC, KeyTransport{})
 		if err != nil {
 			b.Fatal(err)
 		}

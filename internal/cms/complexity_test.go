@@ -2,6 +2,7 @@ package cms
 
 import (
 	"bytes"
+	"context"
 	"encoding/asn1"
 	"runtime"
 	"testing"
@@ -141,7 +142,7 @@ func spent(ber []byte, l Limits) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		if s, err := ParseSignedData(ber, l); err == nil {
-			_, _ = s.Verify(Policy{})
+			_, _ = s.Verify(context.Background(), Policy{})
 		}
 		if e, err := ParseEnvelopedData(ber, l); err == nil {
 			_, _ = e.Decrypt(raRSA().cert, openKey{}, Policy{})

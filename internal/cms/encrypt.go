@@ -1,6 +1,7 @@
 package cms
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -12,6 +13,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // KeyTransport is how the content key is encrypted. The zero value is
@@ -24,8 +26,8 @@ type KeyTransport struct {
 // Encrypt returns a content encrypted to the RSA key of a certificate, in DER:
 // an EnvelopedData, or an AuthEnvelopedData if the cipher is of GCM. A nil type
 // is OIDData. The fault is BadPublicKey when the certificate's key cannot take
-// it.
-func Encrypt(typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c Cipher, kt KeyTransport) ([]byte, error) {
+// it, and Unavailable when too many operations wait.
+func Encrypt(ctx context.Context, typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c Cipher, kt KeyTransport) ([]byte, error) {
 	if typ == nil {
 		typ = OIDData
 	}
@@ -41,7 +43,7 @@ func Encrypt(typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c 
 	if err != nil {
 		return nil, fmt.Errorf("encrypt message: %w", err)
 	}
-	wrapped, err := kt.wrap(to, key)
+	wrapped, err := kt.wrap(ctx, to, key)
 	if err != nil {
 		return nil, err
 	}
@@ -90,29 +92,28 @@ func (c Cipher) wrapping(typ asn1.ObjectIdentifier) (outer asn1.ObjectIdentifier
 }
 
 // wrap encrypts the content key to the key of the certificate.
-func (kt KeyTransport) wrap(to *x509.Certificate, key []byte) ([]byte, error) {
+func (kt KeyTransport) wrap(ctx context.Context, to *x509.Certificate, key []byte) ([]byte, error) {
 	public, ok := to.PublicKey.(*rsa.PublicKey)
 	if !ok {
 		return nil, fault.New(fault.BadPublicKey, "encrypt message: only RSA keys can be encrypted to").Because("key_type")
 	}
-	if public.N.BitLen() > maxRSA {
-		return nil, fault.New(fault.BadPublicKey, "encrypt message: RSA keys of more than %d bits are not encrypted to", maxRSA).Because("key_size")
+	if kt.OAEP != 0 && (hashOID(kt.OAEP) == nil || hashOID(kt.mask()) == nil) {
+		return nil, fmt.Errorf("encrypt message: no OAEP with %v and %v", kt.OAEP, kt.mask())
 	}
 	var wrapped []byte
-	var err error
-	if kt.OAEP == 0 {
-		// Deprecated in crypto/rsa for good reasons, but what SCEP clients read (rule S25).
-		wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // see above
-	} else {
-		if hashOID(kt.OAEP) == nil || hashOID(kt.mask()) == nil {
-			return nil, fmt.Errorf("encrypt message: no OAEP with %v and %v", kt.OAEP, kt.mask())
+	err := pki.UseKey(ctx, public, func() (err error) {
+		if kt.OAEP == 0 {
+			// Deprecated in crypto/rsa for good reasons, but what SCEP clients read (rule S25).
+			wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // see above
+			return err
 		}
 		wrapped, err = rsa.EncryptOAEPWithOptions(rand.Reader, public, key, &rsa.OAEPOptions{Hash: kt.OAEP, MGFHash: kt.mask()})
+		return err
+	})
+	if err != nil && fault.Of(err).Kind == fault.Internal { // crypto/rsa refuses: the key is too short
+		err = fault.Wrap(fault.BadPublicKey, err, "encrypt message: the key of the certificate cannot be encrypted to").Because("key_size")
 	}
-	if err != nil {
-		return nil, fault.Wrap(fault.BadPublicKey, err, "encrypt message: the key of the certificate cannot be encrypted to").Because("key_size")
-	}
-	return wrapped, nil
+	return wrapped, err
 }
 
 func (kt KeyTransport) mask() crypto.Hash {

@@ -29,7 +29,7 @@ func TestSCEP_S23_Ciphers(t *testing.T) {
 	for _, c := range allCiphers {
 		for _, n := range []int{0, 1, 7, 8, 15, 16, 17, 4096} {
 			plain := bytes.Repeat([]byte{byte(n)}, n)
-			der, err := Encrypt(nil, plain, ra.cert, c, KeyTransport{})
+			der, err := Encrypt(t.Context(), nil, plain, ra.cert, c, KeyTransport{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,7 +41,7 @@ func TestSCEP_S23_Ciphers(t *testing.T) {
 		}
 	}
 	// Every form of BER, the implicit string of the content in pieces.
-	der := must(Encrypt(OIDSignedData, plaintext, ra.cert, AES256CBC, KeyTransport{}))
+	der := must(Encrypt(t.Context(), OIDSignedData, plaintext, ra.cert, AES256CBC, KeyTransport{}))
 	for name, f := range forms {
 		e := mustParseEnveloped(t, f.encode(der))
 		if got, err := e.Decrypt(ra.cert, ra.decrypter(), Policy{}); err != nil || !bytes.Equal(got, plaintext) || !e.Type.Equal(OIDSignedData) {
@@ -68,7 +68,7 @@ func TestSCEP_S23_Policy(t *testing.T) {
 		{AES256GCM, Policy{}, true},
 	} {
 		key := &countingKey{Decrypter: ra.decrypter()}
-		_, err := mustParseEnveloped(t, must(Encrypt(nil, plaintext, ra.cert, c.cipher, KeyTransport{}))).Decrypt(ra.cert, key, c.p)
+		_, err := mustParseEnveloped(t, must(Encrypt(t.Context(), nil, plaintext, ra.cert, c.cipher, KeyTransport{}))).Decrypt(ra.cert, key, c.p)
 		if c.ok && (err != nil || key.calls != 1) {
 			t.Errorf("%v: %v after %d operations", c.cipher, err, key.calls)
 		}
@@ -101,7 +101,7 @@ func TestSCEP_S26_OAEP(t *testing.T) {
 	all := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
 	for _, hash := range all {
 		for _, mask := range append([]crypto.Hash{0}, all...) {
-			e := mustParseEnveloped(t, must(Encrypt(nil, plaintext, ra.cert, AES256CBC, KeyTransport{OAEP: hash, MGF: mask})))
+			e := mustParseEnveloped(t, must(Encrypt(t.Context(), nil, plaintext, ra.cert, AES256CBC, KeyTransport{OAEP: hash, MGF: mask})))
 			key := &countingKey{Decrypter: ra.decrypter()}
 			got, err := e.Decrypt(ra.cert, key, Policy{})
 			if err != nil || !bytes.Equal(got, plaintext) {
@@ -286,8 +286,8 @@ func TestSCEP_S8_NamesOfRecipients(t *testing.T) {
 
 func TestParseEnvelopedDataRefuses(t *testing.T) {
 	t.Parallel()
-	good := must(Encrypt(nil, plaintext, raRSA().cert, AES256CBC, KeyTransport{}))
-	authentic := must(Encrypt(nil, plaintext, raRSA().cert, AES256GCM, KeyTransport{}))
+	good := must(Encrypt(t.Context(), nil, plaintext, raRSA().cert, AES256CBC, KeyTransport{}))
+	authentic := must(Encrypt(t.Context(), nil, plaintext, raRSA().cert, AES256GCM, KeyTransport{}))
 	mac := octets(make([]byte, 16))
 	many := func(n int, e []byte) [][]byte { return slices.Repeat([][]byte{e}, n) }
 	for _, c := range []struct {
@@ -329,23 +329,23 @@ func TestParseEnvelopedDataRefuses(t *testing.T) {
 func TestEncryptRefuses(t *testing.T) {
 	t.Parallel()
 	ra := raRSA().cert
-	_, err := Encrypt(nil, nil, p256().cert, AES128CBC, KeyTransport{})
+	_, err := Encrypt(t.Context(), nil, nil, p256().cert, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_type")
-	small := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: ra.SerialNumber, E: 65537}}
-	_, err = Encrypt(nil, nil, small, AES128CBC, KeyTransport{})
+	small := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: big.NewInt(1<<62 + 1), E: 65537}}
+	_, err = Encrypt(t.Context(), nil, nil, small, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_size")
-	huge := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), maxRSA, 1), E: 65537}}
-	_, err = Encrypt(nil, nil, huge, AES128CBC, KeyTransport{})
+	huge := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8192, 1), E: 65537}}
+	_, err = Encrypt(t.Context(), nil, nil, huge, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_size")
 	for _, c := range []struct {
 		cipher Cipher
 		kt     KeyTransport
 	}{{0, KeyTransport{}}, {99, KeyTransport{}}, {AES128CBC, KeyTransport{OAEP: crypto.MD5}}, {AES128CBC, KeyTransport{OAEP: crypto.SHA256, MGF: crypto.MD5}}} {
-		if _, err := Encrypt(nil, nil, ra, c.cipher, c.kt); err == nil {
+		if _, err := Encrypt(t.Context(), nil, nil, ra, c.cipher, c.kt); err == nil {
 			t.Errorf("%v: encrypted", c)
 		}
 	}
-	if _, err := Encrypt(asn1.ObjectIdentifier{9}, nil, ra, AES128CBC, KeyTransport{}); err == nil {
+	if _, err := Encrypt(t.Context(), asn1.ObjectIdentifier{9}, nil, ra, AES128CBC, KeyTransport{}); err == nil {
 		t.Error("a content type that is not one")
 	}
 }
@@ -355,7 +355,7 @@ func TestEncryptRefuses(t *testing.T) {
 func TestDecrypterOfAToken(t *testing.T) {
 	t.Parallel()
 	ra := raRSA()
-	der := must(Encrypt(nil, plaintext, ra.cert, AES128CBC, KeyTransport{}))
+	der := must(Encrypt(t.Context(), nil, plaintext, ra.cert, AES128CBC, KeyTransport{}))
 	away := fault.New(fault.Unavailable, "the token is away")
 	for _, c := range []struct {
 		name string

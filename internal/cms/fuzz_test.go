@@ -88,7 +88,7 @@ func FuzzParseSignedData(f *testing.F) {
 			}
 			return
 		}
-		signers, err := s.Verify(Policy{SHA1: true}, fuzzRecipient())
+		signers, err := s.Verify(t.Context(), Policy{SHA1: true}, fuzzRecipient())
 		if (err == nil) != (len(signers) == len(s.Signers) && len(signers) > 0) {
 			t.Fatalf("%d of %d signers, %v", len(signers), len(s.Signers), err)
 		}

@@ -49,7 +49,7 @@ func TestOpenSSLSigns(t *testing.T) {
 			sh.put("plain", plaintext)
 			out := sh.run(append([]string{c.args[0], "-sign", "-binary", "-nodetach", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key"}, c.args[1:]...)...)
 			s := mustParseSigned(t, out)
-			signers, err := s.Verify(all)
+			signers, err := s.Verify(t.Context(), all)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestOpenSSLSigns(t *testing.T) {
 				t.Errorf("content %q, signers %v, hash %v, time %v", s.Content, signers, s.Signers[0].Hash, s.Signers[0].SigningTime())
 			}
 			if c.hash == crypto.SHA1 {
-				_, err := s.Verify(Policy{})
+				_, err := s.Verify(t.Context(), Policy{})
 				wantIs(t, err, ErrSHA1)
 			}
 		})
@@ -112,7 +112,7 @@ func TestOpenSSLEd25519(t *testing.T) {
 	id := edwards()
 	sh.identity("device", id)
 	theirs := mustParseSigned(t, mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: shellSigner{id.key, sh}}))
-	if _, err := theirs.Verify(Policy{}); err != nil {
+	if _, err := theirs.Verify(t.Context(), Policy{}); err != nil {
 		t.Error(err)
 	}
 	ours := mustParseSigned(t, mustSign(t, Message{Content: plaintext}, Signer{Certificate: id.cert, Key: id.key}))
@@ -145,7 +145,7 @@ func TestSCEP_S24_MD5(t *testing.T) {
 	if s.Signers[0].Hash != 0 || s.Signers[0].Value(OIDMessageDigest) == nil {
 		t.Errorf("hash %v", s.Signers[0].Hash)
 	}
-	_, err := s.Verify(Policy{SHA1: true})
+	_, err := s.Verify(t.Context(), Policy{SHA1: true})
 	wantIs(t, err, ErrMD5)
 }
 
@@ -157,12 +157,12 @@ func TestOpenSSLOptions(t *testing.T) {
 	sh.identity("device", deviceRSA())
 	sh.put("plain", plaintext)
 	sign := []string{"cms", "-sign", "-nodetach", "-in", "plain", "-outform", "DER", "-signer", "device.pem", "-inkey", "device.key"}
-	_, err := mustParseSigned(t, sh.run(append(sign, "-noattr")...)).Verify(Policy{})
+	_, err := mustParseSigned(t, sh.run(append(sign, "-noattr")...)).Verify(t.Context(), Policy{})
 	wantFault(t, err, fault.Malformed, "cms_syntax")
 	bare := mustParseSigned(t, sh.run(append(sign, "-nocerts")...))
-	_, err = bare.Verify(Policy{}, raRSA().cert)
+	_, err = bare.Verify(t.Context(), Policy{}, raRSA().cert)
 	wantFault(t, err, fault.Unverified, "cms_signer")
-	if signers, err := bare.Verify(Policy{}, raRSA().cert, deviceRSA().cert); err != nil || !signers[0].Equal(deviceRSA().cert) {
+	if signers, err := bare.Verify(t.Context(), Policy{}, raRSA().cert, deviceRSA().cert); err != nil || !signers[0].Equal(deviceRSA().cert) {
 		t.Errorf("with a known certificate: %v, %v", signers, err)
 	}
 }
@@ -267,7 +267,7 @@ func TestOpenSSLDecrypts(t *testing.T) {
 			sh := openssl(t)
 			ra := raRSA()
 			sh.identity("ra", ra)
-			encrypted, err := Encrypt(nil, plaintext, ra.cert, c.cipher, c.kt)
+			encrypted, err := Encrypt(t.Context(), nil, plaintext, ra.cert, c.cipher, c.kt)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -297,7 +297,7 @@ func TestEST_E18_OpenSSLDecryptsOtherTypes(t *testing.T) {
 	ra := raRSA()
 	sh.identity("ra", ra)
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
-		encrypted := must(Encrypt(OIDSignedData, plaintext, ra.cert, c, KeyTransport{}))
+		encrypted := must(Encrypt(t.Context(), OIDSignedData, plaintext, ra.cert, c, KeyTransport{}))
 		e := mustParseEnveloped(t, encrypted)
 		if (e.attributes != nil) != (c == AES256GCM) {
 			t.Errorf("%v: attributes %x", c, e.attributes)

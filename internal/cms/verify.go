@@ -2,6 +2,7 @@ package cms
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,15 +14,12 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// maxRSA is the largest modulus, in bits, of a stranger's key that is used;
-// maxCandidates how many certificates under one name are tried. Both bound what
-// a stranger can make us compute.
-const (
-	maxRSA        = 8192
-	maxCandidates = 4
-)
+// maxCandidates is how many certificates under one name are tried, which bounds
+// what a stranger can make us compute.
+const maxCandidates = 4
 
 // Verify checks every signature and returns the certificate of each signer, in
 // the order of Signers. They come from the message and from known, for clients
@@ -29,15 +27,16 @@ const (
 // about the certificate: it may be self-signed, expired or anybody's. A message
 // without signers is an error.
 //
-// Faults: BadAlgorithm for what is not accepted (ErrMD5, ErrSHA1), Malformed
-// where attributes are missing, Unverified for the rest.
-func (s *SignedData) Verify(p Policy, known ...*x509.Certificate) ([]*x509.Certificate, error) {
+// Faults: BadAlgorithm for what is not accepted (ErrMD5, ErrSHA1), BadPublicKey for
+// keys that are not pki.Usable, Malformed where attributes are missing, Unavailable
+// when too many signatures wait to be verified, Unverified for the rest.
+func (s *SignedData) Verify(ctx context.Context, p Policy, known ...*x509.Certificate) ([]*x509.Certificate, error) {
 	if len(s.Signers) == 0 {
 		return nil, fault.New(fault.Unverified, "signed message: nobody signed it").Because("cms_unsigned")
 	}
 	var all []*x509.Certificate
 	for _, info := range s.Signers {
-		c, err := s.verify(info, p, known)
+		c, err := s.verify(ctx, info, p, known)
 		if err != nil {
 			return nil, err
 		}
@@ -49,23 +48,18 @@ func (s *SignedData) Verify(p Policy, known ...*x509.Certificate) ([]*x509.Certi
 // VerifyKey checks one signature with a bare key: a CMC client may sign with a
 // key that has no certificate yet (RFC 5272, section 3.2). Faults are those of
 // Verify.
-func (s *SignedData) VerifyKey(info *SignerInfo, key crypto.PublicKey, p Policy) error {
+func (s *SignedData) VerifyKey(ctx context.Context, info *SignerInfo, key crypto.PublicKey, p Policy) error {
 	scheme, err := s.check(info, p)
 	if err != nil {
 		return err
 	}
-	for _, message := range info.messages() {
-		if scheme.verifies(key, message, info.signature) {
-			return nil
-		}
-	}
-	return errSignature
+	return scheme.verifyAny(ctx, key, info.messages(), info.signature)
 }
 
 // errSignature is the error of a signature that is not right.
 var errSignature error = fault.New(fault.Unverified, "signed message: its signature does not verify").Because("cms_signature")
 
-func (s *SignedData) verify(info *SignerInfo, p Policy, known []*x509.Certificate) (*x509.Certificate, error) {
+func (s *SignedData) verify(ctx context.Context, info *SignerInfo, p Policy, known []*x509.Certificate) (*x509.Certificate, error) {
 	scheme, err := s.check(info, p)
 	if err != nil {
 		return nil, err
@@ -76,13 +70,14 @@ func (s *SignedData) verify(info *SignerInfo, p Policy, known []*x509.Certificat
 	}
 	messages := info.messages()
 	for _, c := range candidates {
-		for _, message := range messages {
-			if scheme.verifies(c.PublicKey, message, info.signature) {
-				return c, nil
-			}
+		if err = scheme.verifyAny(ctx, c.PublicKey, messages, info.signature); err == nil {
+			return c, nil
+		}
+		if fault.Is(err, fault.Unavailable) {
+			break
 		}
 	}
-	return nil, errSignature
+	return nil, err
 }
 
 // check checks everything about a signer but the signature.
@@ -251,13 +246,22 @@ func badAlgorithm(format string, args ...any) error {
 	return fault.New(fault.BadAlgorithm, "signed message: "+format+" is not accepted", args...).Because("signature_algorithm")
 }
 
-// verifies reports whether a signature is right.
+// verifyAny reports by errSignature that a signature is over none of the messages.
+func (s scheme) verifyAny(ctx context.Context, key crypto.PublicKey, messages [][]byte, signature []byte) error {
+	return pki.UseKey(ctx, key, func() error {
+		for _, message := range messages {
+			if s.verifies(key, message, signature) {
+				return nil
+			}
+		}
+		return errSignature
+	})
+}
+
+// verifies reports whether a signature is right. It is for verifyAny.
 func (s scheme) verifies(key crypto.PublicKey, message, signature []byte) bool {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		if key.N.BitLen() > maxRSA {
-			return false
-		}
 		switch s.kind {
 		case schemeRSA:
 			return rsa.VerifyPKCS1v15(key, s.hash, sum(s.hash, message), signature) == nil

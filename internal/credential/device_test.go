@@ -54,7 +54,7 @@ func refused(t *testing.T, err error, kind fault.Kind, reason string) {
 func subjectCSR(t *testing.T, cn string) *pki.CSR {
 	t.Helper()
 	block, _ := pem.Decode([]byte(admintest.CSROf(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: cn, Organization: []string{"Example"}}})))
-	csr, err := pki.ParseCSR(block.Bytes)
+	csr, err := pki.ParseCSR(t.Context(), block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}

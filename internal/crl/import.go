@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -122,7 +123,7 @@ func (p *Publisher) examine(text []byte) (*x509.RevocationList, *authority, erro
 			continue
 		}
 		named = true
-		if list.CheckSignatureFrom(a.Certificate()) != nil {
+		if pki.ListedBy(list, a.Certificate()) != nil {
 			continue // another key of the same name (rule C5)
 		}
 		if a.Issuer() != nil {

@@ -100,7 +100,7 @@ func (j *recovery) file(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(list.RawIssuer, j.a.Certificate().RawSubject) || list.CheckSignatureFrom(j.a.Certificate()) != nil {
+	if !bytes.Equal(list.RawIssuer, j.a.Certificate().RawSubject) || pki.ListedBy(list, j.a.Certificate()) != nil {
 		return fault.New(fault.Malformed, "the list is not signed by %s", j.a.ID).Because("crl_signature")
 	}
 	whole, err := newReader(bytes.NewReader(list.Raw))

@@ -72,7 +72,7 @@ func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certific
 		c.row = row
 		err = s.own(ep, c, renew)
 	case fault.Is(err, fault.NotFound):
-		err = s.foreign(ep, chain)
+		err = s.foreign(ctx, ep, chain)
 	}
 	if err != nil {
 		return nil, err
@@ -115,17 +115,14 @@ func (s *Server) own(ep *endpoint, c *shown, renew bool) error {
 // foreign judges a certificate that is not ours: an anchor has to certify it, by
 // the intermediates that the client sent. Whether it was revoked, only its maker
 // knows.
-func (s *Server) foreign(ep *endpoint, chain []*x509.Certificate) error {
+func (s *Server) foreign(ctx context.Context, ep *endpoint, chain []*x509.Certificate) error {
 	if ep.anchors == nil {
 		return refuseCertificate("unknown", "it was not issued here")
 	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
+	err := pki.VerifyChain(ctx, chain[0], chain[1:], ep.anchors, s.Now())
+	if fault.Is(err, fault.Unavailable) {
+		return err
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: ep.anchors, Intermediates: between, CurrentTime: s.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
 	if err != nil {
 		f := fault.Of(refuseCertificate("untrusted", "neither issued here nor by an anchor of this endpoint, or expired"))
 		f.Err = err

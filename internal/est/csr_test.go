@@ -138,7 +138,7 @@ func marshal(t testing.TB, v any) []byte {
 
 func parseCSR(t testing.TB, der []byte) *pki.CSR {
 	t.Helper()
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

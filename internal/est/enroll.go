@@ -34,7 +34,7 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, op
 	if err != nil {
 		return err
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(r.Context(), der)
 	if err != nil {
 		return err
 	}

@@ -135,11 +135,11 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	if x.c.shown != nil {
 		known = append(known, x.c.shown.cert)
 	}
-	signers, err := signed.Verify(cms.Policy{}, known...)
+	signers, err := signed.Verify(ctx, cms.Policy{}, known...)
 	if err != nil {
 		if len(signed.Signers) == 1 && signed.Signers[0].Name.Serial == nil {
-			return x.bareKey(m, err, func(key crypto.PublicKey) bool {
-				return signed.VerifyKey(signed.Signers[0], key, cms.Policy{}) == nil
+			return x.bareKey(ctx, m, err, func(key crypto.PublicKey) bool {
+				return signed.VerifyKey(ctx, signed.Signers[0], key, cms.Policy{}) == nil
 			})
 		}
 		return nil, err
@@ -151,7 +151,7 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	case string(cert.RawIssuer) == string(cert.RawSubject):
 		key, ok := cert.PublicKey.(publicKey)
 		stranger := fault.New(fault.Unverified, "the message is signed by a key that is in none of its requests").Because("cmc_signer")
-		return x.bareKey(m, stranger, func(other crypto.PublicKey) bool { return ok && key.Equal(other) })
+		return x.bareKey(ctx, m, stranger, func(other crypto.PublicKey) bool { return ok && key.Equal(other) })
 	}
 	found, err := x.judge(ctx, x.ep, append([]*x509.Certificate{cert}, signed.Certificates...), false)
 	if err != nil {
@@ -161,24 +161,24 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 }
 
 // bareKey looks for the request whose key signed the message.
-func (x *exchange) bareKey(m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) bool) (*cmcSigner, error) {
+func (x *exchange) bareKey(ctx context.Context, m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) bool) (*cmcSigner, error) {
 	for i := range m.Requests {
-		if csr, err := readRequest(&m.Requests[i], false); err == nil && signedBy(csr.PublicKey) {
+		if csr, err := readRequest(ctx, &m.Requests[i], false); err == nil && signedBy(csr.PublicKey) {
 			return &cmcSigner{name: "key:" + csr.KeyHash.String()}, nil
 		}
 	}
 	return nil, otherwise
 }
 
-func readRequest(r *cmc.Request, raVerified bool) (*pki.CSR, error) {
+func readRequest(ctx context.Context, r *cmc.Request, raVerified bool) (*pki.CSR, error) {
 	if r.CRMF != nil {
-		return pki.ParseCRMF(r.CRMF, raVerified)
+		return pki.ParseCRMF(ctx, r.CRMF, raVerified)
 	}
-	return pki.ParseCSR(r.PKCS10)
+	return pki.ParseCSR(ctx, r.PKCS10)
 }
 
 func (x *exchange) enrol(r cmc.Request) error {
-	csr, err := readRequest(&r, x.c.isRA())
+	csr, err := readRequest(x.r.Context(), &r, x.c.isRA())
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (d *device) cmc(t testing.TB, code int, message []byte) *cmcAnswer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signers, err := signed.Verify(cms.Policy{})
+	signers, err := signed.Verify(t.Context(), cms.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package est
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha1" //nolint:gosec // names a key, protects nothing
 	"crypto/sha256"
@@ -29,12 +30,12 @@ var (
 )
 
 // wrapper makes of a PKCS#8 key the part of an answer that carries it.
-type wrapper func(pkcs8 []byte) (contentType string, body []byte, err error)
+type wrapper func(ctx context.Context, pkcs8 []byte) (contentType string, body []byte, err error)
 
 // keyWrapper says how the key of an answer is protected. What the client asked for
 // and cannot have ends here, before a key is made or a certificate issued: a key
 // never goes in clear to somebody who wanted it encrypted (rule E18).
-func (s *Server) keyWrapper(c *client, csr *pki.CSR, conn *tls.ConnectionState) (wrapper, error) {
+func (s *Server) keyWrapper(ctx context.Context, c *client, csr *pki.CSR, conn *tls.ConnectionState) (wrapper, error) {
 	if attribute(csr.Raw, oidDecryptKeyID) != nil {
 		return nil, refuseWrap("there are no shared keys with clients here: name a key of a certificate (AsymmetricDecryptKeyIdentifier)")
 	}
@@ -43,7 +44,7 @@ func (s *Server) keyWrapper(c *client, csr *pki.CSR, conn *tls.ConnectionState) 
 		if conn == nil || !strongEnough(csr.PublicKey, conn) {
 			return nil, fault.New(fault.Denied, "the cipher of this connection is weaker than the key: offer only 256-bit ciphers, or ask for encryption").Because("cipher_strength")
 		}
-		return func(pkcs8 []byte) (string, []byte, error) { return typePKCS8, pkcs8, nil }, nil
+		return func(_ context.Context, pkcs8 []byte) (string, []byte, error) { return typePKCS8, pkcs8, nil }, nil
 	}
 	if c.shown == nil {
 		return nil, refuseWrap("the key can only be encrypted to the client certificate, and there is none")
@@ -58,11 +59,14 @@ func (s *Server) keyWrapper(c *client, csr *pki.CSR, conn *tls.ConnectionState) 
 		return nil, err
 	}
 	to := c.shown.cert
-	if _, err := cms.Encrypt(oidKeyPackage, []byte{0}, to, choice, transport); err != nil {
+	switch _, err := cms.Encrypt(ctx, oidKeyPackage, []byte{0}, to, choice, transport); {
+	case fault.Is(err, fault.Unavailable):
+		return nil, err
+	case err != nil:
 		return nil, refuseWrap("the key of the client certificate cannot be encrypted to, only RSA can")
 	}
-	return func(pkcs8 []byte) (string, []byte, error) {
-		body, err := s.seal(pkcs8, to, choice, transport)
+	return func(ctx context.Context, pkcs8 []byte) (string, []byte, error) {
+		body, err := s.seal(ctx, pkcs8, to, choice, transport)
 		return typeEncrypted, body, err
 	}, nil
 }
@@ -73,7 +77,7 @@ func refuseWrap(why string) error {
 
 // seal signs the key package as its maker and encrypts the signed message (RFC
 // 7030, section 4.4.2; RFC 5958, section 4).
-func (s *Server) seal(pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, transport cms.KeyTransport) ([]byte, error) {
+func (s *Server) seal(ctx context.Context, pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, transport cms.KeyTransport) ([]byte, error) {
 	own, key, err := s.signingPair()
 	if err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func (s *Server) seal(pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, tra
 		return nil, fmt.Errorf("sign key package: %w", err)
 	}
 	defer clear(signed)
-	return cms.Encrypt(cms.OIDSignedData, inner(signed), to, choice, transport)
+	return cms.Encrypt(ctx, cms.OIDSignedData, inner(signed), to, choice, transport)
 }
 
 // signingPair is the listener's certificate, with those that certify it, and key.

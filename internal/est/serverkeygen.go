@@ -53,7 +53,7 @@ func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoi
 	if p := s.Pipeline.Rules().Profiles[name]; p != nil && p.Approval() {
 		return fault.New(fault.Denied, "a key cannot wait for a person's approval: use simpleenroll").Because("approval_unsupported")
 	}
-	wrap, err := s.keyWrapper(c, csr, r.TLS)
+	wrap, err := s.keyWrapper(r.Context(), c, csr, r.TLS)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *Server) makeAndSend(w http.ResponseWriter, ctx context.Context, ep *end
 		return fmt.Errorf("encode key: %w", err)
 	}
 	defer clear(pkcs8)
-	typ, body, err := wrap(pkcs8)
+	typ, body, err := wrap(ctx, pkcs8)
 	if err != nil {
 		return err
 	}

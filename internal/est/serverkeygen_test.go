@@ -149,7 +149,7 @@ func TestEST_E18_EncryptedKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Verify(cms.Policy{}); err != nil || !s.Type.Equal(oidKeyPackage) {
+		if _, err := s.Verify(t.Context(), cms.Policy{}); err != nil || !s.Type.Equal(oidKeyPackage) {
 			t.Errorf("%s: %v %v", name, s.Type, err)
 		}
 		var pack []asn1.RawValue

@@ -176,7 +176,7 @@ func request(t *testing.T, origin, name string) issuance.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

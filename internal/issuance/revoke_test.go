@@ -246,7 +246,7 @@ func TestX14_SameKey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.CSR, err = pki.ParseCSR(der); err != nil {
+			if r.CSR, err = pki.ParseCSR(t.Context(), der); err != nil {
 				t.Fatal(err)
 			}
 			cert, err := c.pipeline.Issue(t.Context(), r)

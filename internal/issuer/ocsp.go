@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/privyseal/privyseal/internal/pki"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -43,7 +44,7 @@ func NewResponder(ca, delegate *x509.Certificate, signer Signer) (*Responder, er
 	switch {
 	case !bytes.Equal(delegate.RawIssuer, ca.RawSubject):
 		return nil, fmt.Errorf("OCSP responder %s: its issuer is not %s", delegate.Subject, ca.Subject)
-	case delegate.CheckSignatureFrom(ca) != nil:
+	case pki.CertifiedBy(delegate, ca) != nil:
 		return nil, fmt.Errorf("OCSP responder %s: not signed by the key of %s", delegate.Subject, ca.Subject)
 	case !slices.Contains(delegate.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
 		return nil, fmt.Errorf("OCSP responder %s: its extended key usage lacks OCSPSigning", delegate.Subject)

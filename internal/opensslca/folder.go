@@ -200,7 +200,7 @@ func (f *Folder) readCRL(paths map[string]string) error {
 			f.note("%s is not a list that can be read: %v", name, err)
 			continue
 		}
-		if err := list.CheckSignatureFrom(f.Chain[0]); err != nil {
+		if err := pki.ListedBy(list, f.Chain[0]); err != nil {
 			f.note("the list %s is not signed by this CA: %v", name, err)
 			continue
 		}
@@ -283,7 +283,7 @@ func (f *Folder) signed(c *x509.Certificate) error {
 	if !bytes.Equal(c.RawIssuer, f.Chain[0].RawSubject) {
 		return fmt.Errorf("it names the issuer %s", c.Issuer)
 	}
-	return f.Chain[0].CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	return pki.SignedBy(c, f.Chain[0])
 }
 
 func (f *Folder) note(format string, args ...any) {

@@ -245,7 +245,7 @@ func (a *application) asked(s api.HierarchyStep, csr string) (*api.ApprovalReque
 	if block == nil {
 		return nil, fmt.Errorf("%s: its request is not PEM", s.CA)
 	}
-	parsed, err := pki.ParseCSR(block.Bytes)
+	parsed, err := pki.ParseCSR(a.cmd.Context(), block.Bytes)
 	if err != nil {
 		return nil, err
 	}

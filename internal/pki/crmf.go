@@ -1,6 +1,8 @@
 package pki
 
 import (
+	"context"
+
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -27,7 +29,7 @@ const (
 // cannot be honoured is refused, not passed over: controls, a validity, a serial
 // number. The issuer that a template names is not looked at, because the endpoint
 // says who signs.
-func ParseCRMF(der []byte, raVerified bool) (*CSR, error) {
+func ParseCRMF(ctx context.Context, der []byte, raVerified bool) (*CSR, error) {
 	if len(der) > maxCSR {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
@@ -47,17 +49,18 @@ func ParseCRMF(der []byte, raVerified bool) (*CSR, error) {
 	if err := c.parseTemplate(template); err != nil {
 		return nil, err
 	}
-	return c, c.parseProof(outer, whole, raVerified)
+	return c, c.parseProof(ctx, outer, whole, raVerified)
 }
 
 // ParseRecorded reads a request that was judged when it came, in either form.
 func ParseRecorded(der []byte) (*CSR, error) {
+	ctx := context.Background() // nobody's connection waits for it
 	input := cryptobyte.String(der)
 	var outer cryptobyte.String
 	if input.ReadASN1(&outer, cbasn1.SEQUENCE) && outer.SkipASN1(cbasn1.SEQUENCE) && !outer.PeekASN1Tag(cbasn1.SEQUENCE) {
-		return ParseCRMF(der, true)
+		return ParseCRMF(ctx, der, true)
 	}
-	return ParseLegacyCSR(der)
+	return ParseLegacyCSR(ctx, der)
 }
 
 // parseTemplate reads a CertTemplate, whose fields come in the order of their
@@ -101,7 +104,7 @@ func (c *CSR) parseTemplate(template cryptobyte.String) error {
 
 // parseProof reads what follows the CertRequest: the proof of possession, then
 // information for the registration, which is not looked at.
-func (c *CSR) parseProof(rest cryptobyte.String, request []byte, raVerified bool) error {
+func (c *CSR) parseProof(ctx context.Context, rest cryptobyte.String, request []byte, raVerified bool) error {
 	var proof, algorithm cryptobyte.String
 	var tag cbasn1.Tag
 	var signature []byte
@@ -127,7 +130,7 @@ func (c *CSR) parseProof(rest cryptobyte.String, request []byte, raVerified bool
 	if !proof.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) || !proof.ReadASN1BitStringAsBytes(&signature) || !proof.Empty() {
 		return badCSR("csr_syntax", "its proof of possession is not DER")
 	}
-	return c.verify(request, algorithm, signature, false)
+	return c.verify(ctx, request, algorithm, signature, false)
 }
 
 // sequence puts the header of a sequence before its content.

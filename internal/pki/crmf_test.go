@@ -40,7 +40,7 @@ func TestEST_E19_ParseCRMF(t *testing.T) {
 	request := cmctest.CertRequest(t, 7, crmfTemplate(t, key.Public()))
 	proved := cmctest.Proved(t, request, key)
 	for name, der := range map[string][]byte{"signature": proved, "word of an RA": cmctest.RAVerified(request)} {
-		c, err := ParseCRMF(der, true)
+		c, err := ParseCRMF(t.Context(), der, true)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -52,7 +52,7 @@ func TestEST_E19_ParseCRMF(t *testing.T) {
 			t.Errorf("%s: from the record: %v", name, err)
 		}
 	}
-	if _, err := ParseCRMF(proved, false); err != nil {
+	if _, err := ParseCRMF(t.Context(), proved, false); err != nil {
 		t.Error(err)
 	}
 	csr := makeCSR(t, key, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "x"}})
@@ -102,7 +102,7 @@ func TestEST_E19_CRMFThatIsRefused(t *testing.T) {
 		"number for a proof":  {sequence(cmctest.Raw(good), cmctest.Int(1)), "csr_syntax"},
 		"by another key":      {cmctest.Proved(t, good, other), "signature"},
 	} {
-		_, err := ParseCRMF(tc.der, false)
+		_, err := ParseCRMF(t.Context(), tc.der, false)
 		if f := fault.Of(err); err == nil || f.Kind != fault.BadCSR || f.Reason != tc.reason {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -110,7 +110,7 @@ func TestEST_E19_CRMFThatIsRefused(t *testing.T) {
 	badKey := crmfTemplate(t, key.Public())
 	badKey.Key, badKey.Extensions = nil, nil
 	badKey.After = []cmctest.Part{cmctest.Tagged(contextTag(6).Constructed(), cmctest.Int(1))}
-	if _, err := ParseCRMF(cmctest.Proved(t, cmctest.CertRequest(t, 1, badKey), key), false); !fault.Is(err, fault.BadPublicKey) {
+	if _, err := ParseCRMF(t.Context(), cmctest.Proved(t, cmctest.CertRequest(t, 1, badKey), key), false); !fault.Is(err, fault.BadPublicKey) {
 		t.Errorf("a key that is none: %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func FuzzParseCRMF(f *testing.F) {
 	f.Add(cmctest.RAVerified(request))
 	f.Add(cmctest.CertRequest(f, 1, crmfTemplate(f, key.Public()), cmctest.Tagged(cbasn1.SEQUENCE)))
 	f.Fuzz(func(t *testing.T, der []byte) {
-		c, err := ParseCRMF(der, true)
+		c, err := ParseCRMF(t.Context(), der, true)
 		if err != nil {
 			if k := fault.Of(err).Kind; k != fault.BadCSR && k != fault.BadPublicKey {
 				t.Fatalf("%v is no fault of a request", err)

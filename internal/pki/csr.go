@@ -2,8 +2,8 @@ package pki
 
 import (
 	"bytes"
+	"context"
 	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -46,22 +46,29 @@ func badCSR(reason, format string, args ...any) *fault.Error {
 	return fault.New(fault.BadCSR, "certificate request: "+format, args...).Because(reason)
 }
 
-// ParseCSR reads and verifies a DER certificate request. Its faults are BadCSR
-// and, for keys that cannot be read, BadPublicKey. It is strict where leniency
+// ParseCSR reads and verifies a DER certificate request. Its faults are BadCSR,
+// BadPublicKey for keys that cannot be read or are not Usable, and Unavailable when
+// too many signatures wait to be verified. It is strict where leniency
 // would let something past a later check: no trailing data, no repeated
 // attribute or extension, no SAN entry that it does not understand, no SHA-1
 // (rules A41, X5).
-func ParseCSR(der []byte) (*CSR, error) { return parseCSR(der, strictSignature) }
+func ParseCSR(ctx context.Context, der []byte) (*CSR, error) {
+	return parseCSR(ctx, der, strictSignature)
+}
 
 // ParseLegacyCSR is ParseCSR that takes signatures with SHA-1 too, which prove
 // possession of the key and nothing that lasts. It is for endpoints of devices
 // that know nothing better (rule S24).
-func ParseLegacyCSR(der []byte) (*CSR, error) { return parseCSR(der, legacySignature) }
+func ParseLegacyCSR(ctx context.Context, der []byte) (*CSR, error) {
+	return parseCSR(ctx, der, legacySignature)
+}
 
 // ParseCSRTemplate reads a request as ParseCSR does, but for its signature, which
 // it does not look at: for protocols in which the CA makes the key and the one in
 // the request only says of which kind (RFC 7030, section 4.4.1).
-func ParseCSRTemplate(der []byte) (*CSR, error) { return parseCSR(der, noSignature) }
+func ParseCSRTemplate(der []byte) (*CSR, error) {
+	return parseCSR(context.Background(), der, noSignature)
+}
 
 // Which signature a request must have.
 const (
@@ -70,7 +77,7 @@ const (
 	noSignature
 )
 
-func parseCSR(der []byte, wanted int) (*CSR, error) {
+func parseCSR(ctx context.Context, der []byte, wanted int) (*CSR, error) {
 	if len(der) > maxCSR {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
@@ -90,7 +97,7 @@ func parseCSR(der []byte, wanted int) (*CSR, error) {
 	if wanted == noSignature {
 		return c, nil
 	}
-	if err := c.verify(tbs, algorithm, signature, wanted == legacySignature); err != nil {
+	if err := c.verify(ctx, tbs, algorithm, signature, wanted == legacySignature); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -135,8 +142,8 @@ func (c *CSR) readKey(spki []byte) error {
 	if c.PublicKey, err = x509.ParsePKIXPublicKey(spki); err != nil {
 		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its public key cannot be read").Because("key_type")
 	}
-	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
-		return badKey("key_size", "public key rsa: more than %d bits", maxRSA)
+	if err := Usable(c.PublicKey); err != nil {
+		return err
 	}
 	// The hash is of the key as we write it, so that two spellings of one key
 	// (parameters absent or NULL) cannot be told apart by it.
@@ -223,7 +230,7 @@ func (c *CSR) parseExtensionList(list cryptobyte.String) error {
 }
 
 // verify checks the request's own signature: proof that its sender holds the key.
-func (c *CSR) verify(tbs, algorithm, signature []byte, sha1 bool) error {
+func (c *CSR) verify(ctx context.Context, tbs, algorithm, signature []byte, sha1 bool) error {
 	c.SignatureAlgorithm = signatureAlgorithm(algorithm, signatureAlgorithms)
 	if sha1 && c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
 		c.SignatureAlgorithm = signatureAlgorithm(algorithm, legacyAlgorithms)
@@ -231,11 +238,10 @@ func (c *CSR) verify(tbs, algorithm, signature []byte, sha1 bool) error {
 	if c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
 		return badCSR("signature_algorithm", "signed by an algorithm that is not accepted; use SHA-256 or better")
 	}
-	signed := &x509.CertificateRequest{
-		RawTBSCertificateRequest: tbs, Signature: signature,
-		SignatureAlgorithm: c.SignatureAlgorithm, PublicKey: c.PublicKey,
-	}
-	if err := signed.CheckSignature(); err != nil {
+	switch err := CheckSignature(ctx, c.PublicKey, c.SignatureAlgorithm, tbs, signature); {
+	case fault.Is(err, fault.Unavailable):
+		return err
+	case err != nil:
 		f := badCSR("signature", "its signature does not verify")
 		f.Err = err
 		return f

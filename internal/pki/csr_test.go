@@ -52,7 +52,7 @@ func TestX5_ParseCSR(t *testing.T) {
 		URIs:            []*url.URL{u},
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Critical: true, Value: []byte{0x30, 3, 2, 1, 5}}},
 	})
-	c, err := ParseCSR(der)
+	c, err := ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestParseCSR_Algorithms(t *testing.T) {
 			t.Logf("%v: the standard library does not sign it any more: %v", tc.alg, err)
 			continue
 		}
-		c, err := ParseCSR(der)
+		c, err := ParseCSR(t.Context(), der)
 		if tc.ok && (err != nil || c.SignatureAlgorithm != tc.alg) {
 			t.Errorf("%v: %v", tc.alg, err)
 		}
@@ -147,7 +147,7 @@ func TestA41_BadCSR(t *testing.T) {
 		"NUL in the CN": {makeCSR(t, key, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "a\x00b"}}), "subject"},
 		"long CN":       {makeCSR(t, key, &x509.CertificateRequest{Subject: pkix.Name{CommonName: strings.Repeat("a", 65)}}), "subject"},
 	} {
-		_, err := ParseCSR(tc.der)
+		_, err := ParseCSR(t.Context(), tc.der)
 		if !fault.Is(err, fault.BadCSR) || fault.Of(err).Reason != tc.reason {
 			t.Errorf("%s: %v, want badCSR %s", name, err, tc.reason)
 		}
@@ -160,7 +160,7 @@ func TestA41_UnknownKey(t *testing.T) {
 	// id-ecPublicKey becomes an OID that nobody knows.
 	at := strings.Index(string(der), "\x2a\x86\x48\xce\x3d\x02\x01")
 	der[at+6] = 9
-	if _, err := ParseCSR(der); !fault.Is(err, fault.BadPublicKey) {
+	if _, err := ParseCSR(t.Context(), der); !fault.Is(err, fault.BadPublicKey) {
 		t.Errorf("%v, want badPublicKey", err)
 	}
 }
@@ -179,11 +179,11 @@ func TestParseCSR_Attributes(t *testing.T) {
 		return der
 	}
 	password := attribute(oidChallengePassword, "secret")
-	c, err := ParseCSR(signInfo(t, key, password))
+	c, err := ParseCSR(t.Context(), signInfo(t, key, password))
 	if err != nil || c.ChallengePassword != "secret" {
 		t.Errorf("challenge password %v", err)
 	}
-	if _, err := ParseCSR(signInfo(t, key, attribute(asn1.ObjectIdentifier{1, 2, 3}, "x"))); err != nil {
+	if _, err := ParseCSR(t.Context(), signInfo(t, key, attribute(asn1.ObjectIdentifier{1, 2, 3}, "x"))); err != nil {
 		t.Errorf("an attribute that nobody knows: %v", err)
 	}
 	for name, der := range map[string][]byte{
@@ -191,7 +191,7 @@ func TestParseCSR_Attributes(t *testing.T) {
 		"number password":  signInfo(t, key, attribute(oidChallengePassword, 5)),
 		"outdated request": signInfo(t, key, attribute(oidMicrosoftExtension, "x")),
 	} {
-		if _, err := ParseCSR(der); !fault.Is(err, fault.BadCSR) {
+		if _, err := ParseCSR(t.Context(), der); !fault.Is(err, fault.BadCSR) {
 			t.Errorf("%s: %v, want badCSR", name, err)
 		}
 	}
@@ -244,7 +244,7 @@ func FuzzParseCSR(f *testing.F) {
 		Subject: pkix.Name{CommonName: "a.example.com"}, DNSNames: []string{"a.example.com"}, URIs: []*url.URL{u},
 	}))
 	f.Fuzz(func(t *testing.T, der []byte) {
-		c, err := ParseCSR(der)
+		c, err := ParseCSR(t.Context(), der)
 		if err != nil {
 			if !fault.Is(err, fault.BadCSR) && !fault.Is(err, fault.BadPublicKey) {
 				t.Fatalf("a fault of another kind: %v", err)
@@ -267,7 +267,7 @@ func BenchmarkParseCSR(b *testing.B) {
 		Subject: pkix.Name{CommonName: "a.example.com"}, DNSNames: []string{"a.example.com", "b.example.com"},
 	})
 	for b.Loop() {
-		if _, err := ParseCSR(der); err != nil {
+		if _, err := ParseCSR(b.Context(), der); err != nil {
 			b.Fatal(err)
 		}
 	}

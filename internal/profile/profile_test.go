@@ -80,7 +80,7 @@ func csr(t testing.TB, key crypto.Signer, subject, names string, exts ...pkix.Ex
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := pki.ParseCSR(der)
+	c, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

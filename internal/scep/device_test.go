@@ -236,7 +236,7 @@ func TestSCEP_S9_S10_S27_RA(t *testing.T) {
 // damage returns an envelope that is wrong in one of six ways.
 func damage(t testing.TB, e *env, kind int, csr []byte) []byte {
 	t.Helper()
-	envelope, err := cms.Encrypt(cms.OIDData, csr, e.ra(), cms.AES128CBC, cms.KeyTransport{})
+	envelope, err := cms.Encrypt(t.Context(), cms.OIDData, csr, e.ra(), cms.AES128CBC, cms.KeyTransport{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,18 +350,5 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 	}
 	if answerTo(fault.Kind(250)).status != 500 {
 		t.Error("an unknown kind is not internal")
-	}
-}
-
-func TestQueueIsBounded(t *testing.T) {
-	t.Parallel()
-	q := newQueue(1, 0)
-	err := q.do(t.Context(), func() {
-		if err := q.do(t.Context(), func() {}); !fault.Is(err, fault.Unavailable) {
-			t.Errorf("one more: %v", err)
-		}
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }

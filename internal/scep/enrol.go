@@ -21,7 +21,7 @@ import (
 
 // enrol answers PKCSReq and RenewalReq (RFC 8894, section 3.3.1).
 func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, error) {
-	csr, err := s.readCSR(c, plain)
+	csr, err := s.readCSR(ctx, c, plain)
 	if err != nil {
 		return nil, err
 	}
@@ -83,17 +83,23 @@ func (c *call) granted(made *issuance.Certificate) (*content, error) {
 // plaintext, which holds a secret. So what is wrong with a request is told only
 // to who made it: its own signature is right. Nobody can change a request that he
 // cannot read and keep that so (rule S25).
-func (s *Server) readCSR(c *call, plain []byte) (*pki.CSR, error) {
+func (s *Server) readCSR(ctx context.Context, c *call, plain []byte) (*pki.CSR, error) {
 	parse := pki.ParseCSR
 	if c.ep.SHA1 {
 		parse = pki.ParseLegacyCSR
 	}
-	csr, err := parse(plain)
-	if err == nil {
-		return csr, nil
+	csr, err := parse(ctx, plain)
+	if err == nil || fault.Is(err, fault.Unavailable) {
+		return csr, err
 	}
 	intact, parseErr := x509.ParseCertificateRequest(plain)
-	if parseErr != nil || intact.CheckSignature() != nil {
+	if parseErr != nil {
+		return nil, errUnreadable
+	}
+	switch signature := pki.UseKey(ctx, intact.PublicKey, intact.CheckSignature); {
+	case fault.Is(signature, fault.Unavailable):
+		return nil, signature
+	case signature != nil:
 		return nil, errUnreadable
 	}
 	return nil, err

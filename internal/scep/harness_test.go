@@ -220,7 +220,7 @@ func (d *device) wrap(t testing.TB, e *env, m message) []byte {
 	}
 	if m.envelope == nil {
 		var err error
-		if m.envelope, err = cms.Encrypt(cms.OIDData, m.content, m.to, m.cipher, cms.KeyTransport{}); err != nil {
+		if m.envelope, err = cms.Encrypt(t.Context(), cms.OIDData, m.content, m.to, m.cipher, cms.KeyTransport{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,7 +281,7 @@ func (d *device) read(t testing.TB, w *httptest.ResponseRecorder) rep {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signers, err := signed.Verify(cms.Policy{SHA1: true})
+	signers, err := signed.Verify(t.Context(), cms.Policy{SHA1: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -197,7 +197,7 @@ func TestSCEP_S12_GetNextCACert(t *testing.T) {
 	if err != nil || w.Header().Get("Content-Type") != typeNextCA {
 		t.Fatal(err, w.Header())
 	}
-	if _, err := signed.Verify(cms.Policy{}); err != nil {
+	if _, err := signed.Verify(t.Context(), cms.Policy{}); err != nil {
 		t.Error(err)
 	}
 	bag, err := cms.ParseSignedData(signed.Content, cms.Limits{})
@@ -271,7 +271,7 @@ func TestSCEP_S17_S18_S24_Refusals(t *testing.T) {
 		}
 	}
 	signer := issuancetest.Certify(t, &x509.Certificate{SerialNumber: d.cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, &x509.Certificate{}, ec.Public(), ec)
-	envelope, err := cms.Encrypt(cms.OIDData, good, e.ra(), cms.AES128CBC, cms.KeyTransport{})
+	envelope, err := cms.Encrypt(t.Context(), cms.OIDData, good, e.ra(), cms.AES128CBC, cms.KeyTransport{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (s *Server) operate(ctx context.Context, ep *endpoint, source string, messa
 	found, err := s.process(ctx, c)
 	if err == nil {
 		var der []byte
-		if der, err = s.success(c, found); err == nil {
+		if der, err = s.success(ctx, c, found); err == nil {
 			ev.Status = "SUCCESS"
 			return &reply{der: der, transactionID: c.transactionID}, nil
 		}
@@ -100,7 +100,7 @@ func (s *Server) process(ctx context.Context, c *call) (*content, error) {
 	if messageNames[c.typ] == "" {
 		return nil, fault.New(fault.Malformed, "the messageType is none that a client sends").Because("scep_message_type")
 	}
-	signers, err := c.signed.Verify(c.ep.policy)
+	signers, err := c.signed.Verify(ctx, c.ep.policy)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (s *Server) decrypt(ctx context.Context, c *call) ([]byte, error) {
 		}
 		c.ra = &all[i]
 		var plain []byte
-		if busy := s.decrypts.do(ctx, func() {
+		if busy := s.decrypts.Do(ctx, func() {
 			plain, err = envelope.Decrypt(c.ra.decrypt.cert, c.ra.decrypt.key, c.ep.policy)
 		}); busy != nil {
 			return nil, busy
@@ -167,12 +167,12 @@ func statusOf(status string) []cms.Attribute {
 
 // success wraps certificates or lists for the signer, with the cipher that its
 // request was encrypted with (rules S16, S23).
-func (s *Server) success(c *call, found *content) ([]byte, error) {
+func (s *Server) success(ctx context.Context, c *call, found *content) ([]byte, error) {
 	bag, err := cms.Degenerate(found.certs, found.crls)
 	if err != nil {
 		return nil, err
 	}
-	envelope, err := cms.Encrypt(cms.OIDData, bag, c.signer, c.envelope.Cipher, cms.KeyTransport{})
+	envelope, err := cms.Encrypt(ctx, cms.OIDData, bag, c.signer, c.envelope.Cipher, cms.KeyTransport{})
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (s *Server) poll(ctx context.Context, c *call, plain []byte) (*content, err
 	}
 	made, row, err := s.Desk.Poll(ctx, c.ep.Name, c.transactionID, key)
 	if row != nil && row.CSR != nil {
-		if csr, parseErr := pki.ParseLegacyCSR(row.CSR); parseErr == nil && !csr.Subject.EqualRFC5280(subject) {
+		if csr, parseErr := pki.ParseLegacyCSR(ctx, row.CSR); parseErr == nil && !csr.Subject.EqualRFC5280(subject) {
 			return nil, fault.New(fault.BadCSR, "the request of this transaction is for another subject").Because("poll_subject")
 		}
 	}

@@ -82,7 +82,7 @@ func (s *raSet) published(chains [][]*x509.Certificate, now time.Time) (oldest *
 // certifiedBy returns which of the chains' issuers signed a certificate; -1 for
 // none.
 func certifiedBy(c *x509.Certificate, chains [][]*x509.Certificate) int {
-	return slices.IndexFunc(chains, func(chain []*x509.Certificate) bool { return c.CheckSignatureFrom(chain[0]) == nil })
+	return slices.IndexFunc(chains, func(chain []*x509.Certificate) bool { return pki.CertifiedBy(c, chain[0]) == nil })
 }
 
 // certificates are those of the RA, the one to encrypt to first: some clients

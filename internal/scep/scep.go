@@ -34,6 +34,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -150,7 +151,7 @@ type Server struct {
 	Deps
 	endpoints atomic.Pointer[map[string]*endpoint] // by path
 	changing  sync.Mutex                           // held while RA certificates or endpoints change
-	decrypts  queue
+	decrypts  *pki.Queue
 }
 
 // endpoint is a checked Endpoint.
@@ -167,7 +168,7 @@ const waiting = 64
 // New checks the endpoints and returns a Server. Its RA certificates are made by
 // the first Renew.
 func New(endpoints []Endpoint, deps Deps) (*Server, error) {
-	s := &Server{Deps: deps, decrypts: newQueue(runtime.GOMAXPROCS(0), waiting)}
+	s := &Server{Deps: deps, decrypts: pki.NewQueue(runtime.GOMAXPROCS(0), waiting)}
 	if s.Observe == nil {
 		s.Observe = func(Event) {}
 	}
@@ -253,34 +254,5 @@ func (s *Server) chain(issuer string) []*x509.Certificate {
 	if chains := s.Pipeline.Rules().CAs.Chains(issuer); len(chains) > 0 {
 		return chains[0]
 	}
-	return nil
-}
-
-// queue bounds an operation that is dear: so many at a time, so many waiting.
-type queue struct {
-	slots   chan struct{}
-	waiting chan struct{}
-}
-
-func newQueue(parallel, waiting int) queue {
-	return queue{make(chan struct{}, parallel), make(chan struct{}, parallel+waiting)}
-}
-
-// do runs f in its turn, or is Unavailable if too many wait already or ctx ends
-// first.
-func (q queue) do(ctx context.Context, f func()) error {
-	select {
-	case q.waiting <- struct{}{}:
-	default:
-		return errBusy
-	}
-	defer func() { <-q.waiting }()
-	select {
-	case q.slots <- struct{}{}:
-	case <-ctx.Done():
-		return errBusy
-	}
-	defer func() { <-q.slots }()
-	f()
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -145,7 +146,7 @@ func (h *house) checkLists(ctx context.Context, cfg *config.File, s *inForce) er
 			h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
 			continue
 		}
-		if err := list.CheckSignatureFrom(c.Certificate()); err != nil {
+		if err := pki.ListedBy(list, c.Certificate()); err != nil {
 			return fmt.Errorf("offline CA %s: list %s is not signed by this CA: %w", o.ID, o.CRL, err)
 		}
 	}

@@ -74,7 +74,7 @@ func (l *lab) certifyResponder(t *testing.T, days int) {
 		t.Fatal(err)
 	}
 	der := l.openssl(t, "req", "-new", "-key", key, "-passin", "file:secrets/issuer", "-subj", "/CN=OCSP responder of the root", "-outform", "DER")
-	csr, err := pki.ParseCSR(der)
+	csr, err := pki.ParseCSR(t.Context(), der)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func (h *house) usable(pair *tls.Certificate, cfg *config.File, t config.TLS) bo
 	}
 	ids := h.signing.Load().cas().Behind(t.Issuer)
 	at := slices.IndexFunc(ids, func(c *ca.CA) bool {
-		return c.Installed() && pair.Leaf.CheckSignatureFrom(c.Certificate()) == nil
+		return c.Installed() && pki.CertifiedBy(pair.Leaf, c.Certificate()) == nil
 	})
 	if at < 0 {
 		return false

@@ -33,7 +33,7 @@ func (l *lab) root(t *testing.T) ceremony.CA {
 func (l *lab) certify(t *testing.T, csrPEM string, spec ceremony.CASpec) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(csrPEM))
-	csr, err := pki.ParseCSR(block.Bytes)
+	csr, err := pki.ParseCSR(t.Context(), block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}

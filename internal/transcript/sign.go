@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/privyseal/privyseal/internal/pki"
 	"time"
 )
 
@@ -107,6 +108,9 @@ func (s Signature) verify(head string) error {
 	pub, err := x509.ParsePKIXPublicKey(s.Key)
 	if err != nil {
 		return fmt.Errorf("its key cannot be read: %w", err)
+	}
+	if err := pki.Usable(pub); err != nil {
+		return err
 	}
 	name, digest, _, err := input(pub, message(head))
 	if err != nil {

@@ -109,7 +109,7 @@ func read(row *store.Certificate, ca *x509.Certificate, der []byte) error {
 		return err
 	case pki.SerialFromBig(c.SerialNumber) != row.Serial:
 		return fmt.Errorf("the certificate has the serial %x", c.SerialNumber)
-	case !bytes.Equal(c.RawIssuer, ca.RawSubject) || ca.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil:
+	case !bytes.Equal(c.RawIssuer, ca.RawSubject) || pki.SignedBy(c, ca) != nil:
 		return fmt.Errorf("the certificate was not signed by %s", ca.Subject)
 	}
 	hash, err := pki.HashKey(c.PublicKey)

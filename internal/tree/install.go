@@ -153,7 +153,7 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 		var next *x509.Certificate
 		for _, r := range known {
 			c, err := x509.ParseCertificate(r.Certificate)
-			if err == nil && bytes.Equal(c.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(c) == nil {
+			if err == nil && bytes.Equal(c.RawSubject, last.RawIssuer) && pki.CertifiedBy(last, c) == nil {
 				next = c
 			}
 		}

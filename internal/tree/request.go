@@ -105,7 +105,7 @@ func (t *Tree) lastRequest(ctx context.Context, id string) (*keptRequest, error)
 	if err != nil {
 		return nil, err
 	}
-	csr, err := pki.ParseCSR(row.CSR)
+	csr, err := pki.ParseCSR(ctx, row.CSR)
 	if err != nil {
 		return nil, fmt.Errorf("request of issuer %s on record: %w", id, err)
 	}

@@ -100,7 +100,7 @@ func (b *bench) request(t *testing.T, id string) *pki.CSR {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.ParseCSR(r.CSR)
+	csr, err := pki.ParseCSR(t.Context(), r.CSR)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func (c *check) issued(row *store.Certificate) {
 		c.find(3, subject, "its issuer %q is not installed", row.IssuerID)
 		return
 	}
-	if err := cert.CheckSignatureFrom(chain[0]); err != nil {
+	if err := pki.CertifiedBy(cert, chain[0]); err != nil {
 		c.find(3, subject, "it does not verify to its issuer %s: %v", row.IssuerID, err)
 	}
 	names, err := sans(cert)

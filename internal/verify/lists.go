@@ -149,5 +149,5 @@ func checkList(ca *x509.Certificate, r *store.CRLRecord, list *x509.RevocationLi
 	case list.Number == nil || !list.Number.IsInt64() || list.Number.Int64() != r.Number:
 		return fmt.Errorf("its number %v is not the recorded %d", list.Number, r.Number)
 	}
-	return list.CheckSignatureFrom(ca)
+	return pki.ListedBy(list, ca)
 }

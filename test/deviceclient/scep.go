@@ -112,7 +112,7 @@ func (s *SCEP) Send(ctx context.Context, d *Device, typ, transaction string, con
 
 // Message makes a pkiMessage.
 func (s *SCEP) Message(d *Device, typ, transaction string, content []byte) ([]byte, error) {
-	envelope, err := cms.Encrypt(cms.OIDData, content, s.Bundle[0], cms.AES128CBC, cms.KeyTransport{})
+	envelope, err := cms.Encrypt(context.Background(), cms.OIDData, content, s.Bundle[0], cms.AES128CBC, cms.KeyTransport{})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *SCEP) post(ctx context.Context, transaction string, message []byte) (*A
 
 // open verifies the answer and takes the certificates out of it.
 func (s *SCEP) open(d *Device, a *Answer, signed *cms.SignedData) error {
-	signers, err := signed.Verify(cms.Policy{}, s.Bundle...)
+	signers, err := signed.Verify(context.Background(), cms.Policy{}, s.Bundle...)
 	if err != nil {
 		return err
 	}

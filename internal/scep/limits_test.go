@@ -1,0 +1,42 @@
+package scep
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/http"
+	"testing"
+
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
+)
+
+// TestFS2_HugeKeyInTheRequest: the largest key that fits a message, whose signature
+// is right. Who verifies it says what is wrong with the key; who does not, cannot
+// know that the request is the sender's.
+func TestFS2_HugeKeyInTheRequest(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	d := newDevice(t, 0)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "dev-1"}}, pkitest.Huge(254_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := d.wrap(t, e, message{typ: "19", transaction: "huge", content: csr})
+	if len(message) > maxMessage {
+		t.Fatalf("the message has %d octets", len(message))
+	}
+	wantFail(t, d.read(t, e.post(message)), badMessageCheck, "scep_unreadable")
+}
+
+// TestFS2_Busy does not run beside others: nobody's signature is verified meanwhile.
+func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	e := newEnv(t)
+	d := newDevice(t, 0)
+	body := d.wrap(t, e, message{typ: "19", transaction: "busy", content: d.csr(t, "dev-1", testSecret)})
+	pkitest.Busy(t)
+	w := e.post(body)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "5" || !bytes.Contains(w.Body.Bytes(), []byte("[busy]")) {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
