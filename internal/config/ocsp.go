@@ -43,7 +43,10 @@ type OCSP struct {
 	// answer, and another node may have recorded a revocation. 0 gives tryLater
 	// after one second.
 	Outage time.Duration `yaml:"outage,omitempty"`
-	// Cache is how many answers are kept: 50000 by default, about 2 KiB each.
+	// CacheMiB is how much memory answers are kept in, in MiB: 100 by default, which
+	// is about 50000 answers of 2 KiB. At most 65536.
+	CacheMiB int `yaml:"cache_mib,omitempty"`
+	// Cache is what went before cache_mib: how many answers of 2 KiB are kept.
 	Cache int `yaml:"cache,omitempty"`
 }
 
@@ -67,7 +70,9 @@ const (
 	SignerIssuer    = "issuer"
 
 	defaultOCSPValidity = 24 * time.Hour
-	defaultOCSPCache    = 50_000
+	defaultOCSPCacheMiB = 100
+	maxOCSPCacheMiB     = 1 << 16
+	answersPerMiB       = 512
 )
 
 // complete fills in the defaults.
@@ -82,8 +87,12 @@ func (o *OCSP) complete() {
 	if o.Validity == 0 {
 		o.Validity = defaultOCSPValidity
 	}
-	if o.Cache == 0 {
-		o.Cache = defaultOCSPCache
+	switch {
+	case o.CacheMiB != 0:
+	case o.Cache > 0:
+		o.CacheMiB = min(o.Cache/answersPerMiB+1, maxOCSPCacheMiB)
+	default:
+		o.CacheMiB = defaultOCSPCacheMiB
 	}
 }
 
@@ -91,7 +100,7 @@ func (o *OCSP) complete() {
 func (o *OCSP) Policy() ocsp.Policy {
 	return ocsp.Policy{
 		Mode: ocsp.Mode(o.Mode), Validity: o.Validity, Unknown: ocsp.UnknownPolicy(o.Unknown),
-		ArchiveCutoff: o.ArchiveCutoff, Outage: o.Outage, Cache: o.Cache,
+		ArchiveCutoff: o.ArchiveCutoff, Outage: o.Outage, Cache: o.CacheMiB << 20,
 	}
 }
 
@@ -149,6 +158,9 @@ func (o *OCSP) check(d *strictyaml.Document, key string) {
 	}
 	if o.ArchiveCutoff < 0 || o.Outage < 0 || o.Cache < 0 {
 		d.Report(key, "archive_cutoff, outage and cache cannot be negative")
+	}
+	if o.CacheMiB < 1 || o.CacheMiB > maxOCSPCacheMiB {
+		d.Report(key+".cache_mib", "%d: want from 1 to %d", o.CacheMiB, maxOCSPCacheMiB)
 	}
 }
 

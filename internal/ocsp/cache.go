@@ -13,20 +13,28 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// cache keeps answers by the octets of the CertIDs that they answer. It is ours
-// because what it needs is not what a general cache offers: a look-up by octets
-// that allocates nothing, removal of exactly the answers about given serials
-// under the lock that insertion takes too, and a walk over what is due. A full
-// shard drops an answer that was not asked for since it was last looked at.
+// cache keeps answers about one certificate each by the octets of the CertID that
+// they answer. A CertID of this issuer is DER, so those octets are nothing but the
+// serial, the hash and whether its parameters are NULL or absent: one certificate
+// has as many answers as hashOIDs has rows, twice.
+//
+// The cache is ours because what it needs is not what a general cache offers: a
+// look-up by octets that allocates nothing, removal of exactly the answers about
+// given serials under the lock that insertion takes too, and a walk over what is
+// due. A full shard drops answers that were not asked for since it was last looked
+// at.
 type cache struct {
 	seed   maphash.Seed
-	shards [16]shard
-	max    int // of one shard
+	shards [shards]shard
+	max    int // of one shard, in octets
 }
+
+const shards = 16
 
 type shard struct {
 	mu      sync.RWMutex
 	entries map[string]*entry
+	octets  int // that the entries take
 }
 
 // entry is an answer, ready to be written.
@@ -34,7 +42,6 @@ type entry struct {
 	key      string
 	body     []byte
 	reading  reading // what it was made from
-	ids      int     // how many certificates it answers for
 	from, to int64   // thisUpdate and nextUpdate, Unix seconds
 	until    int64   // it is not given from memory from then on
 	refresh  int64   // it is signed anew from then on
@@ -51,9 +58,9 @@ type header struct {
 
 const shardSample = 8
 
-func newCache(size int) *cache {
-	c := &cache{seed: maphash.MakeSeed()}
-	c.max = max(1, size/len(c.shards))
+// newCache returns a cache of at most so many octets.
+func newCache(octets int) *cache {
+	c := &cache{seed: maphash.MakeSeed(), max: octets / shards}
 	for i := range c.shards {
 		c.shards[i].entries = map[string]*entry{}
 	}
@@ -76,11 +83,33 @@ func (c *cache) put(e *entry) {
 	s := c.shard([]byte(e.key))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.entries[e.key]; !there && len(s.entries) >= c.max {
+	s.drop(s.entries[e.key])
+	cost := e.cost()
+	if cost > c.max {
+		return
+	}
+	for s.octets+cost > c.max {
 		s.evict()
 	}
 	s.entries[e.key] = e
+	s.octets += cost
 }
+
+// drop takes an entry out, if there is one.
+func (s *shard) drop(e *entry) {
+	if e != nil {
+		delete(s.entries, e.key)
+		s.octets -= e.cost()
+	}
+}
+
+// entryOverhead is what an entry takes beside its key and its answer: itself, the
+// fields of its header, what it was made from, and its place in the map, which may
+// be half empty.
+const entryOverhead = 1100
+
+// cost is how many octets of memory an entry takes. It never changes.
+func (e *entry) cost() int { return entryOverhead + len(e.key) + cap(e.body) + cap(e.body)/8 }
 
 // evict drops the best of a few entries to drop: one that nobody asked for.
 func (s *shard) evict() {
@@ -95,9 +124,7 @@ func (s *shard) evict() {
 			break
 		}
 	}
-	if victim != nil {
-		delete(s.entries, victim.key)
-	}
+	s.drop(victim)
 }
 
 // remove drops the entries for which drop holds and returns them.
@@ -106,9 +133,9 @@ func (c *cache) remove(drop func(*entry) bool) []*entry {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for key, e := range s.entries {
+		for _, e := range s.entries {
 			if drop(e) {
-				delete(s.entries, key)
+				s.drop(e)
 				gone = append(gone, e)
 			}
 		}
@@ -129,15 +156,16 @@ func (c *cache) each(see func(*entry)) {
 	}
 }
 
-func (c *cache) len() int {
-	n := 0
+// size returns how many entries there are, and how many octets they take.
+func (c *cache) size() (entries, octets int) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.RLock()
-		n += len(s.entries)
+		entries += len(s.entries)
+		octets += s.octets
 		s.mu.RUnlock()
 	}
-	return n
+	return entries, octets
 }
 
 // about reports whether the entry answers for one of the serials.

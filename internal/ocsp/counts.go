@@ -38,6 +38,7 @@ type Stats struct {
 	Removed   int64                    // removed from memory by a revocation
 	Failures  int64                    // of the key or the database
 	Kept      int                      // answers in memory now
+	KeptSize  int                      // octets that they take
 }
 
 // Stats returns the counters of all authorities.
@@ -45,6 +46,7 @@ func (s *Server) Stats() []Stats {
 	var out []Stats
 	for a := range s.each {
 		c := a.counts
+		kept, octets := a.cache.size()
 		out = append(out, Stats{
 			IssuerID: a.ID,
 			Methods:  map[string]int64{"GET": c.get.Load(), "POST": c.post.Load()},
@@ -53,7 +55,7 @@ func (s *Server) Stats() []Stats {
 				TryLater: c.later.Load(), Unauthorized: c.refused.Load(),
 			},
 			Hits: c.hits.Load(), Signed: c.signed.Load(), Confirmed: c.confirmed.Load(), Stale: c.stale.Load(),
-			Refreshed: c.refreshed.Load(), Removed: c.removed.Load(), Failures: c.failures.Load(), Kept: a.cache.len(),
+			Refreshed: c.refreshed.Load(), Removed: c.removed.Load(), Failures: c.failures.Load(), Kept: kept, KeptSize: octets,
 		})
 	}
 	return out

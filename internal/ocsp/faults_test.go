@@ -194,15 +194,16 @@ func TestManyAskTheSameAtOnce(t *testing.T) {
 
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
-	c := newCache(64)
+	small := newEntry("0", []byte("x"), reading{}, golden, golden.Add(time.Hour)).cost() + 8
+	c := newCache(shards * 4 * small)
 	hot := newEntry("hot", []byte("x"), reading{}, golden, golden.Add(time.Hour))
 	c.put(hot)
 	for i := range 10_000 {
 		hot.used.Store(true)
 		c.put(newEntry(fmt.Sprint(i), []byte("x"), reading{}, golden, golden.Add(time.Hour)))
 	}
-	if n := c.len(); n > 64 {
-		t.Errorf("%d entries", n)
+	if n, octets := c.size(); n > 64 || octets > shards*4*small {
+		t.Errorf("%d entries of %d octets", n, octets)
 	}
 	if c.get([]byte("hot")) == nil {
 		t.Error("what is asked for was dropped for what is not")

@@ -170,7 +170,7 @@ func (l *lab) put(id, parent, state string, c *x509.Certificate) {
 }
 
 func (l *lab) policy(change ...func(*Policy)) Policy {
-	p := Policy{Mode: Presigned, Validity: 24 * time.Hour, Unknown: UnknownUnauthorized, Cache: 1000}
+	p := Policy{Mode: Presigned, Validity: 24 * time.Hour, Unknown: UnknownUnauthorized, Cache: 4 << 20}
 	for _, c := range change {
 		c(&p)
 	}

@@ -8,9 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Prefix is where all responders are; the id of an authority follows.
@@ -207,22 +204,4 @@ func fromHex(c byte) byte {
 	default:
 		return c - 'a' + 10
 	}
-}
-
-// certIDs reads an entry's key, which is the CertIDs one after the other.
-func (e *entry) certIDs() ([]CertID, error) {
-	rest := cryptobyte.String(e.key)
-	ids := make([]CertID, 0, e.ids)
-	for !rest.Empty() {
-		var element cryptobyte.String
-		if !rest.ReadASN1Element(&element, cbasn1.SEQUENCE) {
-			return nil, malformed("kept CertID")
-		}
-		id, err := parseCertID(element)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
 }

@@ -67,7 +67,7 @@ type Policy struct {
 	// Outage is how long after the last look at the database kept answers are
 	// still given while it does not answer.
 	Outage time.Duration
-	Cache  int // answers kept at most
+	Cache  int // octets of memory for kept answers
 }
 
 // Answers is how one CA is answered for.

@@ -48,7 +48,10 @@ func (s *Server) respond(ctx context.Context, a *authority, r *Request) answer {
 	now, checked := s.Now(), s.checked.Load() // before the cache is asked
 	fresh := checked != nil && now.Sub(*checked) <= maxAge
 	key := r.key()
-	out := answer{entry: a.cache.get(key)}
+	out := answer{}
+	if r.kept() {
+		out.entry = a.cache.get(key)
+	}
 	if e := out.entry; e != nil && fresh && e.valid(now.Unix()) && now.Unix() < e.until {
 		if !e.used.Load() {
 			e.used.Store(true)
@@ -67,8 +70,13 @@ func (s *Server) respond(ctx context.Context, a *authority, r *Request) answer {
 	return s.live(ctx, a, r, known, out)
 }
 
-// key is what answers are kept by: the CertIDs as they came, because the answer
-// repeats them octet by octet.
+// kept reports whether answers to such a request are kept: those about one
+// certificate. Of several, anybody can make as many combinations as there is
+// memory.
+func (r *Request) kept() bool { return len(r.CertIDs) == 1 }
+
+// key is what an answer answers: the CertIDs as they came, because it repeats them
+// octet by octet.
 func (r *Request) key() []byte {
 	if len(r.CertIDs) == 1 {
 		return r.CertIDs[0].Raw
@@ -133,7 +141,9 @@ func (s *Server) make(ctx context.Context, a *authority, key string, ids []CertI
 		}
 		return refuse(TryLater)
 	}
-	a.keep(e)
+	if len(ids) == 1 {
+		a.keep(e)
+	}
 	return answer{entry: e}
 }
 
@@ -263,7 +273,7 @@ func (a *authority) single(id CertID, st standing, produced, from, to time.Time)
 
 func newEntry(key string, body []byte, read reading, from, to time.Time) *entry {
 	life := to.Sub(from)
-	e := &entry{key: key, body: body, reading: read, ids: len(read.standings), from: from.Unix(), to: to.Unix(), until: to.Unix()}
+	e := &entry{key: key, body: body, reading: read, from: from.Unix(), to: to.Unix(), until: to.Unix()}
 	if read.unknown() {
 		e.until = min(e.until, from.Add(unknownFor).Unix())
 	}

@@ -187,11 +187,12 @@ func (s *Server) signAnew(ctx context.Context, a *authority, entries []*entry) {
 func (s *Server) again(ctx context.Context, a *authority, e *entry) bool {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
-	ids, err := e.certIDs()
+	id, err := parseCertID([]byte(e.key))
 	if err != nil {
 		s.failed(a, "sign anew", err)
 		return false
 	}
+	ids := []CertID{id}
 	read, err := s.lookUp(ctx, a, serials(ids))
 	if err != nil {
 		s.failed(a, "read status", err)

@@ -91,7 +91,7 @@ func CheckSignature(ctx context.Context, key crypto.PublicKey, algorithm x509.Si
 
 // maxBetween is how many certificates of a client's are tried between its own and
 // an anchor.
-const maxBetween = 8
+const maxBetween = 4
 
 // VerifyChain reports whether one of the roots certifies a stranger's certificate
 // at a time, directly or by the others that the stranger sent, for any use. Of

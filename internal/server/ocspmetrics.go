@@ -19,7 +19,7 @@ type ocspCollector struct {
 	server *ocsp.Server
 	ends   func() map[string]responderEnd
 
-	requests, responses, answers, failures, kept, notAfter, alarm *prometheus.Desc
+	requests, responses, answers, failures, kept, octets, notAfter, alarm *prometheus.Desc
 }
 
 func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]responderEnd) {
@@ -34,13 +34,14 @@ func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]responderEnd)
 			"stale (from memory while the key or the database was away), signed, refreshed (signed anew in the background), removed (by a revocation).", "how"),
 		failures: desc("failures_total", "Failures of the key or the database."),
 		kept:     desc("answers_kept", "Answers in memory."),
+		octets:   desc("answers_kept_bytes", "Memory that the answers take."),
 		notAfter: desc("responder_not_after_seconds", "When the responder certificate in use expires, in Unix time."),
 		alarm:    desc("responder_alarm", "1 if the responder certificate in use has expired or expires soon."),
 	})
 }
 
 func (c *ocspCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.requests, c.responses, c.answers, c.failures, c.kept, c.notAfter, c.alarm} {
+	for _, d := range []*prometheus.Desc{c.requests, c.responses, c.answers, c.failures, c.kept, c.octets, c.notAfter, c.alarm} {
 		out <- d
 	}
 }
@@ -63,6 +64,7 @@ func (c *ocspCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		count(c.failures, s.Failures, s.IssuerID)
 		out <- prometheus.MustNewConstMetric(c.kept, prometheus.GaugeValue, float64(s.Kept), s.IssuerID)
+		out <- prometheus.MustNewConstMetric(c.octets, prometheus.GaugeValue, float64(s.KeptSize), s.IssuerID)
 	}
 	for id, end := range c.ends() {
 		out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(end.at.Unix()), id)

@@ -61,7 +61,7 @@ func runServer(dir string) error {
 	}
 	server := ocsp.New(ocsp.Config{Store: db, Now: time.Now, Log: quiet})
 	err = server.Swap(pipeline.Rules().CAs, map[string]ocsp.Answers{issuerID: {Signer: delegate.Responder, Policy: ocsp.Policy{
-		Mode: ocsp.Live, Validity: 24 * time.Hour, Unknown: ocsp.UnknownUnauthorized, Cache: 50_000,
+		Mode: ocsp.Live, Validity: 24 * time.Hour, Unknown: ocsp.UnknownUnauthorized, Cache: 100 << 20,
 	}}})
 	if err != nil {
 		return err
