@@ -47,7 +47,7 @@ func TestACME_A64_RenewalInfo(t *testing.T) {
 	for _, none := range []string{keyID + "." + b64("\x01"), b64("another key") + "." + serial} {
 		wantProblem(t, e.get(http.MethodGet, "/acme/default/renewal-info/"+none), http.StatusNotFound, "malformed")
 	}
-	wantProblem(t, c.post(c.base+"/renewal-info/"+id, ""), http.StatusMethodNotAllowed, "malformed")
+	want(t, c.post(c.base+"/renewal-info/"+id, ""), http.StatusOK) // RFC 8555, section 6.3
 }
 
 func TestACME_A64_Replaces(t *testing.T) {

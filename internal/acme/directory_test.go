@@ -152,7 +152,7 @@ func TestACME_A10_Methods(t *testing.T) {
 			}
 		}
 	}
-	wantProblem(t, e.get(http.MethodPost, "/acme/default/directory"), http.StatusMethodNotAllowed, "malformed")
+	wantProblem(t, e.get(http.MethodPost, "/acme/default/directory"), http.StatusUnsupportedMediaType, "malformed")
 	wantProblem(t, e.get(http.MethodGet, "/acme/default/nothing"), http.StatusNotFound, "malformed")
 	wantProblem(t, e.get(http.MethodGet, "/acme/nobody/directory"), http.StatusNotFound, "malformed")
 }

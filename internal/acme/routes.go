@@ -19,7 +19,7 @@ type (
 )
 
 var (
-	reading = []string{http.MethodGet, http.MethodHead}
+	reading = []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	posting = []string{http.MethodPost}
 )
 
@@ -29,9 +29,9 @@ func (s *Server) Routes() chi.Router {
 	r.NotFound(s.handle(nil, func(http.ResponseWriter, *http.Request, *endpoint) error {
 		return fault.New(fault.NotFound, "no such resource")
 	}))
-	r.HandleFunc("/{endpoint}/directory", s.handle(reading, s.directory))
-	r.HandleFunc("/{endpoint}/new-nonce", s.handle(reading, s.newNonce))
-	r.HandleFunc("/{endpoint}/renewal-info/{certid}", s.handle(reading, s.renewalInfo))
+	r.HandleFunc("/{endpoint}/directory", s.handle(reading, s.public(s.directory)))
+	r.HandleFunc("/{endpoint}/new-nonce", s.handle(reading, s.public(s.newNonce)))
+	r.HandleFunc("/{endpoint}/renewal-info/{certid}", s.handle(reading, s.public(s.renewalInfo)))
 	for path, p := range map[string]struct {
 		by keyUse
 		h  postHandler
@@ -75,6 +75,23 @@ func (s *Server) handle(methods []string, h getHandler) http.HandlerFunc {
 		if !allowOrigin(w, r, methods) {
 			answer(w, r)
 		}
+	}
+}
+
+// public lets anybody read a resource by GET, and an account by POST-as-GET, which
+// every client may use for all that there is (RFC 8555, section 6.3).
+func (s *Server) public(h getHandler) getHandler {
+	post := s.signed(byKID, func(w http.ResponseWriter, r *http.Request, c *call) error {
+		if err := c.asGET(); err != nil {
+			return err
+		}
+		return h(w, r, c.ep)
+	})
+	return func(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
+		if r.Method == http.MethodPost {
+			return post(w, r, ep)
+		}
+		return h(w, r, ep)
 	}
 }
 

@@ -86,3 +86,20 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 		t.Errorf("%v", r.header)
 	}
 }
+
+// TestFR1_AnyVersion: wolfSSL and others call their requests version 1 or 2.
+func TestFR1_AnyVersion(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	d := e.withPassword(t, credential.NewESTUser{Name: "device"})
+	for _, version := range []int{1, 2} {
+		key := issuancetest.NewKey(t)
+		csr := pkitest.Versioned(t, newCSR(t, key, "one", withDNS("one.test")), key, version)
+		held := one(t, d.post(t, "/simpleenroll", csr))
+		renewing := &device{e: e, key: key, cert: held}
+		one(t, renewing.post(t, "/simplereenroll", csr))
+		parts(t, d.post(t, "/serverkeygen", csr))
+		message := signCMC(t, throwAway(t, key), key, cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(10, csr)}))
+		d.cmc(t, http.StatusOK, message).wants(t, success(10))
+	}
+}

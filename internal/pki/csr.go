@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -106,10 +107,11 @@ func parseCSR(ctx context.Context, der []byte, wanted int) (*CSR, error) {
 // parseInfo reads CertificationRequestInfo.
 func (c *CSR) parseInfo(tbs cryptobyte.String) error {
 	var info, subject, spki, attributes cryptobyte.String
-	var version int
-	if !tbs.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(&version) || version != 0 ||
+	// RFC 2986, section 4.1, has version 0. Some clients write 1 or 2, as
+	// certificates have them; nothing depends on it, and the signature covers it.
+	if !tbs.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(new(big.Int)) ||
 		!info.ReadASN1Element(&subject, cbasn1.SEQUENCE) || !info.ReadASN1Element(&spki, cbasn1.SEQUENCE) {
-		return badCSR("csr_syntax", "its information part is not DER, or not version 1")
+		return badCSR("csr_syntax", "its information part is not DER")
 	}
 	// Some tools leave the attributes out altogether instead of writing an
 	// empty set; there is nothing to misread in that.

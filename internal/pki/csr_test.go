@@ -179,17 +179,17 @@ func TestParseCSR_Attributes(t *testing.T) {
 		return der
 	}
 	password := attribute(oidChallengePassword, "secret")
-	c, err := ParseCSR(t.Context(), signInfo(t, key, password))
+	c, err := ParseCSR(t.Context(), signInfo(t, key, 0, password))
 	if err != nil || c.ChallengePassword != "secret" {
 		t.Errorf("challenge password %v", err)
 	}
-	if _, err := ParseCSR(t.Context(), signInfo(t, key, attribute(asn1.ObjectIdentifier{1, 2, 3}, "x"))); err != nil {
+	if _, err := ParseCSR(t.Context(), signInfo(t, key, 0, attribute(asn1.ObjectIdentifier{1, 2, 3}, "x"))); err != nil {
 		t.Errorf("an attribute that nobody knows: %v", err)
 	}
 	for name, der := range map[string][]byte{
-		"attribute twice":  signInfo(t, key, password, password),
-		"number password":  signInfo(t, key, attribute(oidChallengePassword, 5)),
-		"outdated request": signInfo(t, key, attribute(oidMicrosoftExtension, "x")),
+		"attribute twice":  signInfo(t, key, 0, password, password),
+		"number password":  signInfo(t, key, 0, attribute(oidChallengePassword, 5)),
+		"outdated request": signInfo(t, key, 0, attribute(oidMicrosoftExtension, "x")),
 	} {
 		if _, err := ParseCSR(t.Context(), der); !fault.Is(err, fault.BadCSR) {
 			t.Errorf("%s: %v, want badCSR", name, err)
@@ -198,7 +198,7 @@ func TestParseCSR_Attributes(t *testing.T) {
 }
 
 // signInfo signs a request with an empty subject and the given attributes.
-func signInfo(t *testing.T, key *ecdsa.PrivateKey, attributes ...[]byte) []byte {
+func signInfo(t testing.TB, key *ecdsa.PrivateKey, version int, attributes ...[]byte) []byte {
 	t.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -212,7 +212,7 @@ func signInfo(t *testing.T, key *ecdsa.PrivateKey, attributes ...[]byte) []byte 
 		Version       int
 		Subject, SPKI asn1.RawValue
 		Attributes    []asn1.RawValue `asn1:"tag:0,set"`
-	}{0, asn1.RawValue{FullBytes: []byte{0x30, 0}}, asn1.RawValue{FullBytes: spki}, raws})
+	}{version, asn1.RawValue{FullBytes: []byte{0x30, 0}}, asn1.RawValue{FullBytes: spki}, raws})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,6 +240,7 @@ func FuzzParseCSR(f *testing.F) {
 	key := newKey(f)
 	u, _ := url.Parse("spiffe://example.org/a")
 	f.Add(makeCSR(f, key, &x509.CertificateRequest{}))
+	f.Add(signInfo(f, key, 2))
 	f.Add(makeCSR(f, key, &x509.CertificateRequest{
 		Subject: pkix.Name{CommonName: "a.example.com"}, DNSNames: []string{"a.example.com"}, URIs: []*url.URL{u},
 	}))

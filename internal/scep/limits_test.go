@@ -40,3 +40,17 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
+
+// TestFR1_AnyVersion: device management of Apple's calls its requests version 1 or 2.
+func TestFR1_AnyVersion(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	for version := range 3 {
+		d := newDevice(t, 0)
+		csr := pkitest.Versioned(t, d.csr(t, "dev-1", testSecret), d.key, version)
+		r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "version-" + string(rune('0'+version)), content: csr})))
+		if r.status != pkiSuccess {
+			t.Errorf("version %d: %+v", version, r)
+		}
+	}
+}
