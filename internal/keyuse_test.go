@@ -81,7 +81,9 @@ type keyUse struct {
 // given to UseKey.
 func keyUses(f *ast.File) []keyUse {
 	var found []keyUse
-	jose := slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return strings.Contains(i.Path.Value, "go-jose/v4\"") })
+	jose := slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool {
+		return strings.Contains(i.Path.Value, "go-jose/v4\"")
+	})
 	for _, d := range f.Decls {
 		function := "the package"
 		if fn, ok := d.(*ast.FuncDecl); ok {

@@ -132,7 +132,8 @@ func (h *header) checkAlgorithm(list []jose.SignatureAlgorithm) error {
 // message's.
 func (m *message) verify(ctx context.Context, key crypto.PublicKey) error {
 	if want := algorithmFor(key); m.header.Alg != string(want) {
-		return fault.New(fault.BadAlgorithm, "signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
+		return fault.New(fault.BadAlgorithm,
+			"signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
 	}
 	return pki.UseKey(ctx, key, func() error { return m.verifyWith(key, accepted) })
 }
@@ -222,7 +223,8 @@ func checkMembers(text []byte) error {
 	}
 	switch {
 	case k.D != nil || k.K != nil:
-		return fault.New(fault.BadPublicKey, "the JWK holds a secret; send the public key only, and make a new one").Because("key_private")
+		return fault.New(fault.BadPublicKey, "the JWK holds a secret; send the public key only, and make a new one").
+			Because("key_private")
 	case len(k.N) > maxModulus:
 		return fault.New(fault.BadPublicKey, "public key rsa: at most 8192 bits are accepted").Because("key_size")
 	}

@@ -99,7 +99,9 @@ func serverName(id pki.Identifier) (string, error) {
 
 // checkALPNCertificate applies the rules of RFC 8737, section 3. The error ends
 // a sentence that begins with the certificate.
-func checkALPNCertificate(ctx context.Context, cert *x509.Certificate, id pki.Identifier, keyAuthorization string) error {
+func checkALPNCertificate(
+	ctx context.Context, cert *x509.Certificate, id pki.Identifier, keyAuthorization string,
+) error {
 	if !bytes.Equal(cert.RawSubject, cert.RawIssuer) {
 		return errors.New("is not self-signed: subject and issuer differ")
 	}

@@ -27,7 +27,9 @@ type KeyTransport struct {
 // an EnvelopedData, or an AuthEnvelopedData if the cipher is of GCM. A nil type
 // is OIDData. The fault is BadPublicKey when the certificate's key cannot take
 // it, and Unavailable when too many operations wait.
-func Encrypt(ctx context.Context, typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c Cipher, kt KeyTransport) ([]byte, error) {
+func Encrypt(
+	ctx context.Context, typ asn1.ObjectIdentifier, content []byte, to *x509.Certificate, c Cipher, kt KeyTransport,
+) ([]byte, error) {
 	if typ == nil {
 		typ = OIDData
 	}
@@ -111,7 +113,8 @@ func (kt KeyTransport) wrap(ctx context.Context, to *x509.Certificate, key []byt
 		return err
 	})
 	if err != nil && fault.Of(err).Kind == fault.Internal { // crypto/rsa refuses: the key is too short
-		err = fault.Wrap(fault.BadPublicKey, err, "encrypt message: the key of the certificate cannot be encrypted to").Because("key_size")
+		err = fault.Wrap(fault.BadPublicKey, err, "encrypt message: the key of the certificate cannot be encrypted to").
+			Because("key_size")
 	}
 	return wrapped, err
 }

@@ -59,7 +59,9 @@ func (s *SignedData) VerifyKey(ctx context.Context, info *SignerInfo, key crypto
 // errSignature is the error of a signature that is not right.
 var errSignature error = fault.New(fault.Unverified, "signed message: its signature does not verify").Because("cms_signature")
 
-func (s *SignedData) verify(ctx context.Context, info *SignerInfo, p Policy, known []*x509.Certificate) (*x509.Certificate, error) {
+func (s *SignedData) verify(
+	ctx context.Context, info *SignerInfo, p Policy, known []*x509.Certificate,
+) (*x509.Certificate, error) {
 	scheme, err := s.check(info, p)
 	if err != nil {
 		return nil, err

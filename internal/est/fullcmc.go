@@ -161,7 +161,9 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 }
 
 // bareKey looks for the request whose key signed the message.
-func (x *exchange) bareKey(ctx context.Context, m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) bool) (*cmcSigner, error) {
+func (x *exchange) bareKey(
+	ctx context.Context, m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) bool,
+) (*cmcSigner, error) {
 	for i := range m.Requests {
 		if csr, err := readRequest(ctx, &m.Requests[i], false); err == nil && signedBy(csr.PublicKey) {
 			return &cmcSigner{name: "key:" + csr.KeyHash.String()}, nil

@@ -77,7 +77,9 @@ func refuseWrap(why string) error {
 
 // seal signs the key package as its maker and encrypts the signed message (RFC
 // 7030, section 4.4.2; RFC 5958, section 4).
-func (s *Server) seal(ctx context.Context, pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, transport cms.KeyTransport) ([]byte, error) {
+func (s *Server) seal(
+	ctx context.Context, pkcs8 []byte, to *x509.Certificate, choice cms.Cipher, transport cms.KeyTransport,
+) ([]byte, error) {
 	own, key, err := s.signingPair()
 	if err != nil {
 		return nil, err

@@ -42,7 +42,8 @@ func Usable(key crypto.PublicKey) error {
 		case k.N.Bit(0) == 0:
 			return badKey("key_weak", "public key rsa: the modulus has a small factor")
 		case k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32:
-			return badKey("key_exponent", "public key rsa: the exponent must be odd and between 3 and %d", math.MaxInt32)
+			return badKey("key_exponent",
+				"public key rsa: the exponent must be odd and between 3 and %d", math.MaxInt32)
 		}
 		return nil
 	case *ecdsa.PublicKey:
@@ -84,7 +85,9 @@ func UseKey(ctx context.Context, key crypto.PublicKey, operation func() error) e
 
 // CheckSignature verifies a signature by a stranger's key. Faults are those of
 // UseKey; an error that is no fault is that of a signature that is not right.
-func CheckSignature(ctx context.Context, key crypto.PublicKey, algorithm x509.SignatureAlgorithm, signed, signature []byte) error {
+func CheckSignature(
+	ctx context.Context, key crypto.PublicKey, algorithm x509.SignatureAlgorithm, signed, signature []byte,
+) error {
 	holder := &x509.Certificate{PublicKey: key}
 	return UseKey(ctx, key, func() error { return holder.CheckSignature(algorithm, signed, signature) })
 }
@@ -96,7 +99,9 @@ const maxBetween = 4
 // VerifyChain reports whether one of the roots certifies a stranger's certificate
 // at a time, directly or by the others that the stranger sent, for any use. Of
 // those, the first few with a Usable key count.
-func VerifyChain(ctx context.Context, c *x509.Certificate, sent []*x509.Certificate, roots *x509.CertPool, at time.Time) error {
+func VerifyChain(
+	ctx context.Context, c *x509.Certificate, sent []*x509.Certificate, roots *x509.CertPool, at time.Time,
+) error {
 	between := x509.NewCertPool()
 	for n, other := range sent {
 		if n < maxBetween && Usable(other.PublicKey) == nil {
