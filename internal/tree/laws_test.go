@@ -138,7 +138,7 @@ func (w *threeWays) request(t *testing.T, c lawful) (*pki.CSR, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pki.ParseCSR(der)
+	return pki.ParseCSR(t.Context(), der)
 }
 
 func (w *threeWays) plan(t *testing.T, c lawful) error {
