@@ -143,6 +143,16 @@ func (e *EnvelopedData) readAuthentication(body *cryptobyte.String, l Limits) er
 // To reports whether the message is encrypted to the key of a certificate.
 func (e *EnvelopedData) To(c *x509.Certificate) bool { return e.recipient(c) != nil }
 
+// EncryptedKey returns the content key as it is encrypted to a certificate: what
+// stays the same when somebody sends an envelope again with another content. It is
+// nil if there is none.
+func (e *EnvelopedData) EncryptedKey(c *x509.Certificate) []byte {
+	if to := e.recipient(c); to != nil {
+		return to.key
+	}
+	return nil
+}
+
 // recipient returns the first entry for a certificate. Only that one is ever
 // tried: a message may not buy more than one operation of the key.
 func (e *EnvelopedData) recipient(c *x509.Certificate) *recipient {

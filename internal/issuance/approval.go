@@ -94,11 +94,14 @@ func (p *Pipeline) open(r Request, v *verdict) *store.Request {
 	if r.Record == nil {
 		return nil
 	}
-	now := p.now()
+	now, subject := p.now(), ""
+	if r.CSR != nil { // who polls for it has to name it (rule S19)
+		subject = r.CSR.Subject.String()
+	}
 	return &store.Request{
 		ID: r.Record.ID, Origin: r.Origin, Endpoint: r.Endpoint, Identity: r.Record.Identity, CSRDigest: r.Record.CSRDigest,
 		TransactionID: r.Record.TransactionID, Protocol: r.Protocol, Profile: r.Profile, Issuer: r.Issuer, Requester: r.Requester,
-		RequestID: r.RequestID, KeyHash: v.key[:], Status: store.RequestOpen, CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
+		RequestID: r.RequestID, KeyHash: v.key[:], Subject: subject, Status: store.RequestOpen, CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
 	}
 }
 

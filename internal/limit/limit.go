@@ -47,6 +47,16 @@ type Config struct {
 	// the power of a certificate. Registration authorities, passwords and challenges,
 	// which many devices may share, are not limited by it. Default: 60 in 1h.
 	Enrolments Rate `yaml:"enrolments" json:"enrolments"`
+	// UnreadableBySource is how many SCEP messages of one source to one RA key may
+	// turn out to be unreadable. Default: 100 in 10m.
+	UnreadableBySource Rate `yaml:"unreadable_by_source" json:"unreadable_by_source"`
+	// UnreadableByEnvelope is how many SCEP messages with one and the same encrypted
+	// content key may, from all sources together. Default: 10 in 1h.
+	UnreadableByEnvelope Rate `yaml:"unreadable_by_envelope" json:"unreadable_by_envelope"`
+	// UnreadableByRecipient is how many SCEP messages to one RA key may, from all
+	// sources together, before a source has to make up for its last one first.
+	// Default: 3000 in 10m.
+	UnreadableByRecipient Rate `yaml:"unreadable_by_recipient" json:"unreadable_by_recipient"`
 }
 
 // Defaults returns the limits of a configuration that sets none.
@@ -57,6 +67,9 @@ func Defaults() Config {
 		PendingAuthorizations: 3000,
 		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
 		Enrolments:            Rate{Count: 60, Per: time.Hour},
+		UnreadableBySource:    Rate{Count: 100, Per: 10 * time.Minute},
+		UnreadableByEnvelope:  Rate{Count: 10, Per: time.Hour},
+		UnreadableByRecipient: Rate{Count: 3000, Per: 10 * time.Minute},
 	}
 }
 
@@ -68,6 +81,8 @@ func (c Config) Check() error {
 	}
 	return errors.Join(
 		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets), rate("enrolments", c.Enrolments),
+		rate("unreadable_by_source", c.UnreadableBySource), rate("unreadable_by_envelope", c.UnreadableByEnvelope),
+		rate("unreadable_by_recipient", c.UnreadableByRecipient),
 		strictyaml.WrongIf(c.PendingOrders < 0, "pending_orders", "cannot be negative"),
 		strictyaml.WrongIf(c.PendingAuthorizations < 0, "pending_authorizations", "cannot be negative"),
 	)
@@ -134,19 +149,24 @@ const lockedOut = "too many wrong secrets from this source"
 // Locked refuses a source that has guessed too often. Call it before a secret is
 // compared.
 func (l *Limiter) Locked(ctx context.Context, source string) error {
-	key := "secret " + source
-	if l.cfg.WrongSecrets.Count == 0 {
+	return l.locked(ctx, "secret "+source, l.cfg.WrongSecrets, l.cfg.WrongSecrets.burst(), lockedOut)
+}
+
+// locked refuses a key that is further ahead of a rate than burst, and takes
+// nothing.
+func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Duration, detail string) error {
+	if r.Count == 0 {
 		return nil
 	}
 	if wait := l.remembered(key); wait > 0 {
-		return refuse(lockedOut, wait)
+		return refuse(detail, wait)
 	}
-	wait, err := l.store.LimitWait(ctx, key, l.now(), l.cfg.WrongSecrets.burst())
+	wait, err := l.store.LimitWait(ctx, key, l.now(), burst)
 	if err != nil || wait <= 0 {
 		return err
 	}
 	l.remember(key, wait)
-	return refuse(lockedOut, wait)
+	return refuse(detail, wait)
 }
 
 // WrongSecret counts a wrong guess. It is a fault when the guess was one too

@@ -184,3 +184,42 @@ func TestSource(t *testing.T) {
 		}
 	}
 }
+
+// TestFS1_Unreadable: what one source uses up, or all of them together, refuses
+// nobody who sent nothing unreadable.
+func TestFS1_Unreadable(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx, c := context.Background(), newClock()
+		l, other := newLimiter(t, limit.Defaults(), s, c), newLimiter(t, limit.Defaults(), s, c)
+		from := func(source string) limit.Envelope { return limit.Envelope{Source: source, Recipient: "ra"} }
+		for range 100 {
+			if err := l.MayRead(ctx, from("a")); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Unreadable(ctx, from("a")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantLimited(t, l.MayRead(ctx, from("a")))
+		wantLimited(t, other.MayRead(ctx, from("a"))) // another node knows
+		wantLimited(t, other.Unreadable(ctx, from("a")))
+		for _, e := range []limit.Envelope{from("b"), {Source: "a", Recipient: "another ra"}} {
+			if err := l.MayRead(ctx, e); err != nil {
+				t.Errorf("%+v: %v", e, err)
+			}
+		}
+		c.advance(6 * time.Second)
+		if err := l.MayRead(ctx, from("a")); err != nil {
+			t.Errorf("after six seconds: %v", err)
+		}
+		for i := range 10 {
+			if err := l.Unreadable(ctx, limit.Envelope{Source: fmt.Sprint("c", i), Recipient: "ra", Key: "k"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantLimited(t, other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "k"}))
+		if err := other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "another"}); err != nil {
+			t.Errorf("another key: %v", err)
+		}
+	})
+}

@@ -83,22 +83,17 @@ func parseCSR(ctx context.Context, der []byte, wanted int) (*CSR, error) {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
 	c := &CSR{Raw: der}
-	input := cryptobyte.String(der)
-	var outer, tbs, algorithm cryptobyte.String
-	var signature []byte
-	if !input.ReadASN1(&outer, cbasn1.SEQUENCE) || !input.Empty() ||
-		!outer.ReadASN1Element(&tbs, cbasn1.SEQUENCE) ||
-		!outer.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) ||
-		!outer.ReadASN1BitStringAsBytes(&signature) || !outer.Empty() {
+	p, ok := splitCSR(der)
+	if !ok {
 		return nil, badCSR("csr_syntax", "not the DER of a PKCS#10 request")
 	}
-	if err := c.parseInfo(tbs); err != nil {
+	if err := c.parseInfo(p.info); err != nil {
 		return nil, err
 	}
 	if wanted == noSignature {
 		return c, nil
 	}
-	if err := c.verify(ctx, tbs, algorithm, signature, wanted == legacySignature); err != nil {
+	if err := c.verify(ctx, p.info, p.algorithm, p.signature, wanted == legacySignature); err != nil {
 		return nil, err
 	}
 	return c, nil

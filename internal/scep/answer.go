@@ -79,10 +79,6 @@ func answerTo(k fault.Kind) answer {
 	return answers[fault.Internal]
 }
 
-// errUnreadable is the one error of a ciphertext that does not open, or opens
-// to something that its sender cannot have meant (rule S25).
-var errUnreadable error = fault.New(fault.Unverified, "the encrypted part of the message cannot be decrypted or read").Because("scep_unreadable")
-
 // failInfoText is what a client is told in words (RFC 8894, section 3.2.1.4.2).
 func failInfoText(f *fault.Error) string {
 	text := f.Detail

@@ -7,7 +7,11 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
@@ -78,31 +82,49 @@ func (c *call) granted(made *issuance.Certificate) (*content, error) {
 	return found, nil
 }
 
-// readCSR reads what was decrypted. Somebody who sends changed copies of another
-// client's envelope must not learn from the answer what the change did to the
-// plaintext, which holds a secret. So what is wrong with a request is told only
-// to who made it: its own signature is right. Nobody can change a request that he
+// readCSR reads what was decrypted. What is wrong with a request is told only to
+// who made it: its own signature is right. Nobody can change a request that he
 // cannot read and keep that so (rule S25).
 func (s *Server) readCSR(ctx context.Context, c *call, plain []byte) (*pki.CSR, error) {
 	parse := pki.ParseCSR
 	if c.ep.SHA1 {
 		parse = pki.ParseLegacyCSR
 	}
-	csr, err := parse(ctx, plain)
-	if err == nil || fault.Is(err, fault.Unavailable) {
+	der := withoutLF(plain)
+	csr, err := parse(ctx, der)
+	switch {
+	case err == nil || fault.Is(err, fault.Unavailable):
 		return csr, err
-	}
-	intact, parseErr := x509.ParseCertificateRequest(plain)
-	if parseErr != nil {
-		return nil, errUnreadable
-	}
-	switch signature := pki.UseKey(ctx, intact.PublicKey, intact.CheckSignature); {
-	case fault.Is(signature, fault.Unavailable):
-		return nil, signature
-	case signature != nil:
-		return nil, errUnreadable
+	case !pki.IntactCSR(ctx, der):
+		return nil, &hidden{fmt.Errorf("%s: %w", looksLike(der), err)}
+	case fault.Of(err).Reason == "signature_algorithm":
+		return nil, fault.Wrap(fault.BadAlgorithm, err, fault.Of(err).Detail).Because("signature_algorithm")
 	}
 	return nil, err
+}
+
+// withoutLF takes off one line feed after the request, which clients leave there
+// that keep it as text.
+func withoutLF(plain []byte) []byte {
+	rest := cryptobyte.String(plain)
+	var first cryptobyte.String
+	if rest.ReadASN1Element(&first, cbasn1.SEQUENCE) && string(rest) == "\n" {
+		return first
+	}
+	return plain
+}
+
+// looksLike says in the log what a content is, where no error of the parser does.
+func looksLike(content []byte) string {
+	rest := cryptobyte.String(content)
+	var first cryptobyte.String
+	switch {
+	case bytes.HasPrefix(bytes.TrimSpace(content), []byte("-----BEGIN")):
+		return "the content is PEM, and has to be DER"
+	case rest.ReadASN1Element(&first, cbasn1.SEQUENCE) && len(rest) > 0:
+		return fmt.Sprintf("%d octets of %d follow the certificate request", len(rest), len(content))
+	}
+	return fmt.Sprintf("the content of %d octets", len(content))
 }
 
 // prove says who asks: a holder of a certificate of ours, who may renew it, or

@@ -60,13 +60,24 @@ func (e *env) sleep(d time.Duration) { e.ahead.Add(int64(d)) }
 // newEnv returns a server with the endpoint "default" and what change makes of it.
 func newEnv(t testing.TB, change ...func(*Endpoint)) *env {
 	t.Helper()
+	return newLimitedEnv(t, limit.Defaults(), change...)
+}
+
+// unlimited is for tests that send more unreadable messages than anybody may.
+func unlimited() limit.Config {
+	bounds := limit.Defaults()
+	bounds.UnreadableBySource, bounds.UnreadableByEnvelope, bounds.UnreadableByRecipient = limit.Rate{}, limit.Rate{}, limit.Rate{}
+	return bounds
+}
+
+func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint)) *env {
+	t.Helper()
 	e := &env{store: storetest.SQLite(t)}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	waits := profile.BuiltIn()["device"]
 	waits.Approval = true
 	ca := issuancetest.New(t, e.store, e.now, "ca", map[string]profile.Config{"waiting": waits})
 	e.pipeline, e.caKey, e.root, e.ca = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
-	bounds := limit.Defaults()
 	limits, err := limit.New(bounds, e.store, e.now)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
+// errNoCertificate is for the log; clients get errNothing.
 var errNoCertificate error = fault.New(fault.NotFound, "there is no such certificate").Because("scep_no_certificate")
 
 // getCertificate answers GetCert (RFC 8894, section 3.3.4; rule S20).
@@ -33,17 +34,17 @@ func (s *Server) getCertificate(ctx context.Context, plain []byte) (*content, er
 }
 
 // getList answers GetCRL (RFC 8894, section 3.3.4; rule S20) with the newest list
-// on which the certificate would stand.
+// on which the certificate would stand. There has to be such a certificate: a list
+// for any number whatever would tell who cannot read the number that it decrypted.
 func (s *Server) getList(ctx context.Context, plain []byte) (*content, error) {
 	row, issuerID, err := s.lookup(ctx, plain)
 	if err != nil {
 		return nil, err
 	}
-	shard := 0
-	if row != nil {
-		shard = row.Shard
+	if row == nil {
+		return nil, errNoCertificate
 	}
-	_, der, err := s.Store.LatestCRL(ctx, issuerID, shard)
+	_, der, err := s.Store.LatestCRL(ctx, issuerID, row.Shard)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fault.New(fault.NotFound, "no revocation list of this issuer is published yet").Because("scep_no_crl")
 	}
@@ -70,10 +71,10 @@ func readIssuerAndSerial(der []byte) (issuer []byte, serial pki.Serial, err erro
 	number := new(big.Int)
 	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !input.Empty() || !body.ReadASN1Element(&name, cbasn1.SEQUENCE) ||
 		!body.ReadASN1Integer(number) || !body.Empty() {
-		return nil, "", errUnreadable
+		return nil, "", hide("the content is not the DER of an IssuerAndSerialNumber")
 	}
 	if _, err := pki.ParseNameDER(name); err != nil {
-		return nil, "", errUnreadable
+		return nil, "", hide("the issuer that the content names: %w", err)
 	}
 	if number.Sign() <= 0 {
 		return nil, "", errNoCertificate

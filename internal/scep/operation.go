@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
+	"slices"
 	"strconv"
+	"time"
 
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
@@ -23,7 +26,8 @@ type call struct {
 	info     *cms.SignerInfo
 	signer   *x509.Certificate // once the signature is verified
 	envelope *cms.EnvelopedData
-	ra       *ra // that the message is encrypted to; or else the published one
+	opened   time.Time // when the envelope was decrypted, well or badly
+	ra       *ra       // that the message is encrypted to; or else the published one
 }
 
 // reply is a signed CertRep.
@@ -54,6 +58,10 @@ func (s *Server) operate(ctx context.Context, ep *endpoint, source string, messa
 			ev.Status = "SUCCESS"
 			return &reply{der: der, transactionID: c.transactionID}, nil
 		}
+	}
+	var h *hidden
+	if errors.As(err, &h) {
+		err = s.unreadable(ctx, c, h)
 	}
 	f := fault.Of(err)
 	a := answerTo(f.Kind)
@@ -118,40 +126,43 @@ func (s *Server) process(ctx context.Context, c *call) (*content, error) {
 	case certPoll:
 		return s.poll(ctx, c, plain)
 	case getCert:
-		return s.getCertificate(ctx, plain)
+		found, err := s.getCertificate(ctx, plain)
+		return found, hideRefusal(err)
 	case getCRL:
-		return s.getList(ctx, plain)
+		found, err := s.getList(ctx, plain)
+		return found, hideRefusal(err)
 	default:
 		return s.enrol(ctx, c, plain)
 	}
 }
 
 // decrypt opens the envelope with the RA key that it names. Whatever is wrong
-// with the ciphertext is errUnreadable (rule S25).
+// with the ciphertext is hidden (rule S25).
 func (s *Server) decrypt(ctx context.Context, c *call) ([]byte, error) {
 	envelope, err := cms.ParseEnvelopedData(c.signed.Content, cms.Limits{})
 	if err != nil {
-		return nil, errUnreadable
+		return nil, &hidden{err}
 	}
-	c.envelope = envelope
 	all := c.ep.ras.list()
-	for i := range all {
-		if !envelope.To(all[i].decrypt.cert) {
-			continue
-		}
-		c.ra = &all[i]
-		var plain []byte
-		if busy := s.decrypts.Do(ctx, func() {
-			plain, err = envelope.Decrypt(c.ra.decrypt.cert, c.ra.decrypt.key, c.ep.policy)
-		}); busy != nil {
-			return nil, busy
-		}
-		if err != nil && !fault.Is(err, fault.BadAlgorithm) && !fault.Is(err, fault.Unavailable) {
-			err = errUnreadable
-		}
-		return plain, err
+	to := slices.IndexFunc(all, func(r ra) bool { return envelope.To(r.decrypt.cert) })
+	if to < 0 {
+		return nil, cms.ErrNotRecipient
 	}
-	return nil, cms.ErrNotRecipient
+	c.envelope, c.ra = envelope, &all[to]
+	if err := s.Limits.MayRead(ctx, c.counted()); err != nil {
+		return nil, err
+	}
+	var plain []byte
+	if busy := s.decrypts.Do(ctx, func() {
+		plain, err = envelope.Decrypt(c.ra.decrypt.cert, c.ra.decrypt.key, c.ep.policy)
+		c.opened = s.Now()
+	}); busy != nil {
+		return nil, busy
+	}
+	if err != nil && !fault.Is(err, fault.BadAlgorithm) && !fault.Is(err, fault.Unavailable) {
+		err = &hidden{err}
+	}
+	return plain, err
 }
 
 // pkiStatus is how a request went (RFC 8894, section 3.2.1.3).

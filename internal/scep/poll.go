@@ -23,15 +23,30 @@ func (s *Server) poll(ctx context.Context, c *call, plain []byte) (*content, err
 		return nil, err
 	}
 	made, row, err := s.Desk.Poll(ctx, c.ep.Name, c.transactionID, key)
-	if row != nil && row.CSR != nil {
-		if csr, parseErr := pki.ParseLegacyCSR(ctx, row.CSR); parseErr == nil && !csr.Subject.EqualRFC5280(subject) {
-			return nil, fault.New(fault.BadCSR, "the request of this transaction is for another subject").Because("poll_subject")
-		}
+	if row == nil {
+		return nil, hideRefusal(err)
+	}
+	if !askedFor(ctx, row, subject) {
+		return nil, hide("the request of this transaction is for another subject")
 	}
 	if err != nil {
 		return nil, err
 	}
 	return c.granted(made)
+}
+
+// askedFor reports whether a request is for a subject: that of its CSR, where that
+// is kept.
+func askedFor(ctx context.Context, row *store.Request, subject pki.Name) bool {
+	if row.CSR != nil {
+		csr, err := pki.ParseLegacyCSR(ctx, row.CSR)
+		return err == nil && csr.Subject.EqualRFC5280(subject)
+	}
+	if row.Subject == "" {
+		return len(subject) == 0
+	}
+	want, err := pki.ParseName(row.Subject)
+	return err == nil && want.EqualRFC5280(subject)
 }
 
 // polledKey is the key of the request that a poll is about: the one that signs
@@ -67,10 +82,13 @@ func readIssuerAndSubject(der []byte) (subject pki.Name, err error) {
 	var body, issuer, name cryptobyte.String
 	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !input.Empty() ||
 		!body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !body.ReadASN1Element(&name, cbasn1.SEQUENCE) || !body.Empty() {
-		return nil, errUnreadable
+		return nil, hide("the content is not the DER of an IssuerAndSubject")
 	}
-	if subject, err = pki.ParseNameDER(name); err != nil {
-		return nil, errUnreadable
+	if _, err = pki.ParseNameDER(issuer); err == nil {
+		subject, err = pki.ParseNameDER(name)
+	}
+	if err != nil {
+		return nil, hide("a name in the content: %w", err)
 	}
 	return subject, nil
 }

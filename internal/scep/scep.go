@@ -8,9 +8,9 @@
 // Entry points: New, Server.Routes and Server.Renew. operation.go is the way of
 // every pkiMessage; enrol.go, poll.go and lookup.go are its kinds; ra.go keeps
 // the certificates under which clients write to an endpoint. Everything that
-// goes wrong with a ciphertext gives one and the same answer (errUnreadable), and
-// a client's bytes alone never name a certificate: a retransmission is found by
-// the row of its request.
+// depends on a decrypted octet which its sender need not know is hidden behind one
+// answer (unreadable.go), and a client's bytes alone never name a certificate: a
+// retransmission is found by the row of its request.
 package scep
 
 import (
