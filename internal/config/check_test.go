@@ -64,6 +64,8 @@ func TestCheck(t *testing.T) {
 		"responder without PIN":    {"    certificate: chain.pem\n", "    certificate: chain.pem\n    ocsp: {key: 'pkcs11:token=ca;object=x'}\n", "issuers[0].ocsp.passphrase", "required"},
 		"RA key in a file":         {"      path: default\n", "      path: default\n      ra_key_ref: file:x\n", "endpoints[3].scep.ra_key_ref", "want pkcs11:"},
 		"two RA keys in a token":   {"      path: default\n", "      path: default\n      ra_key_ref: pkcs11:token=ca;object=x\n      separate_ra_keys: true\n", "endpoints[3].scep.separate_ra_keys", "leave it out"},
+		"cipher that is none":      {"triple_des: true\n      sha1: true\n      single_des: true\n", "ciphers: [aes-ecb]\n", "endpoints[3].scep.ciphers", "want some of aes-gcm"},
+		"ciphers and old ones":     {"      path: default\n", "      path: default\n      ciphers: [aes-gcm]\n", "endpoints[3].scep.ciphers", "leave out triple_des"},
 		"CA profile":               {"- tls-server\n", "- issuing-ca\n", "endpoints[0].profiles[0]", "makes CAs"},
 		"unknown issuer":           {"issuer: dev-a-1\n    profiles", "issuer: dev-b-1\n    profiles", "endpoints[0].issuer", `did you mean "dev-a-1"?`},
 		"unknown profile":          {"- tls-server\n", "- tls-sever\n", "endpoints[0].profiles[0]", `did you mean "tls-server"?`},

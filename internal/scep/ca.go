@@ -32,9 +32,13 @@ func write(w http.ResponseWriter, contentType string, body []byte) {
 // getCACaps says what the endpoint will do, and nothing else (rule S6).
 func (s *Server) getCACaps(w http.ResponseWriter, _ *http.Request, ep *endpoint) error {
 	// SHA-384 is not registered, but done; strongSwan 5.9 takes it for the AES that
-	// it looks for.
-	caps := []string{"AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard"}
-	if ep.TripleDES {
+	// it looks for. AES is AES-128-CBC, and SCEPStandard has it too (RFC 8894, section
+	// 3.5.2); there is no word for GCM.
+	caps := []string{"POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512"}
+	if slices.Contains(ep.policy.Ciphers, cms.AES128CBC) {
+		caps = append(append([]string{"AES"}, caps...), "SCEPStandard")
+	}
+	if slices.Contains(ep.policy.Ciphers, cms.TripleDES) {
 		caps = append(caps, "DES3")
 	}
 	if ep.SHA1 {
