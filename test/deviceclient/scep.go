@@ -116,6 +116,11 @@ func (s *SCEP) Message(d *Device, typ, transaction string, content []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
+	return Sign(d, typ, transaction, envelope)
+}
+
+// Sign makes a pkiMessage of an envelope, whatever that is.
+func Sign(d *Device, typ, transaction string, envelope []byte) ([]byte, error) {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	return cms.Sign(cms.Message{Content: envelope}, cms.Signer{Certificate: d.Cert, Key: d.Key, Attributes: []cms.Attribute{
