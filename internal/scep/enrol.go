@@ -95,7 +95,7 @@ func (s *Server) readCSR(ctx context.Context, c *call, plain []byte) (*pki.CSR, 
 	switch {
 	case err == nil || fault.Is(err, fault.Unavailable):
 		return csr, err
-	case !pki.IntactCSR(ctx, der):
+	case fault.Of(err).Reason == "signature" || !pki.IntactCSR(ctx, der): // no signature is verified twice
 		return nil, &hidden{fmt.Errorf("%s: %w", looksLike(der), err)}
 	case fault.Of(err).Reason == "signature_algorithm":
 		return nil, fault.Wrap(fault.BadAlgorithm, err, fault.Of(err).Detail).Because("signature_algorithm")

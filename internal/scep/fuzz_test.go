@@ -2,6 +2,8 @@ package scep
 
 import (
 	"encoding/asn1"
+	"errors"
+	"math/big"
 	"testing"
 )
 
@@ -40,6 +42,34 @@ func FuzzAttributes(f *testing.F) {
 		}
 		if a.transactionID == "" || len(a.transactionID) > maxTransactionID || len(a.senderNonce) > maxNonce || a.typ < 0 || a.typ > 999 {
 			t.Errorf("%+v", a)
+		}
+	})
+}
+
+// FuzzContents reads what strangers encrypt: whatever it is, it is read or hidden.
+func FuzzContents(f *testing.F) {
+	name := []byte{0x30, 12, 0x31, 10, 0x30, 8, 6, 3, 0x55, 4, 3, 12, 1, 'A'}
+	f.Add(issuerAndSerial(name, big.NewInt(7)))
+	f.Add(issuerAndSerial(name, new(big.Int).Lsh(big.NewInt(1), 3000)))
+	f.Add(append([]byte{0x30, 28}, append(name, name...)...))
+	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\n"))
+	f.Add([]byte{0x30, 0, '\n'})
+	f.Add([]byte{0x30, 0x82, 1})
+	f.Fuzz(func(t *testing.T, content []byte) {
+		var h *hidden
+		issuer, serial, err := readIssuerAndSerial(content)
+		if err != nil && !errors.As(hideRefusal(err), &h) || err == nil && (len(issuer) == 0 || serial == "") {
+			t.Errorf("%x %s %v", issuer, serial, err)
+		}
+		if _, err := readIssuerAndSubject(content); err != nil && !errors.As(err, &h) {
+			t.Error(err)
+		}
+		der := withoutLF(content)
+		if len(der) != len(content) && (len(der) != len(content)-1 || content[len(der)] != '\n') {
+			t.Errorf("%x is %x", content, der)
+		}
+		if looksLike(content) == "" {
+			t.Error("it looks like nothing")
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // Somebody who captured another client's message can send its encrypted content
@@ -61,6 +62,11 @@ func (s *Server) unreadable(ctx context.Context, c *call, h *hidden) error {
 	if !c.opened.IsZero() {
 		s.wait(ctx, c.opened)
 	}
+	// What was readable has waited for the turn of its signature: a full queue is
+	// told to both, or it would tell which is which.
+	if err := pki.KeyUses.Do(ctx, func() {}); err != nil {
+		return err
+	}
 	f := *c.typ.unreadable()
 	switch err := s.Limits.Unreadable(ctx, c.counted()); {
 	case fault.Is(err, fault.RateLimited):
@@ -92,8 +98,9 @@ const (
 	// step is the time from the decryption of a message to the answer that it is
 	// unreadable, or, on a server that is busy beyond measure, a whole number of
 	// them. What is done meanwhile (parsing, a signature of whatever kind of key,
-	// reads of the database) takes a tenth of it.
-	step = 10 * time.Millisecond
+	// reads of the database) takes a tenth of it at most where the processors are not
+	// overloaded.
+	step = 20 * time.Millisecond
 	// coarse is the resolution of the runtime's timers, with something to spare:
 	// they count in milliseconds from when they are set, so they alone would pass
 	// on what is to be hidden.

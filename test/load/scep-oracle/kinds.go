@@ -173,7 +173,7 @@ func (p *parties) requests() map[string][]byte {
 }
 
 func (p *parties) encrypt(content []byte, c cms.Cipher) ([]byte, error) {
-	return cms.Encrypt(cms.OIDData, content, p.endpoint.Bundle[0], c, cms.KeyTransport{})
+	return cms.Encrypt(context.Background(), cms.OIDData, content, p.endpoint.Bundle[0], c, cms.KeyTransport{})
 }
 
 // damages break the envelope of the captured request.

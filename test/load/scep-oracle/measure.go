@@ -110,7 +110,7 @@ func (p *parties) told(ctx context.Context, k *kind, variant int) (string, error
 	if err != nil {
 		return "", err
 	}
-	if _, err := signed.Verify(cms.Policy{}, p.endpoint.Bundle...); err != nil {
+	if _, err := signed.Verify(context.Background(), cms.Policy{}, p.endpoint.Bundle...); err != nil {
 		return "", err
 	}
 	fmt.Fprintf(&b, "content %x, signer %x\n", signed.Content, signed.Signers[0].Name)
