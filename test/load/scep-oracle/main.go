@@ -9,8 +9,11 @@
 // The last kind is the broken padding again, with a delay put in by the client. It
 // says what the run was able to see: |t| > 20 for 50 µs is the aim of 10,000 rounds.
 //
-//	go run ./test/load/scep-oracle                    # 10,000 rounds of each type
-//	go run ./test/load/scep-oracle -n 1000 -types 21  # a minute
+//	go run ./test/load/scep-oracle                    # 10,000 rounds of each type: hours
+//	go run ./test/load/scep-oracle -n 1000 -types 21  # some minutes
+//
+// An answer takes 20 ms, nearly all of it waiting. More -clients are quicker, and
+// blur the times where there are few processors: look at what the control says.
 //
 // The server's limits of unreadable messages are off: they would end the run. What
 // they cost is the same for every kind, and comes after the time that is measured
