@@ -1,6 +1,8 @@
 package approval_test
 
 import (
+	"bytes"
+	"crypto/x509"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +52,26 @@ func TestEST_E7_PendingUntilApproved(t *testing.T) {
 		_, err = d.Reject(t.Context(), id, "too late", person)
 		wantKind(t, err, fault.Conflict, "request_issued")
 		d.holds(t)
+	})
+}
+
+// What a renewal carries over is in the certificate that a person approved.
+func TestFS15_ApprovedRenewal(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		d := newDesk(t, st)
+		k, r := ask(t, "asked", "a.example.test")
+		printable := []byte{0x30, 0x19, 0x31, 0x17, 0x30, 0x15, 0x06, 0x03, 0x55, 0x04, 0x03, 0x13, 0x0e}
+		r.RawSubject, r.Lineage = append(printable, "a.example.test"...), "first"
+		id := d.waiting(t, k, r)
+		v, err := d.Approve(t.Context(), id, person)
+		noErr(t, err)
+		row, err := st.CertificateByID(t.Context(), v.CertificateID)
+		noErr(t, err)
+		cert, err := x509.ParseCertificate(row.DER)
+		noErr(t, err)
+		if row.Lineage != "first" || !bytes.Equal(cert.RawSubject, r.RawSubject) {
+			t.Errorf("line %q, subject %x", row.Lineage, cert.RawSubject)
+		}
 	})
 }
 

@@ -121,7 +121,9 @@ func (p *Pipeline) pending(r Request, v *verdict) (*store.Request, error) {
 	if row.ExpiresAt = r.DecideBy; r.DecideBy.IsZero() {
 		row.ExpiresAt = row.CreatedAt.Add(ApprovalLife)
 	}
-	a := asked{NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence, Claims: r.Claims}
+	a := asked{
+		RawSubject: r.RawSubject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence, Claims: r.Claims, Lineage: r.Lineage,
+	}
 	if r.Names != nil {
 		a.Names = &r.Names
 	}
@@ -146,13 +148,15 @@ func (p *Pipeline) pending(r Request, v *verdict) (*store.Request, error) {
 
 // asked is what a request asks for beside what has a column.
 type asked struct {
-	PublicKey []byte            `json:"public_key,omitempty"` // SubjectPublicKeyInfo, without a CSR
-	Subject   []byte            `json:"subject,omitempty"`    // DER
-	Names     *[]pki.Identifier `json:"names,omitempty"`
-	NotBefore time.Time         `json:"not_before,omitzero"`
-	NotAfter  time.Time         `json:"not_after,omitzero"`
-	Evidence  json.RawMessage   `json:"evidence,omitempty"`
-	Claims    []store.Claim     `json:"claims,omitempty"`
+	PublicKey  []byte            `json:"public_key,omitempty"` // SubjectPublicKeyInfo, without a CSR
+	Subject    []byte            `json:"subject,omitempty"`    // DER
+	RawSubject []byte            `json:"raw_subject,omitempty"`
+	Names      *[]pki.Identifier `json:"names,omitempty"`
+	NotBefore  time.Time         `json:"not_before,omitzero"`
+	NotAfter   time.Time         `json:"not_after,omitzero"`
+	Evidence   json.RawMessage   `json:"evidence,omitempty"`
+	Claims     []store.Claim     `json:"claims,omitempty"`
+	Lineage    string            `json:"lineage,omitempty"`
 }
 
 // Again returns the request that a row was made of, to be passed to Issue or
@@ -165,6 +169,7 @@ func Again(row *store.Request) (Request, error) {
 	r := Request{
 		Endpoint: row.Endpoint, Protocol: row.Protocol, Profile: row.Profile, Issuer: row.Issuer, Origin: row.Origin,
 		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence, RequestID: row.RequestID, Claims: a.Claims,
+		RawSubject: a.RawSubject, Lineage: a.Lineage,
 	}
 	if a.Names != nil {
 		r.Names = *a.Names

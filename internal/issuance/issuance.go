@@ -52,9 +52,15 @@ type Request struct {
 	CSR       *pki.CSR         // the PKCS#10, or nil with PublicKey set
 	PublicKey crypto.PublicKey // used when CSR is nil
 	Subject   *pki.Name        // overrides the CSR's subject
-	Names     []pki.Identifier // the names that were proved; nil takes the CSR's
-	NotBefore time.Time        // zero lets the profile decide
-	NotAfter  time.Time        // zero lets the profile decide
+	// RawSubject, in DER, overrides it octet by octet, for renewals.
+	RawSubject []byte
+	Names      []pki.Identifier // the names that were proved; nil takes the CSR's
+	NotBefore  time.Time        // zero lets the profile decide
+	NotAfter   time.Time        // zero lets the profile decide
+
+	// Lineage is the id of the first certificate of the line that this one
+	// continues: it is enrolled by the power of one of them. Empty begins a line.
+	Lineage string
 
 	Requester string          // "account:<id>", "uid:<n>", "server"
 	Evidence  json.RawMessage // how the requester proved the names; for the audit record

@@ -3,7 +3,6 @@ package issuance
 import (
 	"context"
 	"crypto"
-	"sort"
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/calaw"
@@ -66,7 +65,7 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 		}
 	}
 	t, err := prof.Apply(profile.Request{
-		CSR: r.CSR, PublicKey: r.PublicKey, Subject: r.Subject, Names: r.Names,
+		CSR: r.CSR, PublicKey: r.PublicKey, Subject: r.Subject, RawSubject: r.RawSubject, Names: r.Names,
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter,
 	}, p.now())
 	if err != nil {
@@ -118,14 +117,4 @@ func (p *Pipeline) CheckKey(ctx context.Context, pub crypto.PublicKey) error {
 		return fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}
 	return p.checkKey(ctx, pub, h)
-}
-
-// sortedNames returns the names as the lineage needs them.
-func sortedNames(names []pki.Identifier) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = string(n.Type) + ":" + n.Value
-	}
-	sort.Strings(out)
-	return out
 }

@@ -1,12 +1,12 @@
 package issuance
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/audit"
@@ -28,21 +28,14 @@ const (
 
 // row is the reservation of one draft.
 func (p *Pipeline) row(r Request, v *verdict, d *issuer.Draft) store.Certificate {
-	t := v.template
+	t, id := v.template, store.NewID()
 	return store.Certificate{
-		ID: store.NewID(), IssuerID: v.issuer.ID(), Serial: d.Serial(), Node: p.node,
+		ID: id, IssuerID: v.issuer.ID(), Serial: d.Serial(), Node: p.node,
 		Profile: t.Profile, ProfileVersion: t.ProfileVersion, Protocol: r.Protocol, Endpoint: r.Endpoint,
 		Requester: r.Requester, RequestID: r.RequestID, KeyHash: v.key[:], Subject: t.Subject, Names: t.Names,
-		NotBefore: t.NotBefore, NotAfter: t.NotAfter, TBS: d.TBS(), Lineage: lineage(t.Profile, t.Subject, t.Names),
+		NotBefore: t.NotBefore, NotAfter: t.NotAfter, TBS: d.TBS(), Lineage: cmp.Or(r.Lineage, id),
 		Shard: d.Shard(), Origin: r.Origin, ReservedAt: p.now(),
 	}
-}
-
-// lineage names the succession of certificates that renew one another: same
-// profile, subject and names, whoever signed.
-func lineage(profile, subject string, names []pki.Identifier) string {
-	sum := sha256.Sum256([]byte(profile + "\x00" + subject + "\x00" + strings.Join(sortedNames(names), "\x00")))
-	return hex.EncodeToString(sum[:16])
 }
 
 // intentDetail is the audit record of what is about to be signed (rule X18).

@@ -23,3 +23,14 @@ type Identifier struct {
 	Type  IdentifierType `json:"type"`
 	Value string         `json:"value"`
 }
+
+// Folded returns a text that is the same for two canonical identifiers if and only
+// if they match as RFC 5280, section 7, means it: of all forms only directory names
+// have several spellings left.
+func (id Identifier) Folded() string {
+	value := id.Value
+	if name, err := ParseName(value); id.Type == DirName && err == nil {
+		value = name.Folded()
+	}
+	return string(id.Type) + ":" + value
+}

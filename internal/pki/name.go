@@ -307,6 +307,21 @@ func (n Name) Within(base Name) bool {
 	return true
 }
 
+// Folded returns a text that is the same for two names if and only if
+// EqualRFC5280 holds for them.
+func (n Name) Folded() string {
+	rdns := make([]string, len(n))
+	for i, rdn := range n {
+		pairs := make([]string, len(rdn))
+		for j, a := range rdn {
+			pairs[j] = fmt.Sprintf("%s=%q", a.OID, fold(a.Value))
+		}
+		slices.Sort(pairs)
+		rdns[i] = strings.Join(pairs, "+")
+	}
+	return strings.Join(rdns, ",")
+}
+
 func (r RDN) match(s RDN) bool {
 	if len(r) != len(s) {
 		return false

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"reflect"
 	"slices"
 	"time"
 
@@ -19,6 +20,9 @@ type Request struct {
 	PublicKey crypto.PublicKey
 	// Subject replaces the subject of the CSR; nil takes the CSR's.
 	Subject *pki.Name
+	// RawSubject, in DER, is in place of Subject. Where the profile leaves it as it
+	// is, the certificate has the same octets.
+	RawSubject []byte
 	// Names are the names that the requester has proved or was granted; every
 	// name of the CSR must be among them. Nil takes the names of the CSR.
 	Names []pki.Identifier
@@ -62,6 +66,9 @@ func (p *Profile) Apply(r Request, now time.Time) (*Template, error) {
 	}
 	if t.RawSubject, err = subject.DER(); err != nil {
 		return nil, refuseCSR("subject", "%v", err)
+	}
+	if asked, err := pki.ParseNameDER(r.RawSubject); err == nil && reflect.DeepEqual(asked, subject) {
+		t.RawSubject = r.RawSubject
 	}
 	t.Subject = subject.String()
 	if err := p.applyExtensions(r, t); err != nil {

@@ -12,7 +12,12 @@ import (
 // applySubject returns the subject that the rules leave of the requested one.
 func (p *Profile) applySubject(r Request) (pki.Name, error) {
 	var asked, subject pki.Name
+	var err error
 	switch {
+	case r.RawSubject != nil:
+		if asked, err = pki.ParseNameDER(r.RawSubject); err != nil {
+			return nil, refuseCSR("subject", "%v", err)
+		}
 	case r.Subject != nil:
 		asked = *r.Subject
 	case r.CSR != nil:
@@ -93,19 +98,19 @@ func (p *Profile) applyNames(r Request, subject pki.Name) ([]pki.Identifier, err
 	}
 	var names []pki.Identifier
 	var bad []*fault.Error
-	seen := make(map[pki.Identifier]bool, len(asked))
+	seen, allowed := make(map[pki.Identifier]bool, len(asked)), make(map[string]bool, len(asked))
 	for _, id := range asked {
 		c, err := p.checkName(id)
 		if err != nil {
 			bad = append(bad, err)
 		} else if !seen[c] {
-			seen[c] = true
+			seen[c], allowed[c.Folded()] = true, true
 			names = append(names, c)
 		}
 	}
 	if r.Names != nil {
 		for _, id := range fromCSR {
-			if c, err := id.Canonical(); err != nil || !seen[c] {
+			if c, err := id.Canonical(); err != nil || !allowed[c.Folded()] {
 				bad = append(bad, about(fault.RejectedIdentifier, id, "not_authorised", "this name was not authorised"))
 			}
 		}

@@ -28,7 +28,7 @@ type Certificate struct {
 	TBS                  []byte // while reserved, abandoned or void; an issued certificate's is in DER
 	DER                  []byte // once issued
 	Shard                int
-	Lineage              string
+	Lineage              string // id of the first certificate of its line; see issuance.Request
 	Origin               string // "order:<id>" or "request:<id>"
 	ReservedAt           time.Time
 	IssuedAt             *time.Time

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/big"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -56,19 +57,53 @@ func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOp
 // and those given.
 func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config) *CA {
 	t.Helper()
-	rootKey, at := NewKey(t), now()
 	c := &CA{Key: &Key{Private: NewKey(t)}}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: c.put(t, st, now(), "root", id)}
+	configs := profile.BuiltIn()
+	maps.Copy(configs, extra)
+	var err error
+	for name, cfg := range configs {
+		if rules.Profiles[name], err = profile.Compile(name, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Pipeline = issuance.New(issuance.Config{Store: st, Node: st.Node(), Now: now, Log: slog.New(slog.DiscardHandler)})
+	c.Pipeline.Swap(rules)
+	return c
+}
+
+// AddIssuer puts a second CA, with a root of its own, beside that of New.
+func (c *CA) AddIssuer(t testing.TB, st *store.Store, now func() time.Time, id string) {
+	t.Helper()
+	other := &CA{Key: &Key{Private: NewKey(t)}}
+	set := other.put(t, st, now(), "root-of-"+id, id)
+	c.Change(func(r *issuance.Rules) { r.CAs = ca.NewSet(append(slices.Clone(r.CAs.All()), set.All()...)...) })
+}
+
+// Change puts changed rules in force; the map of profiles is a copy.
+func (c *CA) Change(f func(*issuance.Rules)) {
+	rules := *c.Pipeline.Rules()
+	rules.Profiles = maps.Clone(rules.Profiles)
+	f(&rules)
+	c.Pipeline.Swap(rules)
+}
+
+// put makes a root and an issuing CA, puts them on record, and returns their set.
+func (c *CA) put(t testing.TB, st *store.Store, at time.Time, root, id string) *ca.Set {
+	t.Helper()
+	rootKey := NewKey(t)
 	authority := func(serial int64, cn string) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 			NotBefore: at.Add(-2 * time.Hour), NotAfter: at.AddDate(15-5*int(serial), 0, 0),
-			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
+			KeyUsage:   x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+			MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
 		}
 	}
 	c.Root = Certify(t, authority(1, "Test Root"), authority(1, "Test Root"), rootKey.Public(), rootKey)
 	c.Issuing = Certify(t, authority(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
 	records := []store.IssuerRecord{
-		ca.NewRecord("root", "", ca.OfflineRow, c.Root, at), ca.NewRecord(id, "root", string(ca.Active), c.Issuing, at),
+		ca.NewRecord(root, "", ca.OfflineRow, c.Root, at), ca.NewRecord(id, root, string(ca.Active), c.Issuing, at),
 	}
 	for _, r := range records {
 		// A second node on one database finds the issuer of the first there.
@@ -86,19 +121,7 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 	if err := set.Get(id).Barred(); err != nil {
 		t.Fatal(err)
 	}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: set}
-	configs := profile.BuiltIn()
-	maps.Copy(configs, extra)
-	for name, cfg := range configs {
-		p, err := profile.Compile(name, cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules.Profiles[name] = p
-	}
-	c.Pipeline = issuance.New(issuance.Config{Store: st, Node: st.Node(), Now: now, Log: slog.New(slog.DiscardHandler)})
-	c.Pipeline.Swap(rules)
-	return c
+	return set
 }
 
 // NewKey returns a P-256 key.
