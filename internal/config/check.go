@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -208,12 +209,23 @@ func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 		d.Check(key, strictyaml.OneOf("external_account", e.ExternalAccount, "optional", "required"))
 	case ProtocolEST:
 		f.checkEST(d, key, e)
+		warnProtocols(d, key+".est", e.EST.AcceptProtocols)
+	case ProtocolSCEP:
+		warnProtocols(d, key+".scep", e.SCEP.AcceptProtocols)
 	}
 	if e.Protocol != ProtocolACME && e.ExternalAccount != "" {
 		d.Report(key+".external_account", "only ACME has external accounts")
 	}
 	if e.Protocol != ProtocolEST && !reflect.DeepEqual(e.EST, ESTEndpoint{}) {
 		d.Report(key+".est", "only for protocol est")
+	}
+}
+
+// warnProtocols warns of an endpoint that does not say whose certificates renew.
+func warnProtocols(d *strictyaml.Document, key string, accepted []string) {
+	if len(accepted) == 0 {
+		d.Warn(key, "certificates that any protocol enrolled renew here; say whose, by the line accept_protocols: [%s] without those that should not",
+			strings.Join(enrolment.Protocols, ", "))
 	}
 }
 

@@ -249,6 +249,10 @@ type ESTEndpoint struct {
 	// issuer's chain: while a root is being replaced, the new one and the two that
 	// certify old and new with each other.
 	Rollover string `yaml:"rollover,omitempty" path:"file"`
+	// AcceptProtocols are the protocols by which our certificates that log in and
+	// renew here were first enrolled: est, scep, acme, operator. Without it all of
+	// them may, and a warning says so.
+	AcceptProtocols []string `yaml:"accept_protocols,omitempty" jsonschema:"enum=est,enum=scep,enum=acme,enum=operator"`
 }
 
 // ACME is what all ACME endpoints say about this CA.

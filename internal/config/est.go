@@ -29,8 +29,9 @@ func (f *File) ESTConfig() (est.Config, error) {
 func (f *File) estEndpoint(e Endpoint) (est.Endpoint, error) {
 	ep := est.Endpoint{
 		Name: e.Name, Label: e.EST.Label, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile,
-		Auth: est.Auth(e.EST.Auth), AcceptProfiles: e.EST.AcceptProfiles, RAProfiles: e.EST.RAProfiles,
-		OwnNames: est.Names(e.EST.OwnNames), AnchorNames: est.Names(e.EST.AnchorNames), Grace: e.EST.Grace,
+		Auth: est.Auth(e.EST.Auth), AcceptProfiles: e.EST.AcceptProfiles, AcceptProtocols: e.EST.AcceptProtocols,
+		RAProfiles: e.EST.RAProfiles,
+		OwnNames:   est.Names(e.EST.OwnNames), AnchorNames: est.Names(e.EST.AnchorNames), Grace: e.EST.Grace,
 		RenewKey: e.EST.RenewKey, Challenge: est.Challenge(e.EST.ChallengePassword), Keygen: e.EST.Serverkeygen,
 	}
 	for _, f := range []struct {

@@ -24,6 +24,8 @@ type File struct {
 	Dir  string // its folder, absolute: where references to secrets start
 
 	OneTier bool // a self-signed CA may issue, which only `privyseal dev` serves
+
+	Warnings strictyaml.Problems // of what is allowed and perhaps not meant
 }
 
 // Load reads and checks a configuration file. It touches nothing. Its error is
@@ -52,6 +54,7 @@ func LoadDev(path string, oneTier bool) (*File, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
+	f.Warnings = doc.Warnings()
 	return f, nil
 }
 

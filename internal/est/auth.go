@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -70,8 +69,8 @@ func (c *client) spent() error {
 // certificate it renews, or the one its user is bound to.
 func (c *client) profile(ep *endpoint, renew bool) string {
 	switch {
-	case renew && ep.offers(c.shown.row.Profile):
-		return c.shown.row.Profile
+	case renew:
+		return c.shown.holder.Row.Profile
 	case c.user != nil && c.user.Profile != "":
 		return c.user.Profile
 	}
@@ -112,7 +111,7 @@ func needCertificate(c *shown, refused error, renew bool) error {
 		return refused
 	case c == nil:
 		return fault.New(fault.Denied, "a client certificate is needed").Because("certificate_required")
-	case renew && c.row == nil:
+	case renew && c.holder == nil:
 		return fault.New(fault.Denied, "only a certificate that was issued here can be renewed").Because("certificate_foreign")
 	}
 	return nil
@@ -141,5 +140,3 @@ func (s *Server) user(ctx context.Context, r *http.Request, ep *endpoint) (*cred
 		Source: limit.Source(source(r)), Endpoint: ep.Name, Profiles: ep.Profiles,
 	}, name, password)
 }
-
-func (e *endpoint) offers(profile string) bool { return slices.Contains(e.Profiles, profile) }

@@ -7,18 +7,18 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/store"
 )
 
 // shown is a client certificate that counts at the endpoint: TLS, or the signature
 // of a message, has proved that the client has its key.
 type shown struct {
-	cert *x509.Certificate
-	row  *store.Certificate // nil if it is not ours but an anchor's
-	ra   bool               // it may ask for others
-	late bool               // it has expired and is within the grace
+	cert   *x509.Certificate
+	holder *enrolment.Holder // nil if it is not ours but an anchor's
+	ra     bool              // it may ask for others
+	late   bool              // it has expired and is within the grace
 }
 
 // shownEvidence is what the audit record keeps of a client certificate.
@@ -35,15 +35,15 @@ func (c *shown) evidence() *shownEvidence {
 	e := &shownEvidence{
 		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(), RA: c.ra, Expired: c.late,
 	}
-	if c.row != nil {
-		e.ID = c.row.ID
+	if c.holder != nil {
+		e.ID = c.holder.Row.ID
 	}
 	return e
 }
 
 func (c *shown) identity() string {
-	if c.row != nil {
-		return "certificate:" + c.row.ID
+	if c.holder != nil {
+		return c.holder.Identity()
 	}
 	return "certificate_sha256:" + pki.Fingerprint(c.cert.Raw)
 }
@@ -66,50 +66,23 @@ func (s *Server) shown(ctx context.Context, r *http.Request, ep *endpoint, renew
 // client has its key comes before.
 func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certificate, renew bool) (*shown, error) {
 	c := &shown{cert: chain[0]}
-	row, err := s.Pipeline.Lookup(ctx, c.cert.Raw)
-	switch {
+	var err error
+	switch c.holder, err = s.Enrolment.Holder(ctx, c.cert); {
 	case err == nil:
-		c.row = row
-		err = s.own(ep, c, renew)
+		err = s.Enrolment.Check(ctx, ep.rules(), c.holder, renew)
 	case fault.Is(err, fault.NotFound):
-		err = s.foreign(ctx, ep, chain)
+		if err = s.foreign(ctx, ep, chain); err == nil {
+			err = s.Enrolment.CheckKey(ctx, c.cert.PublicKey)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Pipeline.CheckKey(ctx, c.cert.PublicKey); err != nil {
-		if fault.Is(err, fault.BadPublicKey) {
-			return nil, refuseCertificate("key_compromised", "its key is on the list of compromised keys")
-		}
-		return nil, err
+	if c.holder != nil {
+		c.late = s.Now().After(c.holder.Row.NotAfter)
+		c.ra = slices.Contains(ep.RAProfiles, c.holder.Row.Profile) && hasEKU(c.cert, oidCMCRA)
 	}
 	return c, nil
-}
-
-// own judges a certificate of ours by what the store says of it: the row holds
-// the same octets, so its signature needs no look.
-func (s *Server) own(ep *endpoint, c *shown, renew bool) error {
-	now := s.Now()
-	late := now.Sub(c.row.NotAfter)
-	switch {
-	case c.row.Revocation != nil:
-		return refuseCertificate("revoked", "it was revoked on %s", c.row.Revocation.RevokedAt.UTC().Format("2006-01-02"))
-	case c.row.Status != "issued" && c.row.Status != "imported":
-		return refuseCertificate("unknown", "it was not issued here")
-	case now.Before(c.row.NotBefore):
-		return refuseCertificate("not_yet_valid", "it is not valid yet")
-	case late > 0 && !renew:
-		return refuseCertificate("expired", "it has expired")
-	case late > 0 && late > ep.Grace:
-		return refuseCertificate("expired", "it has expired, and longer ago than can be renewed")
-	case c.row.Endpoint != ep.Name && !slices.Contains(s.Pipeline.Rules().CAs.IDs(ep.Issuer), c.row.IssuerID):
-		return refuseCertificate("other_issuer", "its issuer is not the one of this endpoint")
-	case !ep.accepts(c.row.Profile):
-		return refuseCertificate("other_profile", "certificates of the profile %s do not log in here", c.row.Profile)
-	}
-	c.late = late > 0
-	c.ra = slices.Contains(ep.RAProfiles, c.row.Profile) && hasEKU(c.cert, oidCMCRA)
-	return nil
 }
 
 // foreign judges a certificate that is not ours: an anchor has to certify it, by

@@ -50,12 +50,11 @@ func (s *Server) certify(r *http.Request, ep *endpoint, c *client, csr *pki.CSR,
 	if err := c.bind(ep, csr, r.TLS); err != nil {
 		return nil, err
 	}
-	names, err := mayAsk(ep, c, csr, renew)
+	ask, err := s.mayAsk(ep, c, csr, renew)
 	if err != nil {
 		return nil, err
 	}
-	return s.issue(r.Context(), ep, c, approval.Key{CSR: csr.Raw, TransactionID: operation},
-		issuance.Request{CSR: csr, Profile: c.profile(ep, renew), Names: names})
+	return s.issue(r.Context(), ep, c, approval.Key{CSR: csr.Raw, TransactionID: operation}, ask)
 }
 
 // issue passes a request of a client through the door. The same request again
@@ -65,15 +64,25 @@ func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approva
 	if err != nil {
 		return nil, fmt.Errorf("record evidence: %w", err)
 	}
-	if c.user == nil && !c.shown.ra { // rule E21
-		if err := s.Limits.Enrolment(ctx, c.identity()); err != nil {
-			return nil, err
-		}
+	if err := s.count(ctx, c, ask); err != nil {
+		return nil, err
 	}
 	key.Endpoint, key.Identity, key.Keep, key.Spent = ep.Name, c.identity(), approval.KeepEST, c.spent()
 	ask.Endpoint, ask.Protocol, ask.Issuer = ep.Name, "est", ep.Issuer
 	ask.Requester, ask.Evidence, ask.RequestID, ask.Claims = key.Identity, proof, web.RequestID(ctx), c.claims()
 	return s.Desk.Enrol(ctx, key, ask)
+}
+
+// count takes what is asked for by the power of a certificate from its limit (rule
+// E21). Passwords and registration authorities, which ask for many, have none.
+func (s *Server) count(ctx context.Context, c *client, ask issuance.Request) error {
+	switch {
+	case ask.Lineage != "":
+		return s.Enrolment.Count(ctx, c.shown.holder)
+	case c.user == nil && !c.shown.ra:
+		return s.Limits.Enrolment(ctx, c.identity())
+	}
+	return nil
 }
 
 // replyCertificates answers with a bag that holds the given certificates.

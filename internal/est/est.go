@@ -5,8 +5,9 @@
 // bag with the certificate or a line of text goes out. It judges who asks (client
 // certificates and HTTP Basic, auth.go) and whether a request is for the one who
 // asks (names.go), and holds no policy on names, keys or validity: profile and
-// issuance do. Whether a request is one that was sent before, or waits for a
-// person, is the business of approval.
+// issuance do. Whether a certificate of ours counts, and what its holder renews, is
+// the business of enrolment; whether a request is one that was sent before, or waits
+// for a person, that of approval.
 //
 // Entry points: New, Server.Routes and Server.TLS. Every operation has a file of
 // its name. The listener asks for a client certificate and takes whatever it
@@ -27,6 +28,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/limit"
 )
@@ -45,17 +47,18 @@ type Endpoint struct {
 	Profiles       []string // that its clients may have
 	DefaultProfile string   // for those that are not bound to one; must be in Profiles
 
-	Auth           Auth
-	Anchors        []*x509.Certificate // whose certificates may enrol first, such as a manufacturer's CAs
-	AcceptProfiles []string            // profiles of our certificates that log in here, beside Profiles
-	RAProfiles     []string            // profiles of our certificates that may enrol for others (cmcRA)
-	OwnNames       Names               // what a client with our certificate may ask for in simpleenroll
-	AnchorNames    Names               // the same for one with an anchor's certificate
-	Grace          time.Duration       // how long an expired certificate may still re-enrol
-	RenewKey       string              // in simplereenroll: RenewAny (or empty), RenewNew, RenewSame
-	Challenge      Challenge           // what a challengePassword in a request means
-	Keygen         bool                // serverkeygen is offered
-	Rollover       []*x509.Certificate // further CA certificates of cacerts (RFC 7030, section 4.1.3)
+	Auth            Auth
+	Anchors         []*x509.Certificate // whose certificates may enrol first, such as a manufacturer's CAs
+	AcceptProfiles  []string            // profiles of our certificates that log in here, beside Profiles
+	AcceptProtocols []string            // by which the certificates that log in and renew here were enrolled; empty is any
+	RAProfiles      []string            // profiles of our certificates that may enrol for others (cmcRA)
+	OwnNames        Names               // what a client with our certificate may ask for in simpleenroll
+	AnchorNames     Names               // the same for one with an anchor's certificate
+	Grace           time.Duration       // how long an expired certificate may still re-enrol
+	RenewKey        string              // in simplereenroll: RenewAny (or empty), RenewNew, RenewSame
+	Challenge       Challenge           // what a challengePassword in a request means
+	Keygen          bool                // serverkeygen is offered
+	Rollover        []*x509.Certificate // further CA certificates of cacerts (RFC 7030, section 4.1.3)
 }
 
 // Auth is how the clients of an endpoint prove who they are.
@@ -101,10 +104,11 @@ const (
 
 // Deps are what a Server works with.
 type Deps struct {
-	Pipeline *issuance.Pipeline
-	Desk     *approval.Desk
-	Users    *credential.ESTUsers
-	Limits   *limit.Limiter
+	Pipeline  *issuance.Pipeline
+	Desk      *approval.Desk
+	Enrolment *enrolment.Enrolment
+	Users     *credential.ESTUsers
+	Limits    *limit.Limiter
 	// Signer returns the certificate and key of the listener: it signs keys that
 	// were made here and leave encrypted. May be nil.
 	Signer func() *tls.Certificate
@@ -213,6 +217,9 @@ func (e Endpoint) Check() error {
 	oneOf("anchor_names", string(e.AnchorNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("renew_key", e.RenewKey, RenewAny, RenewNew, RenewSame)
 	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired), string(ChallengeIgnore))
+	if err := enrolment.CheckProtocols(e.AcceptProtocols); err != nil {
+		wrong = append(wrong, err)
+	}
 	if e.Grace < 0 {
 		wrong = append(wrong, errors.New("grace is negative"))
 	}
@@ -240,7 +247,10 @@ func (s *Server) TLS(base *tls.Config) *tls.Config {
 	return listener
 }
 
-// accepts reports whether certificates of a profile of ours log in at the endpoint.
-func (e *endpoint) accepts(profile string) bool {
-	return slices.Contains(e.Profiles, profile) || slices.Contains(e.AcceptProfiles, profile) || slices.Contains(e.RAProfiles, profile)
+// rules are what the endpoint demands of certificates of ours.
+func (e *endpoint) rules() enrolment.Rules {
+	return enrolment.Rules{
+		Endpoint: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, LogIn: slices.Concat(e.AcceptProfiles, e.RAProfiles),
+		Protocols: e.AcceptProtocols, Grace: e.Grace,
+	}
 }

@@ -213,7 +213,7 @@ func (x *exchange) revoke(ctx context.Context, r cmc.Revocation) error {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	own := row != nil && by.row != nil && row.ID == by.row.ID
+	own := row != nil && by.holder != nil && row.ID == by.holder.Row.ID
 	switch {
 	case !own && !by.ra:
 		return fault.New(fault.Denied, "only the holder of a certificate and a registration authority can revoke it").Because("revocation_foreign")

@@ -25,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
@@ -45,6 +46,7 @@ type env struct {
 	store    *store.Store
 	server   *Server
 	pipeline *issuance.Pipeline
+	ca       *issuancetest.CA
 	desk     *approval.Desk
 	users    *credential.ESTUsers
 	web      *httptest.Server
@@ -80,6 +82,7 @@ func newEnv(t testing.TB, endpoints ...Endpoint) *env {
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	ca := issuancetest.New(t, e.store, e.now, "ca", extraProfiles())
+	e.ca = ca
 	e.pipeline, e.signer, e.root, e.issuing = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
 	limits, err := limit.New(limit.Defaults(), e.store, e.now)
 	if err != nil {
@@ -90,7 +93,8 @@ func newEnv(t testing.TB, endpoints ...Endpoint) *env {
 	own := e.serverCertificate(t)
 	e.server, err = New(Config{Endpoints: endpoints}, Deps{
 		Pipeline: e.pipeline, Desk: e.desk, Users: e.users, Limits: limits,
-		Signer: func() *tls.Certificate { return own }, Log: log, Now: e.now,
+		Enrolment: enrolment.New(enrolment.Config{Store: e.store, Pipeline: e.pipeline, Limits: limits, Now: e.now}),
+		Signer:    func() *tls.Certificate { return own }, Log: log, Now: e.now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -57,12 +57,13 @@ func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoi
 	if err != nil {
 		return err
 	}
-	ask := issuance.Request{Profile: name, Subject: &csr.Subject}
-	if ask.Names, err = mayAsk(ep, c, csr, false); err != nil {
+	ask, err := s.mayAsk(ep, c, csr, false)
+	if err != nil {
 		return err
 	}
+	ask.CSR = nil // the key in it is not the one that is certified
 	if ask.Names == nil {
-		ask.Names = append([]pki.Identifier{}, csr.Names...)
+		ask.Subject, ask.Names = &csr.Subject, append([]pki.Identifier{}, csr.Names...)
 	}
 	return s.makeAndSend(w, r.Context(), ep, c, csr, wrap, ask)
 }

@@ -43,9 +43,11 @@ type Config struct {
 	// WrongSecrets is how many wrong guesses at a secret (EAB keys, passwords,
 	// challenge passwords) one source may make. Default: 10 in 10m.
 	WrongSecrets Rate `yaml:"wrong_secrets" json:"wrong_secrets"`
-	// Enrolments is how often one device may ask EST and SCEP for a certificate by
-	// the power of a certificate. Registration authorities, passwords and challenges,
-	// which many devices may share, are not limited by it. Default: 60 in 1h.
+	// Enrolments is how often EST and SCEP may be asked for a certificate by the
+	// power of the certificates of one line: a certificate and all that was enrolled
+	// by its power. Lines of the same names count as one. What registration authorities,
+	// passwords and challenges enrol, which many devices may share, is not limited by
+	// it. Default: 60 in 1h.
 	Enrolments Rate `yaml:"enrolments" json:"enrolments"`
 	// UnreadableBySource is how many SCEP messages of one source to one RA key may
 	// turn out to be unreadable. Default: 100 in 10m.
@@ -139,9 +141,10 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 	return nil
 }
 
-// Enrolment takes one request of a device that shows a certificate.
-func (l *Limiter) Enrolment(ctx context.Context, identity string) error {
-	return l.take(ctx, "enrolment "+identity, l.cfg.Enrolments, "this device has asked for too many certificates")
+// Enrolment takes one request by the power of a certificate; line is what is
+// counted.
+func (l *Limiter) Enrolment(ctx context.Context, line string) error {
+	return l.take(ctx, "enrolment "+line, l.cfg.Enrolments, "this device has asked for too many certificates")
 }
 
 const lockedOut = "too many wrong secrets from this source"

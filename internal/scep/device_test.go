@@ -43,14 +43,14 @@ func TestSCEP_S18_S21_Renewal(t *testing.T) {
 	if r := renew(d, "17", "same-key", d.csr(t, "dev-1", "")); r.status != pkiSuccess {
 		t.Errorf("with the same key: %+v", r)
 	}
-	wantFail(t, renew(d, "17", "names", next.csr(t, "dev-2", "")), badRequest, "renewal_names")
+	wantFail(t, renew(d, "17", "names", next.csr(t, "dev-2", "")), badRequest, "subject_differs")
 	wantFail(t, renew(d, "19", "pkcsreq", next.csr(t, "dev-1", "")), badRequest, "scep_challenge_wrong")
 	e.sleep(d.cert.NotAfter.Sub(e.now()) + 30*time.Minute)
 	if r := renew(d, "17", "grace", next.csr(t, "dev-1", "")); r.status != pkiSuccess {
 		t.Errorf("within the grace: %+v", r)
 	}
 	e.sleep(time.Hour)
-	wantFail(t, renew(d, "17", "late", next.csr(t, "dev-1", "")), badRequest, "renewal_expired")
+	wantFail(t, renew(d, "17", "late", next.csr(t, "dev-1", "")), badRequest, "certificate_expired")
 }
 
 // TestSCEP_S28_RenewalsAreLimited for the holder of one certificate.
@@ -81,7 +81,7 @@ func TestSCEP_S21_RevokedDoesNotRenew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFail(t, d.read(t, e.post(d.wrap(t, e, message{typ: "17", transaction: "r", content: d.csr(t, "dev-1", "")}))), badRequest, "renewal_revoked")
+	wantFail(t, d.read(t, e.post(d.wrap(t, e, message{typ: "17", transaction: "r", content: d.csr(t, "dev-1", "")}))), badRequest, "certificate_revoked")
 }
 
 // TestSCEP_S21_MacOSRenewsByPKCSReq, with the challenge of its first enrolment or

@@ -8,18 +8,16 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/profile"
-	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -29,21 +27,16 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	if err != nil {
 		return nil, err
 	}
-	proof, err := s.prove(ctx, c, csr)
+	proof, ask, err := s.prove(ctx, c, csr)
 	if err != nil {
 		return nil, err
 	}
-	name := proof.Profile
-	if name == "" {
-		name = c.ep.DefaultProfile
-	}
+	ask.Endpoint, ask.Protocol, ask.Issuer = c.ep.Name, "scep", c.ep.Issuer
+	ask.Requester, ask.Evidence, ask.Claims, ask.RequestID = proof.Identity, proof.Evidence, proof.Claims, web.RequestID(ctx)
 	made, err := s.Desk.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
 		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook,
-	}, issuance.Request{
-		Endpoint: c.ep.Name, Protocol: "scep", Profile: name, Issuer: c.ep.Issuer, CSR: csr,
-		Requester: proof.Identity, Evidence: proof.Evidence, Claims: proof.Claims, RequestID: web.RequestID(ctx),
-	})
+	}, ask)
 	if err != nil {
 		if proof.Hook != "" && isRefusal(err) {
 			s.Webhooks.Refused(proof.Hook, c.ep.Name, c.transactionID, csr, err)
@@ -127,33 +120,38 @@ func looksLike(content []byte) string {
 	return fmt.Sprintf("the content of %d octets", len(content))
 }
 
-// prove says who asks: a holder of a certificate of ours, who may renew it, or
-// of a challenge, or somebody whom a person has to judge.
-func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
+// prove says who asks, and for what: a holder of a certificate of ours, who may
+// renew it, or of a challenge, or somebody whom a person has to judge.
+func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, issuance.Request, error) {
+	ask := issuance.Request{CSR: csr, Profile: c.ep.DefaultProfile}
 	held, err := s.held(ctx, c.signer)
 	if err != nil {
-		return nil, err
+		return nil, ask, err
 	}
 	if c.typ != pkcsReq {
 		if held == nil {
-			return nil, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").Because("renewal_signer")
+			return nil, ask, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").Because("renewal_signer")
 		}
 		return s.renewal(ctx, c, held, csr)
 	}
 	if held != nil && c.ep.RenewByPKCSReq {
-		if proof, err := s.renewal(ctx, c, held, csr); err == nil || csr.ChallengePassword == "" {
-			return proof, err
+		if proof, again, err := s.renewal(ctx, c, held, csr); err == nil || csr.ChallengePassword == "" {
+			return proof, again, err
 		}
 	}
 	// The signature of a PKCSReq proves possession of the key; a certificate of
 	// ours may stand in for the throw-away one (RFC 8894, section 2.3; rule S21).
 	if key, err := pki.HashKey(c.signer.PublicKey); held == nil && (err != nil || key != csr.KeyHash) {
-		return nil, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").Because("scep_key_mismatch")
+		return nil, ask, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").Because("scep_key_mismatch")
 	}
 	if csr.ChallengePassword == "" && c.ep.Manual {
-		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, nil
+		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
 	}
-	return s.challenge(ctx, c, csr)
+	proof, err := s.challenge(ctx, c, csr)
+	if err == nil && proof.Profile != "" {
+		ask.Profile = proof.Profile
+	}
+	return proof, ask, err
 }
 
 // challenge judges a challenge password: that of the endpoint, one that a webhook
@@ -177,69 +175,36 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword, csr)
 }
 
-// held returns the row of a certificate that we issued, nil for any other.
-func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*store.Certificate, error) {
+// held returns the holder of a certificate that we issued, nil for any other.
+func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*enrolment.Holder, error) {
 	if bytes.Equal(signer.RawIssuer, signer.RawSubject) {
 		return nil, nil //nolint:nilnil // a throw-away certificate
 	}
-	row, err := s.Pipeline.Lookup(ctx, signer.Raw)
+	holder, err := s.Enrolment.Holder(ctx, signer)
 	if fault.Is(err, fault.NotFound) {
 		return nil, nil //nolint:nilnil // somebody else's
 	}
-	return row, err
+	return holder, err
 }
 
-// renewal lets the holder of a certificate of ours have the same again: same
-// names, same profile (RFC 8894, section 2.3; rule S21).
-func (s *Server) renewal(ctx context.Context, c *call, held *store.Certificate, csr *pki.CSR) (*credential.Proof, error) {
-	deny := func(reason, format string, args ...any) (*credential.Proof, error) {
-		return nil, fault.New(fault.Denied, "the certificate that signed the renewal "+format, args...).Because(reason)
+// renewal lets the holder of a certificate of ours have the same again (RFC 8894,
+// section 2.3; rule S21).
+func (s *Server) renewal(ctx context.Context, c *call, held *enrolment.Holder, csr *pki.CSR) (*credential.Proof, issuance.Request, error) {
+	if err := s.Enrolment.Check(ctx, c.ep.rules(), held, true); err != nil {
+		return nil, issuance.Request{}, err
 	}
-	now := s.Now()
-	switch {
-	case held.Revocation != nil:
-		return deny("renewal_revoked", "is revoked")
-	case now.Before(held.NotBefore):
-		return deny("renewal_not_yet", "is not valid yet")
-	case now.After(held.NotAfter.Add(c.ep.RenewalGrace)):
-		return deny("renewal_expired", "has expired")
-	case !slices.Contains(c.ep.Profiles, held.Profile):
-		return deny("renewal_profile", "is of profile %q, which this endpoint does not renew", held.Profile)
+	ask, err := s.Enrolment.Renewal(held, csr)
+	if err == nil {
+		err = s.Enrolment.Count(ctx, held)
 	}
-	same, err := s.sameNames(held, csr)
-	if err != nil {
-		return nil, err
-	}
-	if !same {
-		return nil, fault.New(fault.BadCSR, "a renewal cannot change the subject or the alternative names").Because("renewal_names")
-	}
-	identity := "certificate:" + held.ID
-	if err := s.Limits.Enrolment(ctx, identity); err != nil {
-		return nil, err
-	}
-	return &credential.Proof{Identity: identity, Profile: held.Profile, Evidence: evidence("certificate", held.ID)}, nil
+	return &credential.Proof{Identity: held.Identity(), Evidence: evidence("certificate", held.Row.ID)}, ask, err
 }
 
-// sameNames reports whether a request would give the names of a certificate once
-// more. What the profile makes of the request counts: it may have added to the
-// names, or left some out, when the certificate was issued.
-func (s *Server) sameNames(held *store.Certificate, csr *pki.CSR) (bool, error) {
-	p := s.Pipeline.Rules().Profiles[held.Profile]
-	if p == nil {
-		return false, fault.New(fault.InvalidProfile, "profile %q does not exist any more", held.Profile)
+// rules are what the endpoint demands of certificates of ours.
+func (e *endpoint) rules() enrolment.Rules {
+	return enrolment.Rules{
+		Endpoint: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, Protocols: e.AcceptProtocols, Grace: e.RenewalGrace,
 	}
-	t, err := p.Apply(profile.Request{CSR: csr}, s.Now())
-	if err != nil {
-		return false, err
-	}
-	return t.Subject == held.Subject && sameSet(t.Names, held.Names), nil
-}
-
-func sameSet(a, b []pki.Identifier) bool {
-	order := func(x, y pki.Identifier) int {
-		return bytes.Compare([]byte(string(x.Type)+x.Value), []byte(string(y.Type)+y.Value))
-	}
-	return slices.Equal(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order))
 }
 
 func evidence(method, name string) json.RawMessage {

@@ -26,6 +26,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
@@ -48,6 +49,7 @@ type env struct {
 	root       *x509.Certificate
 	ca         *x509.Certificate
 	caKey      *issuancetest.Key
+	issuing    *issuancetest.CA
 	ahead      atomic.Int64
 
 	mu     sync.Mutex
@@ -77,6 +79,7 @@ func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint))
 	waits := profile.BuiltIn()["device"]
 	waits.Approval = true
 	ca := issuancetest.New(t, e.store, e.now, "ca", map[string]profile.Config{"waiting": waits})
+	e.issuing = ca
 	e.pipeline, e.caKey, e.root, e.ca = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
 	limits, err := limit.New(bounds, e.store, e.now)
 	if err != nil {
@@ -94,7 +97,8 @@ func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint))
 	}
 	deps := Deps{
 		Store: e.store, Pipeline: e.pipeline, Desk: e.desk, Challenges: e.challenges, Limits: limits, Sealer: sealer,
-		Log: log, Now: e.now, Observe: func(ev Event) { e.mu.Lock(); e.events = append(e.events, ev); e.mu.Unlock() },
+		Enrolment: enrolment.New(enrolment.Config{Store: e.store, Pipeline: e.pipeline, Limits: limits, Now: e.now}),
+		Log:       log, Now: e.now, Observe: func(ev Event) { e.mu.Lock(); e.events = append(e.events, ev); e.mu.Unlock() },
 	}
 	if e.server, err = New([]Endpoint{ep}, deps); err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func (s *Server) polledKey(ctx context.Context, c *call) (pki.KeyHash, error) {
 		return key, err
 	}
 	for i := range rows {
-		if askedBy(&rows[i], held) {
+		if askedBy(&rows[i], held.Row) {
 			copy(key[:], rows[i].KeyHash)
 		}
 	}

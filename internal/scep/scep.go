@@ -31,6 +31,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
@@ -79,6 +80,10 @@ type Options struct {
 	// RenewByPKCSReq takes a PKCSReq that is signed by a valid certificate of ours
 	// as a renewal, which needs no challenge. macOS renews so.
 	RenewByPKCSReq bool `yaml:"renew_by_pkcsreq,omitempty"`
+	// AcceptProtocols are the protocols by which the certificates that renew here
+	// were first enrolled: est, scep, acme, operator. Without it all of them may, and
+	// a warning says so.
+	AcceptProtocols []string `yaml:"accept_protocols,omitempty" jsonschema:"enum=est,enum=scep,enum=acme,enum=operator"`
 	// RenewalGrace is how long after its end a certificate may still be renewed.
 	RenewalGrace time.Duration `yaml:"renewal_grace,omitempty"`
 	// Manual takes requests without a challenge, which a person has to approve.
@@ -117,6 +122,7 @@ type Options struct {
 func (o Options) Check() error {
 	return errors.Join(
 		o.checkCiphers(),
+		enrolment.CheckProtocols(o.AcceptProtocols),
 		strictyaml.OneOf("ca_bundle", o.CABundle, append([]string{""}, Bundles...)...),
 		strictyaml.OneOf("ra_key", o.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096"),
 		strictyaml.WrongIf(o.RAKeyRef != "" && o.SeparateRAKeys, "separate_ra_keys", "there is one key in a token: leave it out besides ra_key_ref"),
@@ -143,6 +149,7 @@ type Deps struct {
 	Store      *store.Store
 	Pipeline   *issuance.Pipeline
 	Desk       *approval.Desk
+	Enrolment  *enrolment.Enrolment
 	Challenges *credential.SCEPChallenges
 	Webhooks   *credential.Webhooks
 	Limits     *limit.Limiter

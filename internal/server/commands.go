@@ -165,6 +165,11 @@ func checkCommand() *cobra.Command {
 		Use: "check", Short: "report everything that is wrong with a configuration file", Args: cobra.NoArgs,
 		Long: "Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.",
 	}, func(cmd *cobra.Command, cfg *config.File) error {
+		for _, w := range cfg.Warnings {
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "warning: %s\n", w); err != nil {
+				return err
+			}
+		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.Path, cfg.Digest())
 		return err
 	})

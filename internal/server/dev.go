@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/scep"
@@ -149,11 +150,16 @@ func devDefaults() config.Config {
 		Endpoints: []config.Endpoint{
 			{Name: "default", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "optional"},
 			{Name: "eab", Protocol: "acme", Issuer: devIssuer, Profiles: profiles, ExternalAccount: "required"},
-			{Name: "est", Protocol: "est", Issuer: devIssuer, Profiles: []string{"device"}, EST: config.ESTEndpoint{Serverkeygen: true}},
+			{
+				Name: "est", Protocol: "est", Issuer: devIssuer, Profiles: []string{"device"},
+				EST: config.ESTEndpoint{Serverkeygen: true, AcceptProtocols: enrolment.Protocols},
+			},
 			{
 				Name: "scep", Protocol: config.ProtocolSCEP, Issuer: devIssuer, Profiles: []string{"device"},
 				// Clients that are easily had (scepclient, sscep) know SHA-1 and DES only.
-				SCEP: scep.Options{Path: "default", Challenge: "file:" + devChallenge, SHA1: true, TripleDES: true, SingleDES: true},
+				SCEP: scep.Options{
+					Path: "default", Challenge: "file:" + devChallenge, SHA1: true, TripleDES: true, SingleDES: true, AcceptProtocols: enrolment.Protocols,
+				},
 			},
 		},
 		Challenge: challenge.Config{LocalhostIsLoopback: true},

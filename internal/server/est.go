@@ -20,7 +20,7 @@ func (h *house) buildEST(context.Context) error {
 	pair := &web.Pair{}
 	h.pairs[listenEST] = pair
 	h.est, err = est.New(cfg, est.Deps{
-		Pipeline: h.pipeline, Desk: h.desk, Users: h.estUsers, Limits: h.limits,
+		Pipeline: h.pipeline, Desk: h.desk, Enrolment: h.enrolment, Users: h.estUsers, Limits: h.limits,
 		Signer: pair.Current, Log: h.log, Now: h.now,
 	})
 	return err

@@ -23,6 +23,7 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
@@ -72,6 +73,8 @@ type house struct {
 	eab    *credential.EAB
 	lists  *crl.Publisher
 	desk   *approval.Desk // requests: recognised again, or waiting for a person
+
+	enrolment *enrolment.Enrolment // who may renew what by a certificate
 
 	estUsers       *credential.ESTUsers
 	scepChallenges *credential.SCEPChallenges
@@ -225,6 +228,7 @@ func (h *house) buildCredentials(context.Context) error {
 	h.scepChallenges = credential.NewSCEPChallenges(h.store, h.limits, h.now)
 	h.webhooks = credential.NewWebhooks(h.store, h.limits, h.now, h.log)
 	h.desk = approval.New(h.store, h.pipeline, h.now, h.log)
+	h.enrolment = enrolment.New(enrolment.Config{Store: h.store, Pipeline: h.pipeline, Limits: h.limits, Now: h.now})
 	return h.swapWebhooks(cfg)
 }
 

@@ -29,9 +29,17 @@ func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
 		h.log.ErrorContext(ctx, "configuration not reloaded", "error", err)
 	} else {
 		h.log.InfoContext(ctx, "configuration reloaded", "config", result.ConfigDigest, "changed", result.Changed)
+		h.warnOf(ctx, h.cfg.Load())
 	}
 	h.metrics.reloads.WithLabelValues(outcome).Inc()
 	return result, err
+}
+
+// warnOf logs what is allowed in a configuration and perhaps not meant.
+func (h *house) warnOf(ctx context.Context, cfg *config.File) {
+	for _, w := range cfg.Warnings {
+		h.log.WarnContext(ctx, "configuration: "+w.String())
+	}
 }
 
 // changeWait is how long a change waits for another one: background work looks

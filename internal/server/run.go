@@ -79,6 +79,7 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 		return err
 	}
 	h.warnOneTier(ctx, cfg)
+	h.warnOf(ctx, cfg)
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)
 	h.health.check(h.configHealth)

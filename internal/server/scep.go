@@ -22,7 +22,8 @@ func (h *house) buildSCEP(context.Context) error {
 		return err
 	}
 	h.scep, err = scep.New(endpoints, scep.Deps{
-		Store: h.store, Pipeline: h.pipeline, Desk: h.desk, Challenges: h.scepChallenges, Webhooks: h.webhooks, Limits: h.limits, Sealer: h.sealer,
+		Store: h.store, Pipeline: h.pipeline, Desk: h.desk, Enrolment: h.enrolment, Challenges: h.scepChallenges, Webhooks: h.webhooks,
+		Limits: h.limits, Sealer: h.sealer,
 		Log: h.log, Now: h.now, Observe: h.metrics.scep(),
 	})
 	return err

@@ -66,6 +66,7 @@ type Document struct {
 	file     string
 	at       map[string]*token.Position
 	problems Problems
+	warnings Problems
 }
 
 // Decode reads one document into the struct that into points to. What the file
@@ -80,6 +81,18 @@ func Decode(file string, text []byte, into any) *Document {
 // Report says that something is wrong with the value at key, at the place of the
 // key or of its nearest parent that the file mentions.
 func (d *Document) Report(key, format string, args ...any) {
+	d.problems = append(d.problems, d.about(key, format, args...))
+}
+
+// Warn is Report for what is allowed and perhaps not meant.
+func (d *Document) Warn(key, format string, args ...any) {
+	d.warnings = append(d.warnings, d.about(key, format, args...))
+}
+
+// Warnings returns what Warn said.
+func (d *Document) Warnings() Problems { return d.warnings }
+
+func (d *Document) about(key, format string, args ...any) Problem {
 	p := Problem{File: d.file, Key: key, What: fmt.Sprintf(format, args...)}
 	for k := key; k != ""; k = k[:max(strings.LastIndexAny(k, ".["), 0)] {
 		if at, ok := d.at[k]; ok {
@@ -87,7 +100,7 @@ func (d *Document) Report(key, format string, args ...any) {
 			break
 		}
 	}
-	d.problems = append(d.problems, p)
+	return p
 }
 
 func (d *Document) problem(key string, at *token.Position, what string) {

@@ -1,0 +1,216 @@
+package enrolment_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/enrolment"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
+	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+// env is a CA and its enrolment; two requests of a line are allowed in an hour.
+type env struct {
+	*enrolment.Enrolment
+	t   *testing.T
+	st  *store.Store
+	ca  *issuancetest.CA
+	key crypto.Signer
+}
+
+var here = enrolment.Rules{Endpoint: "here", Issuer: "ca", Profiles: []string{"device"}}
+
+func newEnv(t *testing.T, st *store.Store) *env {
+	t.Helper()
+	e := &env{t: t, st: st, ca: issuancetest.New(t, st, time.Now, "ca", nil), key: issuancetest.NewKey(t)}
+	limits, err := limit.New(limit.Config{Enrolments: limit.Rate{Count: 2, Per: time.Hour}}, st, time.Now)
+	e.must(err)
+	e.Enrolment = enrolment.New(enrolment.Config{Store: st, Pipeline: e.ca.Pipeline, Limits: limits, Now: time.Now})
+	return e
+}
+
+func (e *env) must(err error) {
+	e.t.Helper()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// issue asks the door and returns the holder of the certificate.
+func (e *env) issue(cn string, r issuance.Request) *enrolment.Holder {
+	e.t.Helper()
+	subject := pki.CommonNameOnly(cn)
+	r.Subject, r.Names, r.PublicKey = &subject, []pki.Identifier{}, e.key.Public()
+	r.Profile, r.Issuer, r.Origin = "device", "ca", "request:"+store.NewID()
+	made, err := e.ca.Pipeline.Issue(e.t.Context(), r)
+	e.must(err)
+	return e.holder(made.DER)
+}
+
+func (e *env) holder(der []byte) *enrolment.Holder {
+	e.t.Helper()
+	cert, err := x509.ParseCertificate(der)
+	e.must(err)
+	h, err := e.Holder(e.t.Context(), cert)
+	e.must(err)
+	return h
+}
+
+// heir returns a certificate that was enrolled by the power of another one, as
+// earlier releases put it on record: without naming the first of the line.
+func (e *env) heir(of *enrolment.Holder, cn string) *enrolment.Holder {
+	e.t.Helper()
+	return e.issue(cn, issuance.Request{Protocol: "est", Requester: of.Identity(), Lineage: "0f1e2d3c4b5a69788796a5b4c3d2e1f0"})
+}
+
+func (e *env) account() *enrolment.Holder {
+	e.t.Helper()
+	now := time.Now()
+	a := store.Account{ID: "acct", Endpoint: "acme", Thumbprint: "t", JWK: []byte("{}"), Status: "valid", CreatedAt: now}
+	_, err := e.st.CreateAccount(e.t.Context(), a, nil, store.Event{At: now})
+	e.must(err)
+	return e.issue("device-9", issuance.Request{Protocol: "acme", Requester: "account:acct"})
+}
+
+func (e *env) check(h *enrolment.Holder, rules enrolment.Rules, reason string) {
+	e.t.Helper()
+	err := e.Check(e.t.Context(), rules, h, true)
+	if reason == "" {
+		e.must(err)
+		return
+	}
+	if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != reason {
+		e.t.Errorf("got %v, want %s", err, reason)
+	}
+}
+
+// TestFS17_AccountEndsItsLine at once, on both engines, also for what was renewed
+// by the power of its certificate, in this release or an earlier one.
+func TestFS17_AccountEndsItsLine(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		e := newEnv(t, st)
+		first := e.account()
+		renewed := e.issue("device-9", issuance.Request{Protocol: "est", Requester: first.Identity(), Lineage: first.Line()})
+		byPassword := e.issue("device-9", issuance.Request{Protocol: "est", Requester: "est_user:u", Lineage: first.Line()})
+		old := e.heir(e.heir(first, "device-9"), "Device-9")
+		line := []*enrolment.Holder{first, renewed, byPassword, old, e.issue("device-9", issuance.Request{Protocol: "est", Requester: old.Identity(), Lineage: old.Line()})}
+		others := []*enrolment.Holder{e.issue("device-9", issuance.Request{Protocol: "est", Requester: "est_user:u"}), e.heir(first, "enrolled by a registration authority")}
+		only := here
+		only.Protocols = []string{"est"}
+		for _, h := range line {
+			e.check(h, here, "")
+			e.check(h, only, "certificate_other_protocol")
+			if h.Line() != first.Row.ID {
+				t.Errorf("the line of %s is %s, want %s", h.Row.ID, h.Line(), first.Row.ID)
+			}
+		}
+		e.must(st.UpdateAccount(t.Context(), "acct", nil, true, store.Event{At: time.Now()}))
+		for _, h := range line {
+			e.check(h, here, "certificate_account")
+		}
+		for _, h := range others {
+			e.check(h, only, "")
+		}
+	})
+}
+
+// TestFS13_LinesAreCounted by what they began with, whatever they are called now.
+func TestFS13_LinesAreCounted(t *testing.T) {
+	for name, next := range map[string]func(*env, *enrolment.Holder) *enrolment.Holder{
+		"the same": func(_ *env, h *enrolment.Holder) *enrolment.Holder { return h },
+		"other names by its power": func(e *env, h *enrolment.Holder) *enrolment.Holder {
+			return e.issue("device-8", issuance.Request{Requester: h.Identity(), Lineage: h.Line()})
+		},
+		"the same names anew": func(e *env, _ *enrolment.Holder) *enrolment.Holder {
+			return e.issue("\uff24evice-9", issuance.Request{Requester: "est_user:v", Protocol: "est"})
+		},
+		"of an earlier release": func(e *env, h *enrolment.Holder) *enrolment.Holder { return e.heir(h, "Device-9") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, storetest.SQLite(t))
+			first := e.issue("device-9", issuance.Request{Requester: "est_user:u", Protocol: "est"})
+			e.must(e.Count(t.Context(), first))
+			e.must(e.Count(t.Context(), first))
+			if err := e.Count(t.Context(), next(e, first)); !fault.Is(err, fault.RateLimited) {
+				t.Errorf("got %v, want RateLimited", err)
+			}
+			e.must(e.Count(t.Context(), e.issue("device-7", issuance.Request{Requester: "est_user:u", Protocol: "est"})))
+			e.must(e.Count(t.Context(), e.heir(first, "enrolled by a registration authority")))
+		})
+	}
+}
+
+// TestFS13_ForeignCertificate: lines that the certificate of somebody else began
+// are counted as one.
+func TestFS13_ForeignCertificate(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, storetest.SQLite(t))
+	for _, cn := range []string{"a", "b"} {
+		e.must(e.Count(t.Context(), e.issue(cn, issuance.Request{Requester: "certificate_sha256:00"})))
+	}
+	if err := e.Count(t.Context(), e.issue("c", issuance.Request{Requester: "certificate_sha256:00"})); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("got %v, want RateLimited", err)
+	}
+}
+
+// TestFS15_ImportedSubject: string types that this CA would not write are carried
+// over.
+func TestFS15_ImportedSubject(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, storetest.SQLite(t))
+	subject, err := asn1.Marshal(pkix.Name{CommonName: "device-9"}.ToRDNSequence()) // a PrintableString
+	e.must(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(99), RawSubject: subject, DNSNames: []string{"a.test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	cert := issuancetest.Certify(t, template, e.ca.Issuing, e.key.Public(), e.ca.Key.Private)
+	now := time.Now()
+	_, err = e.st.ImportCertificates(t.Context(), []store.Certificate{{
+		ID: store.NewID(), IssuerID: "ca", Serial: pki.SerialFromBig(cert.SerialNumber), Profile: "device", Protocol: "imported", Requester: "uid:0",
+		Subject: "CN=device-9", Names: []pki.Identifier{{Type: pki.DNS, Value: "a.test"}}, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
+		DER: cert.Raw, Origin: "imported:1", ReservedAt: now, IssuedAt: &now,
+	}}, store.Event{At: now})
+	e.must(err)
+	h := e.holder(cert.Raw)
+	rules := here
+	rules.Protocols = []string{"operator"}
+	e.check(h, rules, "")
+	rules.Protocols = []string{"est"}
+	e.check(h, rules, "certificate_other_protocol")
+
+	ask, err := e.Renewal(h, &pki.CSR{PublicKey: e.key.Public(), Subject: pki.CommonNameOnly("DEVICE-9")})
+	e.must(err)
+	ask.CSR, ask.PublicKey, ask.Issuer, ask.Origin, ask.Requester = nil, e.key.Public(), "ca", "request:"+store.NewID(), h.Identity()
+	made, err := e.ca.Pipeline.Issue(t.Context(), ask)
+	e.must(err)
+	again := e.holder(made.DER)
+	if !bytes.Equal(again.Certificate.RawSubject, subject) {
+		t.Errorf("the subject %x was %x", again.Certificate.RawSubject, subject)
+	}
+	if again.Line() != h.Row.ID {
+		t.Error("the renewal began a line of its own")
+	}
+}
+
+func TestCheckProtocols(t *testing.T) {
+	t.Parallel()
+	if err := enrolment.CheckProtocols(enrolment.Protocols); err != nil {
+		t.Error(err)
+	}
+	if err := enrolment.CheckProtocols([]string{"est", "cmp"}); err == nil {
+		t.Error("cmp was taken")
+	}
+}

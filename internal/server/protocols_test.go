@@ -1,0 +1,52 @@
+package server
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/privyseal/privyseal/internal/config"
+)
+
+// TestFS17_ConfigurationSaysWhoseCertificatesRenew: what is unknown is refused, and
+// an endpoint that says nothing is warned of with the line that it lacks, by the
+// check, at start and at each reload.
+func TestFS17_ConfigurationSaysWhoseCertificatesRenew(t *testing.T) {
+	t.Parallel()
+	const list = "      accept_protocols:\n        - est\n        - scep\n        - acme\n        - operator\n"
+	l := newLab(t)
+	if cfg, err := config.Load(l.file()); err != nil || len(cfg.Warnings) != 0 {
+		t.Fatalf("dev's own: %v, %v", cfg.Warnings, err)
+	}
+	text := l.read(t)
+	for _, key := range []string{"endpoints[2].est", "endpoints[3].scep"} {
+		l.write(t, text)
+		l.change(t, list, strings.Replace(list, "- acme", "- cmp", 1))
+		if _, err := config.Load(l.file()); err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "want one of est, scep, acme, operator") {
+			t.Errorf("cmp at %s: %v", key, err)
+		}
+		text = strings.Replace(text, list, "", 1)
+	}
+	l.write(t, text)
+	const line = "accept_protocols: [est, scep, acme, operator]"
+	var out bytes.Buffer
+	check := checkCommand()
+	check.SetOut(&out)
+	check.SetArgs([]string{"--config", l.file()})
+	err := check.ExecuteContext(t.Context())
+	if said := out.String(); err != nil || strings.Count(said, "warning: ") != 2 || strings.Count(said, line) != 2 || !strings.Contains(said, " is good (") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	r := l.serve(t)
+	wants := func(n int) {
+		t.Helper()
+		if got := strings.Count(r.log.String(), line); got != n {
+			t.Errorf("%d warnings in the log, want %d", got, n)
+		}
+	}
+	wants(2)
+	if _, err := l.client().Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wants(4)
+}
