@@ -22,7 +22,8 @@ func (e *Enrolment) Renewal(h *Holder, csr *pki.CSR) (issuance.Request, error) {
 		return ask, err
 	}
 	ask.Lineage = h.Line()
-	t, err := e.apply(ask.Profile, profile.Request{PublicKey: csr.PublicKey, RawSubject: ask.RawSubject, Names: ask.Names})
+	carried := profile.Request{PublicKey: csr.PublicKey, RawSubject: ask.RawSubject, Names: ask.Names}
+	t, err := e.apply(ask.Profile, carried)
 	if err != nil {
 		return ask, err
 	}
@@ -31,7 +32,7 @@ func (e *Enrolment) Renewal(h *Holder, csr *pki.CSR) (issuance.Request, error) {
 		return ask, err
 	}
 	if !bytes.Equal(t.RawSubject, h.Certificate.RawSubject) || !bytes.Equal(san, rawSAN(h.Certificate)) {
-		return ask, fault.New(fault.Denied, "the profile %s does not give the names of the certificate as they are in it any more: enrol anew",
+		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any more: enrol anew",
 			ask.Profile).Because("renewal_profile")
 	}
 	return ask, nil
@@ -88,8 +89,8 @@ func compare(subject pki.Name, names []pki.Identifier, asked pki.Name, askedName
 			asked, subject).Because("subject_differs")
 	}
 	if len(askedNames) > 0 && !slices.Equal(folded(names), folded(askedNames)) {
-		return fault.New(fault.Denied, "certificate request: its alternative names are not those of the client certificate").
-			Because("names_differ")
+		const what = "certificate request: its alternative names are not those of the client certificate"
+		return fault.New(fault.Denied, what).Because("names_differ")
 	}
 	return nil
 }

@@ -71,13 +71,15 @@ func (e *env) holder(der []byte) *enrolment.Holder {
 // earlier releases put it on record: without naming the first of the line.
 func (e *env) heir(of *enrolment.Holder, cn string) *enrolment.Holder {
 	e.t.Helper()
-	return e.issue(cn, issuance.Request{Protocol: "est", Requester: of.Identity(), Lineage: "0f1e2d3c4b5a69788796a5b4c3d2e1f0"})
+	const digest = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+	return e.issue(cn, issuance.Request{Protocol: "est", Requester: of.Identity(), Lineage: digest})
 }
 
 func (e *env) account() *enrolment.Holder {
 	e.t.Helper()
 	now := time.Now()
-	a := store.Account{ID: "acct", Endpoint: "acme", Thumbprint: "t", JWK: []byte("{}"), Status: "valid", CreatedAt: now}
+	a := store.Account{ID: "acct", Endpoint: "acme", Thumbprint: "t", JWK: []byte("{}"), Status: "valid"}
+	a.CreatedAt = now
 	_, err := e.st.CreateAccount(e.t.Context(), a, nil, store.Event{At: now})
 	e.must(err)
 	return e.issue("device-9", issuance.Request{Protocol: "acme", Requester: "account:acct"})
@@ -101,11 +103,18 @@ func TestFS17_AccountEndsItsLine(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		e := newEnv(t, st)
 		first := e.account()
-		renewed := e.issue("device-9", issuance.Request{Protocol: "est", Requester: first.Identity(), Lineage: first.Line()})
-		byPassword := e.issue("device-9", issuance.Request{Protocol: "est", Requester: "est_user:u", Lineage: first.Line()})
+		heir := issuance.Request{Protocol: "est", Requester: first.Identity(), Lineage: first.Line()}
+		renewed := e.issue("device-9", heir)
+		heir.Requester = "est_user:u"
+		byPassword := e.issue("device-9", heir)
 		old := e.heir(e.heir(first, "device-9"), "Device-9")
-		line := []*enrolment.Holder{first, renewed, byPassword, old, e.issue("device-9", issuance.Request{Protocol: "est", Requester: old.Identity(), Lineage: old.Line()})}
-		others := []*enrolment.Holder{e.issue("device-9", issuance.Request{Protocol: "est", Requester: "est_user:u"}), e.heir(first, "enrolled by a registration authority")}
+		heir.Requester, heir.Lineage = old.Identity(), old.Line()
+		oldRenewed := e.issue("device-9", heir)
+		line := []*enrolment.Holder{first, renewed, byPassword, old, oldRenewed}
+		others := []*enrolment.Holder{
+			e.issue("device-9", issuance.Request{Protocol: "est", Requester: "est_user:u"}),
+			e.heir(first, "enrolled by a registration authority"),
+		}
 		only := here
 		only.Protocols = []string{"est"}
 		for _, h := range line {
@@ -146,7 +155,8 @@ func TestFS13_LinesAreCounted(t *testing.T) {
 			if err := e.Count(t.Context(), next(e, first)); !fault.Is(err, fault.RateLimited) {
 				t.Errorf("got %v, want RateLimited", err)
 			}
-			e.must(e.Count(t.Context(), e.issue("device-7", issuance.Request{Requester: "est_user:u", Protocol: "est"})))
+			another := e.issue("device-7", issuance.Request{Requester: "est_user:u", Protocol: "est"})
+			e.must(e.Count(t.Context(), another))
 			e.must(e.Count(t.Context(), e.heir(first, "enrolled by a registration authority")))
 		})
 	}
@@ -160,7 +170,8 @@ func TestFS13_ForeignCertificate(t *testing.T) {
 	for _, cn := range []string{"a", "b"} {
 		e.must(e.Count(t.Context(), e.issue(cn, issuance.Request{Requester: "certificate_sha256:00"})))
 	}
-	if err := e.Count(t.Context(), e.issue("c", issuance.Request{Requester: "certificate_sha256:00"})); !fault.Is(err, fault.RateLimited) {
+	third := e.issue("c", issuance.Request{Requester: "certificate_sha256:00"})
+	if err := e.Count(t.Context(), third); !fault.Is(err, fault.RateLimited) {
 		t.Errorf("got %v, want RateLimited", err)
 	}
 }
@@ -179,9 +190,10 @@ func TestFS15_ImportedSubject(t *testing.T) {
 	cert := issuancetest.Certify(t, template, e.ca.Issuing, e.key.Public(), e.ca.Key.Private)
 	now := time.Now()
 	_, err = e.st.ImportCertificates(t.Context(), []store.Certificate{{
-		ID: store.NewID(), IssuerID: "ca", Serial: pki.SerialFromBig(cert.SerialNumber), Profile: "device", Protocol: "imported", Requester: "uid:0",
-		Subject: "CN=device-9", Names: []pki.Identifier{{Type: pki.DNS, Value: "a.test"}}, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
-		DER: cert.Raw, Origin: "imported:1", ReservedAt: now, IssuedAt: &now,
+		ID: store.NewID(), IssuerID: "ca", Serial: pki.SerialFromBig(cert.SerialNumber), Profile: "device",
+		Protocol: "imported", Requester: "uid:0", Origin: "imported:1", ReservedAt: now, IssuedAt: &now, DER: cert.Raw,
+		Subject: "CN=device-9", Names: []pki.Identifier{{Type: pki.DNS, Value: "a.test"}},
+		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
 	}}, store.Event{At: now})
 	e.must(err)
 	h := e.holder(cert.Raw)
@@ -193,7 +205,8 @@ func TestFS15_ImportedSubject(t *testing.T) {
 
 	ask, err := e.Renewal(h, &pki.CSR{PublicKey: e.key.Public(), Subject: pki.CommonNameOnly("DEVICE-9")})
 	e.must(err)
-	ask.CSR, ask.PublicKey, ask.Issuer, ask.Origin, ask.Requester = nil, e.key.Public(), "ca", "request:"+store.NewID(), h.Identity()
+	ask.CSR, ask.PublicKey, ask.Issuer = nil, e.key.Public(), "ca"
+	ask.Origin, ask.Requester = "request:"+store.NewID(), h.Identity()
 	made, err := e.ca.Pipeline.Issue(t.Context(), ask)
 	e.must(err)
 	again := e.holder(made.DER)

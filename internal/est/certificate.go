@@ -49,8 +49,8 @@ func (c *shown) identity() string {
 }
 
 // refuseCertificate is the fault of a certificate that does not count.
-func refuseCertificate(reason, format string, args ...any) error {
-	return fault.New(fault.Denied, "client certificate: "+format, args...).Because("certificate_" + reason)
+func refuseCertificate(reason, what string) error {
+	return fault.New(fault.Denied, "client certificate: %s", what).Because("certificate_" + reason)
 }
 
 // shown judges the client certificate of a connection; nil if there is none. The

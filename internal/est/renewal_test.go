@@ -30,7 +30,9 @@ var reasonInText = regexp.MustCompile(`\(([a-z_]+)\)\n`)
 // openHere is the server of the cases that all protocols share.
 func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 	t.Helper()
-	e := newEnv(t, Endpoint{Name: r.Endpoint, Issuer: r.Issuer, Profiles: r.Profiles, Grace: r.Grace, AcceptProtocols: r.Protocols})
+	e := newEnv(t, Endpoint{
+		Name: r.Endpoint, Issuer: r.Issuer, Profiles: r.Profiles, Grace: r.Grace, AcceptProtocols: r.Protocols,
+	})
 	return &enrolmenttest.Server{
 		Store: e.store, CA: e.ca, Now: e.now, Sleep: e.sleep,
 		NewKey: func(t testing.TB) crypto.Signer { return issuancetest.NewKey(t) },
@@ -57,9 +59,10 @@ func TestFS15_EnrolmentKeepsTheSpelling(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	maker := newFactory(t, e)
-	if err := e.server.Swap(Config{Endpoints: []Endpoint{
-		{Name: "est", Issuer: "ca", Profiles: []string{"device"}, Keygen: true, Anchors: []*x509.Certificate{maker.root}, AnchorNames: NamesSame},
-	}}); err != nil {
+	if err := e.server.Swap(Config{Endpoints: []Endpoint{{
+		Name: "est", Issuer: "ca", Profiles: []string{"device"}, Keygen: true,
+		Anchors: []*x509.Certificate{maker.root}, AnchorNames: NamesSame,
+	}}}); err != nil {
 		t.Fatal(err)
 	}
 	same := func(got, old *x509.Certificate) {
@@ -118,7 +121,8 @@ func TestFS17_PasswordBeside(t *testing.T) {
 	}
 	d := &device{e: e, key: issuancetest.NewKey(t), user: "u", password: e.addUser(t, credential.NewESTUser{Name: "u"})}
 	made, err := e.pipeline.Issue(t.Context(), issuance.Request{
-		Protocol: "acme", Profile: "device", Issuer: "ca", Origin: "order:1", CSR: parseCSR(t, newCSR(t, d.key, "d")), Requester: "account:acct",
+		Protocol: "acme", Profile: "device", Issuer: "ca", Origin: "order:1", Requester: "account:acct",
+		CSR: parseCSR(t, newCSR(t, d.key, "d")),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +140,7 @@ func TestFS17_PasswordBeside(t *testing.T) {
 // TestFS5_ProfilesThatOnlyLogIn are not renewed to be another one.
 func TestFS5_ProfilesThatOnlyLogIn(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}, AcceptProfiles: []string{"p384"}, RAProfiles: []string{"ra"}})
+	e := newEnv(t, Endpoint{Name: "est", Issuer: "ca", Profiles: []string{"device"}, RAProfiles: []string{"ra"}})
 	ra := &device{e: e, key: issuancetest.NewKey(t)}
 	ra.cert = e.issue(t, "ra", newCSR(t, ra.key, "RA"))
 	one(t, ra.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")))
@@ -166,6 +170,7 @@ func TestFS5_AnchorsCompromisedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.revoke(t, row.ID, pki.KeyCompromise)
-	refused(t, d.post(t, "/either/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")), 401, "certificate_key_compromised")
-	refused(t, d.post(t, "/certificate/simpleenroll", newCSR(t, issuancetest.NewKey(t), "d")), 403, "certificate_key_compromised")
+	csr := newCSR(t, issuancetest.NewKey(t), "d")
+	refused(t, d.post(t, "/either/simpleenroll", csr), 401, "certificate_key_compromised")
+	refused(t, d.post(t, "/certificate/simpleenroll", csr), 403, "certificate_key_compromised")
 }

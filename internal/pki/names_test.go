@@ -290,6 +290,13 @@ func TestEqualRFC5280(t *testing.T) {
 		if got := parse(tc.a).EqualRFC5280(parse(tc.b)); got != tc.equal {
 			t.Errorf("%q equals %q: %v", tc.a, tc.b, got)
 		}
+		if got := parse(tc.a).Folded() == parse(tc.b).Folded(); got != tc.equal {
+			t.Errorf("%q folds to the same as %q: %v", tc.a, tc.b, got)
+		}
+		a, b := Identifier{DirName, tc.a}, Identifier{DirName, tc.b}
+		if got := a.Folded() == b.Folded(); got != tc.equal {
+			t.Errorf("directory name %q folds to the same as %q: %v", tc.a, tc.b, got)
+		}
 		if got := parse(tc.a).Within(parse(tc.b)); got != tc.within {
 			t.Errorf("%q within %q: %v", tc.a, tc.b, got)
 		}

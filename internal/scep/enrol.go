@@ -32,7 +32,8 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 		return nil, err
 	}
 	ask.Endpoint, ask.Protocol, ask.Issuer = c.ep.Name, "scep", c.ep.Issuer
-	ask.Requester, ask.Evidence, ask.Claims, ask.RequestID = proof.Identity, proof.Evidence, proof.Claims, web.RequestID(ctx)
+	ask.Requester, ask.Evidence, ask.Claims = proof.Identity, proof.Evidence, proof.Claims
+	ask.RequestID = web.RequestID(ctx)
 	made, err := s.Desk.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
 		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook,
@@ -130,7 +131,8 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 	}
 	if c.typ != pkcsReq {
 		if held == nil {
-			return nil, ask, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").Because("renewal_signer")
+			return nil, ask, fault.New(fault.Denied, "a renewal has to be signed with the certificate that it renews").
+				Because("renewal_signer")
 		}
 		return s.renewal(ctx, c, held, csr)
 	}
@@ -142,7 +144,8 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 	// The signature of a PKCSReq proves possession of the key; a certificate of
 	// ours may stand in for the throw-away one (RFC 8894, section 2.3; rule S21).
 	if key, err := pki.HashKey(c.signer.PublicKey); held == nil && (err != nil || key != csr.KeyHash) {
-		return nil, ask, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").Because("scep_key_mismatch")
+		return nil, ask, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").
+			Because("scep_key_mismatch")
 	}
 	if csr.ChallengePassword == "" && c.ep.Manual {
 		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
@@ -189,7 +192,9 @@ func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*enrolment
 
 // renewal lets the holder of a certificate of ours have the same again (RFC 8894,
 // section 2.3; rule S21).
-func (s *Server) renewal(ctx context.Context, c *call, held *enrolment.Holder, csr *pki.CSR) (*credential.Proof, issuance.Request, error) {
+func (s *Server) renewal(
+	ctx context.Context, c *call, held *enrolment.Holder, csr *pki.CSR,
+) (*credential.Proof, issuance.Request, error) {
 	if err := s.Enrolment.Check(ctx, c.ep.rules(), held, true); err != nil {
 		return nil, issuance.Request{}, err
 	}
@@ -201,9 +206,10 @@ func (s *Server) renewal(ctx context.Context, c *call, held *enrolment.Holder, c
 }
 
 // rules are what the endpoint demands of certificates of ours.
-func (e *endpoint) rules() enrolment.Rules {
+func (ep *endpoint) rules() enrolment.Rules {
 	return enrolment.Rules{
-		Endpoint: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, Protocols: e.AcceptProtocols, Grace: e.RenewalGrace,
+		Endpoint: ep.Name, Issuer: ep.Issuer, Profiles: ep.Profiles,
+		Protocols: ep.AcceptProtocols, Grace: ep.RenewalGrace,
 	}
 }
 

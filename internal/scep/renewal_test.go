@@ -26,7 +26,8 @@ var reasonInText = regexp.MustCompile(`\[([a-z_]+)\]$`)
 func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 	t.Helper()
 	e := newEnv(t, func(ep *Endpoint) {
-		ep.Name, ep.Path, ep.Issuer, ep.Profiles, ep.DefaultProfile = r.Endpoint, "default", r.Issuer, r.Profiles, r.Profiles[0]
+		ep.Name, ep.Path, ep.Issuer = r.Endpoint, "default", r.Issuer
+		ep.Profiles, ep.DefaultProfile = r.Profiles, r.Profiles[0]
 		ep.RenewalGrace, ep.AcceptProtocols = r.Grace, r.Protocols
 	})
 	var keys, transactions atomic.Int64

@@ -59,16 +59,44 @@ var holders = []testCase{
 			})
 		},
 	},
-	{name: "FS5 profile that is not offered", certificate: other(issuance.Request{Profile: "workload", Names: []pki.Identifier{
-		{Type: pki.URI, Value: "spiffe://a.test/w"},
-	}}), reason: "certificate_other_profile"},
-	{name: "FS5 revoked", change: func(w *world) { w.revoke(w.cert, pki.Superseded) }, reason: "certificate_revoked"},
-	{name: "FS5 on hold", change: func(w *world) { w.revoke(w.cert, pki.CertificateHold) }, reason: "certificate_revoked"},
-	{name: "FS5 compromised key", change: func(w *world) { w.compromise(w.key) }, reason: "certificate_key_compromised"},
-	{name: "FS5 known key", change: func(w *world) { w.know(w.key) }, reason: "certificate_key_compromised"},
-	{name: "FS5 compromised new key", change: func(w *world) { w.compromise(w.next) }, reason: "compromised_key"},
-	{name: "FS5 known new key", change: func(w *world) { w.know(w.next) }, reason: "known_key"},
-	{name: "FS5 expired", change: func(w *world) { w.Sleep(w.cert.NotAfter.Sub(w.Now()) + time.Minute) }, reason: "certificate_expired"},
+	{name: "FS5 profile that is not offered", certificate: other(issuance.Request{
+		Profile: "workload", Names: []pki.Identifier{{Type: pki.URI, Value: "spiffe://a.test/w"}},
+	}), reason: "certificate_other_profile"},
+	{
+		name:   "FS5 revoked",
+		change: func(w *world) { w.revoke(w.cert, pki.Superseded) },
+		reason: "certificate_revoked",
+	},
+	{
+		name:   "FS5 on hold",
+		change: func(w *world) { w.revoke(w.cert, pki.CertificateHold) },
+		reason: "certificate_revoked",
+	},
+	{
+		name:   "FS5 compromised key",
+		change: func(w *world) { w.compromise(w.key) },
+		reason: "certificate_key_compromised",
+	},
+	{
+		name:   "FS5 known key",
+		change: func(w *world) { w.know(w.key) },
+		reason: "certificate_key_compromised",
+	},
+	{
+		name:   "FS5 compromised new key",
+		change: func(w *world) { w.compromise(w.next) },
+		reason: "compromised_key",
+	},
+	{
+		name:   "FS5 known new key",
+		change: func(w *world) { w.know(w.next) },
+		reason: "known_key",
+	},
+	{
+		name:   "FS5 expired",
+		change: func(w *world) { w.Sleep(w.cert.NotAfter.Sub(w.Now()) + time.Minute) },
+		reason: "certificate_expired",
+	},
 	{
 		name: "FS5 within the grace", rules: func(r *enrolment.Rules) { r.Grace = time.Hour },
 		change: func(w *world) { w.Sleep(w.cert.NotAfter.Sub(w.Now()) + time.Minute) },
@@ -77,28 +105,41 @@ var holders = []testCase{
 		name: "FS5 after the grace", rules: func(r *enrolment.Rules) { r.Grace = time.Hour },
 		change: func(w *world) { w.Sleep(w.cert.NotAfter.Sub(w.Now()) + 2*time.Hour) }, reason: "certificate_expired",
 	},
-	{name: "FS5 not yet valid", change: func(w *world) { w.Sleep(w.cert.NotBefore.Sub(w.Now()) - time.Minute) }, reason: "certificate_not_yet_valid"},
+	{
+		name:   "FS5 not yet valid",
+		change: func(w *world) { w.Sleep(w.cert.NotBefore.Sub(w.Now()) - time.Minute) },
+		reason: "certificate_not_yet_valid",
+	},
 }
 
 var credentials = []testCase{
 	{name: "FS17 account valid", certificate: (*world).account},
-	{name: "FS17 account deactivated", certificate: (*world).account, change: (*world).deactivate, reason: "certificate_account"},
+	{
+		name: "FS17 account deactivated", certificate: (*world).account,
+		change: (*world).deactivate, reason: "certificate_account",
+	},
 	{name: "FS17 account deactivated after a renewal", certificate: (*world).account, change: func(w *world) {
 		w.follow()
 		w.deactivate()
 	}, reason: "certificate_account"},
-	{name: "FS17 account unknown", certificate: other(issuance.Request{Protocol: "acme", Requester: "account:none"}), reason: "certificate_account"},
+	{
+		name:        "FS17 account unknown",
+		certificate: other(issuance.Request{Protocol: "acme", Requester: "account:none"}),
+		reason:      "certificate_account",
+	},
 	{
 		name: "FS17 protocol accepted", rules: func(r *enrolment.Rules) { r.Protocols = []string{"est", "acme"} },
 		certificate: (*world).account, change: (*world).follow,
 	},
 	{
-		name: "FS17 protocol not accepted", rules: func(r *enrolment.Rules) { r.Protocols = []string{"est", "scep", "operator"} },
+		name:        "FS17 protocol not accepted",
+		rules:       func(r *enrolment.Rules) { r.Protocols = []string{"est", "scep", "operator"} },
 		certificate: (*world).account, reason: "certificate_other_protocol",
 	},
 	{
 		name: "FS17 the server's own", rules: func(r *enrolment.Rules) { r.Protocols = enrolment.Protocols },
-		certificate: other(issuance.Request{Protocol: "server", Requester: "server"}), reason: "certificate_other_protocol",
+		certificate: other(issuance.Request{Protocol: "server", Requester: "server"}),
+		reason:      "certificate_other_protocol",
 	},
 	{name: "FS13 counts by line", change: func(w *world) {
 		for range limit.Defaults().Enrolments.Count {
@@ -111,7 +152,8 @@ var credentials = []testCase{
 			w.follow()
 		}
 		subject := pki.CommonNameOnly("DEVICE-9")
-		w.cert = w.issue(issuance.Request{Subject: &subject, Names: []pki.Identifier{{Type: pki.DNS, Value: "a.test"}, {Type: pki.DNS, Value: "b.test"}}})
+		names := []pki.Identifier{{Type: pki.DNS, Value: "a.test"}, {Type: pki.DNS, Value: "b.test"}}
+		w.cert = w.issue(issuance.Request{Subject: &subject, Names: names})
 	}, reason: "limited"},
 	{name: "FS13 another device", change: func(w *world) {
 		for range limit.Defaults().Enrolments.Count {
@@ -125,11 +167,23 @@ var credentials = []testCase{
 
 var spellings = []testCase{
 	{name: "FR9 PrintableString and case", change: func(w *world) { w.write(0x13, "DEVICE-9") }},
-	{name: "FR9 another subject", change: func(w *world) { w.write(0x0c, "device-8") }, reason: "subject_differs"},
+	{
+		name:   "FR9 another subject",
+		change: func(w *world) { w.write(0x0c, "device-8") },
+		reason: "subject_differs",
+	},
 	{name: "FR9 names in another order", change: func(w *world) { w.csr.DNSNames = []string{"A.test", "b.test"} }},
 	{name: "FR9 no names", change: func(w *world) { w.csr.DNSNames = nil }},
-	{name: "FR9 a name less", change: func(w *world) { w.csr.DNSNames = []string{"a.test"} }, reason: "names_differ"},
-	{name: "FR9 another name", change: func(w *world) { w.csr.DNSNames = []string{"a.test", "c.test"} }, reason: "names_differ"},
+	{
+		name:   "FR9 a name less",
+		change: func(w *world) { w.csr.DNSNames = []string{"a.test"} },
+		reason: "names_differ",
+	},
+	{
+		name:   "FR9 another name",
+		change: func(w *world) { w.csr.DNSNames = []string{"a.test", "c.test"} },
+		reason: "names_differ",
+	},
 	{name: "FS15 full width", change: func(w *world) { w.write(0x0c, fullWidth) }},
 	{name: "FS15 what the profile adds", certificate: func(w *world) *x509.Certificate {
 		w.swapDevice(profile.Field{Attribute: "O", Fixed: "Example"}, profile.Field{Attribute: "CN"})

@@ -100,10 +100,12 @@ func (w *world) issue(r issuance.Request) *x509.Certificate {
 	}
 	ask := issuance.Request{
 		Protocol: "operator", Profile: "device", Issuer: "ca", Requester: "uid:0", Origin: "request:" + store.NewID(),
-		PublicKey: w.key.Public(), Subject: &subject, Names: []pki.Identifier{{Type: pki.DNS, Value: "b.test"}, {Type: pki.DNS, Value: "a.test"}},
+		PublicKey: w.key.Public(), Subject: &subject,
+		Names: []pki.Identifier{{Type: pki.DNS, Value: "b.test"}, {Type: pki.DNS, Value: "a.test"}},
 	}
 	for _, f := range []struct{ into, from *string }{
-		{&ask.Protocol, &r.Protocol}, {&ask.Profile, &r.Profile}, {&ask.Issuer, &r.Issuer}, {&ask.Requester, &r.Requester}, {&ask.Endpoint, &r.Endpoint},
+		{&ask.Protocol, &r.Protocol}, {&ask.Profile, &r.Profile}, {&ask.Issuer, &r.Issuer},
+		{&ask.Requester, &r.Requester}, {&ask.Endpoint, &r.Endpoint},
 	} {
 		if *f.from != "" {
 			*f.into = *f.from
@@ -167,7 +169,8 @@ func (w *world) row(cert *x509.Certificate) *store.Certificate {
 
 func (w *world) revoke(cert *x509.Certificate, reason pki.Reason) {
 	w.t.Helper()
-	w.must(w.CA.Pipeline.Revoke(w.t.Context(), issuance.Revocation{CertificateID: w.row(cert).ID, Reason: reason, Requester: "uid:0"}))
+	r := issuance.Revocation{CertificateID: w.row(cert).ID, Reason: reason, Requester: "uid:0"}
+	w.must(w.CA.Pipeline.Revoke(w.t.Context(), r))
 }
 
 // know puts a key on the list of known ones.
@@ -193,7 +196,9 @@ func (w *world) compromise(key crypto.Signer) {
 // account makes an ACME account and a certificate of it.
 func (w *world) account() *x509.Certificate {
 	w.t.Helper()
-	a := store.Account{ID: "acct", Endpoint: "acme", Thumbprint: "t", JWK: []byte("{}"), Status: "valid", CreatedAt: w.Now()}
+	a := store.Account{
+		ID: "acct", Endpoint: "acme", Thumbprint: "t", JWK: []byte("{}"), Status: "valid", CreatedAt: w.Now(),
+	}
 	_, err := w.Store.CreateAccount(w.t.Context(), a, nil, store.Event{At: w.Now()})
 	w.must(err)
 	return w.issue(issuance.Request{Protocol: "acme", Endpoint: "acme", Requester: "account:acct"})
