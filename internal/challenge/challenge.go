@@ -32,6 +32,30 @@ const (
 	TLSALPN01 = "tls-alpn-01"
 )
 
+// method is one challenge type: what it can prove and how.
+type method struct {
+	name   string
+	proves func(id pki.Identifier, wildcard bool) bool
+	prove  func(*Validator, context.Context, Task, *Record) error
+}
+
+// methods are all challenge types, in the order in which clients see them:
+// http-01 first, since some clients read only that (A37). Nothing else decides
+// which types exist, and a type that is not here has no way to be tried.
+var methods = []method{
+	{HTTP01, notWildcard, (*Validator).http01},
+	{DNS01, isDNS, (*Validator).dns01},
+	{TLSALPN01, notWildcard, (*Validator).tlsALPN01},
+}
+
+// notWildcard is what can be proved at a host: wildcards only by DNS (A56).
+func notWildcard(id pki.Identifier, wildcard bool) bool {
+	return !wildcard && (id.Type == pki.DNS || id.Type == pki.IP)
+}
+
+// isDNS is what can be proved in the DNS: never an address (A58).
+func isDNS(id pki.Identifier, _ bool) bool { return id.Type == pki.DNS }
+
 // Modes of Config.CAA.
 const (
 	CAAAlways = "always"
@@ -82,6 +106,17 @@ type Task struct {
 	KeyAuthorization string   // of the account key at the time of the client's POST (A39)
 	AccountURI       string   // for CAA accounturi (A60)
 	AccountURIs      []string // the account's URLs under former base URLs
+	// Admit is asked before each connection; if it says no, IsBusy holds for the
+	// fault. Nil admits everything.
+	Admit func(netip.Addr) bool
+}
+
+const reasonBusy = "target_busy"
+
+// IsBusy reports whether an attempt was not made because Task.Admit said no. It
+// proved nothing and counts as none.
+func IsBusy(err error) bool {
+	return fault.Is(err, fault.Unavailable) && fault.Of(err).Reason == reasonBusy
 }
 
 // accounts returns all account URLs that a CAA record may name.
@@ -174,19 +209,25 @@ func (c Config) complete() (Config, error) {
 func (v *Validator) Dialer() *Dialer { return v.dialer }
 
 // Offered returns the challenge types to offer for an identifier, in the order
-// in which clients see them: http-01 first, since some clients read only that
-// (A37); wildcards only by DNS (A56); addresses never by DNS (A58).
+// in which clients see them.
 func Offered(id pki.Identifier, wildcard bool) []string {
-	switch {
-	case id.Type == pki.DNS && wildcard:
-		return []string{DNS01}
-	case id.Type == pki.DNS:
-		return []string{HTTP01, DNS01, TLSALPN01}
-	case id.Type == pki.IP && !wildcard:
-		return []string{HTTP01, TLSALPN01}
-	default:
-		return nil
+	var names []string
+	for _, m := range methods {
+		if m.proves(id, wildcard) {
+			names = append(names, m.name)
+		}
 	}
+	return names
+}
+
+// methodOf returns the method that a task asks for.
+func methodOf(t Task) (*method, error) {
+	for i := range methods {
+		if m := &methods[i]; m.name == t.Type && m.proves(t.Identifier, t.Wildcard) {
+			return m, nil
+		}
+	}
+	return nil, fault.New(fault.Malformed, "%s cannot validate %s", t.Type, display(t))
 }
 
 // Validate makes one attempt. The record tells what was done, also when the
@@ -194,12 +235,13 @@ func Offered(id pki.Identifier, wildcard bool) []string {
 // Unavailable: the attempt proved nothing and may be made again.
 func (v *Validator) Validate(ctx context.Context, t Task) (Record, error) {
 	rec := Record{Type: t.Type, At: v.now().UTC()}
-	if !slices.Contains(Offered(t.Identifier, t.Wildcard), t.Type) {
-		return rec, fault.New(fault.Malformed, "%s cannot validate %s", t.Type, display(t)).About(about(t))
+	m, err := methodOf(t)
+	if err != nil {
+		return rec, fault.Of(err).About(about(t))
 	}
 	attempt, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
 	defer cancel()
-	err := v.attempt(attempt, t, &rec)
+	err = m.prove(v, attempt, t, &rec)
 	if err == nil {
 		rec.CAA, err = v.checkCAA(attempt, t.Identifier, t.Wildcard, t.accounts(), t.Type)
 	}
@@ -210,18 +252,6 @@ func (v *Validator) Validate(ctx context.Context, t Task) (Record, error) {
 		return rec, fault.Wrap(fault.Unavailable, ctx.Err(), "the validation was interrupted").About(about(t))
 	}
 	return rec, fault.Of(err).About(about(t))
-}
-
-// attempt runs the challenge proper and fills rec.
-func (v *Validator) attempt(ctx context.Context, t Task, rec *Record) error {
-	switch t.Type {
-	case HTTP01:
-		return v.http01(ctx, t, rec)
-	case DNS01:
-		return v.dns01(ctx, t, rec)
-	default:
-		return v.tlsALPN01(ctx, t, rec)
-	}
 }
 
 // CheckCAA reports whether CAA lets us issue for an identifier that was

@@ -64,7 +64,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	var hop Hop
-	return d.connect(ctx, strings.ToLower(host), uint16(port), true, &hop)
+	return d.connect(ctx, strings.ToLower(host), uint16(port), true, &hop, nil)
 }
 
 // Client returns an HTTP client over the Dialer, for webhooks and the like. It
@@ -87,8 +87,10 @@ func (d *Dialer) Client(config *tls.Config, timeout time.Duration) *http.Client 
 
 // connect resolves host, notes everything in hop and connects: to the first
 // IPv6 address, and only if that cannot be connected to and fallback is set, to
-// the first IPv4 address (A54).
-func (d *Dialer) connect(ctx context.Context, host string, port uint16, fallback bool, hop *Hop) (net.Conn, error) {
+// the first IPv4 address (A54). admit, unless nil, may refuse an address.
+func (d *Dialer) connect(
+	ctx context.Context, host string, port uint16, fallback bool, hop *Hop, admit func(netip.Addr) bool,
+) (net.Conn, error) {
 	if err := d.resolve(ctx, host, port, hop); err != nil {
 		return nil, err
 	}
@@ -98,6 +100,9 @@ func (d *Dialer) connect(ctx context.Context, host string, port uint16, fallback
 	}
 	var first error
 	for i, ip := range candidates {
+		if admit != nil && !admit(ip) {
+			return nil, fault.New(fault.Unavailable, "%s is at the address %s, at which too many validations are under way", host, ip).Because(reasonBusy)
+		}
 		hop.Tried = append(hop.Tried, ip)
 		conn, err := d.dial(ctx, netip.AddrPortFrom(ip, port), len(candidates)-i)
 		if err == nil {

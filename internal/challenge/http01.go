@@ -62,7 +62,7 @@ func (v *Validator) fetch(ctx context.Context, u *url.URL, first bool, t Task, r
 	}
 	rec.Hops = append(rec.Hops, Hop{URL: u.String()})
 	hop := &rec.Hops[len(rec.Hops)-1]
-	conn, err := v.dialer.connect(ctx, u.Hostname(), port, first, hop)
+	conn, err := v.dialer.connect(ctx, u.Hostname(), port, first, hop, t.Admit)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func (v *Validator) tlsALPN01(ctx context.Context, t Task, rec *Record) error {
 	where := net.JoinHostPort(host, fmt.Sprint(v.cfg.TLSPort))
 	rec.Hops = append(rec.Hops, Hop{URL: "tls://" + where})
 	hop := &rec.Hops[0]
-	raw, err := v.dialer.connect(ctx, host, uint16(v.cfg.TLSPort), true, hop)
+	raw, err := v.dialer.connect(ctx, host, uint16(v.cfg.TLSPort), true, hop, t.Admit)
 	if err != nil {
 		return err
 	}
