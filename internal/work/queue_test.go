@@ -145,6 +145,9 @@ func TestFS4_NobodyIsStarved(t *testing.T) {
 			return &item{key: Key{Owner: fmt.Sprint(n), Source: fmt.Sprint("s", n%40)}, target: "tar pit"}
 		},
 		"one account, the same target as others": func(int) *item { return &item{key: Key{Owner: "a", Source: "s"}, target: "shared"} },
+		"many accounts of one source, the same target as others": func(n int) *item {
+			return &item{key: Key{Owner: fmt.Sprint(n), Source: "s"}, target: "shared"}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -220,9 +223,17 @@ func TestFS4_EveryItemIsDone(t *testing.T) {
 			if n := x.Held(); n != 0 || len(x.load) != 0 || len(x.running) != 0 || len(x.waiting) != 0 || x.total != 0 {
 				t.Errorf("seed %d: left over: %d held, %v, %v, %v, %d", seed, n, x.load, x.running, x.waiting, x.total)
 			}
-			half := max(b.Running/2, 1)
 			for name, n := range x.peak {
-				if n > b.Running || n > half && (strings.HasPrefix(name, "target") && name != "target " || strings.HasPrefix(name, "owner")) {
+				most := b.Running
+				switch {
+				case strings.HasPrefix(name, "owner"):
+					most = max(most/2, 1)
+				case strings.HasPrefix(name, "source"):
+					most = (most + 1) / 2
+				case strings.HasPrefix(name, "target") && name != "target ":
+					most -= most / 4
+				}
+				if n > most {
 					t.Errorf("seed %d: %s had %d of %d workers", seed, name, n, b.Running)
 				}
 			}

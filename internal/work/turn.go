@@ -26,8 +26,9 @@ func (t *Turn) Enter(target string) bool {
 	return true
 }
 
-// enter counts an attempt at a target, of which half of the workers may be busy
-// with one. Who waits for the target goes before who just came.
+// enter counts an attempt at a target. Three quarters of the workers may be busy
+// with one: more than a single source gets, so that it cannot keep others from a
+// target that they share, and less than all. Who waits for the target goes before who just came.
 func (q *Queue[T]) enter(target, lent string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -39,7 +40,8 @@ func (q *Queue[T]) enter(target, lent string) bool {
 }
 
 func (q *Queue[T]) free(target string) bool {
-	return q.running[target] < max(q.cfg.Bounds.Running/2, 1)
+	n := q.cfg.Bounds.Running
+	return q.running[target] < n-n/4
 }
 
 // wait puts an item aside until its target is lent to it. An attempt that ends
