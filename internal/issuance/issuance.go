@@ -67,6 +67,10 @@ type Request struct {
 	RequestID string          // of the protocol request, to find its log lines
 	Claims    []store.Claim   // one-time credentials consumed with the reservation
 
+	// While, if set, is the ACME order that has to stand when the certificate is
+	// reserved; if it does not, store.HasCeased holds for the fault.
+	While *store.OrderStands
+
 	// Record, if set, is put on record with the reservation, or with what waits for
 	// a person, so that the same request again finds the same certificate. Origin
 	// then is "request:<Record.ID>". Nil where Origin names something on record.
@@ -221,7 +225,8 @@ func (p *Pipeline) attempt(ctx context.Context, r Request, v *verdict, out *Outc
 	p.track(row.ID)
 	defer p.untrack(row.ID)
 
-	if err := p.store.ReserveFor(ctx, row, p.open(r, v), r.Claims, intent(row, r, v, draft)); err != nil {
+	made := store.Reservation{Request: p.open(r, v), Claims: r.Claims, While: r.While}
+	if err := p.store.ReserveFor(ctx, row, made, intent(row, r, v, draft)); err != nil {
 		if fault.Is(err, fault.Conflict) && !store.IsKnown(err) {
 			return p.existing(ctx, r.Origin)
 		}

@@ -73,44 +73,59 @@ func scanCertificates(into *[]Certificate) func(scanFunc) error {
 // origin and the audit intent, and takes its claims. It is fault.Conflict if the
 // origin or the serial is taken, fault.Denied if a claim is.
 func (s *Store) Reserve(ctx context.Context, c Certificate, claims []Claim, ev Event) error {
-	return s.ReserveFor(ctx, c, nil, claims, ev)
+	return s.ReserveFor(ctx, c, Reservation{Claims: claims}, ev)
 }
 
-// ReserveFor is Reserve for a request that is put on record in the same write,
-// so that the same request again finds the certificate. If it is on record
-// already, nothing is written and IsKnown holds for the error.
-func (s *Store) ReserveFor(ctx context.Context, c Certificate, r *Request, claims []Claim, ev Event) error {
+// Reservation is what a reservation is made for, decided in the same write.
+type Reservation struct {
+	// Request is put on record, so that the same request again finds the
+	// certificate. If it is on record already, nothing is written and IsKnown holds
+	// for the error.
+	Request *Request
+	Claims  []Claim
+	// While is the order that has to stand; if it does not, nothing is written and
+	// HasCeased holds for the error.
+	While *OrderStands
+}
+
+// ReserveFor is Reserve with everything that a reservation may depend on.
+func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev Event) error {
 	w := &write{
 		what:   "reserve certificate",
 		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin) DO NOTHING`, c.Origin, c.ID)},
 		events: []Event{ev},
 	}
-	if r != nil {
-		w.guards = append(w.guards, r.insert())
+	if f.Request != nil {
+		w.guards = append(w.guards, f.Request.insert())
 	}
 	first := len(w.guards) // of the claims
-	w.lost = func(guard int) error {
-		switch {
-		case guard == 0:
-			return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
-		case guard < first:
-			return known()
-		default:
-			return claims[guard-first].lost()
-		}
-	}
-	for _, claim := range claims {
+	for _, claim := range f.Claims {
 		st, err := claim.use(c.ReservedAt)
 		if err != nil {
 			return fmt.Errorf("reserve certificate: %w", err)
 		}
 		w.guards = append(w.guards, st)
 	}
+	if f.While != nil {
+		w.guards = append(w.guards, f.While.guards(s.engine, c.ReservedAt)...)
+	}
+	w.lost = func(guard int) error {
+		switch {
+		case guard == 0:
+			return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
+		case guard < first:
+			return known()
+		case guard < first+len(f.Claims):
+			return f.Claims[guard-first].lost()
+		default:
+			return ceased()
+		}
+	}
 	w.effects = append([]*stmt{may(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
 		$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`,
 		c.ID, c.IssuerID, c.Serial, "reserved", c.Node, c.Profile, c.ProfileVersion, c.Protocol, c.Endpoint, c.Requester,
 		c.RequestID, notNull(c.KeyHash), c.Subject, asJSON(c.Names), c.NotBefore, c.NotAfter, c.TBS, nil, c.Shard, c.Lineage, c.Origin,
-		c.ReservedAt, nil, strings.ToLower(c.Subject), asJSON(claims))}, insertNames(c)...)
+		c.ReservedAt, nil, strings.ToLower(c.Subject), asJSON(f.Claims))}, insertNames(c)...)
 	return s.commit(ctx, w)
 }
 

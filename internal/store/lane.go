@@ -287,7 +287,7 @@ func judge(batch []*write) (winners []*write, verdicts []error, err error) {
 			continue
 		}
 		for _, st := range w.guards {
-			if st.n > 0 {
+			if st.n > 0 && !st.read {
 				return nil, nil, errPartial
 			}
 		}
@@ -336,7 +336,9 @@ func (l *lane) count(winners []*write, stmts []*stmt) {
 	rows := int64(0)
 	for _, w := range winners {
 		for _, st := range w.guards {
-			rows += st.n
+			if !st.read {
+				rows += st.n
+			}
 		}
 	}
 	for _, st := range stmts {

@@ -25,6 +25,9 @@ type engine interface {
 	gather() time.Duration
 	// begin opens a write transaction. Only the committer calls it.
 	begin(ctx context.Context) (txn, error)
+	// share ends a SELECT whose rows of the given tables no other transaction may
+	// change before this one commits; empty where there is one writer only.
+	share(tables string) string
 	// announcement tells other nodes that this transaction raised revocation
 	// sequences; nil where there are none.
 	announcement() *stmt
@@ -56,8 +59,9 @@ type stmt struct {
 	sql  string
 	args []any
 	need int64
-	out  []any // destinations of RETURNING, filled from the first row
+	out  []any // destinations of RETURNING or of a SELECT, filled from the first row
 	n    int64 // rows touched
+	read bool  // it is a SELECT, which touches nothing
 }
 
 const anyRows = -1
@@ -67,6 +71,12 @@ func must(sql string, args ...any) *stmt { return &stmt{sql: sql, args: args, ne
 
 // may returns a statement that may touch any number of rows.
 func may(sql string, args ...any) *stmt { return &stmt{sql: sql, args: args, need: anyRows} }
+
+// reads marks a statement as one that looks and writes nothing.
+func (st *stmt) reads(out ...any) *stmt {
+	st.read, st.out = true, out
+	return st
+}
 
 // returning sets where the statement's RETURNING columns go.
 func (st *stmt) returning(out ...any) *stmt {
@@ -270,5 +280,8 @@ func fromJSON[T any](raw json.RawMessage, into *[]T) error {
 	if len(raw) == 0 {
 		return nil
 	}
-	return json.Unmarshal(raw, into)
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
 }

@@ -29,6 +29,9 @@ import (
 // ErrNotFound is what reads return for a row that does not exist.
 var ErrNotFound = errors.New("not in the store")
 
+// ErrCorrupt marks a row that cannot be read whatever one does.
+var ErrCorrupt = errors.New("the row is not as it was written")
+
 // ErrOutcomeUnknown marks a write whose commit was sent but not answered: it may
 // or may not be durable. It comes wrapped in fault.Unavailable.
 var ErrOutcomeUnknown = errors.New("outcome of the commit is unknown")
@@ -125,6 +128,9 @@ func NewID() string {
 // unavailable wraps what a driver said; the client learns only that the
 // database is away.
 func unavailable(what string, err error) error {
+	if errors.Is(err, ErrCorrupt) { // it did answer
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	return fault.Wrap(fault.Unavailable, fmt.Errorf("%s: %w", what, err), "the database does not answer").After(retryAfter)
 }
 
