@@ -61,7 +61,7 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 		u, id := e.waiting(t, c, desk, "a.localhost")
 		e.sleep(10 * time.Minute) // far longer than processing may last
 		tried := len(e.outcomes("finalize"))
-		e.server.work.sweep(t.Context(), true)
+		e.sweep(t, true)
 		e.verify(t)
 		if now := len(e.outcomes("finalize")); now != tried {
 			t.Error("a waiting order was worked on")
@@ -69,7 +69,7 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 		if v, err := desk.Approve(t.Context(), id, decider); err != nil || v.State != "approved" {
 			t.Fatalf("%+v, %v", v, err)
 		}
-		e.server.work.sweep(t.Context(), false)
+		e.sweep(t, false)
 		status, r := c.await(u, statusProcessing)
 		if status != statusValid || decodeInto[orderView](t, r).Certificate == "" {
 			t.Errorf("after the approval: %s", r.body)
@@ -121,7 +121,7 @@ func TestApprovedOrderOfAnAccountThatEnded(t *testing.T) {
 	if _, err := desk.Approve(t.Context(), id, decider); err != nil {
 		t.Fatal(err)
 	}
-	e.server.work.sweep(t.Context(), false)
+	e.sweep(t, false)
 	eventually(t, "the order is invalid", func() bool {
 		o, _, err := e.store.Order(t.Context(), idOf(u))
 		return err == nil && o.Status == statusInvalid && strings.Contains(string(o.Error), "deactivated")

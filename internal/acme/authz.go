@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -123,4 +124,59 @@ func (s *Server) untilAttempt(a *store.Authorization) time.Duration {
 // offers reports whether a challenge of the type belongs to the authorization.
 func offers(a *store.Authorization, typ string) bool {
 	return slices.Contains(challenge.Offered(a.Identifier, a.Wildcard), typ)
+}
+
+// reuseMargin is how long an authorization must last to serve a new order.
+const reuseMargin = time.Hour
+
+// authorize finds the account's valid authorizations for an order's names and
+// makes the missing ones (rule A44). A valid authorization was proved by a
+// method that its identifier allows, wildcard or not, so it is never weaker than
+// a new one. The order ends no later than the authorizations it rests on.
+func (s *Server) authorize(ctx context.Context, c *call, o *store.Order) (all, fresh []store.Authorization, err error) {
+	wanted := make([]store.Authorization, len(o.Identifiers))
+	for i, id := range o.Identifiers {
+		name := nameOf(id)
+		wanted[i] = store.Authorization{
+			ID: store.NewID(), AccountID: c.account.ID, Status: statusPending,
+			Identifier: name.Identifier, Wildcard: name.Wildcard,
+			Expires: o.Expires, Token: newToken(), CreatedAt: o.CreatedAt,
+		}
+		if len(challenge.Offered(wanted[i].Identifier, wanted[i].Wildcard)) == 0 {
+			return nil, nil, fault.New(fault.RejectedIdentifier, "no challenge can prove %s", id.Value).About(string(id.Type), id.Value)
+		}
+	}
+	held, err := s.Store.ReusableAuthorizations(ctx, c.account.ID, namesOf(o.Identifiers), s.Now().Add(reuseMargin))
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range wanted {
+		at := slices.IndexFunc(held, func(h store.Authorization) bool {
+			return h.Identifier == wanted[i].Identifier && h.Wildcard == wanted[i].Wildcard
+		})
+		if at >= 0 {
+			wanted[i] = held[at]
+			if held[at].Expires.Before(o.Expires) {
+				o.Expires = held[at].Expires
+			}
+		} else {
+			fresh = append(fresh, wanted[i])
+		}
+		o.AuthorizationIDs = append(o.AuthorizationIDs, wanted[i].ID)
+	}
+	return wanted, fresh, nil
+}
+
+// nameOf splits an identifier into what an authorization is for.
+func nameOf(id pki.Identifier) store.AuthorizationName {
+	base, wildcard := strings.CutPrefix(id.Value, "*.")
+	return store.AuthorizationName{Identifier: pki.Identifier{Type: id.Type, Value: base}, Wildcard: wildcard}
+}
+
+func namesOf(ids []pki.Identifier) []store.AuthorizationName {
+	names := make([]store.AuthorizationName, len(ids))
+	for i, id := range ids {
+		names[i] = nameOf(id)
+	}
+	return names
 }

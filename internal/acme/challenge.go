@@ -81,13 +81,17 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, c *call) erro
 // start records that a challenge is to be validated and hands it to a worker.
 func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ string) error {
 	if idle(a) && authzStatus(a, s.Now()) == statusPending {
-		started, err := s.Store.StartChallenge(r.Context(), a.ID, typ, c.account.Thumbprint, s.Now().Add(claimFor))
+		if err := s.work.validations.Room(keyOf(a.ID, c.account)); err != nil {
+			return tooMany("validations under way", err)
+		}
+		until := s.Now().Add(claimFor)
+		started, err := s.Store.StartChallenge(r.Context(), a.ID, typ, c.account.Thumbprint, until)
 		if err != nil {
 			return err
 		}
 		if started {
 			a.Attempted, a.Thumbprint = typ, c.account.Thumbprint
-			return s.awaitValidation(r.Context(), c, a)
+			return s.awaitValidation(r.Context(), c, a, until)
 		}
 		if err := s.reload(r.Context(), a); err != nil { // somebody was quicker
 			return err
@@ -105,9 +109,12 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 // awaitValidation hands a started challenge to a worker and waits a little for the
 // first attempt: most names are proved within milliseconds, and the client is
 // spared its polls.
-func (s *Server) awaitValidation(ctx context.Context, c *call, a *store.Authorization) error {
+func (s *Server) awaitValidation(ctx context.Context, c *call, a *store.Authorization, claimed time.Time) error {
 	recorded := make(chan struct{})
-	s.work.validate(attempt{Authorization: *a, endpoint: c.ep.Name, recorded: recorded})
+	waiting := &attempt{Authorization: *a, endpoint: c.ep.Name, claimed: claimed, recorded: recorded}
+	if s.work.validations.Add(keyOf(a.ID, c.account), waiting) != nil {
+		return nil // a sweep finds it
+	}
 	timer := time.NewTimer(s.work.patience)
 	defer timer.Stop()
 	select {

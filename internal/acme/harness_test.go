@@ -49,7 +49,11 @@ type env struct {
 	dns     *dnstest.Server
 	ahead   atomic.Int64 // nanoseconds that the clock runs ahead
 
+	port int                    // where http-01 asks
+	from atomic.Pointer[string] // HOST:PORT of clients; nil is httptest's
+
 	mu     sync.Mutex
+	pit    chan struct{}     // until it is closed, http-01 hangs for tokens that are not there
 	tokens map[string]string // what http-01 answers, by token
 	events []Event
 }
@@ -75,6 +79,7 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	web := httptest.NewServer(http.HandlerFunc(e.answer))
 	t.Cleanup(web.Close)
 	port, _ := strconv.Atoi(web.URL[strings.LastIndex(web.URL, ":")+1:])
+	e.port = port
 	validator, err := challenge.New(challenge.Config{
 		Resolver: e.dns.Addr(), HTTPPort: port, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		LocalhostIsLoopback: true, CAA: challenge.CAAAlways, CAAIdentities: []string{"ca.test"},
@@ -164,7 +169,14 @@ func (e *env) observe(ev Event) {
 func (e *env) answer(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	text, ok := e.tokens[strings.TrimPrefix(r.URL.Path, "/.well-known/acme-challenge/")]
+	pit := e.pit
 	e.mu.Unlock()
+	if !ok && pit != nil {
+		select {
+		case <-pit:
+		case <-r.Context().Done():
+		}
+	}
 	if !ok {
 		http.NotFound(w, r)
 		return
@@ -187,6 +199,9 @@ type response struct {
 
 func (e *env) send(r *http.Request) *response {
 	w := httptest.NewRecorder()
+	if from := e.from.Load(); from != nil {
+		r.RemoteAddr = *from
+	}
 	e.handler.ServeHTTP(w, r)
 	return &response{w.Code, w.Header(), w.Body.Bytes()}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -41,11 +40,20 @@ func orderStatus(o *store.Order, authzs []store.Authorization, now time.Time) (s
 		return statusValid, nil
 	case o.Status == statusWaiting:
 		return waitingStatus(o)
+	case o.Status == statusInvalid && o.Error == nil: // with an authorization, which says why
+		_, problem = pendingStatus(authzs, now)
+		return statusInvalid, problem
 	case o.Status != statusPending:
 		return o.Status, o.Error
 	case !now.Before(o.Expires):
 		return statusInvalid, problemJSON(fault.New(fault.Malformed, "the order has expired").Because("order_expired"))
 	}
+	return pendingStatus(authzs, now)
+}
+
+// pendingStatus is that of an order of which nothing but its authorizations
+// decides.
+func pendingStatus(authzs []store.Authorization, now time.Time) (status string, problem json.RawMessage) {
 	status = statusReady
 	for i := range authzs {
 		switch a := &authzs[i]; authzStatus(a, now) {
@@ -55,8 +63,7 @@ func orderStatus(o *store.Order, authzs []store.Authorization, now time.Time) (s
 		case statusInvalid:
 			return statusInvalid, a.Error
 		default:
-			f := fault.New(fault.Denied, "the authorization of %s is %s", display(a), authzStatus(a, now))
-			return statusInvalid, problemJSON(f.Because("authorization_" + authzStatus(a, now)))
+			return statusInvalid, problemJSON(authzEnded(a, now))
 		}
 	}
 	return status, nil
@@ -311,66 +318,11 @@ func parseTime(what, text string) (*time.Time, error) {
 	return &t, nil
 }
 
-// reuseMargin is how long an authorization must last to serve a new order.
-const reuseMargin = time.Hour
-
-// authorize finds the account's valid authorizations for an order's names and
-// makes the missing ones (rule A44). A valid authorization was proved by a
-// method that its identifier allows, wildcard or not, so it is never weaker than
-// a new one. The order ends no later than the authorizations it rests on.
-func (s *Server) authorize(ctx context.Context, c *call, o *store.Order) (all, fresh []store.Authorization, err error) {
-	wanted := make([]store.Authorization, len(o.Identifiers))
-	for i, id := range o.Identifiers {
-		name := nameOf(id)
-		wanted[i] = store.Authorization{
-			ID: store.NewID(), AccountID: c.account.ID, Status: statusPending,
-			Identifier: name.Identifier, Wildcard: name.Wildcard,
-			Expires: o.Expires, Token: newToken(), CreatedAt: o.CreatedAt,
-		}
-		if len(challenge.Offered(wanted[i].Identifier, wanted[i].Wildcard)) == 0 {
-			return nil, nil, fault.New(fault.RejectedIdentifier, "no challenge can prove %s", id.Value).About(string(id.Type), id.Value)
-		}
-	}
-	held, err := s.Store.ReusableAuthorizations(ctx, c.account.ID, namesOf(o.Identifiers), s.Now().Add(reuseMargin))
-	if err != nil {
-		return nil, nil, err
-	}
-	for i := range wanted {
-		at := slices.IndexFunc(held, func(h store.Authorization) bool {
-			return h.Identifier == wanted[i].Identifier && h.Wildcard == wanted[i].Wildcard
-		})
-		if at >= 0 {
-			wanted[i] = held[at]
-			if held[at].Expires.Before(o.Expires) {
-				o.Expires = held[at].Expires
-			}
-		} else {
-			fresh = append(fresh, wanted[i])
-		}
-		o.AuthorizationIDs = append(o.AuthorizationIDs, wanted[i].ID)
-	}
-	return wanted, fresh, nil
-}
-
-// nameOf splits an identifier into what an authorization is for.
-func nameOf(id pki.Identifier) store.AuthorizationName {
-	base, wildcard := strings.CutPrefix(id.Value, "*.")
-	return store.AuthorizationName{Identifier: pki.Identifier{Type: id.Type, Value: base}, Wildcard: wildcard}
-}
-
-func namesOf(ids []pki.Identifier) []store.AuthorizationName {
-	names := make([]store.AuthorizationName, len(ids))
-	for i, id := range ids {
-		names[i] = nameOf(id)
-	}
-	return names
-}
-
 // ordersPage is how many orders one page of the list has.
 const ordersPage = 100
 
-// orders lists an account's orders, oldest first, a page at a time (RFC 8555,
-// section 7.1.2.1).
+// orders lists an account's orders that are not invalid, oldest first, a page at
+// a time (RFC 8555, section 7.1.2.1).
 func (s *Server) orders(w http.ResponseWriter, r *http.Request, c *call) error {
 	if err := c.asGET(); err != nil {
 		return err
@@ -378,7 +330,7 @@ func (s *Server) orders(w http.ResponseWriter, r *http.Request, c *call) error {
 	if err := c.owns(chi.URLParam(r, "id")); err != nil {
 		return err
 	}
-	ids, err := s.Store.OrdersByAccount(r.Context(), c.account.ID, r.URL.Query().Get("cursor"), ordersPage+1)
+	ids, err := s.Store.OrdersByAccount(r.Context(), c.account.ID, r.URL.Query().Get("cursor"), s.Now(), ordersPage+1)
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,14 @@ package acme
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/work"
 )
 
 // claimFor is how long an attempt belongs to the worker that began it: a little
@@ -22,55 +25,90 @@ var retryDelays = []time.Duration{2 * time.Second, 8 * time.Second}
 // not be recorded.
 const recordDelay = time.Second
 
-func (w *workers) validateAll(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case a := <-w.validations:
-			w.attempt(ctx, a)
-		}
+// attempt is a challenge to validate.
+type attempt struct {
+	store.Authorization
+	endpoint string        // of the account
+	claimed  time.Time     // until when no other node takes it
+	recorded chan struct{} // closed once its outcome is on record; nil if nobody waits
+}
+
+// answer tells who waits that there is something to read.
+func (a *attempt) answer() {
+	if a.recorded != nil {
+		close(a.recorded)
+		a.recorded = nil
 	}
 }
 
-// attempt makes one attempt and records what came out of it. If that cannot be
-// recorded it is made again; the row says that an attempt is due, so that the
+// validate makes one attempt and records what came out of it. If that cannot be
+// recorded it is made again; the row says that an attempt is due, so that a
 // sweep repeats it if this process ends.
-func (w *workers) attempt(ctx context.Context, a attempt) {
-	s := w.s
+func (s *Server) validate(ctx context.Context, a *attempt, turn *work.Turn) (next work.Next) {
+	next = work.Done // also if it panics
+	defer func() {
+		if next != work.Wait {
+			a.answer()
+		}
+	}()
 	began := s.Now()
-	defer a.answer()
-	rec, err := s.Validator.Validate(ctx, s.task(&a))
-	outcome := statusValid
+	switch ours, err := s.stillOurs(ctx, a); {
+	case err != nil:
+		return work.After(recordDelay)
+	case !ours:
+		return work.Done
+	}
+	task := s.task(a)
+	task.Admit = func(ip netip.Addr) bool { return turn.Enter(limit.Source(ip)) }
+	rec, err := s.Validator.Validate(ctx, task)
 	switch {
 	case ctx.Err() != nil: // the server stops; it proved nothing
-		w.release(a.ID)
-		return
-	case err == nil:
+		return work.Done
+	case challenge.IsBusy(err):
+		return work.Wait
+	}
+	outcome, next := s.record(ctx, a, rec, err)
+	s.Observe(Event{What: a.Attempted, Outcome: outcome, Took: s.Now().Sub(began)})
+	return next
+}
+
+// stillOurs claims an attempt again that had to wait for longer than its claim
+// lasts, or for its next try.
+func (s *Server) stillOurs(ctx context.Context, a *attempt) (bool, error) {
+	now := s.Now()
+	if s.Alone || now.Before(a.claimed) {
+		return true, nil
+	}
+	a.claimed = now.Add(claimFor)
+	return s.Store.ClaimChallenge(ctx, a.ID, now, a.claimed)
+}
+
+// record puts the outcome of an attempt on record.
+func (s *Server) record(ctx context.Context, a *attempt, rec challenge.Record, cause error) (outcome string, next work.Next) {
+	var err error
+	outcome, next = statusValid, work.Done
+	switch {
+	case cause == nil:
 		err = s.succeed(ctx, &a.Authorization, rec)
-	case again(err) && a.Attempts < len(w.delays):
-		outcome = "retry"
-		err = w.retry(ctx, a, err)
-		if err == nil {
-			s.Observe(Event{What: a.Attempted, Outcome: outcome, Took: s.Now().Sub(began)})
-			return // still held: the timer has it
-		}
+	case again(cause) && a.Attempts < len(s.work.delays):
+		outcome, next = "retry", work.After(s.work.delays[a.Attempts])
+		err = s.retry(ctx, a, cause)
 	default:
 		outcome = statusInvalid
-		err = s.decline(ctx, &a.Authorization, rec, err)
+		err = s.decline(ctx, &a.Authorization, rec, cause)
 	}
-	if err != nil && !fault.Is(err, fault.Conflict) { // a conflict: it was deactivated meanwhile
-		outcome = "error"
-		s.Log.ErrorContext(ctx, "validation not recorded", "authorization", a.ID, "error", err)
+	switch {
+	case err == nil:
+		return outcome, next
+	case fault.Is(err, fault.Conflict): // it was deactivated meanwhile
+		return outcome, work.Done
+	case fault.Is(err, fault.Unavailable):
+		next = work.After(recordDelay)
+	default:
+		next = work.Done
 	}
-	if fault.Is(err, fault.Unavailable) { // the same attempt again, soon; it stays held
-		repeated := a
-		repeated.recorded = nil
-		time.AfterFunc(recordDelay, func() { w.requeue(repeated) })
-	} else {
-		w.release(a.ID)
-	}
-	s.Observe(Event{What: a.Attempted, Outcome: outcome, Took: s.Now().Sub(began)})
+	s.Log.ErrorContext(ctx, "validation not recorded", "authorization", a.ID, "error", err)
+	return "error", next
 }
 
 // again reports whether another attempt may end better. What CAA or policy says
@@ -124,62 +162,15 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 	return text
 }
 
-// retry records a failed attempt and puts the next one into the queue when it is
-// due. The claim covers the delay and the attempt.
-func (w *workers) retry(ctx context.Context, a attempt, cause error) error {
-	a.recorded = nil // who waits is told that the first attempt failed
-	delay := w.delays[a.Attempts]
-	next := w.s.Now().Add(delay)
+// retry records a failed attempt and when the next one is due. Who waits for the
+// answer is told that the first attempt failed.
+func (s *Server) retry(ctx context.Context, a *attempt, cause error) error {
+	due := s.Now().Add(s.work.delays[a.Attempts])
+	problem := problemJSON(cause)
+	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem); err != nil {
+		return err
+	}
 	a.Attempts++
-	a.NextAttemptAt, a.Error = &next, problemJSON(cause)
-	if err := w.s.Store.RetryChallenge(ctx, a.ID, a.Attempts, next, a.Error); err != nil {
-		return err
-	}
-	time.AfterFunc(delay, func() { w.requeue(a) })
+	a.NextAttemptAt, a.Error, a.claimed = &due, problem, due
 	return nil
-}
-
-// sweepChallenges takes attempts that are due and that nobody makes: those of a
-// process that ended, or that found the queue full. Where no other process can
-// be at work, none has to be waited for at start.
-func (w *workers) sweepChallenges(ctx context.Context, start bool) error {
-	due := w.s.Now()
-	if start && w.s.Alone {
-		due = due.Add(claimFor)
-	}
-	found, err := w.s.Store.PendingChallenges(ctx, due, sweepLimit)
-	if err != nil {
-		return err
-	}
-	for _, a := range found {
-		if !w.hold(a.ID) {
-			continue
-		}
-		endpoint, err := w.claim(ctx, &a, due)
-		if err != nil {
-			w.release(a.ID)
-			if fault.Is(err, fault.Conflict) {
-				continue // another node was quicker
-			}
-			return err
-		}
-		w.requeue(attempt{Authorization: a, endpoint: endpoint})
-	}
-	return nil
-}
-
-// claim makes a due attempt this node's and returns the account's endpoint.
-func (w *workers) claim(ctx context.Context, a *store.Authorization, due time.Time) (endpoint string, err error) {
-	claimed, err := w.s.Store.ClaimChallenge(ctx, a.ID, due, w.s.Now().Add(claimFor))
-	if err != nil {
-		return "", err
-	}
-	if !claimed {
-		return "", fault.New(fault.Conflict, "claimed by another node")
-	}
-	account, err := w.s.Store.Account(ctx, a.AccountID)
-	if err != nil {
-		return "", err
-	}
-	return account.Endpoint, nil
 }

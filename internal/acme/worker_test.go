@@ -188,6 +188,13 @@ func (e *env) restart() {
 	e.server.keys = keyCache{}
 }
 
+// sweep looks for what nobody works on.
+func (e *env) sweep(t *testing.T, start bool) {
+	t.Helper()
+	e.server.work.validations.Sweep(t.Context(), start)
+	e.server.work.orders.Sweep(t.Context(), start)
+}
+
 func TestAnotherNodeTakesOver(t *testing.T) {
 	t.Parallel()
 	e := newIdleEnv(t, storetest.SQLite(t))
@@ -197,19 +204,15 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	want(t, r, http.StatusOK)
 	e.restart()
 	e.server.Alone = false
-	if err := e.server.work.sweepChallenges(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(e.server.work.validations); n != 0 {
+	e.sweep(t, true)
+	if n := e.server.work.validations.Held(); n != 0 {
 		t.Error("an attempt was taken from a node that may be at work")
 	}
 	e.sleep(claimFor + time.Second)
 	for range 2 { // the second finds it claimed
-		if err := e.server.work.sweepChallenges(t.Context(), false); err != nil {
-			t.Fatal(err)
-		}
+		e.sweep(t, false)
 	}
-	if n := len(e.server.work.validations); n != 1 {
+	if n := e.server.work.validations.Held(); n != 1 {
 		t.Fatalf("%d attempts", n)
 	}
 	stop := e.run(t)
@@ -221,17 +224,13 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.sleep(time.Second)
-	if err := e.server.work.sweepOrders(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(e.server.work.jobs); n != 0 {
+	e.sweep(t, true)
+	if n := e.server.work.orders.Held(); n != 0 {
 		t.Error("an order was taken from a node that may be at work")
 	}
 	e.sleep(takeOver)
-	if err := e.server.work.sweepOrders(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(e.server.work.jobs); n != 1 {
+	e.sweep(t, false)
+	if n := e.server.work.orders.Held(); n != 1 {
 		t.Fatalf("%d orders", n)
 	}
 	e.run(t)
@@ -275,7 +274,7 @@ func TestOrderOfADeadNodeIsSettledInAMinute(t *testing.T) {
 				NotAfter: e.now().Add(time.Hour), TBS: []byte("tbs"), Origin: "order:" + idOf(u), ReservedAt: e.now(),
 			}, nil, store.Event{At: e.now(), Action: audit.ActionIntent, Outcome: "pending", Actor: "test", Subject: id}))
 			e.sleep(c.reserved)
-			check(e.server.work.sweepOrders(t.Context(), false))
+			e.sweep(t, false)
 			e.run(t)
 			if status, r := client.await(u, statusProcessing); status != c.want {
 				t.Errorf("finalized by %s: want %s: %s", o.Finalize, c.want, r.body)

@@ -11,6 +11,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -127,18 +128,29 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 	if l.cfg.PendingOrders == 0 && l.cfg.PendingAuthorizations == 0 {
 		return nil
 	}
-	orders, pending, err := l.store.CountPending(ctx, accountID)
+	now := l.now()
+	p, err := l.store.CountPending(ctx, accountID, now)
 	if err != nil {
 		return err
 	}
-	// Nobody knows when the client will finish some: an hour is as good as any.
-	if l.cfg.PendingOrders > 0 && orders >= l.cfg.PendingOrders {
-		return refuse("the account has too many pending orders", time.Hour)
+	const what = "; finalize them, or deactivate an authorization of those that are not needed any more"
+	if l.cfg.PendingOrders > 0 && p.Orders >= l.cfg.PendingOrders {
+		return refuse(fmt.Sprintf("the account has %d pending orders, the most that it may have%s", p.Orders, what), until(p.OrdersUntil, now))
 	}
-	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && pending+authorizations > l.cfg.PendingAuthorizations {
-		return refuse("the account has too many pending authorizations", time.Hour)
+	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && p.Authorizations+authorizations > l.cfg.PendingAuthorizations {
+		return refuse(fmt.Sprintf("the account has pending orders with %d pending authorizations, and may have %d with this order's %d%s",
+			p.Authorizations, l.cfg.PendingAuthorizations, authorizations, what), until(p.AuthorizationsUntil, now))
 	}
 	return nil
+}
+
+// until is how long it takes until the first of what counts ends by itself. With
+// nothing that counts the order alone is too large, and no wait will help.
+func until(end *time.Time, now time.Time) time.Duration {
+	if end == nil {
+		return time.Hour
+	}
+	return end.Sub(now)
 }
 
 // Enrolment takes one request by the power of a certificate; line is what is

@@ -133,7 +133,7 @@ func (s *Store) AccountKeyUsed(ctx context.Context, thumbprint string) (bool, er
 }
 
 // UpdateAccount replaces the contacts, unless contact is nil, and deactivates
-// the account if asked, and with it its pending authorizations. It is
+// the account if asked, and with it its pending authorizations and orders. It is
 // fault.Conflict if the account is not valid (any more).
 func (s *Store) UpdateAccount(ctx context.Context, id string, contact *[]string, deactivate bool, ev Event) error {
 	w := &write{what: "update account", events: []Event{ev}, lost: func(int) error {
@@ -144,7 +144,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, contact *[]string,
 	}
 	if deactivate {
 		w.guards = append(w.guards, must(`UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid'`, id))
-		w.effects = append(w.effects, may(`UPDATE authorizations SET status = 'deactivated' WHERE account_id = $1 AND status = 'pending'`, id))
+		w.effects = append(w.effects, may(`UPDATE authorizations SET status = 'deactivated' WHERE account_id = $1 AND status = 'pending'`, id),
+			may(`UPDATE orders SET status = 'invalid' WHERE account_id = $1 AND status = 'pending'`, id))
 	}
 	return s.commit(ctx, w)
 }

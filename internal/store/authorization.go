@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -128,20 +127,46 @@ func (s *Store) swap(ctx context.Context, what string, ev *Event, st *stmt) (boo
 }
 
 // FinishChallenge settles a pending authorization: valid until expires, or
-// invalid. It is fault.Conflict if it is settled already or another challenge
+// invalid, and with it its pending orders. It is fault.Conflict if it is settled already or another challenge
 // was attempted.
 func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage, validatedAt, expires time.Time, ev *Event) error {
 	status, at := "invalid", (*time.Time)(nil)
 	if valid {
 		status, at = "valid", &validatedAt
 	}
-	won, err := s.swap(ctx, "finish challenge", ev, must(`UPDATE authorizations SET status = $1, error = $2, record = $3, validated_at = $4,
-		expires = $5, next_attempt_at = NULL WHERE id = $6 AND status = 'pending' AND attempted = $7`,
-		status, problem, record, at, expires, authzID, typ))
-	if err == nil && !won {
-		return fault.New(fault.Conflict, "the authorization is settled")
+	w := &write{
+		what: "finish challenge",
+		guards: []*stmt{must(`UPDATE authorizations SET status = $1, error = $2, record = $3, validated_at = $4,
+			expires = $5, next_attempt_at = NULL WHERE id = $6 AND status = 'pending' AND attempted = $7`,
+			status, problem, record, at, expires, authzID, typ)},
+		events: optional(ev),
+		lost:   func(int) error { return fault.New(fault.Conflict, "the authorization is settled") },
 	}
-	return err
+	if !valid {
+		w.effects = []*stmt{endOrdersOf(authzID)}
+	}
+	return s.commit(ctx, w)
+}
+
+// endOrdersOf makes the pending orders of an authorization that has ended
+// invalid: nothing that comes later could make them ready. Why is told by the
+// authorization.
+func endOrdersOf(authzID string) *stmt {
+	return may(`UPDATE orders SET status = 'invalid' WHERE status = 'pending'
+		AND id IN (SELECT order_id FROM order_authorizations WHERE authorization_id = $1)`, authzID)
+}
+
+// EndChallenge makes a pending authorization invalid whose validation cannot be
+// carried on, whatever was attempted; fault.Conflict if it is not pending.
+func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.RawMessage, ev Event) error {
+	return s.commit(ctx, &write{
+		what: "end challenge",
+		guards: []*stmt{must(`UPDATE authorizations SET status = 'invalid', error = $1, next_attempt_at = NULL
+			WHERE id = $2 AND status = 'pending'`, problem, authzID)},
+		effects: []*stmt{endOrdersOf(authzID)},
+		events:  []Event{ev},
+		lost:    func(int) error { return fault.New(fault.Conflict, "the authorization is settled") },
+	})
 }
 
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
@@ -155,11 +180,22 @@ func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int
 	return err
 }
 
-// PendingChallenges returns authorizations whose next attempt is due, the one
-// that has waited longest first.
-func (s *Store) PendingChallenges(ctx context.Context, due time.Time, limit int) ([]Authorization, error) {
-	return s.authorizations(ctx, `WHERE a.status = 'pending' AND a.attempted <> '' AND a.next_attempt_at <= $1
-		ORDER BY a.next_attempt_at, a.id LIMIT $2`, due, limit)
+// PendingChallenges returns the ids of authorizations whose next attempt is due,
+// the one that has waited longest first.
+func (s *Store) PendingChallenges(ctx context.Context, due time.Time, limit int) ([]string, error) {
+	var ids []string
+	err := s.query(ctx, "read due authorizations", `SELECT a.id FROM authorizations a WHERE a.status = 'pending' AND a.attempted <> ''
+		AND a.next_attempt_at <= $1 ORDER BY a.next_attempt_at, a.id LIMIT $2`, []any{due, limit}, scanIDs(&ids))
+	return ids, err
+}
+
+func scanIDs(into *[]string) func(scanFunc) error {
+	return func(scan scanFunc) error {
+		var id string
+		err := scan(&id)
+		*into = append(*into, id)
+		return err
+	}
 }
 
 // ClaimChallenge gives a due attempt to one worker of all nodes: until the given
@@ -170,12 +206,15 @@ func (s *Store) ClaimChallenge(ctx context.Context, authzID string, now, until t
 }
 
 // DeactivateAuthorization takes back a pending or valid authorization (RFC 8555,
-// section 7.5.2); fault.Conflict if it is neither.
+// section 7.5.2), and with it the pending orders that rest on it; fault.Conflict
+// if it is neither.
 func (s *Store) DeactivateAuthorization(ctx context.Context, id string, ev Event) error {
-	won, err := s.swap(ctx, "deactivate authorization", &ev, must(`UPDATE authorizations SET status = 'deactivated', next_attempt_at = NULL
-		WHERE id = $1 AND status IN ('pending', 'valid')`, id))
-	if err == nil && !won {
-		return fmt.Errorf("deactivate authorization: %w", fault.New(fault.Conflict, "the authorization is neither pending nor valid"))
-	}
-	return err
+	return s.commit(ctx, &write{
+		what: "deactivate authorization",
+		guards: []*stmt{must(`UPDATE authorizations SET status = 'deactivated', next_attempt_at = NULL
+			WHERE id = $1 AND status IN ('pending', 'valid')`, id)},
+		effects: []*stmt{endOrdersOf(id)},
+		events:  []Event{ev},
+		lost:    func(int) error { return fault.New(fault.Conflict, "the authorization is neither pending nor valid") },
+	})
 }

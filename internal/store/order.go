@@ -124,17 +124,21 @@ func (s *Store) Order(ctx context.Context, id string) (*Order, []Authorization, 
 	return o, authz, nil
 }
 
+// ended holds of a pending order "o" that can never become ready as of $2: its
+// time is over, or that of one of its authorizations, which may also have ended
+// otherwise (RFC 8555, section 7.1.6).
+const ended = `(o.expires <= $2 OR EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations a ON a.id = l.authorization_id
+	WHERE l.order_id = o.id AND (a.id IS NULL OR a.status NOT IN ('pending', 'valid') OR a.expires <= $2)))`
+
 // OrdersByAccount returns ids of an account's orders after the given one, oldest
-// first.
-func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, limit int) ([]string, error) {
+// first, without those that are invalid by now (RFC 8555, section 7.1.2.1).
+func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, now time.Time, limit int) ([]string, error) {
 	var ids []string
-	err := s.query(ctx, "list orders", `SELECT id FROM orders WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3`,
-		[]any{accountID, after, limit}, func(scan scanFunc) error {
-			var id string
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
+	err := s.query(ctx, "list orders", `SELECT o.id FROM orders o WHERE o.account_id = $1 AND (
+			o.status = 'processing' OR o.status = 'pending' AND NOT `+ended+`
+			OR EXISTS (SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id WHERE g.origin = 'order:' || o.id AND c.status = 'issued')
+			OR o.status = 'waiting' AND EXISTS (SELECT 1 FROM requests q WHERE q.origin = 'order:' || o.id AND q.status IN ('pending', 'approved')))
+		AND o.id > $3 ORDER BY o.id LIMIT $4`, []any{accountID, now, after, limit}, scanIDs(&ids))
 	return ids, err
 }
 
@@ -146,14 +150,31 @@ func (s *Store) Replacement(ctx context.Context, replaces string) (string, error
 	return id, err
 }
 
-// CountPending counts an account's pending orders and authorizations that have
-// not expired.
-func (s *Store) CountPending(ctx context.Context, accountID string) (orders, authorizations int, err error) {
-	err = s.queryRow(ctx, "count pending orders", `SELECT
-		(SELECT COUNT(*) FROM orders WHERE account_id = $1 AND status = 'pending' AND expires > $2),
-		(SELECT COUNT(*) FROM authorizations WHERE account_id = $1 AND status = 'pending' AND expires > $2)`,
-		[]any{accountID, s.cfg.Now()}, &orders, &authorizations)
-	return orders, authorizations, err
+// Pending is what an account has under way.
+type Pending struct {
+	Orders, Authorizations int
+	// OrdersUntil and AuthorizationsUntil are when the first of them ends by itself;
+	// nil if there is none.
+	OrdersUntil, AuthorizationsUntil *time.Time
+}
+
+// CountPending counts an account's orders that are pending and may still become
+// ready, and the pending authorizations that such orders wait for.
+func (s *Store) CountPending(ctx context.Context, accountID string, now time.Time) (Pending, error) {
+	var p Pending
+	const orders = `FROM orders o WHERE o.account_id = $1 AND o.status = 'pending' AND NOT ` + ended
+	const authorizations = `FROM authorizations z WHERE z.account_id = $1 AND z.status = 'pending' AND z.expires > $2 AND EXISTS
+		(SELECT 1 FROM order_authorizations m JOIN orders o ON o.id = m.order_id
+		WHERE m.authorization_id = z.id AND o.status = 'pending' AND NOT ` + ended + `)`
+	err := s.engine.read(ctx,
+		query{`SELECT COUNT(*), MIN(o.expires) ` + orders, []any{accountID, now},
+			func(scan scanFunc) error { return scan(&p.Orders, &p.OrdersUntil) }},
+		query{`SELECT COUNT(*), MIN(z.expires) ` + authorizations, []any{accountID, now},
+			func(scan scanFunc) error { return scan(&p.Authorizations, &p.AuthorizationsUntil) }})
+	if err != nil {
+		return p, unavailable("count pending orders", err)
+	}
+	return p, nil
 }
 
 // StartFinalize stores the CSR and moves an order from pending to processing if
@@ -175,15 +196,43 @@ func (s *Store) StartFinalize(ctx context.Context, orderID string, csr []byte, n
 // FailOrder makes an order invalid, unless it has its certificate; that, and one
 // that is invalid already, is fault.Conflict.
 func (s *Store) FailOrder(ctx context.Context, orderID string, problem json.RawMessage, ev *Event) error {
+	return s.failOrder(ctx, orderID, `'pending', 'processing'`, problem, ev)
+}
+
+// EndOrder is FailOrder for an order that nobody can work on, also if it waits
+// for a person.
+func (s *Store) EndOrder(ctx context.Context, orderID string, problem json.RawMessage, ev *Event) error {
+	return s.failOrder(ctx, orderID, `'pending', 'processing', 'waiting'`, problem, ev)
+}
+
+func (s *Store) failOrder(ctx context.Context, orderID, from string, problem json.RawMessage, ev *Event) error {
 	return s.commit(ctx, &write{
 		what: "fail order",
 		guards: []*stmt{must(`UPDATE orders SET status = 'invalid', error = $1
-			WHERE id = $2 AND status IN ('pending', 'processing') AND NOT EXISTS
+			WHERE id = $2 AND status IN (`+from+`) AND NOT EXISTS
 				(SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id
 				WHERE g.origin = 'order:' || orders.id AND c.status = 'issued')`, problem, orderID)},
 		events: optional(ev),
-		lost:   func(int) error { return fault.New(fault.Conflict, "the order is neither pending nor processing") },
+		lost:   func(int) error { return fault.New(fault.Conflict, "the order has ended") },
 	})
+}
+
+// UnfinishedOrders returns the ids of orders without a certificate that are to be
+// finished: those that a node is processing, those that any node has been
+// processing since before overdue, and those that a person has approved.
+func (s *Store) UnfinishedOrders(ctx context.Context, node string, now, overdue time.Time, limit int) ([]string, error) {
+	const none = `NOT EXISTS (SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id
+		WHERE g.origin = 'order:' || o.id AND c.status = 'issued')`
+	var ids []string
+	err := s.engine.read(ctx,
+		query{`SELECT o.id FROM orders o WHERE o.status = 'processing' AND o.processing_at < $1 AND (o.processing_at < $2 OR o.node = $3)
+			AND ` + none + ` ORDER BY o.processing_at, o.id LIMIT $4`, []any{now, overdue, node, limit}, scanIDs(&ids)},
+		query{`SELECT o.id FROM orders o JOIN requests q ON q.origin = 'order:' || o.id
+			WHERE o.status = 'waiting' AND q.status = 'approved' AND ` + none + ` ORDER BY o.id LIMIT $1`, []any{limit}, scanIDs(&ids)})
+	if err != nil {
+		return nil, unavailable("read unfinished orders", err)
+	}
+	return ids, nil
 }
 
 // ProcessingOrders returns orders without a certificate that a node, or any node
@@ -219,14 +268,6 @@ func (s *Store) ParkOrder(ctx context.Context, id string) error {
 		guards: []*stmt{must(`UPDATE orders SET status = 'waiting' WHERE id = $1 AND status = 'processing'`, id)},
 		lost:   func(int) error { return fault.New(fault.Conflict, "the order is not processing") },
 	})
-}
-
-// ResumableOrders returns waiting orders that a person has approved.
-func (s *Store) ResumableOrders(ctx context.Context, limit int) ([]Order, error) {
-	var orders []Order
-	err := s.query(ctx, "read approved orders", selectOrder+`WHERE o.status = 'waiting' AND q.status = 'approved' AND c.id IS NULL ORDER BY o.id LIMIT $1`,
-		[]any{limit}, scanOrders(&orders))
-	return orders, err
 }
 
 // ResumeOrder makes node the one that finalizes an approved order that waited.

@@ -213,7 +213,7 @@ func TestACME_A29_OrdersOfAnAccount(t *testing.T) {
 		}
 		var got []string
 		for after := ""; ; after = got[len(got)-1] {
-			page, err := s.OrdersByAccount(ctx, a.ID, after, 2)
+			page, err := s.OrdersByAccount(ctx, a.ID, after, base, 2)
 			noErr(t, err)
 			if len(page) == 0 {
 				break
@@ -236,9 +236,9 @@ func TestCountPendingAndReuse(t *testing.T) {
 		stranger := newOrder(t, s, other.ID, until, "b.test")
 		validate(t, s, stranger)
 		validate(t, s, store.Order{AuthorizationIDs: o.AuthorizationIDs[:1], Expires: until})
-		orders, authz, err := s.CountPending(ctx, a.ID)
-		if err != nil || orders != 1 || authz != 2 {
-			t.Errorf("pending %d orders, %d authorizations, %v; want 1 and 2", orders, authz, err)
+		p, err := s.CountPending(ctx, a.ID, time.Now())
+		if err != nil || p.Orders != 1 || p.Authorizations != 2 {
+			t.Errorf("pending %+v, %v; want 1 order and 2 authorizations", p, err)
 		}
 		names := []store.AuthorizationName{{Identifier: dns("a.test")}, {Identifier: dns("b.test")}, {Identifier: dns("a.test"), Wildcard: true}}
 		reusable, err := s.ReusableAuthorizations(ctx, a.ID, names, until.Add(-time.Minute))

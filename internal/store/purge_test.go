@@ -113,7 +113,7 @@ func TestPurgeOfManyOrders(t *testing.T) {
 		if total != orders {
 			t.Errorf("purged %d orders, want %d", total, orders)
 		}
-		if left, err := s.OrdersByAccount(ctx, a.ID, "", orders); err != nil || len(left) != len(waits) {
+		if left, err := s.OrdersByAccount(ctx, a.ID, "", time.Unix(0, 0), orders); err != nil || len(left) != len(waits) {
 			t.Errorf("%d orders are left, %v; want %d", len(left), err, len(waits))
 		}
 	})
