@@ -109,15 +109,15 @@ func (s *Store) ReusableAuthorizations(ctx context.Context, accountID string, na
 // authorization, once. at is when another worker may take the attempt if the
 // starter has not finished it; see ClaimChallenge.
 func (s *Store) StartChallenge(ctx context.Context, authzID, typ, thumbprint string, at time.Time) (started bool, err error) {
-	return s.swap(ctx, "start challenge", nil, must(`UPDATE authorizations SET attempted = $1, thumbprint = $2, next_attempt_at = $3
+	return s.swap(ctx, "start challenge", must(`UPDATE authorizations SET attempted = $1, thumbprint = $2, next_attempt_at = $3
 		WHERE id = $4 AND status = 'pending' AND attempted = '' AND expires > $3`, typ, thumbprint, at, authzID))
 }
 
 // swap commits one compare-and-swap and reports whether it was won.
-func (s *Store) swap(ctx context.Context, what string, ev *Event, st *stmt) (bool, error) {
+func (s *Store) swap(ctx context.Context, what string, st *stmt) (bool, error) {
 	won := true
 	err := s.commit(ctx, &write{
-		what: what, guards: []*stmt{st}, events: optional(ev),
+		what: what, guards: []*stmt{st},
 		lost: func(int) error { won = false; return fault.New(fault.Conflict, "%s: lost", what) },
 	})
 	if !won {
@@ -172,7 +172,7 @@ func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.R
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
 // fault.Conflict if the authorization is settled.
 func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage) error {
-	won, err := s.swap(ctx, "retry challenge", nil, must(`UPDATE authorizations SET attempts = $1, next_attempt_at = $2, error = $3
+	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations SET attempts = $1, next_attempt_at = $2, error = $3
 		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the authorization is settled")
@@ -201,7 +201,7 @@ func scanIDs(into *[]string) func(scanFunc) error {
 // ClaimChallenge gives a due attempt to one worker of all nodes: until the given
 // time no other gets it.
 func (s *Store) ClaimChallenge(ctx context.Context, authzID string, now, until time.Time) (claimed bool, err error) {
-	return s.swap(ctx, "claim challenge", nil, must(`UPDATE authorizations SET next_attempt_at = $1
+	return s.swap(ctx, "claim challenge", must(`UPDATE authorizations SET next_attempt_at = $1
 		WHERE id = $2 AND status = 'pending' AND attempted <> '' AND next_attempt_at <= $3`, until, authzID, now))
 }
 

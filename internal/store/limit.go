@@ -13,7 +13,7 @@ import (
 // to come again. Clocks of nodes that differ shift a limit by the difference.
 func (s *Store) UpdateLimit(ctx context.Context, key string, now time.Time, period, burst time.Duration) (allowed bool, retryAfter time.Duration, err error) {
 	var tat int64
-	allowed, err = s.swap(ctx, "update limit", nil, must(`INSERT INTO limits (key, tat) VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))
+	allowed, err = s.swap(ctx, "update limit", must(`INSERT INTO limits (key, tat) VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))
 		ON CONFLICT (key) DO UPDATE SET tat = $3 + CASE WHEN limits.tat > $2 THEN limits.tat ELSE $2 END
 			WHERE limits.tat <= CAST($2 AS bigint) + CAST($4 AS bigint)
 		RETURNING tat`, key, now.UnixMicro(), period.Microseconds(), burst.Microseconds()).returning(&tat))
@@ -41,7 +41,7 @@ func (s *Store) ClearLimit(ctx context.Context, key string) error {
 // AcquireLease takes a lease that is free or has run out. Its token is higher
 // than that of every holder before.
 func (s *Store) AcquireLease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (token int64, ok bool, err error) {
-	ok, err = s.swap(ctx, "acquire lease", nil, must(`INSERT INTO leases (name, holder, token, expires) VALUES ($1, $2, 1, $3)
+	ok, err = s.swap(ctx, "acquire lease", must(`INSERT INTO leases (name, holder, token, expires) VALUES ($1, $2, 1, $3)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1, expires = excluded.expires
 			WHERE leases.expires <= $4
 		RETURNING token`, name, holder, now.Add(ttl), now).returning(&token))
@@ -53,19 +53,19 @@ func (s *Store) AcquireLease(ctx context.Context, name, holder string, now time.
 
 // RenewLease extends a lease; false if another holder has taken it.
 func (s *Store) RenewLease(ctx context.Context, name string, token int64, now time.Time, ttl time.Duration) (bool, error) {
-	return s.swap(ctx, "renew lease", nil, must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now.Add(ttl), name, token))
+	return s.swap(ctx, "renew lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now.Add(ttl), name, token))
 }
 
 // ReleaseLease lets others have a lease at once. The row stays, for its token.
 func (s *Store) ReleaseLease(ctx context.Context, name string, token int64, now time.Time) error {
-	_, err := s.swap(ctx, "release lease", nil, must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now, name, token))
+	_, err := s.swap(ctx, "release lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now, name, token))
 	return err
 }
 
 // PutSecretOnce stores a sealed secret unless the name has one, and returns the
 // one that is stored: all nodes that start together get the same.
 func (s *Store) PutSecretOnce(ctx context.Context, name string, sealed []byte) (winner []byte, err error) {
-	_, err = s.swap(ctx, "put secret", nil, must(`INSERT INTO secrets (name, sealed, created_at) VALUES ($1, $2, $3)
+	_, err = s.swap(ctx, "put secret", must(`INSERT INTO secrets (name, sealed, created_at) VALUES ($1, $2, $3)
 		ON CONFLICT (name) DO NOTHING`, name, sealed, s.cfg.Now()))
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (s *Store) PutSecretOnce(ctx context.Context, name string, sealed []byte) (
 // ReplaceSecret stores a secret sealed anew, if it still is what was read;
 // fault.Conflict otherwise.
 func (s *Store) ReplaceSecret(ctx context.Context, name string, old, sealed []byte) error {
-	won, err := s.swap(ctx, "replace secret", nil, must(`UPDATE secrets SET sealed = $1 WHERE name = $2 AND sealed = $3`, sealed, name, old))
+	won, err := s.swap(ctx, "replace secret", must(`UPDATE secrets SET sealed = $1 WHERE name = $2 AND sealed = $3`, sealed, name, old))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the secret was changed in the meantime")
 	}
