@@ -145,7 +145,8 @@ func (s *Server) finish(ctx context.Context, j *job, _ *work.Turn) (next work.Ne
 		j.tries++
 		s.Log.WarnContext(ctx, "order will be tried again", "order", j.order.ID, "error", err)
 	case f.Kind == fault.Pending: // should that node bring it off after all, the order is valid
-		outcome = s.fail(ctx, j, fault.Wrap(fault.Unavailable, err, "the certificate could not be made in time: place a new order"))
+		outcome = s.fail(ctx, j, fault.Wrap(fault.Unavailable, err,
+			"the certificate could not be made in time: place a new order"))
 	default:
 		outcome = s.fail(ctx, j, err)
 	}
@@ -235,8 +236,8 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	}
 	key, err := s.Store.EAB(ctx, account.EABKID)
 	if err == nil && key.DisabledAt != nil && !key.DisabledAt.Before(o.CreatedAt) {
-		err = fault.New(fault.Denied, "the key of the account's external account binding was disabled after the order was placed: "+
-			"ask the operator of this CA").Because("eab_disabled")
+		err = fault.New(fault.Denied, "the key of the account's external account binding was disabled after the order "+
+			"was placed: ask the operator of this CA").Because("eab_disabled")
 	}
 	return missing(err, "the key of the account's external account binding is gone")
 }
@@ -247,7 +248,8 @@ func authzEnded(a *store.Authorization, now time.Time) error {
 	if status == statusValid {
 		return nil
 	}
-	return fault.New(fault.Denied, "the authorization of %s is %s: place a new order", display(a), status).Because("authorization_" + status)
+	return fault.New(fault.Denied, "the authorization of %s is %s: place a new order", display(a), status).
+		Because("authorization_" + status)
 }
 
 // fail makes an order invalid and says why.

@@ -102,8 +102,8 @@ func unreadable(err error) error {
 
 // parked is what a client reads of an order or a challenge that the server
 // cannot work on. It is for the operator to look into: the cause is in the log.
-var parked = fault.New(fault.Unavailable, "the server failed to work on this, and its operator can see why: place a new order").
-	Because("parked")
+var parked = fault.New(fault.Unavailable,
+	"the server failed to work on this, and its operator can see why: place a new order").Because("parked")
 
 func (s *Server) parkOrder(ctx context.Context, id string) error {
 	s.Observe(Event{What: "finalize", Outcome: "parked"})
@@ -117,7 +117,9 @@ func (s *Server) parkAttempt(ctx context.Context, id string) error {
 
 func (s *Server) parkedEvent(action, subject string) *store.Event {
 	detail, _ := json.Marshal(map[string]string{"reason": parked.Reason}) // strings only: cannot fail
-	return &store.Event{At: s.Now(), Action: action, Outcome: "failure", Actor: "server", Subject: subject, Detail: detail}
+	return &store.Event{
+		At: s.Now(), Action: action, Outcome: "failure", Actor: "server", Subject: subject, Detail: detail,
+	}
 }
 
 // ended forgives that a row has ended already.

@@ -83,10 +83,11 @@ func tooMany(what string, err error) error {
 	text := fmt.Sprintf("this server has %d %s, the most that it takes: ask again later", full.Most, what)
 	switch full.Who {
 	case "owner":
-		text = fmt.Sprintf("the account has %d %s, the most that it may have: wait until some are decided", full.Most, what)
-	case "source":
-		text = fmt.Sprintf("the accounts made from this account's address have %d %s, the most that they may have: wait until some are decided",
+		text = fmt.Sprintf("the account has %d %s, the most that it may have: wait until some are decided",
 			full.Most, what)
+	case "source":
+		text = fmt.Sprintf("the accounts made from this account's address have %d %s, the most that they may have: "+
+			"wait until some are decided", full.Most, what)
 	}
 	return fault.New(fault.RateLimited, "%s", text).Because("too_much_under_way").After(10 * time.Second)
 }

@@ -135,11 +135,13 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 	}
 	const what = "; finalize them, or deactivate an authorization of those that are not needed any more"
 	if l.cfg.PendingOrders > 0 && p.Orders >= l.cfg.PendingOrders {
-		return refuse(fmt.Sprintf("the account has %d pending orders, the most that it may have%s", p.Orders, what), until(p.OrdersUntil, now))
+		text := fmt.Sprintf("the account has %d pending orders, the most that it may have%s", p.Orders, what)
+		return refuse(text, until(p.OrdersUntil, now))
 	}
 	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && p.Authorizations+authorizations > l.cfg.PendingAuthorizations {
-		return refuse(fmt.Sprintf("the account has pending orders with %d pending authorizations, and may have %d with this order's %d%s",
-			p.Authorizations, l.cfg.PendingAuthorizations, authorizations, what), until(p.AuthorizationsUntil, now))
+		text := fmt.Sprintf("the account has pending orders with %d pending authorizations, and may have %d with this "+
+			"order's %d%s", p.Authorizations, l.cfg.PendingAuthorizations, authorizations, what)
+		return refuse(text, until(p.AuthorizationsUntil, now))
 	}
 	return nil
 }

@@ -23,10 +23,12 @@ func (o *OrderStands) guards(e engine, now time.Time) []*stmt {
 	var one int64
 	var locks []*stmt
 	if lock := e.share("a"); lock != "" {
-		locks = append(locks, may(`SELECT 1 FROM order_authorizations l JOIN authorizations a ON a.id = l.authorization_id
+		locks = append(locks, may(`SELECT 1 FROM order_authorizations l
+			JOIN authorizations a ON a.id = l.authorization_id
 			WHERE l.order_id = $1 ORDER BY a.id`+lock, o.ID).reads(&one))
 		if o.Bound {
-			locks = append(locks, may(`SELECT 1 FROM orders o JOIN accounts c ON c.id = o.account_id JOIN eab_keys a ON a.kid = c.eab_kid
+			locks = append(locks, may(`SELECT 1 FROM orders o JOIN accounts c ON c.id = o.account_id
+				JOIN eab_keys a ON a.kid = c.eab_kid
 				WHERE o.id = $1`+lock, o.ID).reads(&one))
 		}
 	}

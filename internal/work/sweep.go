@@ -66,10 +66,11 @@ func (q *Queue[T]) guarded(ctx context.Context, id string, f func()) {
 // park ends a row that cannot be worked on. If that is impossible, or panics as
 // well, this process leaves the row alone from then on.
 func (q *Queue[T]) park(ctx context.Context, id string, cause error, stack []byte) {
-	q.cfg.Log.ErrorContext(ctx, "row parked: it cannot be worked on", "queue", q.cfg.Name, "id", id, "error", cause, "stack", string(stack))
+	log := q.cfg.Log.With("queue", q.cfg.Name, "id", id)
+	log.ErrorContext(ctx, "row parked: it cannot be worked on", "error", cause, "stack", string(stack))
 	err := q.end(ctx, id)
 	if err != nil {
-		q.cfg.Log.ErrorContext(ctx, "parked row not ended: it is left alone until the next start", "queue", q.cfg.Name, "id", id, "error", err)
+		log.ErrorContext(ctx, "parked row not ended: it is left alone until the next start", "error", err)
 	}
 	q.mu.Lock()
 	q.parked++
