@@ -48,6 +48,8 @@ func newBench(b Bounds) *bench {
 		List: x.list, Read: x.read, Do: x.work,
 		Claim: func(_ context.Context, i *item, _ bool) (bool, error) { return i.target != "claimed by another", nil },
 		Park: func(_ context.Context, id string) error {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			x.ended = append(x.ended, id)
 			if x.park != nil {
 				return x.park(id)
@@ -60,6 +62,8 @@ func newBench(b Bounds) *bench {
 }
 
 func (x *bench) list(context.Context, bool) ([]string, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	var ids []string
 	for id := range x.rows {
 		ids = append(ids, id)
@@ -69,7 +73,12 @@ func (x *bench) list(context.Context, bool) ([]string, error) {
 }
 
 func (x *bench) read(_ context.Context, id string) (*item, Key, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	i := x.rows[id]
+	if i == nil {
+		return nil, Key{}, ErrGone
+	}
 	switch i.target {
 	case "gone":
 		return nil, Key{}, ErrGone
@@ -324,6 +333,8 @@ func TestFS19_PanicsAreParked(t *testing.T) {
 		x.rows["stuck"] = &item{key: Key{ID: "stuck"}, target: "explodes"}
 		x.rows["fine"] = &item{key: Key{ID: "fine"}}
 		x.do = func(i *item, _ *Turn) Next {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			i.tries++
 			if i.target == "explodes" {
 				panic("on working at " + i.key.ID)
