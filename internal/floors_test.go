@@ -26,7 +26,7 @@ var floors = [][]string{
 	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},
-	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/verify", "internal/tree"},
+	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {}, // what looks at the services
 	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin"},
 	9:  {"internal/config", "internal/operator"},

@@ -70,26 +70,52 @@ func (w *Watch) judge(ctx context.Context, s *Set, c *CA) (Trust, error) {
 // under. That a former certificate was given up for another one says nothing of
 // the CA; that its key is compromised does.
 func (w *Watch) listed(ctx context.Context, c *CA, cert *x509.Certificate, inForce bool) (Trust, error) {
-	for _, id := range c.Parent.IDs() {
+	e, err := w.entry(ctx, c.Parent, cert)
+	if err != nil || e == nil || !inForce && (e.reason == pki.Superseded || e.reason == pki.CessationOfOperation || e.reason == pki.AffiliationChanged) {
+		return Trust{}, err
+	}
+	which := "the certificate of " + c.ID
+	if !inForce {
+		which = "a former certificate of " + c.ID
+	}
+	return e.trust(c.Parent, which), nil
+}
+
+// Listed says whether a certificate of another kind, which what tells, stands on
+// the newest list of the CA that signed it.
+func (w *Watch) Listed(ctx context.Context, by *CA, cert *x509.Certificate, what string) (Trust, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e, err := w.entry(ctx, by, cert)
+	if err != nil || e == nil {
+		return Trust{}, err
+	}
+	return e.trust(by, what), nil
+}
+
+// entry is what a list says of a certificate.
+type entry struct {
+	number int64
+	at     time.Time
+	reason pki.Reason
+}
+
+func (e *entry) trust(by *CA, what string) Trust {
+	return Trust{State: Revoked, Since: e.at, Why: fmt.Sprintf("%s has revoked %s for %s (list %d)", by.ID, what, e.reason, e.number)}
+}
+
+// entry looks a certificate up on the lists of a CA; nil if none names it.
+func (w *Watch) entry(ctx context.Context, by *CA, cert *x509.Certificate) (*entry, error) {
+	for _, id := range by.IDs() {
 		l, err := w.newest(ctx, id)
 		if err != nil {
-			return Trust{}, fmt.Errorf("list of %s: %w", id, err)
+			return nil, fmt.Errorf("list of %s: %w", id, err)
 		}
-		e, ok := l.revoked[pki.SerialFromBig(cert.SerialNumber)]
-		reason := pki.Reason(e.ReasonCode)
-		if !ok || !inForce && (reason == pki.Superseded || reason == pki.CessationOfOperation || reason == pki.AffiliationChanged) {
-			continue
+		if e, ok := l.revoked[pki.SerialFromBig(cert.SerialNumber)]; ok {
+			return &entry{l.number, e.RevocationTime, pki.Reason(e.ReasonCode)}, nil
 		}
-		which := "the certificate of " + c.ID
-		if !inForce {
-			which = "a former certificate of " + c.ID
-		}
-		return Trust{
-			State: Revoked, Since: e.RevocationTime,
-			Why: fmt.Sprintf("%s has revoked %s for %s (list %d)", c.Parent.ID, which, reason, l.number),
-		}, nil
 	}
-	return Trust{}, nil
+	return nil, nil
 }
 
 // newest returns what the newest list of an id says. A CA without one has revoked

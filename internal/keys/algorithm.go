@@ -30,8 +30,8 @@ var generators = map[string]func() (crypto.Signer, error){
 // algorithms lists the words in the order in which errors show them.
 const algorithms = "ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072, rsa-4096 or ed25519"
 
-// generate makes a private key of the named algorithm.
-func generate(alg string) (crypto.Signer, error) {
+// Make makes a private key of the named algorithm in memory: whoever calls keeps it.
+func Make(alg string) (crypto.Signer, error) {
 	gen, ok := generators[alg]
 	if !ok {
 		return nil, fmt.Errorf("generate key: algorithm %q: want %s", alg, algorithms)

@@ -38,7 +38,7 @@ func generateFile(path, alg string, secret Secret) (fileKey, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fileKey{}, fmt.Errorf("generate key: %s exists and is not overwritten", path)
 	}
-	signer, err := generate(alg)
+	signer, err := Make(alg)
 	if err != nil {
 		return fileKey{}, err
 	}
@@ -81,15 +81,25 @@ func passphrase(secret Secret) ([]byte, error) {
 	return pass, nil
 }
 
-// writeNew writes a file that must not exist yet, all or nothing: a temporary
-// file is filled, synced and linked into place.
-func writeNew(path string, data []byte) (err error) {
+// writeNew writes a file that must not exist yet, all or nothing.
+func writeNew(path string, data []byte) error { return write(path, data, os.Link) } // fails where path exists
+
+// Replace writes a file of mode 0600 in the place of the one that is there, if any,
+// all or nothing. It is on disk when Replace returns.
+func Replace(path string, data []byte) error { return write(path, data, os.Rename) }
+
+// write fills and syncs a temporary file and puts it into place.
+func write(path string, data []byte, place func(from, to string) error) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	defer func() {
+		if gone := os.Remove(tmp.Name()); !errors.Is(gone, os.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}()
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Sync()
@@ -97,7 +107,7 @@ func writeNew(path string, data []byte) (err error) {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Link(tmp.Name(), path); err != nil { // fails where path exists
+	if err := place(tmp.Name(), path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	d, err := os.Open(dir)

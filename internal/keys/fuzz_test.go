@@ -158,7 +158,7 @@ func FuzzDecrypt(f *testing.F) {
 
 func mustGenerate(tb testing.TB) any {
 	tb.Helper()
-	k, err := generate("ec-p256")
+	k, err := Make("ec-p256")
 	if err != nil {
 		tb.Fatal(err)
 	}

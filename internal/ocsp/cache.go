@@ -46,6 +46,7 @@ type entry struct {
 	until    int64   // it is not given from memory from then on
 	refresh  int64   // it is signed anew from then on
 	used     atomic.Bool
+	signer   pki.Serial // of the delegate's certificate; "" where the CA's key signed
 
 	header header
 }

@@ -2,6 +2,7 @@ package ocsp
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -52,7 +54,6 @@ func TestOCSP_O6_DelegateIsRenewed(t *testing.T) {
 
 		// Another process of the same node takes over what it finds.
 		again := NewDelegate(d.DelegateConfig)
-		defer again.Close()
 		if err := again.Ensure(t.Context()); err != nil || again.NotAfter() != d.NotAfter() || len(keyFiles(t, d.Dir)) != 1 {
 			t.Errorf("a second opening: %v, %v, %v", err, again.NotAfter(), keyFiles(t, d.Dir))
 		}
@@ -60,7 +61,6 @@ func TestOCSP_O6_DelegateIsRenewed(t *testing.T) {
 		other := d.DelegateConfig
 		other.Node, other.Dir = "node-2", filepath.Join(t.TempDir(), "ocsp")
 		second := NewDelegate(other)
-		defer second.Close()
 		if err := second.Ensure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -108,8 +108,8 @@ func TestOCSP_O6_DelegateIsRenewed(t *testing.T) {
 func TestDelegateThatCannotBeHad(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, storetest.SQLite(t), "")
-	d := NewDelegate(DelegateConfig{IssuerID: caID, Node: "n", Dir: filepath.Join(t.TempDir(), "ocsp"), Store: l.store, Pipeline: l.pipeline,
-		Secret: func() ([]byte, error) { return []byte("x"), nil }, Now: l.clock.now, Log: quiet()})
+	d := NewDelegate(DelegateConfig{Pipeline: l.pipeline, Folder: owncert.Folder{IssuerID: caID, Node: "n", Dir: filepath.Join(t.TempDir(), "ocsp"), Store: l.store,
+		Secret: func() ([]byte, error) { return []byte("x"), nil }, Now: l.clock.now, Log: quiet()}})
 	h := l.serve(l.policy(), d.Responder)
 	c := l.issue("a.example.test")
 	down := errors.New("the token is gone")
@@ -134,7 +134,7 @@ func TestDelegateThatCannotBeHad(t *testing.T) {
 		}
 	}
 	again := NewDelegate(d.DelegateConfig)
-	if err := errors.Join(again.Ensure(t.Context()), again.Close(), d.Close()); err != nil || len(keyFiles(t, d.Dir)) != 1 {
+	if err := again.Ensure(t.Context()); err != nil || len(keyFiles(t, d.Dir)) != 1 {
 		t.Errorf("a lost key: %v", err)
 	}
 	l.pipeline.Swap(issuance.Rules{Profiles: map[string]*profile.Profile{}})
@@ -225,9 +225,14 @@ func TestOCSP_O6_DelegateWithAKeyOfItsOwn(t *testing.T) {
 	l := newLab(t, storetest.SQLite(t), "")
 	cfg := l.delegated().DelegateConfig
 	cfg.Dir = filepath.Join(t.TempDir(), "ocsp")
-	cfg.Key = keys.Ref("file:" + filepath.Join(t.TempDir(), "service.key"))
+	at := func(path string) *owncert.Token {
+		ref := keys.Ref("file:" + path)
+		return &owncert.Token{Ref: ref, Open: func(ctx context.Context) (crypto.Signer, error) {
+			return keys.Ensure(ctx, ref, "ec-p256", cfg.Secret, keys.Config{})
+		}}
+	}
+	cfg.Token = at(filepath.Join(t.TempDir(), "service.key"))
 	d := NewDelegate(cfg)
-	defer d.Close()
 	if err := d.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +241,6 @@ func TestOCSP_O6_DelegateWithAKeyOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := NewDelegate(cfg)
-	defer again.Close()
 	if err := again.Ensure(t.Context()); err != nil || again.NotAfter() != d.NotAfter() {
 		t.Errorf("a second opening: %v, %v", err, again.NotAfter())
 	}
@@ -250,7 +254,7 @@ func TestOCSP_O6_DelegateWithAKeyOfItsOwn(t *testing.T) {
 	if found := keyFiles(t, cfg.Dir); len(found) != 0 {
 		t.Errorf("keys in the folder: %v", found)
 	}
-	cfg.Key = keys.Ref("file:" + filepath.Join(t.TempDir(), "gone", "service.key"))
+	cfg.Token = at(filepath.Join(t.TempDir(), "gone", "service.key"))
 	if err := NewDelegate(cfg).Ensure(t.Context()); err == nil {
 		t.Error("a key that cannot be made, and no error")
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
@@ -228,14 +229,16 @@ func (l *lab) own() func() (*issuer.Responder, error) {
 func (l *lab) delegated() *Delegate {
 	l.t.Helper()
 	d := NewDelegate(DelegateConfig{
-		IssuerID: caID, Node: l.store.Node(), Dir: filepath.Join(l.t.TempDir(), "ocsp"),
-		Secret: func() ([]byte, error) { return []byte("correct horse"), nil },
-		Store:  l.store, Pipeline: l.pipeline, Now: l.clock.now, Log: quiet(),
+		Folder: owncert.Folder{
+			IssuerID: caID, Node: l.store.Node(), Dir: filepath.Join(l.t.TempDir(), "ocsp"),
+			Secret: func() ([]byte, error) { return []byte("correct horse"), nil },
+			Store:  l.store, Now: l.clock.now, Log: quiet(),
+		},
+		Pipeline: l.pipeline,
 	})
 	if err := d.Ensure(l.t.Context()); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = d.Close() })
 	return d
 }
 

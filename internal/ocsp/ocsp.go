@@ -23,6 +23,7 @@ import (
 	_ "crypto/sha1" //nolint:gosec // CertIDs name issuers by it; nothing rests on it
 	_ "crypto/sha256"
 	_ "crypto/sha512"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -131,6 +132,8 @@ type authority struct {
 	// mu orders what enters the cache and what changes remove from it.
 	mu    sync.Mutex
 	known int64 // the sequence up to which changes have been applied; unseen at first
+	// distrusted are delegates whose answers are given no more.
+	distrusted map[pki.Serial]bool
 }
 
 // facts are what changes while an authority keeps its answers.
@@ -227,6 +230,23 @@ func (a *authority) issued(c *CertID) bool {
 		}
 	}
 	return false
+}
+
+// Distrust forgets the answers that a delegate of a CA has signed, and keeps none
+// that it still signs: its certificate must not be used any more.
+func (s *Server) Distrust(issuerID string, delegate *x509.Certificate) {
+	a := (*s.authorities.Load())[issuerID]
+	if a == nil {
+		return
+	}
+	serial := pki.SerialFromBig(delegate.SerialNumber)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.distrusted == nil {
+		a.distrusted = map[pki.Serial]bool{}
+	}
+	a.distrusted[serial] = true
+	a.counts.removed.Add(int64(len(a.cache.remove(func(e *entry) bool { return e.signer == serial }))))
 }
 
 // poke makes Run look at the sequences now.

@@ -230,7 +230,11 @@ func (s *Server) sign(ctx context.Context, a *authority, key string, ids []CertI
 	if nonce != nil { // it is written once, and no cache may keep it
 		return &entry{body: body, header: header{length: []string{strconv.Itoa(len(body))}}}, nil
 	}
-	return newEntry(key, body, read, from, to), nil
+	e := newEntry(key, body, read, from, to)
+	if c := responder.Certificate(); c != nil {
+		e.signer = pki.SerialFromBig(c.SerialNumber)
+	}
+	return e, nil
 }
 
 // period returns thisUpdate and nextUpdate: the policy's validity, cut where the
@@ -285,11 +289,12 @@ func newEntry(key string, body []byte, read reading, from, to time.Time) *entry 
 }
 
 // keep puts an answer into the cache, unless a change that may concern it was
-// applied since its records were read (invariant 6).
+// applied since its records were read (invariant 6), or its signer was distrusted
+// since it was asked.
 func (a *authority) keep(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e.reading.sequence >= a.known {
+	if e.reading.sequence >= a.known && !a.distrusted[e.signer] {
 		a.cache.put(e)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"math"
 	"math/big"
 	"net/http"
@@ -238,6 +239,47 @@ func TestSCEP_S9_S10_S27_RA(t *testing.T) {
 	if err := e.server.Renew(t.Context()); err != nil || e.ra().Equal(revoked) {
 		t.Errorf("a revoked RA certificate stays: %v", err)
 	}
+}
+
+// TestFT2_RevokedRAIsUsedNoMore: a message that is encrypted to an RA whose key is
+// compromised is not opened, on no node, even while no other RA can be had.
+func TestFT2_RevokedRAIsUsedNoMore(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	old := e.ra()
+	other, err := New([]Endpoint{e.server.current()["default"].Endpoint}, e.server.Deps)
+	if err == nil {
+		err = other.Renew(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := issuance.Revocation{IssuerID: "ca", Serial: pki.SerialFromBig(old.SerialNumber), Reason: pki.KeyCompromise, Requester: "test"}
+	if err := e.pipeline.Revoke(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	away := errors.New("the CA's token is gone")
+	e.caKey.Broken.Store(&away)
+	for _, s := range []*Server{e.server, other} {
+		if err := s.Renew(t.Context()); err == nil || len(s.current()["default"].ras.list()) != 0 || s.Health()["default"].Failed == nil {
+			t.Errorf("no successor can be had: %v, %+v", err, s.Health())
+		}
+	}
+	d := newDevice(t, 0)
+	sent := d.wrap(t, e, message{typ: "19", transaction: "old", content: d.csr(t, "dev-1", testSecret), to: old})
+	if w := e.post(sent); w.Code != 503 {
+		t.Errorf("without an RA: %d", w.Code)
+	}
+	e.caKey.Broken.Store(nil)
+	for _, s := range []*Server{e.server, other} {
+		if err := s.Renew(t.Context()); err != nil || !s.current()["default"].ras.list()[0].decrypt.cert.Equal(e.ra()) {
+			t.Errorf("the nodes do not agree: %v", err)
+		}
+	}
+	if now, w := e.ra(), e.post(sent); now.Equal(old) || now.PublicKey.(*rsa.PublicKey).Equal(old.PublicKey) || d.read(t, w).status == pkiSuccess {
+		t.Error("the compromised key opens messages")
+	}
+	d.enrol(t, e, "dev-1")
 }
 
 // damage returns an envelope that is wrong in one of six ways.

@@ -205,10 +205,11 @@ func (s *Server) Swap(endpoints []Endpoint) error {
 		if all[ep.Path] != nil {
 			return fmt.Errorf("scep endpoint %q: its path is another one's", e.Name)
 		}
-		ep.ras = &raSet{}
+		var ras *raSet
 		if was := old[ep.Path]; was != nil && was.Name == e.Name && was.Issuer == e.Issuer {
-			ep.ras = was.ras
+			ras = was.ras
 		}
+		ep.ras = s.newRAs(ep, ras)
 		all[ep.Path] = ep
 	}
 	s.endpoints.Store(&all)

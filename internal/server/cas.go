@@ -77,9 +77,7 @@ func (h *house) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *i
 	revoked, err := h.watch.Look(ctx, s.cas())
 	h.logged("lists of the CAs above", err)
 	s.rules.CAs = s.cas().With(revoked)
-	if s.ocsp, err = h.prepareOCSP(ctx, cfg, s, old); err != nil {
-		return nil, err
-	}
+	s.ocsp = h.prepareOCSP(ctx, cfg, s, old)
 	return s, nil
 }
 
@@ -187,6 +185,7 @@ func (h *house) checkParents(ctx context.Context) error {
 	defer h.swapping.Unlock()
 	old := h.signing.Load()
 	revoked, err := h.watch.Look(ctx, old.cas())
+	err = errors.Join(err, h.checkWithdrawn(ctx))
 	if maps.Equal(revoked, h.told) {
 		return err
 	}

@@ -17,11 +17,9 @@ func (h *house) buildEST(context.Context) error {
 	if err != nil {
 		return err
 	}
-	pair := &web.Pair{}
-	h.pairs[listenEST] = pair
 	h.est, err = est.New(cfg, est.Deps{
 		Pipeline: h.pipeline, Desk: h.desk, Enrolment: h.enrolment, Users: h.estUsers, Limits: h.limits,
-		Signer: pair.Current, Log: h.log, Now: h.now,
+		Signer: h.tls[listenEST].Current, Log: h.log, Now: h.now,
 	})
 	return err
 }

@@ -51,7 +51,7 @@ type house struct {
 	// floor 2
 	store    *store.Store
 	auditKey *keys.Key
-	pairs    map[string]*web.Pair // by listener
+	tls      map[string]*tlsPair // by listener
 
 	// floor 3
 	audit     *audit.Keeper
@@ -85,15 +85,18 @@ type house struct {
 	est  *est.Server
 	ocsp *ocsp.Server
 	scep *scep.Server
-	// The keys of RAs in tokens, by reference; opened at first need.
-	raKeysMu  sync.Mutex
-	raKeys    map[keys.Ref]*openKey
-	raRetired []*openKey
+	// The keys in tokens of responders and RAs, by reference; opened at first need.
+	serviceMu      sync.Mutex
+	serviceKeys    map[keys.Ref]*openKey
+	serviceRetired []*openKey
 	// delegates are the responder certificates of this node by issuer id. They
 	// stay through reloads.
 	delegates map[string]*ocsp.Delegate
 	warning   sync.Mutex
 	warned    map[string]string // by CA: of which end its responder was warned last; guarded by warning
+	tending   [3]chan struct{}  // each asks one kind of own certificate to be looked at now
+	// withdrawn are the offline CAs that have revoked their responder, with the reason.
+	withdrawn atomic.Pointer[map[string]string]
 	admin     *admin.Server
 
 	// floor 10

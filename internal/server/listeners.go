@@ -74,31 +74,12 @@ func (h *house) startHTTP(ctx context.Context, cfg *config.File) error {
 // certificate cannot be had stay closed, and /readyz says why; calling startTLS
 // again tries them again.
 func (h *house) startTLS(ctx context.Context, cfg *config.File) error {
-	for _, l := range []struct {
-		name    string
-		conf    config.TLSListener
-		handler http.Handler
-	}{
-		{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes()},
-		{listenEST, cfg.Listeners.EST, h.estRoutes()},
-	} {
+	for _, l := range h.tlsListeners(cfg) {
 		if l.conf.Addr == "" {
 			continue
 		}
-		pair := h.pairs[l.name]
-		if pair == nil {
-			pair = &web.Pair{}
-			h.pairs[l.name] = pair
-		}
-		current, err := h.pair(ctx, cfg, l.name, l.conf.TLS)
-		if err != nil {
-			h.health.set("listener "+l.name, "no TLS certificate: "+fault.Text(err))
-			h.log.ErrorContext(ctx, "no TLS certificate for a listener", "listener", l.name, "error", err)
-			continue // it keeps the one that it has, if it is open
-		}
-		pair.Set(current)
-		h.health.clear("listener " + l.name)
-		if h.serving(l.name) {
+		pair := h.tls[l.name]
+		if !h.tellPair(ctx, l.name, h.refreshPair(ctx, cfg, l.name, l.conf.TLS)) || h.serving(l.name) {
 			continue
 		}
 		c := h.webConfig(l.name)
@@ -106,11 +87,51 @@ func (h *house) startTLS(ctx context.Context, cfg *config.File) error {
 		if l.name == listenEST {
 			c.TLS = h.est.TLS(c.TLS)
 		}
-		if err := h.listen(ctx, l.conf.Addr, l.handler, c); err != nil {
+		if err := h.listen(ctx, l.conf.Addr, l.routes(), c); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tlsListener is a listener that needs a certificate.
+type tlsListener struct {
+	name   string
+	conf   config.TLSListener
+	routes func() http.Handler
+}
+
+func (h *house) tlsListeners(cfg *config.File) []tlsListener {
+	return []tlsListener{{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes}, {listenEST, cfg.Listeners.EST, h.estRoutes}}
+}
+
+// tellPair says what became of a listener's certificate, and reports whether it
+// has one.
+func (h *house) tellPair(ctx context.Context, name string, err error) bool {
+	if err != nil {
+		h.log.ErrorContext(ctx, "no new TLS certificate for a listener", "listener", name, "error", err)
+	}
+	if h.tls[name].Current() == nil {
+		h.health.set("listener "+name, "no TLS certificate: "+fault.Text(err))
+		return false
+	}
+	h.health.clear("listener " + name)
+	return true
+}
+
+// tendTLS looks after the certificates of our own that listeners present.
+func (h *house) tendTLS(ctx context.Context) error {
+	closed := false
+	for _, l := range h.tlsListeners(h.cfg.Load()) {
+		p := h.tls[l.name]
+		if k := p.own.Load(); k != nil {
+			closed = h.tellPair(ctx, l.name, p.tend(ctx, k)) && !h.serving(l.name) || closed
+		}
+	}
+	if !closed {
+		return nil
+	}
+	return h.renewTLS(ctx)
 }
 
 // httpsRoutes is ACME and the page of its terms.

@@ -2,41 +2,49 @@ package server
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
-	"time"
+	"sync"
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 )
 
-// delegateEvery is how often responder certificates are looked at.
-const delegateEvery = 30 * time.Second
-
-// responders are who signs OCSP responses under one configuration.
+// responders are who signs OCSP responses under one configuration, by the id of
+// the CA.
 type responders struct {
-	answers   map[string]ocsp.Answers   // by id of the CA
-	delegates map[string]*ocsp.Delegate // by issuer id
+	answers   map[string]ocsp.Answers
+	delegates map[string]*ocsp.Delegate    // of issuers
+	offline   map[string]*x509.Certificate // responder certificates of offline CAs
+	failed    map[string]error             // of offline CAs: why theirs cannot be used
 }
 
 // buildOCSP makes the responder, which answers for nobody yet.
 func (h *house) buildOCSP(context.Context) error {
-	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.revocationSeen})
+	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.revocationSeen, Changes: h.changes})
 	h.delegates = map[string]*ocsp.Delegate{}
 	h.warned = map[string]string{}
-	h.metrics.watchOCSP(h.ocsp, h.responderExpiry)
+	h.metrics.watchOCSP(h.ocsp, h.responderStates)
 	return nil
 }
 
 // prepareOCSP makes the responders of a configuration, without putting them in
-// force.
-func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inForce) (*responders, error) {
-	r := &responders{answers: map[string]ocsp.Answers{}, delegates: map[string]*ocsp.Delegate{}}
+// force. One that cannot sign stops nobody else.
+func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inForce) *responders {
+	r := &responders{
+		answers: map[string]ocsp.Answers{}, delegates: map[string]*ocsp.Delegate{},
+		offline: map[string]*x509.Certificate{}, failed: map[string]error{},
+	}
 	for _, is := range cfg.Issuers {
 		c := s.cas().Get(is.ID)
 		if c == nil || !c.Installed() || c.Stage == ca.Retired {
@@ -49,10 +57,7 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inFor
 				continue // its key is lost
 			}
 			own, err := i.Responder()
-			if err != nil {
-				return nil, err
-			}
-			a.Signer = func() (*issuer.Responder, error) { return own, nil }
+			a.Signer = func() (*issuer.Responder, error) { return own, err }
 		} else {
 			r.delegates[is.ID] = h.delegate(cfg, is)
 			a.Signer = r.delegates[is.ID].Responder
@@ -64,13 +69,29 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inFor
 		if o.OCSP == nil || c == nil || !c.Installed() {
 			continue
 		}
-		a, err := h.offlineResponder(ctx, cfg, s, old, o)
+		signer, err := h.offlineResponder(ctx, cfg, s, old, o)
 		if err != nil {
-			return nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
+			r.failed[c.ID] = err
+		} else {
+			r.offline[c.ID] = signer.Certificate()
 		}
-		r.answers[c.ID] = a
+		like := o.OCSP.Like()
+		r.answers[c.ID] = ocsp.Answers{Policy: like.Policy(), Signer: func() (*issuer.Responder, error) {
+			return signer, errors.Join(err, h.whyWithdrawn(c.ID))
+		}}
 	}
-	return r, nil
+	return r
+}
+
+// regress returns why an operator's reload may not put next in the place of r: a
+// responder that could sign could not any more.
+func (r *responders) regress(next *responders) error {
+	for _, id := range slices.Sorted(maps.Keys(next.failed)) {
+		if _, worked := r.offline[id]; worked || r.answers[id].Signer == nil {
+			return fmt.Errorf("offline CA %s: %w", id, next.failed[id])
+		}
+	}
+	return nil
 }
 
 // delegate returns the responder certificate of an issuer. One whose key moves is
@@ -81,12 +102,18 @@ func (h *house) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 		id += " " + string(is.OCSP.Key)
 	}
 	if h.delegates[id] == nil {
+		name := "ocsp-" + is.ID
 		c := ocsp.DelegateConfig{
-			IssuerID: is.ID, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
-			Store: h.store, Pipeline: h.pipeline, Now: h.now, Log: h.log, Observe: h.metrics.key("ocsp-" + is.ID),
+			Folder: owncert.Folder{
+				IssuerID: is.ID, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
+				Keys: keys.Config{Observe: h.metrics.key(name), Now: h.now}, Store: h.store, Now: h.now, Log: h.log,
+			},
+			Pipeline: h.pipeline, Dropped: func(c *x509.Certificate) { h.ocsp.Distrust(is.ID, c) },
 		}
 		if is.OCSP.Key != "" {
-			c.Key, c.Module, c.Secret = is.OCSP.Key, cfg.PKCS11.Module, is.OCSP.Passphrase.Secret(cfg.Dir)
+			c.Token = &owncert.Token{Ref: is.OCSP.Key, Setting: "issuers[].ocsp.key", Open: func(ctx context.Context) (crypto.Signer, error) {
+				return h.serviceKey(ctx, cfg, name, is.OCSP.Key, "ec-p256", is.OCSP.Passphrase)
+			}}
 		}
 		h.delegates[id] = ocsp.NewDelegate(c)
 	}
@@ -94,27 +121,22 @@ func (h *house) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 }
 
 // offlineResponder opens the responder of a CA whose key is elsewhere.
-func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (ocsp.Answers, error) {
+func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (*issuer.Responder, error) {
 	certs, err := config.ReadChain(o.OCSP.Certificate)
 	if err != nil {
-		return ocsp.Answers{}, err
+		return nil, err
 	}
 	name := "ocsp-" + o.ID
 	key := old.keys[name]
 	if key == nil || key.Ref() != o.OCSP.Key || key.passphrase != o.OCSP.Passphrase {
 		k, err := h.openKey(ctx, cfg, name, o.OCSP.Key, o.OCSP.Passphrase)
 		if err != nil {
-			return ocsp.Answers{}, err
+			return nil, err
 		}
 		key = &openKey{k, o.OCSP.Passphrase}
 	}
 	s.keys[name] = key
-	signer, err := issuer.NewResponder(s.cas().Get(o.ID).Certificate(), certs[0], key)
-	if err != nil {
-		return ocsp.Answers{}, err
-	}
-	like := o.OCSP.Like()
-	return ocsp.Answers{Policy: like.Policy(), Signer: func() (*issuer.Responder, error) { return signer, nil }}, nil
+	return issuer.NewResponder(s.cas().Get(o.ID).Certificate(), certs[0], key)
 }
 
 // enforceOCSP puts prepared responders in force.
@@ -128,9 +150,41 @@ func (h *house) enforceOCSP(s *inForce) {
 func (h *house) ensureDelegates(ctx context.Context) error {
 	s := h.signing.Load()
 	h.warnResponders(ctx)
+	ids := slices.Sorted(maps.Keys(s.ocsp.delegates))
+	failed := make([]error, len(ids))
+	var each sync.WaitGroup
+	for i, id := range ids { // the key of one CA may be long in answering
+		each.Go(func() { failed[i] = s.ocsp.delegates[id].Ensure(ctx) })
+	}
+	each.Wait()
+	return errors.Join(failed...)
+}
+
+// checkWithdrawn looks whether the lists of offline CAs name their responders.
+func (h *house) checkWithdrawn(ctx context.Context) error {
+	s := h.signing.Load()
+	why := map[string]string{}
 	var failed []error
-	for _, id := range slices.Sorted(maps.Keys(s.ocsp.delegates)) {
-		failed = append(failed, s.ocsp.delegates[id].Ensure(ctx))
+	for id, cert := range s.ocsp.offline {
+		t, err := h.watch.Listed(ctx, s.cas().Get(id), cert, "its responder certificate")
+		if err != nil {
+			failed = append(failed, err)
+		} else if t.State == ca.Revoked {
+			why[id] = t.Why
+			h.ocsp.Distrust(id, cert)
+		}
+	}
+	if len(failed) == 0 { // what is not known now stays as it was
+		h.withdrawn.Store(&why)
 	}
 	return errors.Join(failed...)
+}
+
+// whyWithdrawn is why an offline CA's responder must not sign; nil if it may.
+func (h *house) whyWithdrawn(id string) error {
+	if all := h.withdrawn.Load(); all != nil && (*all)[id] != "" {
+		return fault.New(fault.Unavailable, "%s: sign a new one, for another key, where the CA's key is, and put it "+
+			"into the configuration", (*all)[id]).Because("responder_revoked")
+	}
+	return nil
 }

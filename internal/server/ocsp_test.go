@@ -14,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/need"
 )
@@ -39,12 +40,12 @@ func TestOCSPServes(t *testing.T) {
 	if len(served) == 0 {
 		t.Fatal("nothing is served")
 	}
-	pair, err := (&pairFile{path: filepath.Join(l.dir, "tls", "https.pem"), secret: config.Reference("file:secrets/state").Secret(l.dir)}).read()
+	pair, err := owncert.File{Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir)}.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
 	leaf := filepath.Join(l.dir, "leaf.pem")
-	if err := os.WriteFile(leaf, pki.EncodeChain(pair.Leaf.Raw), 0o600); err != nil {
+	if err := os.WriteFile(leaf, pki.EncodeChain(pair.Certificate.Raw), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range map[string][]string{
@@ -127,13 +128,13 @@ func TestResponderAlarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := &ca.CA{Declaration: ca.Declaration{ID: "root", Offline: true}}
 	a := ocsp.Answers{Signer: func() (*issuer.Responder, error) { return r, nil }}
 	const day = 24 * time.Hour
 	for left, want := range map[time.Duration]string{119 * day: "", 31 * day: "", 29 * day: "sign a new one", time.Second: "sign a new one", 0: "has expired"} {
-		soon, err := responderState(of, a, cert[0].NotAfter.Add(-left))
-		if err != nil {
-			soon = err.Error()
+		state := responderState(a, nil, nil, cert[0].NotAfter.Add(-left))
+		soon := state.Warning
+		if state.Failed != nil {
+			soon = state.Failed.Error()
 		}
 		if (want == "") != (soon == "") || !strings.Contains(soon, want) {
 			t.Errorf("%s left: %q, want %q", left, soon, want)

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 )
 
 // revocationSeen observes how long after a revocation OCSP answers know it.
@@ -17,17 +18,17 @@ func (m *metrics) revocationSeen(issuer string, after time.Duration) {
 // no vector of labels.
 type ocspCollector struct {
 	server *ocsp.Server
-	ends   func() map[string]responderEnd
+	states func() map[string]owncert.Health
 
 	requests, responses, answers, failures, kept, octets, notAfter, alarm *prometheus.Desc
 }
 
-func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]responderEnd) {
+func (m *metrics) watchOCSP(s *ocsp.Server, states func() map[string]owncert.Health) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("privyseal_ocsp_"+name, help, append([]string{"issuer"}, labels...), nil)
 	}
 	m.registry.MustRegister(&ocspCollector{
-		server: s, ends: ends,
+		server: s, states: states,
 		requests:  desc("requests_total", "OCSP requests by HTTP method.", "method"),
 		responses: desc("responses_total", "OCSP responses by status.", "status"),
 		answers: desc("answers_total", "How answers came about: hit (from memory), confirmed (from memory after the record was read), "+
@@ -36,7 +37,7 @@ func (m *metrics) watchOCSP(s *ocsp.Server, ends func() map[string]responderEnd)
 		kept:     desc("answers_kept", "Answers in memory."),
 		octets:   desc("answers_kept_bytes", "Memory that the answers take."),
 		notAfter: desc("responder_not_after_seconds", "When the responder certificate in use expires, in Unix time."),
-		alarm:    desc("responder_alarm", "1 if the responder certificate in use has expired or expires soon."),
+		alarm:    desc("responder_alarm", "1 if the responder cannot sign, or its certificate expires soon or cannot be renewed."),
 	})
 }
 
@@ -66,10 +67,12 @@ func (c *ocspCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(c.kept, prometheus.GaugeValue, float64(s.Kept), s.IssuerID)
 		out <- prometheus.MustNewConstMetric(c.octets, prometheus.GaugeValue, float64(s.KeptSize), s.IssuerID)
 	}
-	for id, end := range c.ends() {
-		out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(end.at.Unix()), id)
+	for id, s := range c.states() {
+		if !s.NotAfter.IsZero() {
+			out <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(s.NotAfter.Unix()), id)
+		}
 		alarm := 0.0
-		if end.alarm {
+		if s.Failed != nil || s.Warning != "" {
 			alarm = 1
 		}
 		out <- prometheus.MustNewConstMetric(c.alarm, prometheus.GaugeValue, alarm, id)

@@ -92,7 +92,12 @@ func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadRe
 	if err != nil {
 		return api.ReloadResult{}, err
 	}
-	if err := h.signing.Load().cas().Regress(signing.cas(), h.now()); err != nil {
+	was := h.signing.Load()
+	err = was.cas().Regress(signing.cas(), h.now())
+	if err == nil {
+		err = was.ocsp.regress(signing.ocsp)
+	}
+	if err != nil {
 		signing.closeAllBut(h.signing.Load())
 		return api.ReloadResult{}, err
 	}

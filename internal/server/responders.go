@@ -2,92 +2,73 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/api"
-	"github.com/privyseal/privyseal/internal/ca"
-	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 )
 
-// A responder certificate needs a person when less than a quarter of its life is
-// left, and of a long one less than a month: a delegate of ours has a successor
-// long before, that of an offline CA waits for a ceremony.
-const (
-	responderShare = 4
-	responderMost  = 30 * 24 * time.Hour
-)
-
-// responderState says what a responder cannot do (err), and what will end soon.
-func responderState(of *ca.CA, a ocsp.Answers, now time.Time) (soon string, err error) {
+// responderState says what the responder of a CA cannot do, and what will end
+// soon. key is the one that is not its delegate's to keep; nil for a delegate's.
+func responderState(a ocsp.Answers, d *ocsp.Delegate, key *openKey, now time.Time) owncert.Health {
+	var s owncert.Health
+	if d != nil {
+		s = d.Health()
+	}
 	r, err := a.Signer()
-	if err != nil || r.Certificate() == nil {
-		return "", err
+	switch {
+	case s.Failed != nil:
+		return s
+	case err != nil:
+		s.Failed = err
+		return s
+	case key != nil:
+		s.Failed = owncert.Answers(key)
 	}
-	c := r.Certificate()
-	switch left := c.NotAfter.Sub(now); {
-	case left <= 0:
-		return "", errors.New("its responder certificate has expired")
-	case left >= min(c.NotAfter.Sub(c.NotBefore)/responderShare, responderMost):
-		return "", nil
+	if c := r.Certificate(); c != nil && d == nil {
+		s.NotAfter = c.NotAfter
+		soon, err := owncert.Ends(c, now, "sign a new one where the CA's key is, and put it into the configuration")
+		if s.Warning = soon; err != nil {
+			s.Failed = err
+		}
 	}
-	next := "its successor should be here"
-	if of.Offline {
-		next = "sign a new one where the CA's key is, and put it into the configuration"
-	}
-	return fmt.Sprintf("its responder certificate expires on %s: %s", c.NotAfter.UTC().Format(time.DateOnly), next), nil
+	return s
 }
 
-// warnResponders logs each responder that will stop soon, once.
+// responderStates returns what there is to say of each responder, by CA.
+func (h *house) responderStates() map[string]owncert.Health {
+	states := map[string]owncert.Health{}
+	s := h.signing.Load()
+	for id, a := range s.ocsp.answers {
+		d, key := s.ocsp.delegates[id], s.keys["ocsp-"+id]
+		if d == nil && !s.cas().Get(id).Offline {
+			key = s.keys[id]
+		}
+		states[id] = responderState(a, d, key, h.now())
+	}
+	return states
+}
+
+// warnResponders logs what is new about responders, once.
 func (h *house) warnResponders(ctx context.Context) {
 	h.warning.Lock()
 	defer h.warning.Unlock()
-	s := h.signing.Load()
-	for id, a := range s.ocsp.answers {
-		soon, err := responderState(s.cas().Get(id), a, h.now())
-		if err != nil {
-			continue // told by others
+	for id, s := range h.responderStates() {
+		if s.Warning != "" && s.Warning != h.warned[id] && s.Failed == nil {
+			h.log.WarnContext(ctx, s.Warning, "issuer", id)
 		}
-		if soon != "" && soon != h.warned[id] {
-			h.log.WarnContext(ctx, soon, "issuer", id)
-		}
-		h.warned[id] = soon
+		h.warned[id] = s.Warning
 	}
-}
-
-// responderEnd is when a responder certificate in use ends.
-type responderEnd struct {
-	at    time.Time
-	alarm bool // soon, or before now
-}
-
-// responderExpiry returns when the responder certificates in use end, by CA.
-func (h *house) responderExpiry() map[string]responderEnd {
-	ends := map[string]responderEnd{}
-	s := h.signing.Load()
-	for id, a := range s.ocsp.answers {
-		if r, err := a.Signer(); err == nil && r.Certificate() != nil {
-			soon, err := responderState(s.cas().Get(id), a, h.now())
-			ends[id] = responderEnd{r.Certificate().NotAfter, soon != "" || err != nil}
-		}
-	}
-	return ends
 }
 
 // responderHealth says which responders can sign now.
 func (h *house) responderHealth(context.Context) []api.HealthCheck {
-	s := h.signing.Load()
 	var checks []api.HealthCheck
-	for id, a := range s.ocsp.answers {
-		soon, err := responderState(s.cas().Get(id), a, h.now())
-		check := api.HealthCheck{Name: "ocsp " + id, OK: err == nil, Detail: soon}
-		if err != nil {
-			check.OK = s.cas().Get(id).Lost != nil // the pool goes on, and no other node would answer
-			check.Detail = strings.TrimSpace(fault.Text(err))
-		}
+	lost := h.signing.Load().cas().Lost()
+	for id, s := range h.responderStates() {
+		check := ownCheck("ocsp "+id, s)
+		check.OK = check.OK || lost[id] != nil // the pool goes on, and no other node would answer
 		checks = append(checks, check)
 	}
 	return checks

@@ -14,7 +14,6 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/web"
 )
 
 // drainTime bounds an orderly stop (ARCHITECTURE, section 6): longer than an
@@ -27,9 +26,13 @@ func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (e
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
-	h := &house{env: e, node: n, metrics: newMetrics(e.version), pairs: map[string]*web.Pair{}, raKeys: map[keys.Ref]*openKey{}}
+	h := &house{env: e, node: n, metrics: newMetrics(e.version), serviceKeys: map[keys.Ref]*openKey{}}
+	h.tls = map[string]*tlsPair{listenHTTPS: {}, listenEST: {}}
 	h.cfg.Store(cfg)
 	h.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
+	for i := range h.tending {
+		h.tending[i] = make(chan struct{}, 1)
+	}
 	ctx, h.fail = context.WithCancelCause(ctx)
 	defer h.fail(nil)
 	defer func() { err = errors.Join(err, h.close()) }()
@@ -82,6 +85,8 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 	h.warnOf(ctx, cfg)
 	h.health.check(h.issuerHealth)
 	h.health.check(h.responderHealth)
+	h.health.check(h.raHealth)
+	h.health.check(h.tlsHealth)
 	h.health.check(h.configHealth)
 	if err := h.putInForce(ctx, cfg, signing); err != nil {
 		return err
@@ -124,13 +129,10 @@ func (h *house) closeKeys() error {
 	for _, k := range h.signing.Load().keys {
 		err = errors.Join(err, k.Close())
 	}
-	for _, d := range h.delegates {
-		err = errors.Join(err, d.Close())
-	}
 	for _, k := range h.retired {
 		err = errors.Join(err, k.Close())
 	}
-	err = errors.Join(err, h.closeRAKeys())
+	err = errors.Join(err, h.closeServiceKeys())
 	if h.auditKey != nil {
 		err = errors.Join(err, h.auditKey.Close())
 	}

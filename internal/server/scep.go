@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -10,9 +11,11 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/scep"
 )
 
@@ -41,36 +44,36 @@ func (h *house) swapSCEP(cfg *config.File) error {
 	return nil
 }
 
-// raKey opens the key of an endpoint's RA in a token, or makes it, once.
+// raKey is the key of an endpoint's RA in a token.
 func (h *house) raKey(ctx context.Context, cfg *config.File, e config.Endpoint) (scep.PrivateKey, error) {
-	h.raKeysMu.Lock()
-	defer h.raKeysMu.Unlock()
-	secret := config.Reference(e.SCEP.RAPassphrase)
-	if k := h.raKeys[e.SCEP.RAKeyRef]; k != nil && k.passphrase == secret {
-		return k, nil
+	return h.serviceKey(ctx, cfg, "scep-"+e.Name, e.SCEP.RAKeyRef, cmp.Or(e.SCEP.RAKey, "rsa-2048"), config.Reference(e.SCEP.RAPassphrase))
+}
+
+// serviceKey opens the key in a token of a responder or an RA, or makes it, once.
+func (h *house) serviceKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, alg string, secret config.Reference) (*openKey, error) {
+	h.serviceMu.Lock()
+	defer h.serviceMu.Unlock()
+	old := h.serviceKeys[ref]
+	if old != nil && old.passphrase == secret {
+		return old, nil
 	}
-	alg := e.SCEP.RAKey
-	if alg == "" {
-		alg = "rsa-2048"
-	}
-	name := "scep-" + e.Name
-	k, err := keys.Ensure(ctx, e.SCEP.RAKeyRef, alg, secret.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
+	k, err := keys.Ensure(ctx, ref, alg, secret.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, err
 	}
-	if old := h.raKeys[e.SCEP.RAKeyRef]; old != nil {
-		h.raRetired = append(h.raRetired, old)
+	if old != nil {
+		h.serviceRetired = append(h.serviceRetired, old)
 	}
-	h.raKeys[e.SCEP.RAKeyRef] = &openKey{k, secret}
-	return k, nil
+	h.serviceKeys[ref] = &openKey{k, secret}
+	return h.serviceKeys[ref], nil
 }
 
-// closeRAKeys releases the keys of RAs in tokens.
-func (h *house) closeRAKeys() error {
-	h.raKeysMu.Lock()
-	defer h.raKeysMu.Unlock()
+// closeServiceKeys releases the keys of responders and RAs in tokens.
+func (h *house) closeServiceKeys() error {
+	h.serviceMu.Lock()
+	defer h.serviceMu.Unlock()
 	var err error
-	for _, k := range append(slices.Collect(maps.Values(h.raKeys)), h.raRetired...) {
+	for _, k := range append(slices.Collect(maps.Values(h.serviceKeys)), h.serviceRetired...) {
 		err = errors.Join(err, k.Close())
 	}
 	return err
@@ -78,14 +81,30 @@ func (h *house) closeRAKeys() error {
 
 // renewRA makes the RA certificates that are missing or due.
 func (h *house) renewRA(ctx context.Context) error {
-	const name = "RA certificates"
-	err := h.scep.Renew(ctx)
-	if err != nil {
-		h.health.set(name, fault.Text(err))
-		return err
+	return h.scep.Renew(ctx)
+}
+
+// raHealth says which SCEP endpoints have no RA, and which will soon have none.
+func (h *house) raHealth(context.Context) []api.HealthCheck {
+	var checks []api.HealthCheck
+	states := h.scep.Health()
+	for _, name := range slices.Sorted(maps.Keys(states)) {
+		checks = append(checks, ownCheck("scep "+name, states[name]))
 	}
-	h.health.clear(name)
-	return nil
+	return checks
+}
+
+// ownCheck is the check of a certificate of our own. That a CA cannot certify one
+// at all is so on every node: it stands in the check, and is no reason to send
+// the clients of all others elsewhere.
+func ownCheck(name string, s owncert.Health) api.HealthCheck {
+	if s.Failed == nil {
+		return api.HealthCheck{Name: name, OK: true, Detail: s.Warning}
+	}
+	if owncert.Impossible(s.Failed) {
+		return api.HealthCheck{Name: name, OK: true, Detail: "its CA cannot certify it: " + fault.Text(s.Failed)}
+	}
+	return api.HealthCheck{Name: name, Detail: fault.Text(s.Failed)}
 }
 
 // plainRoutes is all that is served by plain HTTP.

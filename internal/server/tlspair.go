@@ -1,183 +1,136 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"sync/atomic"
 
-	"github.com/privyseal/privyseal/internal/ca"
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/est"
-	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
-// pair returns the certificate that a TLS listener is to present: from the files
-// that the configuration names, or our own.
-func (h *house) pair(ctx context.Context, cfg *config.File, name string, t config.TLS) (*tls.Certificate, error) {
-	if t.Certificate != "" {
-		return h.pairFromFiles(ctx, cfg, name, t)
-	}
-	file := pairFile{path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), secret: cfg.State.Passphrase.Secret(cfg.Dir)}
-	have, err := file.read()
-	if err == nil && h.usable(have, cfg, t) {
-		return have, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.log.WarnContext(ctx, "the kept TLS certificate cannot be used; a new one is issued", "listener", name, "error", err)
-	}
-	return h.issuePair(ctx, file, t)
+// tlsPair is what a TLS listener presents, and who keeps it; nobody where it is in a
+// file.
+type tlsPair struct {
+	web.Pair
+	own atomic.Pointer[owncert.Keeper]
 }
 
-func (h *house) pairFromFiles(ctx context.Context, cfg *config.File, name string, t config.TLS) (*tls.Certificate, error) {
+// tend brings a certificate of our own up to date. A keeper that has been replaced
+// meanwhile has nothing to say.
+func (p *tlsPair) tend(ctx context.Context, k *owncert.Keeper) error {
+	err := k.Ensure(ctx)
+	if p.own.Load() != k {
+		return nil
+	}
+	var current *tls.Certificate
+	if newest := k.Newest(); newest != nil {
+		current = newest.TLS()
+	}
+	p.Set(current)
+	return err
+}
+
+// refreshPair gives a listener the certificate that it is to present: from the
+// files that the configuration names, or our own. Where that fails it keeps the
+// one that it has, unless that must not be used.
+func (h *house) refreshPair(ctx context.Context, cfg *config.File, name string, t config.TLS) error {
+	if t.Certificate == "" {
+		k, err := h.tlsKeeper(cfg, name, t)
+		if err != nil {
+			return err
+		}
+		h.tls[name].own.Store(k)
+		return h.tls[name].tend(ctx, k)
+	}
+	h.tls[name].own.Store(nil)
 	chain, err := config.ReadChain(t.Certificate)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	key, err := h.openKey(ctx, cfg, name, t.Key, t.Passphrase)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return makePair(chain, key)
+	p, err := owncert.Join(chain, key)
+	if err == nil {
+		h.tls[name].Set(p.TLS())
+	}
+	return err
 }
 
-// makePair joins a chain and its key. The root is left out: a client has it or
-// does not trust it.
-func makePair(chain []*x509.Certificate, key crypto.Signer) (*tls.Certificate, error) {
-	if len(chain) == 0 {
-		return nil, errors.New("there is no certificate")
-	}
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(chain[0].PublicKey) {
-		return nil, errors.New("the key is not the one of the certificate")
-	}
-	pair := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for i, c := range chain {
-		if i == 0 || !bytes.Equal(c.RawSubject, c.RawIssuer) {
-			pair.Certificate = append(pair.Certificate, c.Raw)
-		}
-	}
-	return pair, nil
-}
-
-// usable reports whether a kept pair still is what the configuration asks for,
-// from an issuer that we still have, with a third of its life left.
-func (h *house) usable(pair *tls.Certificate, cfg *config.File, t config.TLS) bool {
-	if !renewAt(pair.Leaf).After(h.now()) {
-		return false
-	}
-	if t.Profile == config.ESTServerProfile && !slices.ContainsFunc(pair.Leaf.UnknownExtKeyUsage, est.IsRA) {
-		return false // made before EST was
-	}
-	ids := h.signing.Load().cas().Behind(t.Issuer)
-	at := slices.IndexFunc(ids, func(c *ca.CA) bool {
-		return c.Installed() && pki.CertifiedBy(pair.Leaf, c.Certificate()) == nil
-	})
-	if at < 0 {
-		return false
-	}
-	if len(pair.Leaf.IssuingCertificateURL) == 0 || pair.Leaf.IssuingCertificateURL[0] != ids[at].Locations.CAIssuers {
-		return false // the public URL has changed
-	}
-	names := len(pair.Leaf.DNSNames) + len(pair.Leaf.IPAddresses)
-	return names == len(t.Names) && !slices.ContainsFunc(t.Names, func(n string) bool { return pair.Leaf.VerifyHostname(n) != nil })
-}
-
-// renewAt is when two thirds of a certificate's life are over.
-func renewAt(c *x509.Certificate) time.Time {
-	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3)
-}
-
-// issuePair makes a key and asks the one door for its certificate.
-func (h *house) issuePair(ctx context.Context, file pairFile, t config.TLS) (*tls.Certificate, error) {
-	fresh, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
+// tlsKeeper returns the keeper of a listener's own certificate under a
+// configuration, with what it has.
+func (h *house) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert.Keeper, error) {
+	spec := owncert.Spec{Profile: t.Profile, Algorithm: "ec-p256"}
 	names, err := t.Identifiers()
 	if err != nil {
 		return nil, err
 	}
-	cert, err := h.pipeline.Issue(ctx, issuance.Request{
-		Protocol: "server", Profile: t.Profile, Issuer: t.Issuer, Origin: "request:" + store.NewID(),
-		PublicKey: fresh.Public(), Subject: commonName(names), Names: names, Requester: "server",
-	})
-	if err != nil {
-		return nil, err
+	for _, id := range names {
+		if id.Type == pki.DNS && len(id.Value) <= 64 && spec.CommonName == "" { // which old clients show
+			spec.CommonName = id.Value
+		}
 	}
-	chain, err := pki.ParseChain(pki.EncodeChain(append([][]byte{cert.DER}, cert.Chain...)...))
-	if err != nil {
-		return nil, err
+	spec.Names = names
+	spec.Fits = func(c *x509.Certificate, issuer string) bool {
+		// One of before EST was is not the EST listener's.
+		made := t.Profile != config.ESTServerProfile || slices.ContainsFunc(c.UnknownExtKeyUsage, est.IsRA)
+		published := len(c.IssuingCertificateURL) > 0 && c.IssuingCertificateURL[0] == cfg.Locations(issuer).CAIssuers
+		return made && published && len(c.DNSNames)+len(c.IPAddresses) == len(t.Names) &&
+			!slices.ContainsFunc(t.Names, func(n string) bool { return c.VerifyHostname(n) != nil })
 	}
-	pair, err := makePair(chain, fresh)
-	if err != nil {
-		return nil, err
-	}
-	return pair, file.write(pair)
+	return owncert.New(owncert.Config{
+		What: "TLS certificate of listener " + name, Issuer: t.Issuer, Specs: []owncert.Spec{spec},
+		Storage: owncert.File{
+			Path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), Secret: cfg.State.Passphrase.Secret(cfg.Dir), Log: h.log,
+		},
+		Pipeline: h.pipeline, Now: h.now, Log: h.log,
+	}, h.tls[name].own.Load()), nil
 }
 
-// commonName is the first DNS name, which old clients show.
-func commonName(names []pki.Identifier) *pki.Name {
-	subject := pki.Name{}
-	if i := slices.IndexFunc(names, func(n pki.Identifier) bool { return n.Type == pki.DNS && len(n.Value) <= 64 }); i >= 0 {
-		subject = pki.CommonNameOnly(names[i].Value)
+// tlsHealth says what there is to say of the certificates that listeners present.
+// That there is none is told where the listener is opened.
+func (h *house) tlsHealth(ctx context.Context) []api.HealthCheck {
+	var checks []api.HealthCheck
+	for _, l := range h.tlsListeners(h.cfg.Load()) {
+		current := h.tls[l.name].Current()
+		if l.conf.Addr == "" || current == nil {
+			continue
+		}
+		var state owncert.Health
+		if k := h.tls[l.name].own.Load(); k != nil {
+			state = k.Health()
+		} else {
+			state = h.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
+		}
+		check := api.HealthCheck{Name: "tls " + l.name, OK: state.Failed == nil, Detail: state.Warning}
+		if state.Failed != nil {
+			check.Detail = fault.Text(state.Failed)
+		}
+		checks = append(checks, check)
 	}
-	return &subject
+	return checks
 }
 
-// pairFile keeps a certificate and its encrypted key in one PEM file, which is
-// replaced in one step.
-type pairFile struct {
-	path   string
-	secret keys.Secret
-}
-
-func (f pairFile) read() (*tls.Certificate, error) {
-	text, err := os.ReadFile(f.path)
-	if err != nil {
-		return nil, err
+// givenPair looks at a certificate from a file: it is not ours to renew, but it may
+// be one of ours.
+func (h *house) givenPair(ctx context.Context, c *x509.Certificate, file string) (state owncert.Health) {
+	todo := "put a new one into " + file + " and reload"
+	// That the database does not answer is told by its own check.
+	if why, _, err := owncert.Revoked(ctx, h.pipeline, c); err == nil && why != "" {
+		state.Failed = fault.New(fault.Unavailable, "the certificate is one of ours, and %s: %s", why, todo).
+			Because("certificate_revoked")
+		return state
 	}
-	block, certs := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%s: no key in it", f.path)
-	}
-	key, err := keys.Decrypt(pem.EncodeToMemory(block), f.secret)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	chain, err := pki.ParseChain(certs)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	return makePair(chain, key)
-}
-
-func (f pairFile) write(pair *tls.Certificate) error {
-	signer, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok {
-		return errors.New("keep TLS certificate: the key cannot be kept")
-	}
-	text, err := keys.Encrypt(signer, f.secret)
-	if err != nil {
-		return fmt.Errorf("keep TLS certificate: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return fmt.Errorf("keep TLS certificate: %w", err)
-	}
-	return writeFile(f.path, append(text, pki.EncodeChain(pair.Certificate...)...), 0o600)
+	state.Warning, state.Failed = owncert.Ends(c, h.now(), todo)
+	return state
 }

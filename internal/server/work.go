@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 const (
@@ -14,6 +15,8 @@ const (
 	settleEvery    = 30 * time.Second
 	purgeEvery     = time.Minute
 	renewEvery     = 10 * time.Minute
+	tendEvery      = 30 * time.Second
+	tendRest       = time.Second // between a revocation and a look at our own certificates
 	leaseTime      = 60 * time.Second
 
 	// aliveFor is how long a node counts as there after its last heartbeat.
@@ -48,7 +51,6 @@ func (h *house) startWork(ctx context.Context) error {
 	})
 	h.workers.Go(func() { h.logged("audit", h.audit.Run(work)) })
 	h.workers.Go(func() { h.logged("ocsp", h.ocsp.Run(work)) })
-	h.workers.Go(func() { h.every(work, delegateEvery, "responder certificates", h.ensureDelegates) })
 	h.workers.Go(func() { h.logged("revocation lists", h.lists.Run(work)) })
 	h.workers.Go(func() { h.every(work, parentsEvery, "lists of the CAs above", h.checkParents) })
 	h.workers.Go(func() { h.every(work, followEvery, "issuers", h.follow) })
@@ -57,7 +59,12 @@ func (h *house) startWork(ctx context.Context) error {
 	h.workers.Go(func() { h.every(work, heartbeatEvery, "heartbeat", h.beat) })
 	h.workers.Go(func() { h.every(work, settleEvery, "settle", h.settle) })
 	h.workers.Go(func() { h.every(work, renewEvery, "TLS renewal", h.renewTLS) })
-	h.workers.Go(func() { h.every(work, delegateEvery, "RA certificates", h.renewRA) })
+	for i, own := range []struct {
+		name string
+		look func(context.Context) error
+	}{{"responder certificates", h.ensureDelegates}, {"RA certificates", h.renewRA}, {"own TLS certificates", h.tendTLS}} {
+		h.workers.Go(func() { h.tend(work, h.tending[i], own.name, own.look) })
+	}
 	h.workers.Go(func() {
 		h.leases.Run(work, "purge", leaseTime, func(ctx context.Context, _ int64) { h.every(ctx, purgeEvery, "purge", h.purge) })
 	})
@@ -86,6 +93,39 @@ func (h *house) logged(what string, err error) {
 	}
 }
 
+// tend looks after certificates of our own every tendEvery, and soon after each
+// revocation, since it may be theirs.
+func (h *house) tend(ctx context.Context, now <-chan struct{}, name string, look func(context.Context) error) {
+	for {
+		select {
+		case <-ctx.Done():
+		case <-time.After(tendEvery - tendRest):
+		case <-now:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tendRest): // many revocations are one look
+		}
+		if err := look(ctx); err != nil && ctx.Err() == nil {
+			h.logged(name, err)
+		}
+	}
+}
+
+// changes tells of revocations, and has our own certificates looked at for each.
+func (h *house) changes(ctx context.Context, each func(store.Change)) {
+	h.store.Changes(ctx, func(c store.Change) {
+		each(c)
+		for _, now := range h.tending {
+			select {
+			case now <- struct{}{}:
+			default: // it will
+			}
+		}
+	})
+}
+
 func (h *house) settle(ctx context.Context) error {
 	_, err := h.pipeline.Settle(ctx)
 	return err
@@ -105,8 +145,8 @@ func (h *house) purge(ctx context.Context) error {
 	return err
 }
 
-// renewTLS replaces the certificates of our own listeners in time, and opens the
-// listeners that had none.
+// renewTLS reads the certificates of listeners that are in files again, and opens
+// the listeners that had none.
 func (h *house) renewTLS(ctx context.Context) error {
 	if !h.changing.TryLock() {
 		return nil // a reload does the same, and a server that stops needs none

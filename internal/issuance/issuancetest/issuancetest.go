@@ -54,11 +54,11 @@ func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOp
 }
 
 // New makes the issuing CA of the given id in a store, with the built-in profiles
-// and those given.
-func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config) *CA {
+// and those given. change alters its certificate before the root signs it.
+func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config, change ...func(*x509.Certificate)) *CA {
 	t.Helper()
 	c := &CA{Key: &Key{Private: NewKey(t)}}
-	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: c.put(t, st, now(), "root", id)}
+	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: c.put(t, st, now(), "root", id, change...)}
 	configs := profile.BuiltIn()
 	maps.Copy(configs, extra)
 	var err error
@@ -89,7 +89,7 @@ func (c *CA) Change(f func(*issuance.Rules)) {
 }
 
 // put makes a root and an issuing CA, puts them on record, and returns their set.
-func (c *CA) put(t testing.TB, st *store.Store, at time.Time, root, id string) *ca.Set {
+func (c *CA) put(t testing.TB, st *store.Store, at time.Time, root, id string, change ...func(*x509.Certificate)) *ca.Set {
 	t.Helper()
 	rootKey := NewKey(t)
 	authority := func(serial int64, cn string) *x509.Certificate {
@@ -101,7 +101,11 @@ func (c *CA) put(t testing.TB, st *store.Store, at time.Time, root, id string) *
 		}
 	}
 	c.Root = Certify(t, authority(1, "Test Root"), authority(1, "Test Root"), rootKey.Public(), rootKey)
-	c.Issuing = Certify(t, authority(2, "Test Issuing CA"), c.Root, c.Key.Public(), rootKey)
+	issuing := authority(2, "Test Issuing CA")
+	for _, f := range change {
+		f(issuing)
+	}
+	c.Issuing = Certify(t, issuing, c.Root, c.Key.Public(), rootKey)
 	records := []store.IssuerRecord{
 		ca.NewRecord(root, "", ca.OfflineRow, c.Root, at), ca.NewRecord(id, root, string(ca.Active), c.Issuing, at),
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
@@ -54,7 +55,10 @@ func runServer(dir string) error {
 		return err
 	}
 	delegate := ocsp.NewDelegate(ocsp.DelegateConfig{
-		IssuerID: issuerID, Node: "bench", Dir: filepath.Join(dir, "ocsp"), Secret: secret, Store: db, Pipeline: pipeline, Now: time.Now, Log: quiet,
+		Folder: owncert.Folder{
+			IssuerID: issuerID, Node: "bench", Dir: filepath.Join(dir, "ocsp"), Secret: secret, Store: db, Now: time.Now, Log: quiet,
+		},
+		Pipeline: pipeline,
 	})
 	if err := delegate.Ensure(ctx); err != nil {
 		return err

@@ -1,0 +1,329 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/cms"
+	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/keys"
+	issued "github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+)
+
+// presented returns the certificate that a TLS listener presents.
+func presented(t *testing.T, addr string) *x509.Certificate {
+	t.Helper()
+	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} //nolint:gosec // to look at it
+	c, err := d.DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		return nil // it has none just now
+	}
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0] //nolint:forcetypeassert // a tls.Dialer's
+}
+
+// fetch is get for what may be away for a moment.
+func (l *lab) fetch(t *testing.T, method, url string, body []byte) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return nil
+	}
+	return answer
+}
+
+// own returns a function for each certificate of the server's own that returns the
+// one on the wire, nil if there is none just now.
+func (l *lab) own(t *testing.T) map[string]func() *x509.Certificate {
+	t.Helper()
+	chain, err := config.ReadChain(filepath.Join(l.dir, "chain.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := presented(t, l.addr.https)
+	query, err := ocsp.CreateRequest(leaf, chain[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]func() *x509.Certificate{
+		"https":     func() *x509.Certificate { return presented(t, l.addr.https) },
+		"https-est": func() *x509.Certificate { return presented(t, l.addr.est) },
+		"ocsp": func() *x509.Certificate {
+			answer, err := ocsp.ParseResponseForCert(l.fetch(t, http.MethodPost, "http://"+l.addr.http+"/ocsp/dev-a-1", query), leaf, chain[0])
+			if err != nil {
+				return nil
+			}
+			return answer.Certificate
+		},
+		"scep": func() *x509.Certificate {
+			bag, err := cms.ParseSignedData(l.fetch(t, http.MethodGet, "http://"+l.addr.http+"/scep/default?operation=GetCACert", nil), cms.Limits{})
+			if err != nil {
+				return nil
+			}
+			return bag.Certificates[0]
+		},
+	}
+}
+
+// Each certificate of the server's own that the operator API revokes for a
+// compromise of its key is followed by another key within 40 s, without a reload,
+// and stays away after a restart.
+func TestFT2_RevokedOwnCertificateIsReplacedOnTheWire(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := l.serve(t)
+	files := func() string {
+		pem, err := os.ReadFile(filepath.Join(l.dir, "tls", "https.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, _ := filepath.Glob(filepath.Join(l.dir, "ocsp", "*.key"))
+		return string(pem) + strings.Join(found, " ")
+	}
+	before := files()
+	first, own := map[string]*x509.Certificate{}, l.own(t)
+	for name, now := range own {
+		if first[name] = now(); first[name] == nil {
+			t.Fatalf("%s: nothing on the wire", name)
+		}
+	}
+	c := l.client()
+	defer c.Close()
+	for _, cert := range first {
+		if _, err := c.Revoke(t.Context(), string(pki.SerialFromBig(cert.SerialNumber)), "dev-a-1", api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := map[string]*x509.Certificate{}
+	for deadline := time.Now().Add(40 * time.Second); len(second) < len(own); time.Sleep(50 * time.Millisecond) {
+		for name, now := range own {
+			if got := now(); got != nil && !bytes.Equal(got.RawSubjectPublicKeyInfo, first[name].RawSubjectPublicKeyInfo) {
+				second[name] = got
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 40 s there is another key for %d of %d only", len(second), len(own))
+		}
+	}
+	after := files()
+	for _, part := range strings.Fields(after) {
+		if strings.HasSuffix(part, ".key") && strings.Contains(before, part) {
+			t.Errorf("the key file %s is still there", part)
+		}
+	}
+	if after == before || strings.Count(after, ".key") != 1 {
+		t.Errorf("files: %s", after)
+	}
+	if status, h := l.readyz(t); status != http.StatusOK {
+		t.Errorf("readyz: %d %+v", status, h)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l.serve(t)
+	for name, now := range l.own(t) {
+		if got := now(); !second[name].Equal(got) {
+			t.Errorf("%s: after a restart there is another one again", name)
+		}
+	}
+}
+
+// A certificate from a file is not ours to renew; when it is one of ours and
+// revoked, or ends, health says so.
+func TestFT2_CertificateFromAFile(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := l.serve(t)
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := owncert.File{Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir)}.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Save(keys.Ref("file:"+filepath.Join(l.dir, "keys", "https.key")), p.Key, config.Reference("file:secrets/issuer").Secret(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "https.pem"), pki.EncodeChain(p.TLS().Certificate...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.change(t, "    tls:\n      issuer: dev-a-1\n      names:\n        - localhost\n        - 127.0.0.1\n        - ::1\n",
+		"    tls: {certificate: https.pem, key: 'file:keys/https.key', passphrase: 'file:secrets/issuer'}\n")
+	l.serve(t)
+	if status, h := l.readyz(t); status != http.StatusOK || check(t, h, "tls https").Detail != "" {
+		t.Fatalf("%d %+v", status, h)
+	}
+	c := l.client()
+	defer c.Close()
+	if _, err := c.Revoke(t.Context(), string(pki.SerialFromBig(p.Certificate.SerialNumber)), "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+		t.Fatal(err)
+	}
+	_, h := l.readyz(t)
+	if got := check(t, h, "tls https"); got.OK || !strings.Contains(got.Detail, "for superseded: put a new one into") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// FT2 of a responder that an offline CA certified: what its list revokes signs no
+// more, and health says what to do.
+func TestFT2_ResponderOfAnOfflineCAIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.certifyResponder(t, 120)
+	var h *house
+	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	cert, err := config.ReadChain(filepath.Join(l.dir, "root-ocsp.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuing, err := config.ReadChain(filepath.Join(l.dir, "chain.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.ocsp(t, issuing[0], "dev-root"); got != ocsp.Good {
+		t.Fatalf("status %d", got)
+	}
+	serial := pki.SerialFromBig(cert[0].SerialNumber)
+	if err := ceremony.Revoke(t.Context(), l.root(t), ceremony.Revocation{Serial: serial, Reason: pki.KeyCompromise}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := ceremony.CRL(t.Context(), l.root(t), ceremony.CRLSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.client().ImportCRL(t.Context(), list, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.checkParents(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	query, err := ocsp.CreateRequest(issuing[0], issuing[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := l.fetch(t, http.MethodPost, "http://"+l.addr.http+"/ocsp/dev-root", query)
+	if _, err := ocsp.ParseResponse(answer, issuing[1]); err == nil {
+		t.Error("the revoked responder signs")
+	}
+	_, ready := l.readyz(t)
+	if got := check(t, ready, "ocsp dev-root"); got.OK || !strings.Contains(got.Detail, "revoked its responder certificate") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A CA below which our responder and RA are impossible fails its own checks; the
+// server is ready for everybody else.
+func TestFT15_OneImpossibleResponderIsNoReasonToBeAway(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	elsewhere := ceremony.CASpec{NameConstraints: &profile.NameConstraints{Permitted: profile.Subtrees{Directory: []string{"O=Elsewhere"}}}}
+	within := ceremony.CASpec{NameConstraints: &profile.NameConstraints{Permitted: profile.Subtrees{Directory: []string{"O=Privyseal Development"}}}}
+	entry := l.newIssuerBelow(t, l.root(t), "narrow", elsewhere, "") + l.newIssuerBelow(t, l.root(t), "within", within, "")
+	entry = strings.ReplaceAll(entry, "    ocsp: {signer: issuer}\n", "")
+	l.change(t, "    certificate: chain.pem\n", "    certificate: chain.pem\n"+entry)
+	l.serve(t)
+	status, h := l.readyz(t)
+	if got := check(t, h, "ocsp narrow"); status != http.StatusOK || !strings.Contains(got.Detail, "outside the permitted subtrees") {
+		t.Errorf("readyz: %d %+v", status, h)
+	}
+	for _, name := range []string{"ocsp within", "ocsp dev-a-1", "scep scep"} {
+		if got := check(t, h, name); !got.OK || got.Detail != "" {
+			t.Errorf("%+v", got)
+		}
+	}
+	_, told := l.get(t, "http://"+l.addr.ops+"/metrics")
+	for id, want := range map[string]string{"narrow": "1", "within": "0", "dev-a-1": "0"} {
+		if !strings.Contains(string(told), `privyseal_ocsp_responder_alarm{issuer="`+id+`"} `+want) {
+			t.Errorf("alarm of %s is not %s", id, want)
+		}
+	}
+}
+
+// While the key of a responder is in a lost token, its check fails and its alarm
+// is raised, whoever keeps the key.
+func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.certifyResponder(t, 120)
+	cert, err := config.ReadChain(filepath.Join(l.dir, "root-ocsp.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := config.ReadChain(filepath.Join(l.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := issuer.NewResponder(root[0], cert[0], key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := issued.Authority{ID: "root", Offline: true, Signer: func() (*issuer.Responder, error) { return r, nil }}
+	open := &openKey{Key: key}
+	h := &house{env: testEnv(io.Discard)}
+	h.signing.Store(&signing{ocsp: &responders{authorities: []issued.Authority{a}}, keys: map[string]*openKey{"ocsp-root": open}})
+	if got := h.responderHealth(t.Context())[0]; !got.OK || got.Detail != "" {
+		t.Fatalf("%+v", got)
+	}
+	if err := key.Close(); err != nil { // as a token that is lost
+		t.Fatal(err)
+	}
+	if got := h.responderHealth(t.Context())[0]; got.OK || !strings.Contains(got.Detail, "its key does not answer") {
+		t.Errorf("%+v", got)
+	}
+	if s := h.responderStates()["root"]; s.Failed == nil || s.NotAfter.IsZero() {
+		t.Errorf("no alarm: %+v", s)
+	}
+}
+
+// What is told of a failed certificate: permanent refusals are no reason to send
+// clients elsewhere.
+func TestOwnCheck(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state owncert.Health
+		ok    bool
+		says  string
+	}{
+		{owncert.Health{}, true, ""},
+		{owncert.Health{Warning: "soon"}, true, "soon"},
+		{owncert.Health{Failed: errors.New("away")}, false, "away"},
+		{owncert.Health{Failed: fault.New(fault.RejectedIdentifier, "not below this CA")}, true, "its CA cannot certify it: not below this CA"},
+		{owncert.Health{Failed: fault.New(fault.BadPublicKey, "compromised")}, false, "compromised"},
+	} {
+		if got := ownCheck("x", c.state); got.OK != c.ok || got.Detail != c.says {
+			t.Errorf("%+v: %+v", c.state, got)
+		}
+	}
+}
