@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuer"

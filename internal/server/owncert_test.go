@@ -17,10 +17,12 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	issued "github.com/privyseal/privyseal/internal/ocsp"
@@ -289,10 +291,13 @@ func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := issued.Authority{ID: "root", Offline: true, Signer: func() (*issuer.Responder, error) { return r, nil }}
+	answers := map[string]issued.Answers{"root": {Signer: func() (*issuer.Responder, error) { return r, nil }}}
+	set := ca.NewSet(&ca.CA{Declaration: ca.Declaration{ID: "root", Offline: true}})
 	open := &openKey{Key: key}
 	h := &house{env: testEnv(io.Discard)}
-	h.signing.Store(&signing{ocsp: &responders{authorities: []issued.Authority{a}}, keys: map[string]*openKey{"ocsp-root": open}})
+	h.signing.Store(&inForce{
+		rules: issuance.Rules{CAs: set}, ocsp: &responders{answers: answers}, keys: map[string]*openKey{"ocsp-root": open},
+	})
 	if got := h.responderHealth(t.Context())[0]; !got.OK || got.Detail != "" {
 		t.Fatalf("%+v", got)
 	}

@@ -366,6 +366,48 @@ func TestNodesThatDisagree(t *testing.T) {
 	}
 }
 
+// TestFT4_StartsWithoutACAThatSigns: a CA whose key does not open, or is another's,
+// stops nobody: the process runs, lists and OCSP go on, health says what to do, and
+// the listeners that need a certificate open when the CA is back.
+func TestFT4_StartsWithoutACAThatSigns(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ from, to, says string }{
+		"the wrong passphrase": {"passphrase: file:secrets/issuer", "passphrase: file:secrets/audit", "its key cannot be opened"},
+		"another key than the certificate's": {
+			"key: file:keys/dev-a-1.key\n    passphrase: file:secrets/issuer",
+			"key: file:keys/audit.key\n    passphrase: file:secrets/audit", "not the one of the certificate",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			right := l.read(t)
+			l.change(t, tc.from, tc.to)
+			l.serve(t)
+			status, h := l.readyz(t)
+			if i := indexCheck(h, "issuer dev-a-1"); status != http.StatusServiceUnavailable || i < 0 || !strings.Contains(h.Checks[i].Detail, tc.says) {
+				t.Errorf("readyz: %d %+v", status, h)
+			}
+			if conn, err := net.Dial("tcp", l.addr.https); err == nil { //nolint:noctx // a look
+				_ = conn.Close()
+				t.Error("the https listener is open, without a certificate")
+			}
+			l.write(t, right)
+			if _, err := l.client().Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if status, h := l.readyz(t); status != http.StatusOK {
+				t.Errorf("when it is right again: %d %+v", status, h)
+			}
+			conn, err := net.Dial("tcp", l.addr.https) //nolint:noctx // a look
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.Close()
+		})
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -400,18 +442,6 @@ func TestStartRefuses(t *testing.T) {
 		"an old schema": {
 			func(t *testing.T, l *lab) { l.change(t, "  migrate: true\n", "") },
 			func(*lab) string { return "run privyseal migrate" },
-		},
-		"the wrong passphrase": {
-			func(t *testing.T, l *lab) {
-				l.change(t, "passphrase: file:secrets/issuer", "passphrase: file:secrets/audit")
-			},
-			func(*lab) string { return "issuer dev-a-1" },
-		},
-		"another key than the certificate's": {
-			func(t *testing.T, l *lab) {
-				l.change(t, "key: file:keys/dev-a-1.key\n    passphrase: file:secrets/issuer", "key: file:keys/audit.key\n    passphrase: file:secrets/audit")
-			},
-			func(*lab) string { return "not the one of the certificate" },
 		},
 		"a key-encryption key that is none": {
 			func(t *testing.T, l *lab) { l.change(t, "file:secrets/kek", "file:secrets/audit") },
