@@ -84,7 +84,7 @@ func CheckRequest(csr *pki.CSR) error {
 	case err != nil:
 		return err
 	case said && !isCA:
-		return refuse("not_a_ca", "the request asks for CA:FALSE: a CA's request asks for CA:TRUE, or says nothing")
+		return refuse("not_a_ca", "the request asks for CA:FALSE: only CAs are signed here")
 	case len(csr.Names) > 0:
 		return refuse("not_a_ca",
 			"the request asks for the alternative name %s, which no CA has: make it without", csr.Names[0].Value)
