@@ -269,8 +269,9 @@ func check(above []*x509.Certificate, t *profile.Template, names NamePolicy, any
 	case len(above) > 0 && t.MaxPathLen < 0:
 		return refuse("path_length", "a CA below another one needs a path length")
 	case t.NotAfter.After(longest) && !anyLength:
-		return refuse("validity", "validity: until %s is longer than the %d years that a CA lives at most; "+
-			"for a root, the custodians of a ceremony may override that", t.NotAfter.Format(time.DateOnly), MaxYears)
+		return refuse("validity", "validity: %d years are more than the %d that a CA lives at most (until %s); "+
+			"for a root, the custodians of a ceremony may override that",
+			t.NotAfter.Add(time.Second).Year()-t.NotBefore.Year(), MaxYears, t.NotAfter.Format(time.DateOnly))
 	}
 	if len(above) > 0 {
 		err := hierarchy.Check(above, hierarchy.Child{
