@@ -7,7 +7,7 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// Milder says in what r, an entry of a new list, is milder than was, the entry for
+// Milder says in what e, an entry of a new list, is milder than was, the entry for
 // the same certificate in the list before: in words, or empty if it is not. Milder
 // is what makes somebody trust more than the last list let them:
 //
@@ -19,14 +19,14 @@ import (
 //
 // Of a certificate on hold everything may be said next, for the hold may have been
 // released in between (RFC 5280, section 5.3.1).
-func (r Revoked) Milder(was Revoked) string {
+func (e Revoked) Milder(was Revoked) string {
 	switch {
 	case weight(was.Reason) <= weight(pki.CertificateHold):
 		return ""
-	case weight(r.Reason) < weight(was.Reason):
-		return fmt.Sprintf("%s became %s", was.Reason, r.Reason)
-	case r.since().After(was.since()):
-		return fmt.Sprintf("since %s became since %s", moment(was.since()), moment(r.since()))
+	case weight(e.Reason) < weight(was.Reason):
+		return fmt.Sprintf("%s became %s", was.Reason, e.Reason)
+	case e.since().After(was.since()):
+		return fmt.Sprintf("since %s became since %s", moment(was.since()), moment(e.since()))
 	}
 	return ""
 }
@@ -46,10 +46,10 @@ func weight(r pki.Reason) int {
 }
 
 // since is the earlier of revocation and invalidity date.
-func (r Revoked) since() time.Time {
-	at := r.At
-	if r.InvalidityAt != nil && r.InvalidityAt.Before(at) {
-		at = *r.InvalidityAt
+func (e Revoked) since() time.Time {
+	at := e.At
+	if e.InvalidityAt != nil && e.InvalidityAt.Before(at) {
+		at = *e.InvalidityAt
 	}
 	return at.Truncate(time.Second)
 }

@@ -211,8 +211,8 @@ func (s *Server) sign(ctx context.Context, a *authority, key string, ids []CertI
 	if a.Offline {
 		data.ProducedAt = s.Now() // the list is older
 	}
-	for i, st := range read.standings {
-		data.Responses = append(data.Responses, a.single(ids[i], st, data.ProducedAt, from, to))
+	for i, id := range ids {
+		data.Responses = append(data.Responses, a.single(id, read.standings[i], data.ProducedAt, from, to))
 	}
 	tbs, err := data.Encode()
 	if err != nil {
