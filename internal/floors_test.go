@@ -27,7 +27,7 @@ var floors = [][]string{
 	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
-	7:  {}, // what looks at the services
+	7:  {"internal/health"},
 	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin"},
 	9:  {"internal/config", "internal/operator"},
 	10: {"internal/server"},

@@ -30,6 +30,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitWaiting     = 4
+	exitWarning     = 5
 )
 
 // CLI makes the commands.
@@ -61,8 +62,8 @@ func (e usageError) Unwrap() error { return errUsage }
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
 // ExitCode returns the exit code of what a command returned: 0 done, 1 refused
-// or failed, 2 the command line is wrong, 3 no server answers, 4 a person has to
-// approve what was asked for.
+// or failed, 2 the command line is wrong, 3 no server answers, 4 an operator has to
+// approve what was asked for, 5 `status` has warnings.
 func ExitCode(err error) int {
 	var p *api.Problem
 	switch {
@@ -74,6 +75,8 @@ func ExitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &p) && p.Waiting():
 		return exitWaiting
+	case errors.Is(err, errWarning):
+		return exitWarning
 	default:
 		return exitRefused
 	}

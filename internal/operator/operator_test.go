@@ -101,6 +101,8 @@ func TestExitCode(t *testing.T) {
 		{errors.New(`unknown command "cret" for "privyseal"`), 2},
 		{errors.New("unknown flag: --x"), 2},
 		{fmt.Errorf("call: %w", api.ErrUnreachable), 3},
+		{errWarning, 5},
+		{errFailed, 1},
 	} {
 		if got := ExitCode(c.err); got != c.want {
 			t.Errorf("ExitCode(%v) = %d, want %d", c.err, got, c.want)

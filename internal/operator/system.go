@@ -123,14 +123,18 @@ command exits 1.`,
 	})
 }
 
-// errNotReady makes `status` exit 1.
-var errNotReady = errors.New("the server is not ready")
+// What makes `status` exit otherwise than with 0.
+var (
+	errFailed  = errors.New("something has failed")
+	errWarning = errors.New("there are warnings")
+)
 
 func (c *CLI) status() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
 		use: "status", short: "say whether the server is fit to serve, and if not, why",
-		example: "  privyseal status",
+		long:    "Prints every check with its state, ok, warning or failed, and what to do. Exits 0 if all is well, 5 if there are warnings, 1 if something has failed.",
+		example: "  privyseal status\n  privyseal status --json",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			h, err := client.Health(cmd.Context())
@@ -142,18 +146,22 @@ func (c *CLI) status() *cobra.Command {
 			} else {
 				t := newTable(cmd.OutOrStdout(), "CHECK", "STATE", "DETAIL")
 				for _, check := range h.Checks {
-					state := "ok"
-					if !check.OK {
-						state = "failed"
+					t.row(check.Name, check.State, check.Detail)
+					if check.State != "ok" && check.Remedy != "" {
+						t.row("", "", "→ "+check.Remedy)
 					}
-					t.row(check.Name, state, check.Detail)
 				}
 				err = t.end()
 			}
-			if err == nil && !h.Ready {
-				return errNotReady
+			switch {
+			case err != nil:
+				return err
+			case h.State == "failed" || !h.Ready:
+				return errFailed
+			case h.State == "warning":
+				return errWarning
 			}
-			return err
+			return nil
 		},
 	})
 }

@@ -1,83 +1,163 @@
 package server
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
+	"github.com/privyseal/privyseal/internal/owncert"
 )
 
-// health knows whether the server can do its work, and if not, why.
-type health struct {
-	mu       sync.Mutex
-	standing map[string]string                             // what is wrong, by what it is about
-	checks   []func(ctx context.Context) []api.HealthCheck // asked at each request
+// askHealth tells the board whom to ask, once everything is there.
+func (h *house) askHealth() {
+	cas := health.CAs{Set: h.publisher.cas.Load, Needs: h.needs, Longest: h.longest, Now: h.now}
+	for _, source := range []func(context.Context) []health.Check{
+		cas.Checks, health.Lists(h.lists.Lists), h.responderHealth, h.raHealth, h.tlsHealth, h.configHealth, h.parkedHealth,
+	} {
+		h.health.Ask(source)
+	}
+	h.health.AskEnds(cas.Ends)
+	h.health.AskEnds(health.ListEnds(h.lists.Lists))
+	h.health.AskEnds(h.ownEnds)
+	h.metrics.watchEnds(h.health.Ends)
 }
 
-// checkTime bounds all checks of one request.
-const checkTime = 3 * time.Second
-
-// set records that something is wrong until it is cleared.
-func (h *health) set(about, why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.standing == nil {
-		h.standing = map[string]string{}
+// needs returns the listeners that cannot serve without a pool or a CA: what is
+// answered over plain HTTP (lists, OCSP) goes on, and SCEP says so itself.
+func (h *house) needs(service string) (listeners []string, needed bool) {
+	cfg := h.cfg.Load()
+	for _, e := range cfg.Endpoints {
+		if e.Issuer != service {
+			continue
+		}
+		needed = true
+		at := map[string]string{config.ProtocolACME: listenHTTPS, config.ProtocolEST: listenEST, config.ProtocolSCEP: needSCEP}[e.Protocol]
+		if !slices.Contains(listeners, at) {
+			listeners = append(listeners, at)
+		}
 	}
-	h.standing[about] = why
+	return listeners, needed || cfg.Needs(service)
 }
 
-func (h *health) clear(about string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.standing, about)
+// needSCEP and needOCSP are parts of the plain listener, which goes on without them.
+const (
+	needSCEP = "http/scep"
+	needOCSP = "http/ocsp"
+)
+
+// longest returns the longest life of a certificate that endpoints offer of a pool
+// or a CA.
+func (h *house) longest(service string) time.Duration {
+	most, profiles := time.Duration(0), h.pipeline.Rules().Profiles
+	for _, e := range h.cfg.Load().Endpoints {
+		for _, name := range e.Profiles {
+			if p := profiles[name]; p != nil && e.Issuer == service {
+				most = max(most, p.MaxValidity())
+			}
+		}
+	}
+	return most
 }
 
-// check adds a check that is asked at each request.
-func (h *health) check(f func(ctx context.Context) []api.HealthCheck) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.checks = append(h.checks, f)
+func (h *house) databaseHealth(ctx context.Context) []health.Check {
+	if err := h.store.Ping(ctx); err != nil {
+		return []health.Check{{
+			Name: "database", State: health.Failed, Detail: fault.Text(err), Needs: []string{listenHTTPS, listenEST, listenSocket, needSCEP},
+			Remedy: "see to the database; lists and kept OCSP answers go on meanwhile",
+		}}
+	}
+	return []health.Check{{Name: "database"}}
 }
 
-// report asks every check. The server is ready if nothing is wrong.
-func (h *health) report(ctx context.Context) api.Health {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
-	h.mu.Lock()
-	answer := api.Health{Ready: true, Checks: []api.HealthCheck{}}
-	for about, why := range h.standing {
-		answer.Checks = append(answer.Checks, api.HealthCheck{Name: about, Detail: why})
+// configHealth names the nodes that run another configuration. That is no reason
+// to send clients elsewhere: while a new configuration goes round, it is so on every
+// node.
+func (h *house) configHealth(ctx context.Context) []health.Check {
+	nodes, err := h.store.Nodes(ctx)
+	if err != nil {
+		return nil // the database check says so
 	}
-	checks := slices.Clone(h.checks)
-	h.mu.Unlock()
-	for _, check := range checks {
-		answer.Checks = append(answer.Checks, check(ctx)...)
+	ours := h.cfg.Load().Digest()
+	check := health.Check{Name: "configuration", Detail: ours}
+	for _, n := range nodes {
+		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {
+			check.State, check.Remedy = health.Warning, "give all nodes the same configuration and reload"
+			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
+		}
 	}
-	slices.SortFunc(answer.Checks, func(a, b api.HealthCheck) int { return cmp.Compare(a.Name, b.Name) })
-	for _, c := range answer.Checks {
-		answer.Ready = answer.Ready && c.OK
-	}
-	return answer
+	return []health.Check{check}
 }
 
-// readyz answers 200 when the server can do its work, else 503; the body says
-// what was looked at and what is wrong.
-func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
-	answer := h.report(r.Context())
-	status := http.StatusOK
-	if !answer.Ready {
-		status = http.StatusServiceUnavailable
+// parkedHealth tells of rows that background work has given up.
+func (h *house) parkedHealth(context.Context) []health.Check {
+	n := h.acme.Parked()
+	if n == 0 {
+		return nil
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer)
+	return []health.Check{{
+		Name: "background work", State: health.Warning, Detail: fmt.Sprintf("%d rows could not be worked on and were ended", n),
+		Remedy: "the log has their ids at error: report them",
+	}}
+}
+
+// ownCheck is the check of a certificate of our own. That a CA cannot certify one
+// at all is so on every node: it stands in the check, and is no reason to send
+// the clients of all others elsewhere.
+func ownCheck(name, need string, s owncert.Health) health.Check {
+	check := health.Check{Name: name, Detail: s.Warning}
+	switch {
+	case s.Failed == nil && s.Warning != "":
+		check.State = health.Warning
+	case s.Failed == nil:
+	case owncert.Impossible(s.Failed):
+		check.State, check.Detail = health.Warning, "its CA cannot certify it: "+fault.Text(s.Failed)
+		check.Remedy = "take the responder or the endpoint out, or let another CA have it"
+	default:
+		check.State, check.Detail, check.Needs = health.Failed, fault.Text(s.Failed), []string{need}
+	}
+	return check
+}
+
+// ownEnds returns when the certificates of the server's own end.
+func (h *house) ownEnds() []health.End {
+	var all []health.End
+	add := func(kind, id string, s owncert.Health) {
+		if !s.NotAfter.IsZero() {
+			all = append(all, health.End{Kind: kind, ID: id, At: s.NotAfter})
+		}
+	}
+	for id, s := range h.responderStates() {
+		add("responder", id, s)
+	}
+	for name, s := range h.scep.Health() {
+		add("ra", name, s)
+	}
+	for name, p := range h.tls {
+		if current := p.Current(); current != nil {
+			all = append(all, health.End{Kind: "tls", ID: name, At: current.Leaf.NotAfter})
+		}
+	}
+	return all
+}
+
+// report is the operator API's view of health.
+func (h *house) report(ctx context.Context) api.Health { return view(h.health.Report(ctx)) }
+
+func view(r health.Report) api.Health {
+	out := api.Health{Ready: r.Ready, State: string(r.State), Checks: []api.HealthCheck{}}
+	for _, c := range r.Checks {
+		out.Checks = append(out.Checks, api.HealthCheck{
+			Name: c.Name, OK: c.State != health.Failed, State: string(c.State), Detail: c.Detail, Remedy: c.Remedy,
+			Since: c.Since.UTC(), Listeners: c.Needs,
+		})
+	}
+	return out
 }
 
 // healthz says that the process answers; whether it can work is /readyz.

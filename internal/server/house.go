@@ -25,7 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/est"
-	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -44,7 +44,7 @@ type house struct {
 	changing sync.Mutex                  // held while starting, reloading or stopping
 	fail     context.CancelCauseFunc
 
-	health  health
+	health  health.Board
 	metrics *metrics
 	node    *node
 
@@ -146,15 +146,8 @@ func (h *house) buildStore(ctx context.Context) error {
 		return err
 	}
 	h.metrics.watchStore(s)
-	h.health.check(h.databaseHealth)
+	h.health.Ask(h.databaseHealth)
 	return nil
-}
-
-func (h *house) databaseHealth(ctx context.Context) []api.HealthCheck {
-	if err := h.store.Ping(ctx); err != nil {
-		return []api.HealthCheck{{Name: "database", Detail: fault.Text(err)}}
-	}
-	return []api.HealthCheck{{Name: "database", OK: true}}
 }
 
 // openStore connects to the configured database and makes sure that it answers.
@@ -244,17 +237,8 @@ func (h *house) buildLists(context.Context) error {
 	})
 	if err == nil {
 		h.metrics.watchLists(h.lists, h.now)
-		h.health.check(h.listHealth)
 	}
 	return err
-}
-
-// listHealth says which lists need a person. That is no reason to send clients
-// elsewhere: another node would serve the same ones.
-func (h *house) listHealth(context.Context) []api.HealthCheck {
-	check := api.HealthCheck{Name: "revocation lists", OK: true}
-	check.Detail = strings.Join(h.lists.Alarms(), "; ")
-	return []api.HealthCheck{check}
 }
 
 func (h *house) buildACME(ctx context.Context) error {
@@ -295,11 +279,6 @@ func (h *house) buildAdmin(context.Context) error {
 // openKey opens a private key whose operations are counted under name.
 func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
 	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
-}
-
-// report is the operator API's view of health.
-func (h *house) report(ctx context.Context) api.Health {
-	return h.health.report(ctx)
 }
 
 // redact removes the password of a database URL, for errors.

@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -45,7 +46,7 @@ func (h *house) startSocket(ctx context.Context, cfg *config.File) error {
 func (h *house) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	r.Get("/healthz", healthz)
-	r.Get("/readyz", h.health.readyz)
+	r.Get("/readyz", h.health.Readyz([]string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}, func(r health.Report) any { return view(r) }))
 	r.Handle("/metrics", h.metrics.handler(h.log))
 	if cfg.Listeners.Ops.Pprof {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -112,10 +113,13 @@ func (h *house) tellPair(ctx context.Context, name string, err error) bool {
 		h.log.ErrorContext(ctx, "no new TLS certificate for a listener", "listener", name, "error", err)
 	}
 	if h.tls[name].Current() == nil {
-		h.health.set("listener "+name, "no TLS certificate: "+fault.Text(err))
+		h.health.Set(health.Check{
+			Name: "listener " + name, State: health.Failed, Detail: "no TLS certificate: " + fault.Text(err), Needs: []string{name},
+			Remedy: "it opens as soon as its issuer signs; see the check of that",
+		})
 		return false
 	}
-	h.health.clear("listener " + name)
+	h.health.Clear("listener " + name)
 	return true
 }
 
@@ -166,7 +170,7 @@ func (h *house) serve(ln net.Listener, handler http.Handler, cfg web.Config) {
 	h.log.Info("listening", "listener", s.Name(), "addr", s.Addr().String())
 	h.workers.Go(func() {
 		if err := s.Err(); err != nil { // it stopped by itself
-			h.health.set("listener "+s.Name(), err.Error())
+			h.health.Set(health.Check{Name: "listener " + s.Name(), State: health.Failed, Detail: err.Error(), Needs: []string{s.Name()}})
 			h.fail(err)
 		}
 	})

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
@@ -57,7 +57,8 @@ func (h *house) warnOneTier(ctx context.Context, cfg *config.File) {
 	}
 	h.metrics.insecure.Set(1)
 	h.log.WarnContext(ctx, "INSECURE: one tier; the root's key is on this machine and signs everything")
-	h.health.check(func(context.Context) []api.HealthCheck {
-		return []api.HealthCheck{{Name: "tiers", OK: true, Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID)}}
+	h.health.Set(health.Check{
+		Name: "tiers", State: health.Warning, Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID),
+		Remedy: "leave --tiers out, for a root and an issuing CA",
 	})
 }

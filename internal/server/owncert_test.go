@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
@@ -298,13 +299,13 @@ func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
 	h.signing.Store(&inForce{
 		rules: issuance.Rules{CAs: set}, ocsp: &responders{answers: answers}, keys: map[string]*openKey{"ocsp-root": open},
 	})
-	if got := h.responderHealth(t.Context())[0]; !got.OK || got.Detail != "" {
+	if got := h.responderHealth(t.Context())[0]; got.State == health.Failed || got.Detail != "" {
 		t.Fatalf("%+v", got)
 	}
 	if err := key.Close(); err != nil { // as a token that is lost
 		t.Fatal(err)
 	}
-	if got := h.responderHealth(t.Context())[0]; got.OK || !strings.Contains(got.Detail, "its key does not answer") {
+	if got := h.responderHealth(t.Context())[0]; got.State != health.Failed || !strings.Contains(got.Detail, "its key does not answer") {
 		t.Errorf("%+v", got)
 	}
 	if s := h.responderStates()["root"]; s.Failed == nil || s.NotAfter.IsZero() {
@@ -318,16 +319,19 @@ func TestOwnCheck(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		state owncert.Health
-		ok    bool
+		want  health.State
 		says  string
 	}{
-		{owncert.Health{}, true, ""},
-		{owncert.Health{Warning: "soon"}, true, "soon"},
-		{owncert.Health{Failed: errors.New("away")}, false, "away"},
-		{owncert.Health{Failed: fault.New(fault.RejectedIdentifier, "not below this CA")}, true, "its CA cannot certify it: not below this CA"},
-		{owncert.Health{Failed: fault.New(fault.BadPublicKey, "compromised")}, false, "compromised"},
+		{owncert.Health{}, "", ""},
+		{owncert.Health{Warning: "soon"}, health.Warning, "soon"},
+		{owncert.Health{Failed: errors.New("away")}, health.Failed, "away"},
+		{
+			owncert.Health{Failed: fault.New(fault.RejectedIdentifier, "not below this CA")}, health.Warning,
+			"its CA cannot certify it: not below this CA",
+		},
+		{owncert.Health{Failed: fault.New(fault.BadPublicKey, "compromised")}, health.Failed, "compromised"},
 	} {
-		if got := ownCheck("x", c.state); got.OK != c.ok || got.Detail != c.says {
+		if got := ownCheck("x", "https", c.state); got.State != c.want || got.Detail != c.says {
 			t.Errorf("%+v: %+v", c.state, got)
 		}
 	}

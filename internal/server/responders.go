@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/owncert"
 )
@@ -63,12 +63,14 @@ func (h *house) warnResponders(ctx context.Context) {
 }
 
 // responderHealth says which responders can sign now.
-func (h *house) responderHealth(context.Context) []api.HealthCheck {
-	var checks []api.HealthCheck
+func (h *house) responderHealth(context.Context) []health.Check {
+	var checks []health.Check
 	lost := h.signing.Load().cas().Lost()
 	for id, s := range h.responderStates() {
-		check := ownCheck("ocsp "+id, s)
-		check.OK = check.OK || lost[id] != nil // the pool goes on, and no other node would answer
+		check := ownCheck("ocsp "+id, needOCSP, s)
+		if lost[id] != nil { // the pool goes on, and no other node would answer
+			check.Needs = nil
+		}
 		checks = append(checks, check)
 	}
 	return checks

@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 )
@@ -38,7 +39,8 @@ func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (e
 	defer func() { err = errors.Join(err, h.close()) }()
 
 	h.reloadOnHangup(ctx)
-	h.health.set("server", "starting")
+	h.health.Now = h.now
+	h.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "starting", Needs: []string{health.All}})
 
 	if err := h.start(ctx, cfg); err != nil {
 		return err
@@ -48,7 +50,7 @@ func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (e
 			return err
 		}
 	}
-	h.health.clear("server")
+	h.health.Clear("server")
 	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.Digest())
 	ready()
 
@@ -83,11 +85,7 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 	}
 	h.warnOneTier(ctx, cfg)
 	h.warnOf(ctx, cfg)
-	h.health.check(h.issuerHealth)
-	h.health.check(h.responderHealth)
-	h.health.check(h.raHealth)
-	h.health.check(h.tlsHealth)
-	h.health.check(h.configHealth)
+	h.askHealth()
 	if err := h.putInForce(ctx, cfg, signing); err != nil {
 		return err
 	}
@@ -97,7 +95,7 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 // close drains in the reverse order of start: not ready, listeners, Issue calls,
 // last audit event, keys, store. It takes down a house that was half built too.
 func (h *house) close() error {
-	h.health.set("server", "stopping")
+	h.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "stopping", Needs: []string{health.All}})
 	h.changing.Lock() // for good: nothing is reloaded any more
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()

@@ -11,11 +11,10 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/keys"
-	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/scep"
 )
 
@@ -85,26 +84,13 @@ func (h *house) renewRA(ctx context.Context) error {
 }
 
 // raHealth says which SCEP endpoints have no RA, and which will soon have none.
-func (h *house) raHealth(context.Context) []api.HealthCheck {
-	var checks []api.HealthCheck
+func (h *house) raHealth(context.Context) []health.Check {
+	var checks []health.Check
 	states := h.scep.Health()
 	for _, name := range slices.Sorted(maps.Keys(states)) {
-		checks = append(checks, ownCheck("scep "+name, states[name]))
+		checks = append(checks, ownCheck("scep "+name, needSCEP, states[name]))
 	}
 	return checks
-}
-
-// ownCheck is the check of a certificate of our own. That a CA cannot certify one
-// at all is so on every node: it stands in the check, and is no reason to send
-// the clients of all others elsewhere.
-func ownCheck(name string, s owncert.Health) api.HealthCheck {
-	if s.Failed == nil {
-		return api.HealthCheck{Name: name, OK: true, Detail: s.Warning}
-	}
-	if owncert.Impossible(s.Failed) {
-		return api.HealthCheck{Name: name, OK: true, Detail: "its CA cannot certify it: " + fault.Text(s.Failed)}
-	}
-	return api.HealthCheck{Name: name, Detail: fault.Text(s.Failed)}
 }
 
 // plainRoutes is all that is served by plain HTTP.

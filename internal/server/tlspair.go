@@ -8,10 +8,10 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/web"
@@ -99,8 +99,8 @@ func (h *house) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert
 
 // tlsHealth says what there is to say of the certificates that listeners present.
 // That there is none is told where the listener is opened.
-func (h *house) tlsHealth(ctx context.Context) []api.HealthCheck {
-	var checks []api.HealthCheck
+func (h *house) tlsHealth(ctx context.Context) []health.Check {
+	var checks []health.Check
 	for _, l := range h.tlsListeners(h.cfg.Load()) {
 		current := h.tls[l.name].Current()
 		if l.conf.Addr == "" || current == nil {
@@ -112,11 +112,7 @@ func (h *house) tlsHealth(ctx context.Context) []api.HealthCheck {
 		} else {
 			state = h.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
 		}
-		check := api.HealthCheck{Name: "tls " + l.name, OK: state.Failed == nil, Detail: state.Warning}
-		if state.Failed != nil {
-			check.Detail = fault.Text(state.Failed)
-		}
-		checks = append(checks, check)
+		checks = append(checks, ownCheck("tls "+l.name, l.name, state))
 	}
 	return checks
 }

@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -159,22 +157,4 @@ func (h *house) renewTLS(ctx context.Context) error {
 // configuration.
 func (h *house) beat(ctx context.Context) error {
 	return h.store.Heartbeat(ctx, h.node.Name, h.node.Chain, h.cfg.Load().Digest(), h.now())
-}
-
-// configHealth names the nodes that run another configuration. That is worth
-// knowing but no reason to send clients elsewhere: while a new configuration
-// goes round, it is so on every node.
-func (h *house) configHealth(ctx context.Context) []api.HealthCheck {
-	nodes, err := h.store.Nodes(ctx)
-	if err != nil {
-		return nil // the database check says so
-	}
-	ours := h.cfg.Load().Digest()
-	check := api.HealthCheck{Name: "configuration", OK: true, Detail: ours}
-	for _, n := range nodes {
-		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {
-			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
-		}
-	}
-	return []api.HealthCheck{check}
 }

@@ -93,7 +93,8 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		Endpoints: func(string) []string { return []string{"default", "eab"} },
 		Health: func(context.Context) api.Health {
 			ok := !s.NotReady.Load()
-			return api.Health{Ready: ok, Checks: []api.HealthCheck{{Name: "database", OK: ok, Detail: "asked just now"}}}
+			state := map[bool]string{true: "ok", false: "failed"}[ok]
+			return api.Health{Ready: ok, State: state, Checks: []api.HealthCheck{{Name: "database", OK: ok, State: state, Detail: "asked just now"}}}
 		},
 		Reload: func(context.Context) (api.ReloadResult, error) {
 			if err := s.ReloadErr.Load(); err != nil {
