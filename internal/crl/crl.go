@@ -35,6 +35,13 @@ type authority struct {
 	Config Config
 }
 
+// imported reports whether the CA's lists are made elsewhere. Those of a CA whose
+// key is lost are not: they are made again when it is back.
+func (a *authority) imported() bool {
+	place, _ := a.KeyState()
+	return place == ca.KeyElsewhere
+}
+
 // Event tells an observer how one attempt to publish a list ended.
 type Event struct {
 	Issuer    string

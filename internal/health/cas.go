@@ -113,6 +113,8 @@ func (c CAs) signing(a *ca.CA, able []string, now time.Time) Check {
 		check.State = Warning // others take over, or nobody asks and its operators know
 	case needed:
 		check.Needs = needs
+	case a.Pending == nil:
+		check.Needs = []string{Operators}
 	}
 	return check
 }

@@ -48,6 +48,10 @@ type Check struct {
 // All in Needs stands for every listener.
 const All = "*"
 
+// Operators is the listener of the operator API, by which certificates are asked of
+// a CA that no endpoint names.
+const Operators = "socket"
+
 // End is when something ends.
 type End struct {
 	Kind, ID string // such as "ca" and the CA's id

@@ -127,6 +127,7 @@ func TestFT6_BadNewsIsNotOK(t *testing.T) {
 			in.Declared = append(in.Declared, ca.Declaration{ID: "broken"})
 			in.Records = append(in.Records, store.IssuerRecord{ID: "broken", State: "active", Certificate: []byte("x")})
 		}, false, "issuer broken", Failed, "not taken in", 0},
+		"keys lost, for operators alone": {long, lose("a-1", "b-1"), false, "issuer a-1", Failed, "CKR_TOKEN_NOT_PRESENT", 1},
 		"waits for its certificate": {long, func(in *ca.Inputs) {
 			in.Declared = append(in.Declared, ca.Declaration{ID: "next"})
 		}, false, "issuer next", Warning, "no certificate yet", 0},
