@@ -22,7 +22,7 @@ const module = "github.com/privyseal/privyseal/"
 var floors = [][]string{
 	0:  {"internal/fault", "api", "migrations"},
 	1:  {"internal/pki", "internal/strictyaml", "internal/work"},
-	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript"},
+	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript", "internal/seal"},
 	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
 	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},

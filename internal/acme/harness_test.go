@@ -26,6 +26,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -104,7 +105,7 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := credential.NewSealer(bytes.Repeat([]byte{7}, credential.KEKSize))
+	sealer, err := seal.New(bytes.Repeat([]byte{7}, seal.KEKSize))
 	if err != nil {
 		t.Fatal(err)
 	}

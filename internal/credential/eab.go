@@ -1,3 +1,10 @@
+// Package credential makes, keeps and checks the secrets by which clients prove
+// who they are: EAB keys, EST users and SCEP challenges, on record or known to a
+// webhook. Package seal encrypts those that the database must give back.
+//
+// It never consumes a credential by itself: it returns the store.Claim that the
+// consuming write carries, so that a use counts if and only if the act it paid
+// for is durable. It logs nothing, and no error of it holds a secret.
 package credential
 
 import (
@@ -12,6 +19,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -41,12 +49,12 @@ const (
 // new account belongs to. It is safe for concurrent use.
 type EAB struct {
 	store  *store.Store
-	sealer *Sealer
+	sealer *seal.Sealer
 	now    func() time.Time
 }
 
 // NewEAB returns the keeper of the EAB keys in st.
-func NewEAB(st *store.Store, sealer *Sealer, now func() time.Time) *EAB {
+func NewEAB(st *store.Store, sealer *seal.Sealer, now func() time.Time) *EAB {
 	return &EAB{store: st, sealer: sealer, now: now}
 }
 

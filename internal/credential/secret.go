@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
 // SharedSecret returns the secret of the given name and size that all nodes on
 // one database share, such as the key of the nonces' MAC. The first caller makes
 // it; whoever comes at the same time gets the winner's.
-func SharedSecret(ctx context.Context, st *store.Store, sealer *Sealer, name string, size int) ([]byte, error) {
+func SharedSecret(ctx context.Context, st *store.Store, sealer *seal.Sealer, name string, size int) ([]byte, error) {
 	sealed, err := st.Secret(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		fresh := make([]byte, size)

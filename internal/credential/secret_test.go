@@ -7,9 +7,21 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
+
+func kek(b byte) []byte { return bytes.Repeat([]byte{b}, seal.KEKSize) }
+
+func newSealer(t *testing.T, kek []byte, older ...[]byte) *seal.Sealer {
+	t.Helper()
+	s, err := seal.New(kek, older...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 func TestSharedSecretHasOneWinner(t *testing.T) {
 	t.Parallel()
@@ -48,8 +60,8 @@ func TestSharedSecretRefuses(t *testing.T) {
 	if _, err := SharedSecret(t.Context(), st, newSealer(t, kek(1)), "nonce", 32); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := SharedSecret(t.Context(), st, newSealer(t, kek(2)), "nonce", 32); !errors.Is(err, ErrSealKey) {
-		t.Errorf("another key-encryption key: %v, want ErrSealKey", err)
+	if _, err := SharedSecret(t.Context(), st, newSealer(t, kek(2)), "nonce", 32); !errors.Is(err, seal.ErrKey) {
+		t.Errorf("another key-encryption key: %v, want seal.ErrKey", err)
 	}
 	if _, err := SharedSecret(t.Context(), st, newSealer(t, kek(1)), "nonce", 64); err == nil {
 		t.Error("another size: no error")

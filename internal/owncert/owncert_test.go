@@ -15,12 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -62,7 +62,7 @@ func (l *lab) keeper(kind string, change ...func(*Config)) *Keeper {
 		cfg.Storage = &Folder{IssuerID: "ca", Node: "n", Dir: filepath.Join(l.dir, "ocsp"), Secret: secret, Store: l.store, Now: l.now, Log: quiet}
 		cfg.Specs = []Spec{{Profile: "ocsp-signing", CommonName: "OCSP responder ca", Algorithm: "ec-p256"}}
 	case "ra":
-		sealer, err := credential.NewSealer(bytes.Repeat([]byte{7}, credential.KEKSize))
+		sealer, err := seal.New(bytes.Repeat([]byte{7}, seal.KEKSize))
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -20,11 +21,8 @@ import (
 type Sealed struct {
 	Name   string // of the secret
 	Store  *store.Store
-	Sealer interface {
-		Seal(name string, plain []byte) []byte
-		Open(name string, sealed []byte) ([]byte, error)
-	}
-	Token *Token // as in Config
+	Sealer *seal.Sealer
+	Token  *Token // as in Config
 
 	seen []byte // what was read or written last
 }
@@ -136,7 +134,7 @@ func (s *Sealed) Keep(ctx context.Context, all []Generation) ([]Generation, erro
 		pairs := make([]sealedPair, len(g.Pairs))
 		for j := range g.Pairs {
 			var err error
-			if pairs[j], err = seal(&g.Pairs[j]); err != nil {
+			if pairs[j], err = pairOf(&g.Pairs[j]); err != nil {
 				return nil, err
 			}
 		}
@@ -173,7 +171,7 @@ func (s *Sealed) put(ctx context.Context, sealed []byte) ([]byte, error) {
 	return sealed, err
 }
 
-func seal(p *Pair) (sealedPair, error) {
+func pairOf(p *Pair) (sealedPair, error) {
 	if p.Ref != "" {
 		return sealedPair{Certificate: p.Certificate.Raw, Ref: p.Ref}, nil
 	}

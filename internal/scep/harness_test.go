@@ -31,6 +31,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -85,7 +86,7 @@ func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := credential.NewSealer(bytes.Repeat([]byte{7}, credential.KEKSize))
+	sealer, err := seal.New(bytes.Repeat([]byte{7}, seal.KEKSize))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -153,7 +154,7 @@ type Deps struct {
 	Challenges *credential.SCEPChallenges
 	Webhooks   *credential.Webhooks
 	Limits     *limit.Limiter
-	Sealer     *credential.Sealer
+	Sealer     *seal.Sealer
 	Log        *slog.Logger
 	Now        func() time.Time
 	Observe    func(Event) // may be nil

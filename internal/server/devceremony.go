@@ -14,11 +14,11 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
-	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/seal"
 )
 
 // makeSecrets makes the secrets that DIR lacks.
@@ -30,7 +30,7 @@ func makeSecrets(dir string) error {
 		}
 	}
 	for name, fresh := range map[string]func() string{
-		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": credential.GenerateKEK,
+		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": seal.GenerateKEK,
 		devChallenge: newPassphrase,
 	} {
 		file := filepath.Join(folder, name)

@@ -33,6 +33,7 @@ import (
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/scep"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -69,7 +70,7 @@ type house struct {
 	pipeline *issuance.Pipeline
 
 	// floor 6
-	sealer *credential.Sealer
+	sealer *seal.Sealer
 	eab    *credential.EAB
 	lists  *crl.Publisher
 	desk   *approval.Desk // requests: recognised again, or waiting for a person
@@ -212,11 +213,11 @@ func (h *house) buildCredentials(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	keks, err := credential.ParseKEKs(text)
+	keks, err := seal.ParseKEKs(text)
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	if h.sealer, err = credential.NewSealer(keks[0], keks[1:]...); err != nil {
+	if h.sealer, err = seal.New(keks[0], keks[1:]...); err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
 	h.eab = credential.NewEAB(h.store, h.sealer, h.now)

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ceremony"
-	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 )
 
 // passphrase opens every key of a Hierarchy.
@@ -43,7 +43,7 @@ func NewHierarchy(ctx context.Context, dir string, addr Addresses, offline ...st
 			return nil, err
 		}
 	}
-	for file, text := range map[string]string{"kek": credential.GenerateKEK(), "passphrase": passphrase} {
+	for file, text := range map[string]string{"kek": seal.GenerateKEK(), "passphrase": passphrase} {
 		if err := os.WriteFile(filepath.Join(dir, "secrets", file), []byte(text+"\n"), 0o600); err != nil {
 			return nil, err
 		}

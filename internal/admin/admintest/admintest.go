@@ -33,6 +33,7 @@ import (
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 	"github.com/privyseal/privyseal/internal/tree"
@@ -69,7 +70,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	s := &Server{Store: st}
 	s.Pipeline = issuance.New(issuance.Config{Store: st, Node: "node-1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	s.Pipeline.Swap(s.rules(t, issuers))
-	sealer, err := credential.NewSealer(make([]byte, credential.KEKSize))
+	sealer, err := seal.New(make([]byte, seal.KEKSize))
 	must(t, err)
 	s.Lists, err = crl.New(crl.Deps{
 		Store: st, Leases: lease.New(st, "node-1", time.Now, slog.New(slog.DiscardHandler)), Dir: t.TempDir(), Now: time.Now,

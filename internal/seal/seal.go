@@ -1,13 +1,9 @@
-// Package credential makes, keeps and checks the secrets by which clients prove
-// who they are: EAB keys today, EST users and SCEP challenges in their time. It
-// also seals every secret that the database must give back in clear.
+// Package seal encrypts what a database must give back in clear: the secrets of
+// EAB keys, private keys that all nodes share, the key of the nonces' MAC. It
+// holds the format and the keys; who keeps a sealed secret has the row.
 //
-// It never consumes a credential by itself: it returns the store.Claim that the
-// consuming write carries, so that a use counts if and only if the act it paid
-// for is durable. It logs nothing, and no error of it holds a secret.
-//
-// Start with New and Sealer.
-package credential
+// It logs nothing, and no error of it holds a secret.
+package seal
 
 import (
 	"crypto/aes"
@@ -30,19 +26,19 @@ const KEKSize = 32
 // secret is kept are authenticated with it: a row copied onto another name, or
 // onto another key, does not open.
 const (
-	sealVersion = 1
-	keyIDSize   = 8
-	nonceSize   = 12
-	headerSize  = 1 + keyIDSize + nonceSize
-	tagSize     = 16
-	sealDomain  = "privyseal sealed secret\x00"
+	version    = 1
+	keyIDSize  = 8
+	nonceSize  = 12
+	headerSize = 1 + keyIDSize + nonceSize
+	tagSize    = 16
+	domain     = "privyseal sealed secret\x00"
 )
 
 // Errors of Open. Neither says anything about the secret.
 var (
-	ErrSealFormat = errors.New("not a sealed secret of a known version")
-	ErrSealKey    = errors.New("sealed under a key-encryption key that is not configured")
-	ErrSealBroken = errors.New("sealed secret was altered or belongs to another name")
+	ErrFormat = errors.New("not a sealed secret of a known version")
+	ErrKey    = errors.New("sealed under a key-encryption key that is not configured")
+	ErrBroken = errors.New("sealed secret was altered or belongs to another name")
 )
 
 // KeyID names a key-encryption key without telling anything of it.
@@ -58,10 +54,10 @@ type Sealer struct {
 	aeads   map[KeyID]cipher.AEAD
 }
 
-// NewSealer returns a Sealer that seals under kek and opens what was sealed
+// New returns a Sealer that seals under kek and opens what was sealed
 // under kek or any of older: to rotate, put the new key first, keep the old one
 // until Stale is false for every row.
-func NewSealer(kek []byte, older ...[]byte) (*Sealer, error) {
+func New(kek []byte, older ...[]byte) (*Sealer, error) {
 	s := &Sealer{aeads: make(map[KeyID]cipher.AEAD, 1+len(older))}
 	for i, key := range append([][]byte{kek}, older...) {
 		if len(key) != KEKSize {
@@ -93,27 +89,27 @@ func (s *Sealer) KeyID() KeyID { return s.current }
 // Seal encrypts plain for the place called name, such as "eab:" and a kid.
 func (s *Sealer) Seal(name string, plain []byte) []byte {
 	out := make([]byte, headerSize, headerSize+len(plain)+tagSize)
-	out[0] = sealVersion
+	out[0] = version
 	copy(out[1:], s.current[:])
 	nonce := out[1+keyIDSize : headerSize]
 	_, _ = rand.Read(nonce) // never fails; it ends the process instead
-	return s.aeads[s.current].Seal(out, nonce, plain, sealData(out[:1+keyIDSize], name))
+	return s.aeads[s.current].Seal(out, nonce, plain, covered(out[:1+keyIDSize], name))
 }
 
 // Open returns the secret that was sealed for name.
 func (s *Sealer) Open(name string, sealed []byte) ([]byte, error) {
-	id, err := sealedBy(sealed)
+	id, err := keyOf(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open secret %q: %w", name, err)
 	}
 	aead, ok := s.aeads[id]
 	if !ok {
-		return nil, fmt.Errorf("open secret %q: %w (key id %s)", name, ErrSealKey, id)
+		return nil, fmt.Errorf("open secret %q: %w (key id %s)", name, ErrKey, id)
 	}
 	nonce := sealed[1+keyIDSize : headerSize]
-	plain, err := aead.Open(nil, nonce, sealed[headerSize:], sealData(sealed[:1+keyIDSize], name))
+	plain, err := aead.Open(nil, nonce, sealed[headerSize:], covered(sealed[:1+keyIDSize], name))
 	if err != nil {
-		return nil, fmt.Errorf("open secret %q: %w", name, ErrSealBroken)
+		return nil, fmt.Errorf("open secret %q: %w", name, ErrBroken)
 	}
 	return plain, nil
 }
@@ -121,7 +117,7 @@ func (s *Sealer) Open(name string, sealed []byte) ([]byte, error) {
 // Stale reports whether sealed opens under a key other than the current one and
 // so should be sealed again before that key is taken away.
 func (s *Sealer) Stale(sealed []byte) bool {
-	id, err := sealedBy(sealed)
+	id, err := keyOf(sealed)
 	return err == nil && id != s.current
 }
 
@@ -164,19 +160,19 @@ func keyID(key []byte) (id KeyID) {
 	return id
 }
 
-// sealedBy reads the header of a sealed secret.
-func sealedBy(sealed []byte) (id KeyID, err error) {
-	if len(sealed) < headerSize+tagSize || sealed[0] != sealVersion {
-		return id, ErrSealFormat
+// keyOf reads the header of a sealed secret.
+func keyOf(sealed []byte) (id KeyID, err error) {
+	if len(sealed) < headerSize+tagSize || sealed[0] != version {
+		return id, ErrFormat
 	}
 	copy(id[:], sealed[1:])
 	return id, nil
 }
 
-// sealData is the additional data that the tag covers.
-func sealData(header []byte, name string) []byte {
-	data := make([]byte, 0, len(sealDomain)+len(header)+len(name))
-	data = append(data, sealDomain...)
+// covered is the additional data that the tag covers.
+func covered(header []byte, name string) []byte {
+	data := make([]byte, 0, len(domain)+len(header)+len(name))
+	data = append(data, domain...)
 	data = append(data, header...)
 	return append(data, name...)
 }
