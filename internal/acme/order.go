@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
@@ -72,14 +74,11 @@ func pendingStatus(authzs []store.Authorization, now time.Time) (status string, 
 // waitingStatus is that of an order for which a person is, or was, asked: what
 // was decided is in the request, and nowhere else.
 func waitingStatus(o *store.Order) (status string, problem json.RawMessage) {
-	switch o.Approval {
-	case store.RequestPending, store.RequestApproved:
+	if o.Approval.Undecided() {
 		return statusProcessing, nil
-	case store.RequestRejected:
-		return statusInvalid, problemJSON(fault.New(fault.Denied, "the request was rejected: %s", o.ApprovalReason).Because("approval_rejected"))
-	default:
-		return statusInvalid, problemJSON(fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired"))
 	}
+	v := issuance.Verdict{State: cmp.Or(o.Approval, store.RequestExpired), Reason: o.ApprovalReason}
+	return statusInvalid, problemJSON(v.Fault())
 }
 
 func (e *endpoint) orderView(o *store.Order, authzs []store.Authorization, now time.Time) orderView {

@@ -157,7 +157,7 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 			cert, err := d.pipeline.Certificate(ctx, row.CertificateID)
 			return cert, row, err
 		}
-		return nil, row, d.outcome(row)
+		return nil, row, issuance.VerdictOn(row, d.now()).Fault()
 	}
 	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
 }
@@ -175,23 +175,5 @@ func (d *Desk) Answer(ctx context.Context, endpoint, identity, id string) (*issu
 	case row.CertificateID != "":
 		return d.pipeline.Certificate(ctx, row.CertificateID)
 	}
-	return nil, d.outcome(row)
-}
-
-// pollAgain is when to ask again for something that waits for a person.
-const pollAgain = 30 * time.Second
-
-// outcome is the fault of a request without a certificate.
-func (d *Desk) outcome(row *store.Request) error {
-	switch row.Status {
-	case store.RequestRejected:
-		return fault.New(fault.Denied, "the request was rejected: %s", row.Reason).Because("approval_rejected")
-	case store.RequestExpired:
-		return fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired")
-	case store.RequestPending:
-		return fault.New(fault.Pending, "request %s waits for a person's approval", row.ID).
-			Because("approval_pending").About("request", row.ID).After(pollAgain)
-	default:
-		return fault.New(fault.Pending, "the certificate is being issued").About("request", row.ID).After(time.Second)
-	}
+	return nil, issuance.VerdictOn(row, d.now()).Fault()
 }

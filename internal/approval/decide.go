@@ -33,7 +33,7 @@ const keepDecided = 7 * 24 * time.Hour
 // View is a request as a person sees it.
 type View struct {
 	store.Request
-	State   string            // "pending", "approved", "issued", "rejected" or "expired"
+	State   store.RequestStatus
 	Preview *issuance.Preview // what would be signed now; nil once that does not matter
 	Changed bool              // Preview is not what the request waits for approval of
 }
@@ -41,7 +41,7 @@ type View struct {
 // List returns up to limit requests, newest first, older than the one named.
 func (d *Desk) List(ctx context.Context, f store.RequestSearch) ([]View, error) {
 	switch f.Status {
-	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired, "issued":
+	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired, store.RequestIssued:
 	default:
 		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired", f.Status).Because("status")
 	}
@@ -51,7 +51,7 @@ func (d *Desk) List(ctx context.Context, f store.RequestSearch) ([]View, error) 
 	}
 	views := make([]View, len(rows))
 	for i := range rows {
-		views[i] = View{Request: rows[i], State: d.state(&rows[i])}
+		views[i] = View{Request: rows[i], State: rows[i].State(d.now())}
 	}
 	return views, nil
 }
@@ -62,8 +62,8 @@ func (d *Desk) Show(ctx context.Context, id string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Request: *row, State: d.state(row)}
-	if v.State != store.RequestPending && v.State != store.RequestApproved {
+	v := &View{Request: *row, State: row.State(d.now())}
+	if !v.State.Undecided() {
 		return v, nil
 	}
 	again, err := issuance.Again(row)
@@ -81,24 +81,16 @@ func same(row *store.Request, p *issuance.Preview) bool {
 	return string(digest[:]) == string(row.TemplateDigest)
 }
 
-// state is the status that a person is told.
-func (d *Desk) state(row *store.Request) string {
-	switch {
-	case row.CertificateID != "":
-		return "issued"
-	case row.ConsumedAt == nil && (row.Status == store.RequestPending || row.Status == store.RequestApproved) && !row.ExpiresAt.After(d.now()):
-		return store.RequestExpired
-	default:
-		return row.Status
-	}
-}
-
 func (d *Desk) find(ctx context.Context, id string) (*store.Request, error) {
 	row, err := d.store.Request(ctx, id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Status == store.RequestOpen {
 		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
 	}
 	return row, err
+}
+
+func decided(s store.RequestStatus) error {
+	return fault.New(fault.Conflict, "the request is %s", s).Because("request_" + string(s))
 }
 
 // Approve lets a pending request have its certificate and issues it, unless it
@@ -118,7 +110,7 @@ func (d *Desk) Approve(ctx context.Context, id string, by Actor) (*View, error) 
 	case v.Requester == by.Name:
 		return nil, fault.New(fault.Denied, "the one who asked cannot be the one who approves").Because("own_request")
 	case v.State != store.RequestPending:
-		return nil, fault.New(fault.Conflict, "the request is %s", v.State).Because("request_" + v.State)
+		return nil, decided(v.State)
 	case !v.Preview.Allowed:
 		return nil, v.Preview.Fault
 	case v.Changed:
@@ -152,8 +144,8 @@ func (d *Desk) Reject(ctx context.Context, id, reason string, by Actor) (*View, 
 	if err != nil {
 		return nil, err
 	}
-	if state := d.state(row); state != store.RequestPending && state != store.RequestApproved {
-		return nil, fault.New(fault.Conflict, "the request is %s", state).Because("request_" + state)
+	if state := row.State(d.now()); !state.Undecided() {
+		return nil, decided(state)
 	}
 	if err := d.reject(ctx, row, reason, by); err != nil {
 		return nil, err
@@ -179,7 +171,7 @@ func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decisio
 		return fmt.Errorf("decide request: %w", err)
 	}
 	return d.store.DecideRequest(ctx, row.ID, dec, store.Event{
-		At: dec.At, Action: "request." + dec.Status, Outcome: "success", Actor: by.Name, Subject: "request:" + row.ID,
+		At: dec.At, Action: "request." + string(dec.Status), Outcome: "success", Actor: by.Name, Subject: "request:" + row.ID,
 		RequestID: by.RequestID, Detail: detail,
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -130,7 +131,7 @@ func (w *Webhooks) tell(ctx context.Context, row *store.Request) error {
 func (w *Webhooks) outcome(ctx context.Context, row *store.Request) (*outcome, error) {
 	o := &outcome{
 		Event: "scep.failed", ID: row.ID, At: w.now().UTC(), Endpoint: row.Endpoint, TransactionID: row.TransactionID,
-		Subject: row.Subject, Reason: "approval_" + row.Status, Detail: row.Reason,
+		Subject: row.Subject, Reason: issuance.VerdictOn(row, w.now()).Code(), Detail: row.Reason,
 	}
 	if row.CertificateID == "" {
 		return o, nil

@@ -21,21 +21,10 @@ import (
 // approval may be used.
 const ApprovalLife = 7 * 24 * time.Hour
 
-// comeBack is how long a client is asked to wait while a person decides.
-const comeBack = 30 * time.Second
-
-const reasonWaiting = "approval_pending"
-
-// IsWaiting reports whether err says that a person has to decide. The id of the
-// request is the fault's identifier.
-func IsWaiting(err error) bool {
-	return fault.Is(err, fault.Pending) && fault.Of(err).Reason == reasonWaiting
-}
-
 // approved lets a request pass whose certificate a person has approved, with the
 // approval among its claims. Of any other request it is Pending, or Denied once
 // that is final.
-func (p *Pipeline) approved(ctx context.Context, r Request, v *verdict) (Request, error) {
+func (p *Pipeline) approved(ctx context.Context, r Request, v *judged) (Request, error) {
 	row, err := p.store.RequestByOrigin(ctx, r.Origin)
 	if errors.Is(err, store.ErrNotFound) {
 		row, err = p.wait(ctx, r, v)
@@ -49,16 +38,11 @@ func (p *Pipeline) approved(ctx context.Context, r Request, v *verdict) (Request
 	if err != nil {
 		return r, err
 	}
-	digest := v.template.Digest()
+	digest, verdict := v.template.Digest(), VerdictOn(row, p.now())
 	switch {
 	case row.ConsumedAt != nil: // Reserve finds its certificate
-	case row.Status == store.RequestRejected:
-		return r, rejection(row.Reason)
-	case row.Status == store.RequestExpired, !row.ExpiresAt.After(p.now()):
-		return r, fault.New(fault.Denied, "nobody approved the request in time").Because("approval_expired")
-	case row.Status != store.RequestApproved:
-		return r, fault.New(fault.Pending, "request %s waits for a person's approval", row.ID).
-			Because(reasonWaiting).About("request", row.ID).After(comeBack)
+	case verdict.State != store.RequestApproved:
+		return r, verdict.Fault()
 	case !bytes.Equal(row.TemplateDigest, digest[:]):
 		return r, fault.New(fault.Denied, "the certificate would not be the one that was approved").Because("approval_stale")
 	}
@@ -67,13 +51,9 @@ func (p *Pipeline) approved(ctx context.Context, r Request, v *verdict) (Request
 	return r, nil
 }
 
-func rejection(reason string) error {
-	return fault.New(fault.Denied, "the request was rejected: %s", reason).Because("approval_rejected")
-}
-
 // wait puts a request on record that a person has to decide. What could not be
 // issued in any case is refused at once, lint included.
-func (p *Pipeline) wait(ctx context.Context, r Request, v *verdict) (*store.Request, error) {
+func (p *Pipeline) wait(ctx context.Context, r Request, v *judged) (*store.Request, error) {
 	if _, err := v.issuer.Draft(v.template, pki.NewSerial()); err != nil {
 		return nil, err
 	}
@@ -90,7 +70,7 @@ func (p *Pipeline) wait(ctx context.Context, r Request, v *verdict) (*store.Requ
 }
 
 // open is the row of a request that needs nobody, or nil.
-func (p *Pipeline) open(r Request, v *verdict) *store.Request {
+func (p *Pipeline) open(r Request, v *judged) *store.Request {
 	if r.Record == nil {
 		return nil
 	}
@@ -106,7 +86,7 @@ func (p *Pipeline) open(r Request, v *verdict) *store.Request {
 }
 
 // pending is the row of a request that waits for a person.
-func (p *Pipeline) pending(r Request, v *verdict) (*store.Request, error) {
+func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 	if r.Record == nil { // the origin alone recognises it
 		id := strings.TrimPrefix(r.Origin, "request:")
 		if id == r.Origin {

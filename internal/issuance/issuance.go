@@ -216,7 +216,7 @@ func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certifi
 }
 
 // attempt is steps 3 to 6 of the door with one issuer and one serial.
-func (p *Pipeline) attempt(ctx context.Context, r Request, v *verdict, out *Outcome) (*Certificate, error) {
+func (p *Pipeline) attempt(ctx context.Context, r Request, v *judged, out *Outcome) (*Certificate, error) {
 	draft, err := v.issuer.Draft(v.template, pki.NewSerial())
 	if err != nil {
 		return nil, p.rejected(ctx, r, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/privyseal/privyseal/internal/profile"
 )
 
-// verdict is a request that the profile and the hierarchy allow.
-type verdict struct {
+// judged is a request that the profile and the hierarchy allow.
+type judged struct {
 	issuer   *issuer.Issuer
 	template *profile.Template
 	key      pki.KeyHash
@@ -22,7 +22,7 @@ type verdict struct {
 
 // needsPerson reports whether a person has to approve: where the profile says so,
 // and always of a CA, which a second operator approves.
-func (v *verdict) needsPerson() bool { return v.template.Approval || v.template.CA }
+func (v *judged) needsPerson() bool { return v.template.Approval || v.template.CA }
 
 // Preview is the verdict on a request, for a dry run: nothing is signed with a
 // CA's key and nothing is written.
@@ -54,7 +54,7 @@ func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 
 // judge is steps 1 and 2 of the door: the profile makes the template, the
 // hierarchy checks it against the whole chain of the issuer.
-func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Request) (*verdict, error) {
+func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Request) (*judged, error) {
 	prof, ok := rules.Profiles[r.Profile]
 	if !ok {
 		return nil, fault.New(fault.InvalidProfile, "profile %q does not exist", r.Profile)
@@ -72,7 +72,7 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 		return nil, err
 	}
 	t = t.Fit(signer.Certificate().NotBefore, signer.Certificate().NotAfter)
-	v := &verdict{issuer: signer.Issuer(), template: t}
+	v := &judged{issuer: signer.Issuer(), template: t}
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
 		return v, fault.Wrap(fault.BadPublicKey, err, "the public key cannot be encoded")
 	}

@@ -27,7 +27,7 @@ const (
 )
 
 // row is the reservation of one draft.
-func (p *Pipeline) row(r Request, v *verdict, d *issuer.Draft) store.Certificate {
+func (p *Pipeline) row(r Request, v *judged, d *issuer.Draft) store.Certificate {
 	t, id := v.template, store.NewID()
 	return store.Certificate{
 		ID: id, IssuerID: v.issuer.ID(), Serial: d.Serial(), Node: p.node,
@@ -57,7 +57,7 @@ type intentDetail struct {
 	Evidence       json.RawMessage  `json:"evidence,omitempty"`
 }
 
-func intent(row store.Certificate, r Request, v *verdict, d *issuer.Draft) store.Event {
+func intent(row store.Certificate, r Request, v *judged, d *issuer.Draft) store.Event {
 	template := v.template.Digest()
 	tbs := sha256.Sum256(d.TBS())
 	detail := intentDetail{

@@ -50,12 +50,12 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 // isRefusal reports whether an error is the rules' last word on a request that is
 // not on record. What a person decided is, and webhooks hear of it from there.
 func isRefusal(err error) bool {
-	f := fault.Of(err)
-	switch f.Kind {
+	switch fault.Of(err).Kind {
 	case fault.Pending, fault.RateLimited, fault.Unavailable, fault.Internal:
 		return false
 	}
-	return f.Reason != "approval_rejected" && f.Reason != "approval_expired"
+	_, decided := issuance.VerdictOf(err)
+	return !decided
 }
 
 // granted is a certificate as a client gets it: alone, or with the CA's

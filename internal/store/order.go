@@ -28,9 +28,9 @@ type Order struct {
 	Expires           time.Time
 	CreatedAt         time.Time
 	ProcessingAt      *time.Time
-	CertificateID     string // issued under the origin "order:<id>"
-	Approval          string // status of the request for approval while the order waits; empty if that is gone
-	ApprovalReason    string // of the person who decided
+	CertificateID     string        // issued under the origin "order:<id>"
+	Approval          RequestStatus // status of the request for approval while the order waits; empty if that is gone
+	ApprovalReason    string        // of the person who decided
 }
 
 const (

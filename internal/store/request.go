@@ -11,15 +11,22 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// Stored statuses of a request. Whether it has its certificate is not stored:
+// RequestStatus is how far a request has come.
+type RequestStatus string
+
+// The statuses of a request. That it has its certificate is not stored:
 // CertificateID is joined through the origin and wins over every status.
 const (
-	RequestOpen     = "open"     // needs nobody
-	RequestPending  = "pending"  // waits for a person
-	RequestApproved = "approved" // may have its certificate, once
-	RequestRejected = "rejected"
-	RequestExpired  = "expired" // nobody decided in time, or nobody used the approval
+	RequestOpen     RequestStatus = "open"     // needs nobody
+	RequestPending  RequestStatus = "pending"  // waits for a person
+	RequestApproved RequestStatus = "approved" // may have its certificate, once
+	RequestRejected RequestStatus = "rejected"
+	RequestExpired  RequestStatus = "expired" // nobody decided in time, or nobody used the approval
+	RequestIssued   RequestStatus = "issued"  // never stored
 )
+
+// Undecided reports whether a decision can still be made, or taken back.
+func (s RequestStatus) Undecided() bool { return s == RequestPending || s == RequestApproved }
 
 // Request is what somebody asked for: the memory of retransmissions and the
 // queue of approvals. Endpoint, Identity, CSRDigest and TransactionID are
@@ -42,7 +49,7 @@ type Request struct {
 	CSR            []byte          // DER
 	Asked          json.RawMessage // what else it takes to ask again
 	TemplateDigest []byte          // of what a person approves
-	Status         string
+	Status         RequestStatus
 	DecidedBy      string
 	DecidedAt      *time.Time
 	Reason         string     // of the decision
@@ -52,6 +59,18 @@ type Request struct {
 	Hook           string // webhook that is to hear of the outcome; empty once it did
 	HookTries      int    // calls of it that failed
 	CertificateID  string // issued under Origin
+}
+
+// State is how far a request is at a time: its status, unless it has its
+// certificate, or nobody decided or used it in time.
+func (r *Request) State(now time.Time) RequestStatus {
+	switch {
+	case r.CertificateID != "":
+		return RequestIssued
+	case r.ConsumedAt == nil && r.Status.Undecided() && !r.ExpiresAt.After(now):
+		return RequestExpired
+	}
+	return r.Status
 }
 
 const (
@@ -161,7 +180,7 @@ func (s *Store) Transaction(ctx context.Context, endpoint, transactionID string,
 
 // RequestSearch selects requests that wait or waited for a person.
 type RequestSearch struct {
-	Status  string // as stored, or "issued"; empty is all
+	Status  RequestStatus // empty is all
 	Profile string
 	After   string // id of the last one of the page before
 	Limit   int
@@ -176,7 +195,7 @@ func (s *Store) SearchRequests(ctx context.Context, f RequestSearch) ([]Request,
 	}
 	switch f.Status {
 	case "":
-	case "issued":
+	case RequestIssued:
 		where += ` AND c.id IS NOT NULL`
 	default:
 		term(` AND c.id IS NULL AND q.status = %s`, f.Status)
@@ -220,7 +239,7 @@ func (s *Store) request(ctx context.Context, where string, args ...any) (*Reques
 
 // Decision is what becomes of a request that waits.
 type Decision struct {
-	Status  string // RequestApproved, RequestRejected or RequestExpired
+	Status  RequestStatus // RequestApproved, RequestRejected or RequestExpired
 	By      string
 	At      time.Time
 	Reason  string
