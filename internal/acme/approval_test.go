@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -108,6 +110,51 @@ func TestOrderWhoseApprovalComesTooLate(t *testing.T) {
 	}
 	if o := decodeInto[orderView](t, c.read(u)); o.Status != statusInvalid || !strings.Contains(string(o.Error), "nobody approved") {
 		t.Errorf("%+v %s", o, o.Error)
+	}
+}
+
+// TestFS7_Order: what an order rests on has to hold when a person decides.
+func TestFS7_Order(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		meanwhile func(e *env, c *client, o orderView, kid string) error
+		reason    string
+	}{
+		"nothing": {func(*env, *client, orderView, string) error { return nil }, ""},
+		"account": {func(_ *env, c *client, _ orderView, _ string) error {
+			c.post(c.kid, map[string]string{"status": "deactivated"})
+			return nil
+		}, "account_deactivated"},
+		"authorization": {func(_ *env, c *client, o orderView, _ string) error {
+			c.post(o.Authorizations[0], map[string]string{"status": "deactivated"})
+			return nil
+		}, "authorization_deactivated"},
+		"EAB key": {func(e *env, c *client, _ orderView, kid string) error {
+			_, err := e.eab.Disable(c.t.Context(), kid, "uid:0", "")
+			return err
+		}, "eab_disabled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			desk := e.asks(t)
+			desk.Recheck("acme", e.server.recheck)
+			kid, mac := e.newEAB(t, credential.NewKey{Endpoint: "eab"})
+			client := e.client(t, "eab")
+			client.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": client.bind(kid, mac, nil, "")})
+			u, id := e.waiting(t, client, desk, "a.localhost")
+			if err := c.meanwhile(e, client, decodeInto[orderView](t, client.read(u)), kid); err != nil {
+				t.Fatal(err)
+			}
+			v, err := desk.Show(t.Context(), id)
+			if err != nil || v.Preview.Allowed != (c.reason == "") || (len(v.Changes) == 0) != (c.reason == "") {
+				t.Errorf("shown: %+v, %v", v, err)
+			}
+			_, err = desk.Approve(t.Context(), id, decider)
+			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+				t.Errorf("approved: %v, want the reason %q", err, c.reason)
+			}
+		})
 	}
 }
 

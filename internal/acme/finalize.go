@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -176,7 +177,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	o := &j.order
 	ep := s.current().endpoints[o.Endpoint]
 	if ep == nil {
-		return nil, fault.New(fault.Denied, "endpoint %q does not exist any more", o.Endpoint)
+		return nil, fault.New(fault.Denied, "endpoint %q does not exist any more", o.Endpoint).Because("endpoint_gone")
 	}
 	if prof := s.Pipeline.Rules().Profiles[o.Profile]; prof != nil && prof.Approval() { // nobody is asked in vain
 		if err := s.stands(ctx, ep, o.ID); err != nil {
@@ -240,6 +241,16 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 			"was placed: ask the operator of this CA").Because("eab_disabled")
 	}
 	return missing(err, "the key of the account's external account binding is gone")
+}
+
+// recheck judges once more what an order rests on that waits for a person.
+func (s *Server) recheck(ctx context.Context, row *store.Request, _ issuance.Request) error {
+	ep := s.current().endpoints[row.Endpoint]
+	if ep == nil {
+		return fault.New(fault.Denied, "endpoint %q does not exist any more", row.Endpoint).Because("endpoint_gone")
+	}
+	id, _ := strings.CutPrefix(row.Origin, "order:")
+	return missing(s.stands(ctx, ep, id), "the order is gone")
 }
 
 // authzEnded is why an authorization is not valid; nil if it is.

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -81,6 +82,7 @@ type Event struct {
 type Deps struct {
 	Store     *store.Store
 	Pipeline  *issuance.Pipeline
+	Desk      *approval.Desk // asks about orders that wait for a person; may be nil
 	Validator *challenge.Validator
 	EAB       *credential.EAB
 	Limits    *limit.Limiter
@@ -125,6 +127,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.work = newWorkers(s)
 	if err := s.Swap(cfg); err != nil {
 		return nil, err
+	}
+	if s.Desk != nil {
+		s.Desk.Recheck("acme", s.recheck)
 	}
 	return s, nil
 }

@@ -71,7 +71,7 @@ func (s *Server) approvalRequest(v *approval.View) api.ApprovalRequest {
 		Identity: v.Identity, Requester: v.Requester, RequestID: v.RequestID, TransactionID: v.TransactionID,
 		Subject: v.Subject, Names: inventory.Identifiers(v.Names), KeyHash: hex.EncodeToString(v.KeyHash),
 		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(), ExpiresAt: v.ExpiresAt.UTC(),
-		DecidedBy: v.DecidedBy, Reason: v.Reason, Certificate: v.CertificateID, Changed: v.Changed,
+		DecidedBy: v.DecidedBy, Reason: v.Reason, Certificate: v.CertificateID, Changed: v.Changed, Changes: v.Changes,
 	}
 	if v.DecidedAt != nil {
 		out.DecidedAt = v.DecidedAt.UTC()

@@ -40,12 +40,21 @@ type Desk struct {
 	pipeline *issuance.Pipeline
 	now      func() time.Time
 	log      *slog.Logger
+	rechecks map[string]Recheck // by protocol
 }
+
+// Recheck judges once more what a request that waits rests on beside its claims,
+// as if it were asked now. What does not hold any more is Denied.
+type Recheck func(context.Context, *store.Request, issuance.Request) error
 
 // New returns the desk of a store and its door.
 func New(s *store.Store, p *issuance.Pipeline, now func() time.Time, log *slog.Logger) *Desk {
-	return &Desk{store: s, pipeline: p, now: now, log: log}
+	return &Desk{store: s, pipeline: p, now: now, log: log, rechecks: map[string]Recheck{}}
 }
+
+// Recheck makes f the one that judges the requests of a protocol. It is called
+// before the desk is used.
+func (d *Desk) Recheck(protocol string, f Recheck) { d.rechecks[protocol] = f }
 
 // Key is what makes two requests the same, within Keep.
 type Key struct {
@@ -157,7 +166,7 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 			cert, err := d.pipeline.Certificate(ctx, row.CertificateID)
 			return cert, row, err
 		}
-		return nil, row, issuance.VerdictOn(row, d.now()).Fault()
+		return nil, row, d.outcome(ctx, row)
 	}
 	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
 }
@@ -175,5 +184,37 @@ func (d *Desk) Answer(ctx context.Context, endpoint, identity, id string) (*issu
 	case row.CertificateID != "":
 		return d.pipeline.Certificate(ctx, row.CertificateID)
 	}
-	return nil, issuance.VerdictOn(row, d.now()).Fault()
+	return nil, d.outcome(ctx, row)
+}
+
+// outcome is the fault of a request without a certificate.
+func (d *Desk) outcome(ctx context.Context, row *store.Request) error {
+	v := issuance.VerdictOn(row, d.now())
+	if v.State.Undecided() {
+		asked, err := issuance.Again(row)
+		if err == nil {
+			err = d.stands(ctx, row, asked)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return v.Fault()
+}
+
+// stands reports what a request rests on that does not hold any more. Once its
+// approval is used, the reservation has decided that.
+func (d *Desk) stands(ctx context.Context, row *store.Request, asked issuance.Request) error {
+	if row.ConsumedAt != nil {
+		return nil
+	}
+	for _, c := range asked.Claims {
+		if err := d.store.CheckClaim(ctx, c, d.now()); err != nil {
+			return err
+		}
+	}
+	if recheck := d.rechecks[row.Protocol]; recheck != nil {
+		return recheck(ctx, row, asked)
+	}
+	return nil
 }

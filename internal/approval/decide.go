@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -36,6 +37,7 @@ type View struct {
 	State   store.RequestStatus
 	Preview *issuance.Preview // what would be signed now; nil once that does not matter
 	Changed bool              // Preview is not what the request waits for approval of
+	Changes []string          // what is not as it was when the request came, for the one who decides
 }
 
 // List returns up to limit requests, newest first, older than the one named.
@@ -71,9 +73,36 @@ func (d *Desk) Show(ctx context.Context, id string) (*View, error) {
 		return nil, err
 	}
 	preview := d.pipeline.Preview(ctx, again)
+	if preview.Allowed {
+		if err := d.stands(ctx, row, again); err != nil {
+			if passing(err) {
+				return nil, err
+			}
+			preview.Allowed, preview.Fault = false, fault.Of(err)
+		}
+	}
 	v.Preview = &preview
 	v.Changed = preview.Allowed && !same(row, &preview)
+	v.Changes = changes(v)
 	return v, nil
+}
+
+// changes says what is not as it was when a request came: it was allowed then.
+func changes(v *View) (all []string) {
+	t := v.Preview.Template
+	switch {
+	case !v.Preview.Allowed:
+		return []string{fault.Text(v.Preview.Fault)}
+	case !v.Changed:
+		return nil
+	}
+	if t.Subject != v.Subject {
+		all = append(all, fmt.Sprintf("the subject would be %q and was %q", t.Subject, v.Subject))
+	}
+	if !slices.Equal(t.Names, v.Names) {
+		all = append(all, fmt.Sprintf("the names would be %v and were %v", t.Names, v.Names))
+	}
+	return append(all, "what would be signed now is not what the request came for")
 }
 
 func same(row *store.Request, p *issuance.Preview) bool {
@@ -87,6 +116,13 @@ func (d *Desk) find(ctx context.Context, id string) (*store.Request, error) {
 		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
 	}
 	return row, err
+}
+
+// ceased tells the one who approves what to do about what does not hold any more.
+func ceased(f *fault.Error) error {
+	told := *f
+	told.Detail = "since the request came this has changed: " + fault.Text(f) + ": reject it, or approve it once that is mended"
+	return &told
 }
 
 func decided(s store.RequestStatus) error {
@@ -112,7 +148,7 @@ func (d *Desk) Approve(ctx context.Context, id string, by Actor) (*View, error) 
 	case v.State != store.RequestPending:
 		return nil, decided(v.State)
 	case !v.Preview.Allowed:
-		return nil, v.Preview.Fault
+		return nil, ceased(v.Preview.Fault)
 	case v.Changed:
 		digest, t := v.Preview.Template.Digest(), v.Preview.Template
 		if err := d.store.RenewTemplate(ctx, id, digest[:], t.Subject, t.Names); err != nil {
@@ -190,7 +226,9 @@ func (d *Desk) issue(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.pipeline.Issue(ctx, again)
+	if err = d.stands(ctx, row, again); err == nil {
+		_, err = d.pipeline.Issue(ctx, again)
+	}
 	if err == nil || passing(err) {
 		return err
 	}

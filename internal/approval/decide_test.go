@@ -2,6 +2,7 @@ package approval_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"strings"
 	"sync"
@@ -278,4 +279,28 @@ func TestListRefusesAnUnknownStatus(t *testing.T) {
 	wantKind(t, err, fault.Malformed, "status")
 	_, err = d.Show(t.Context(), "none")
 	wantKind(t, err, fault.NotFound, "request_unknown")
+}
+
+// TestFS7_ApprovedAndThenRefused: what ceases to hold between the approval and the
+// signature is refused for good, because nobody would come to ask again.
+func TestFS7_ApprovedAndThenRefused(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, storetest.SQLite(t))
+	calls := 0
+	d.Recheck("est", func(context.Context, *store.Request, issuance.Request) error {
+		if calls++; calls == 1 { // when it is shown to the one who approves
+			return nil
+		}
+		return fault.New(fault.Denied, "client certificate: it was revoked").Because("certificate_revoked")
+	})
+	k, r := ask(t, "asked", "a.test")
+	id := d.waiting(t, k, r)
+	_, err := d.Approve(t.Context(), id, person)
+	wantKind(t, err, fault.Denied, "certificate_revoked")
+	v, err := d.Show(t.Context(), id)
+	noErr(t, err)
+	if v.State != store.RequestRejected || v.CertificateID != "" {
+		t.Errorf("%+v", v)
+	}
+	d.holds(t)
 }

@@ -99,6 +99,44 @@ func (e *Enrolment) Holder(ctx context.Context, cert *x509.Certificate) (*Holder
 	return &Holder{Certificate: cert, Row: row, first: first}, nil
 }
 
+// Chain returns the certificates of a basis, leaf first.
+func (e *Enrolment) Chain(ctx context.Context, b issuance.Basis) ([]*x509.Certificate, error) {
+	ders := b.Chain
+	if b.Holder != "" {
+		row, err := e.cfg.Store.CertificateByID(ctx, b.Holder)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, refuse("unknown", "it is not on record any more")
+		}
+		if err != nil {
+			return nil, err
+		}
+		ders = [][]byte{row.DER}
+	}
+	chain := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		var err error
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, fmt.Errorf("read the certificate by which something was asked: %w", err)
+		}
+	}
+	if len(chain) == 0 {
+		return nil, refuse("unknown", "it is not on record")
+	}
+	return chain, nil
+}
+
+// Offered refuses what an endpoint does not offer: by the time that a request is
+// decided the endpoint may be gone, or its profile.
+func Offered(endpoint string, exists bool, profiles []string, profile string) error {
+	switch {
+	case !exists:
+		return fault.New(fault.Denied, "the endpoint %q does not exist any more", endpoint).Because("endpoint_gone")
+	case !slices.Contains(profiles, profile):
+		return fault.New(fault.Denied, "the endpoint %q does not offer the profile %s any more", endpoint, profile).Because("profile_gone")
+	}
+	return nil
+}
+
 // Check is the verdict of an endpoint on a holder: nil, or Denied with a reason
 // that is the same in every protocol. Renew tells that the certificate itself is
 // to be renewed, and not only shown.

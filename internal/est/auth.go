@@ -7,6 +7,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -17,6 +18,7 @@ type client struct {
 	user  *credential.Proof // its password; nil if it gave none
 	bound string            // how the request is bound to the connection, if it is
 	cmc   *cmcSigner        // who signed the message of fullcmc; nil elsewhere
+	renew bool              // it asks for the certificate that it shows once more
 }
 
 // evidence is how the client proved who it is, for the audit record (rule X18).
@@ -48,6 +50,18 @@ func (c *client) evidence() (json.RawMessage, error) {
 		e.SignedBy = c.cmc.name
 	}
 	return json.Marshal(e) //nolint:gosec // Password tells whose it was, never what it was
+}
+
+// basis are the certificates by whose power the client asks. One beside a password
+// is nothing that an endpoint needs, unless it wants both.
+func (c *client) basis(ep *endpoint) (by []issuance.Basis) {
+	if c.shown != nil && (c.user == nil || ep.Auth == AuthBoth) {
+		by = append(by, c.shown.basis(c.renew))
+	}
+	if c.cmc != nil && c.cmc.cert != nil && c.cmc.cert != c.shown {
+		by = append(by, c.cmc.cert.basis(false))
+	}
+	return by
 }
 
 func (c *client) claims() []store.Claim {
@@ -83,7 +97,7 @@ func (c *client) profile(ep *endpoint, renew bool) string {
 // clients begin like that (rule E12).
 func (s *Server) authenticate(r *http.Request, ep *endpoint, renew bool) (*client, error) {
 	ctx := r.Context()
-	c := &client{}
+	c := &client{renew: renew}
 	var refused error // of the certificate
 	if ep.Auth.certificate() || renew {
 		if c.shown, refused = s.shown(ctx, r, ep, renew); refused != nil && !fault.Is(refused, fault.Denied) {

@@ -9,16 +9,19 @@ import (
 
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // shown is a client certificate that counts at the endpoint: TLS, or the signature
 // of a message, has proved that the client has its key.
 type shown struct {
 	cert   *x509.Certificate
-	holder *enrolment.Holder // nil if it is not ours but an anchor's
-	ra     bool              // it may ask for others
-	late   bool              // it has expired and is within the grace
+	more   []*x509.Certificate // that came with it
+	holder *enrolment.Holder   // nil if it is not ours but an anchor's
+	ra     bool                // it may ask for others
+	late   bool                // it has expired and is within the grace
 }
 
 // shownEvidence is what the audit record keeps of a client certificate.
@@ -48,6 +51,53 @@ func (c *shown) identity() string {
 	return "certificate_sha256:" + pki.Fingerprint(c.cert.Raw)
 }
 
+func (c *shown) basis(renew bool) issuance.Basis {
+	b := issuance.Basis{Renew: renew, RA: c.ra}
+	if c.holder != nil {
+		b.Holder = c.holder.Row.ID
+		return b
+	}
+	for _, cert := range append([]*x509.Certificate{c.cert}, c.more...) {
+		b.Chain = append(b.Chain, cert.Raw)
+	}
+	return b
+}
+
+// recheck judges once more what a request that waits rests on, as if it were asked
+// now.
+func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance.Request) error {
+	ep := s.byName(row.Endpoint)
+	if ep == nil {
+		return enrolment.Offered(row.Endpoint, false, nil, row.Profile)
+	}
+	if err := enrolment.Offered(ep.Name, true, ep.Profiles, row.Profile); err != nil {
+		return err
+	}
+	for _, b := range asked.By {
+		chain, err := s.Enrolment.Chain(ctx, b)
+		if err != nil {
+			return err
+		}
+		c, err := s.judge(ctx, ep, chain, b.Renew)
+		if err == nil && b.RA && !c.ra {
+			err = refuseCertificate("other_profile", "it is not that of a registration authority here any more")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) byName(name string) *endpoint {
+	for _, ep := range s.settings.Load().byLabel {
+		if ep.Name == name {
+			return ep
+		}
+	}
+	return nil
+}
+
 // refuseCertificate is the fault of a certificate that does not count.
 func refuseCertificate(reason, what string) error {
 	return fault.New(fault.Denied, "client certificate: %s", what).Because("certificate_" + reason)
@@ -65,7 +115,7 @@ func (s *Server) shown(ctx context.Context, r *http.Request, ep *endpoint, renew
 // judge says whether a certificate counts at the endpoint. What proves that the
 // client has its key comes before.
 func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certificate, renew bool) (*shown, error) {
-	c := &shown{cert: chain[0]}
+	c := &shown{cert: chain[0], more: chain[1:]}
 	var err error
 	switch c.holder, err = s.Enrolment.Holder(ctx, c.cert); {
 	case err == nil:

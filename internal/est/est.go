@@ -137,7 +137,11 @@ type endpoint struct {
 // New checks the configuration and returns a Server.
 func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{Deps: deps, makers: make(chan struct{}, keyMakers)}
-	return s, s.Swap(cfg)
+	if err := s.Swap(cfg); err != nil {
+		return nil, err
+	}
+	s.Desk.Recheck("est", s.recheck)
+	return s, nil
 }
 
 // Swap puts a new configuration in force, or reports all that is wrong with it

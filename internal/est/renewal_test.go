@@ -23,6 +23,7 @@ func TestFS5_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FS5", 
 func TestFS13_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS13", openHere) }
 func TestFS15_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS15", openHere) }
 func TestFS17_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS17", openHere) }
+func TestFS7_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FS7", openHere) }
 func TestFR9_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FR9", openHere) }
 
 var reasonInText = regexp.MustCompile(`\(([a-z_]+)\)\n`)
@@ -34,12 +35,15 @@ func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 		Name: r.Endpoint, Issuer: r.Issuer, Profiles: r.Profiles, Grace: r.Grace, AcceptProtocols: r.Protocols,
 	})
 	return &enrolmenttest.Server{
-		Store: e.store, CA: e.ca, Now: e.now, Sleep: e.sleep,
+		Store: e.store, CA: e.ca, Desk: e.desk, Now: e.now, Sleep: e.sleep,
 		NewKey: func(t testing.TB) crypto.Signer { return issuancetest.NewKey(t) },
 		Renew: func(t testing.TB, cert *x509.Certificate, key crypto.Signer, csr []byte) (*x509.Certificate, string) {
 			r := (&device{e: e, key: key, cert: cert}).post(t, "/simplereenroll", csr)
 			if r.code == 200 {
 				return one(t, r), ""
+			}
+			if r.code == 202 {
+				return nil, "waits"
 			}
 			if r.code == 503 && r.header.Get("Retry-After") != "" {
 				return nil, "limited"

@@ -103,6 +103,7 @@ func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 	}
 	a := asked{
 		RawSubject: r.RawSubject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence, Claims: r.Claims, Lineage: r.Lineage,
+		By: r.By,
 	}
 	if r.Names != nil {
 		a.Names = &r.Names
@@ -137,6 +138,16 @@ type asked struct {
 	Evidence   json.RawMessage   `json:"evidence,omitempty"`
 	Claims     []store.Claim     `json:"claims,omitempty"`
 	Lineage    string            `json:"lineage,omitempty"`
+	By         []Basis           `json:"by,omitempty"`
+}
+
+// basis is By of a request that an earlier release kept: who asked is its name.
+func basis(row *store.Request) []Basis {
+	id, ok := strings.CutPrefix(row.Identity, "certificate:")
+	if !ok {
+		return nil
+	}
+	return []Basis{{Holder: id, Renew: row.Protocol == "scep" || row.TransactionID == "simplereenroll"}}
 }
 
 // Again returns the request that a row was made of, to be passed to Issue or
@@ -149,7 +160,10 @@ func Again(row *store.Request) (Request, error) {
 	r := Request{
 		Endpoint: row.Endpoint, Protocol: row.Protocol, Profile: row.Profile, Issuer: row.Issuer, Origin: row.Origin,
 		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence, RequestID: row.RequestID, Claims: a.Claims,
-		RawSubject: a.RawSubject, Lineage: a.Lineage,
+		RawSubject: a.RawSubject, Lineage: a.Lineage, By: a.By,
+	}
+	if r.By == nil {
+		r.By = basis(row)
 	}
 	if a.Names != nil {
 		r.Names = *a.Names

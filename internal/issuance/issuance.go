@@ -67,6 +67,10 @@ type Request struct {
 	RequestID string          // of the protocol request, to find its log lines
 	Claims    []store.Claim   // one-time credentials consumed with the reservation
 
+	// By are the certificates by whose power this is asked. Those of ours have to
+	// stand when the new one is reserved.
+	By []Basis
+
 	// While, if set, is the ACME order that has to stand when the certificate is
 	// reserved; if it does not, store.HasCeased holds for the fault.
 	While *store.OrderStands
@@ -78,6 +82,24 @@ type Request struct {
 	// DecideBy is until when a person may decide, where the profile asks for one;
 	// zero is ApprovalLife from now.
 	DecideBy time.Time
+}
+
+// Basis is a certificate by whose power something is asked, as it is kept with
+// what waits for a person: one of ours by its id, any other in DER.
+type Basis struct {
+	Holder string   `json:"holder,omitempty"` // id of a certificate of ours
+	Chain  [][]byte `json:"chain,omitempty"`  // of any other, leaf first, with what the client sent to verify it
+	Renew  bool     `json:"renew,omitempty"`  // it is the one that is renewed
+	RA     bool     `json:"ra,omitempty"`     // it may ask for others
+}
+
+func (r *Request) holders() (ids []string) {
+	for _, b := range r.By {
+		if b.Holder != "" {
+			ids = append(ids, b.Holder)
+		}
+	}
+	return ids
 }
 
 // Record is what recognises a request that is sent again.
@@ -225,7 +247,7 @@ func (p *Pipeline) attempt(ctx context.Context, r Request, v *judged, out *Outco
 	p.track(row.ID)
 	defer p.untrack(row.ID)
 
-	made := store.Reservation{Request: p.open(r, v), Claims: r.Claims, While: r.While}
+	made := store.Reservation{Request: p.open(r, v), Claims: r.Claims, Holders: r.holders(), While: r.While}
 	if err := p.store.ReserveFor(ctx, row, made, intent(row, r, v, draft)); err != nil {
 		if fault.Is(err, fault.Conflict) && !store.IsKnown(err) {
 			return p.existing(ctx, r.Origin)

@@ -144,9 +144,7 @@ func printRequest(cmd *cobra.Command, r *api.ApprovalRequest, asJSON bool) error
 	s.line("decided", stamp(r.DecidedAt))
 	s.line("decided by", r.DecidedBy)
 	s.line("certificate", r.Certificate)
-	if r.Changed {
-		s.line("changed", "what would be signed now is not what the request came for")
-	}
+	s.line("changed", r.Changes...)
 	if err := s.end(); err != nil || r.Preview.Verdict == "" {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -199,10 +200,46 @@ func (s *Server) renewal(
 		return nil, issuance.Request{}, err
 	}
 	ask, err := s.Enrolment.Renewal(held, csr)
+	ask.By = []issuance.Basis{{Holder: held.Row.ID, Renew: true}}
 	if err == nil {
 		err = s.Enrolment.Count(ctx, held)
 	}
 	return &credential.Proof{Identity: held.Identity(), Evidence: evidence("certificate", held.Row.ID)}, ask, err
+}
+
+// recheck judges once more what a request that waits rests on, as if it were asked
+// now.
+func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance.Request) error {
+	ep := s.byName(row.Endpoint)
+	if ep == nil {
+		return enrolment.Offered(row.Endpoint, false, nil, row.Profile)
+	}
+	if err := enrolment.Offered(ep.Name, true, ep.Profiles, row.Profile); err != nil {
+		return err
+	}
+	for _, b := range asked.By {
+		chain, err := s.Enrolment.Chain(ctx, b)
+		if err != nil {
+			return err
+		}
+		held, err := s.Enrolment.Holder(ctx, chain[0])
+		if err == nil {
+			err = s.Enrolment.Check(ctx, ep.rules(), held, b.Renew)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) byName(name string) *endpoint {
+	for _, ep := range s.current() {
+		if ep.Name == name {
+			return ep
+		}
+	}
+	return nil
 }
 
 // rules are what the endpoint demands of certificates of ours.

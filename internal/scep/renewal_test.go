@@ -18,6 +18,7 @@ func TestFS5_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FS5", 
 func TestFS13_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS13", openHere) }
 func TestFS15_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS15", openHere) }
 func TestFS17_Renewal(t *testing.T) { t.Parallel(); enrolmenttest.Run(t, "FS17", openHere) }
+func TestFS7_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FS7", openHere) }
 func TestFR9_Renewal(t *testing.T)  { t.Parallel(); enrolmenttest.Run(t, "FR9", openHere) }
 
 var reasonInText = regexp.MustCompile(`\[([a-z_]+)\]$`)
@@ -32,7 +33,7 @@ func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 	})
 	var keys, transactions atomic.Int64
 	return &enrolmenttest.Server{
-		Store: e.store, CA: e.issuing, Now: e.now, Sleep: e.sleep,
+		Store: e.store, CA: e.issuing, Desk: e.desk, Now: e.now, Sleep: e.sleep,
 		NewKey: func(testing.TB) crypto.Signer { return spareKeys()[keys.Add(1)%3] },
 		Renew: func(t testing.TB, cert *x509.Certificate, key crypto.Signer, csr []byte) (*x509.Certificate, string) {
 			if err := e.server.Renew(t.Context()); err != nil { // the pool of a case may have no RA yet
@@ -47,6 +48,9 @@ func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 			r := d.read(t, w)
 			if r.status == pkiSuccess {
 				return r.certs[0], ""
+			}
+			if r.status == pkiPending {
+				return nil, "waits"
 			}
 			found := reasonInText.FindStringSubmatch(r.text)
 			if found == nil {

@@ -189,6 +189,7 @@ func New(endpoints []Endpoint, deps Deps) (*Server, error) {
 	if err := s.Swap(endpoints); err != nil {
 		return nil, err
 	}
+	s.Desk.Recheck("scep", s.recheck)
 	return s, nil
 }
 

@@ -254,6 +254,7 @@ func (h *house) buildACME(ctx context.Context) error {
 	}
 	alone := strings.HasPrefix(database, "sqlite:")
 	h.acme, err = acme.New(cfg.ACMEConfig(), acme.Deps{
+		Desk:  h.desk,
 		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
 		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
 		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.acme,

@@ -83,6 +83,9 @@ type Reservation struct {
 	// for the error.
 	Request *Request
 	Claims  []Claim
+	// Holders are the ids of certificates by whose power it is asked; each has to be
+	// on record and not revoked.
+	Holders []string
 	// While is the order that has to stand; if it does not, nothing is written and
 	// HasCeased holds for the error.
 	While *OrderStands
@@ -106,6 +109,10 @@ func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev
 		}
 		w.guards = append(w.guards, st)
 	}
+	holders := len(w.guards)
+	for _, id := range f.Holders {
+		w.guards = append(w.guards, holds(id))
+	}
 	if f.While != nil {
 		w.guards = append(w.guards, f.While.guards(s.engine, c.ReservedAt)...)
 	}
@@ -117,6 +124,8 @@ func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev
 			return known()
 		case guard < first+len(f.Claims):
 			return f.Claims[guard-first].lost()
+		case guard < holders+len(f.Holders):
+			return revoked()
 		default:
 			return ceased()
 		}

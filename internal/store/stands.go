@@ -42,6 +42,18 @@ func (o *OrderStands) guards(e engine, now time.Time) []*stmt {
 	return append(locks, must(sql+e.share("o, c"), o.ID, now).reads(&one))
 }
 
+// holds is the condition that a certificate is on record and not revoked.
+func holds(certID string) *stmt {
+	var one int64
+	return must(`SELECT 1 FROM certificates c WHERE c.id = $1 AND c.status IN ('issued', 'imported')
+		AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.certificate_id = c.id AND r.released_at IS NULL)`, certID).reads(&one)
+}
+
+func revoked() error {
+	return fault.New(fault.Denied, "client certificate: it was revoked while the request was being answered").
+		Because("certificate_revoked")
+}
+
 const reasonCeased = "order_ceased"
 
 func ceased() error {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -91,4 +93,29 @@ func TestFS8_ReservationWaitsForAnotherNode(t *testing.T) {
 			<-other
 		})
 	}
+}
+
+// TestFS7_ReservationNeedsItsHolder: a revocation that was committed before the
+// reservation holds for it.
+func TestFS7_ReservationNeedsItsHolder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx := context.Background()
+		putIssuer(t, s, "ca-1")
+		held := newCertificate("request:held", "a.test")
+		noErr(t, s.Reserve(ctx, held, nil, event("certificate.intent")))
+		noErr(t, s.Complete(ctx, held.ID, []byte("der"), base, event("certificate.issued")))
+		reserve := func(origin string, holders ...string) error {
+			return s.ReserveFor(ctx, newCertificate(origin, "a.test"), store.Reservation{Holders: holders}, event("certificate.intent"))
+		}
+		noErr(t, reserve("request:1", held.ID))
+		if err := reserve("request:2", "nobody"); !fault.Is(err, fault.Denied) {
+			t.Errorf("not on record: %v", err)
+		}
+		noErr(t, s.Revoke(ctx, held.ID, store.Revocation{Reason: pki.CertificateHold, RevokedAt: base}, false, event("x")))
+		if err := reserve("request:3", held.ID); !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "certificate_revoked" {
+			t.Errorf("on hold: %v", err)
+		}
+		noErr(t, s.Release(ctx, held.ID, base, event("x")))
+		noErr(t, reserve("request:4", held.ID))
+	})
 }

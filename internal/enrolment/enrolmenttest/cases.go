@@ -11,6 +11,7 @@ import (
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // testCase is one renewal; what is nil is as usual.
@@ -19,6 +20,7 @@ type testCase struct {
 	rules       func(*enrolment.Rules)
 	certificate func(*world) *x509.Certificate
 	change      func(*world) // after the certificate was issued
+	meanwhile   func(*world) // while the renewal waits for a person; nil if it needs none
 	reason      string       // of the refusal; empty is a certificate of the same names
 }
 
@@ -29,7 +31,7 @@ func other(r issuance.Request) func(*world) *x509.Certificate {
 // fullWidth is a common name that RFC 5280, section 7.1, takes for device-9.
 const fullWidth = "\uff44\uff45\uff56\uff49\uff43\uff45-\uff19"
 
-var cases = slices.Concat(holders, credentials, spellings)
+var cases = slices.Concat(holders, credentials, spellings, waiting)
 
 var holders = []testCase{
 	{name: "FS5 renews"},
@@ -199,6 +201,43 @@ var spellings = []testCase{
 	{name: "FS15 the profile refuses the subject", change: func(w *world) {
 		w.swapDevice(profile.Field{Attribute: "CN", Match: []string{"server-*"}})
 	}, reason: "subject_value"},
+}
+
+var waiting = []testCase{
+	{name: "FS7 nothing changed", meanwhile: func(*world) {}},
+	{
+		name:      "FS7 key compromised",
+		meanwhile: func(w *world) { w.revoke(w.cert, pki.KeyCompromise) }, reason: "certificate_revoked",
+	},
+	{
+		name:      "FS7 superseded",
+		meanwhile: func(w *world) { w.revoke(w.cert, pki.Superseded) }, reason: "certificate_revoked",
+	},
+	{
+		name:      "FS7 on hold",
+		meanwhile: func(w *world) { w.revoke(w.cert, pki.CertificateHold) }, reason: "certificate_revoked",
+	},
+	{name: "FS7 on hold and released", meanwhile: func(w *world) {
+		w.revoke(w.cert, pki.CertificateHold)
+		w.must(w.Store.Release(w.t.Context(), w.row(w.cert).ID, w.Now(), store.Event{At: w.Now()}))
+	}},
+	{
+		name:      "FS7 known key",
+		meanwhile: func(w *world) { w.know(w.key) }, reason: "certificate_key_compromised",
+	},
+	{
+		name:      "FS7 known new key",
+		meanwhile: func(w *world) { w.know(w.next) }, reason: "known_key",
+	},
+	{
+		name: "FS7 account deactivated", certificate: (*world).account,
+		meanwhile: (*world).deactivate, reason: "certificate_account",
+	},
+	{
+		name:      "FS7 expired",
+		change:    func(w *world) { w.Sleep(w.cert.NotAfter.Sub(w.Now()) - time.Minute) },
+		meanwhile: func(w *world) { w.Sleep(2 * time.Minute) }, reason: "certificate_expired",
+	},
 }
 
 // swapDevice gives the profile device other fields.

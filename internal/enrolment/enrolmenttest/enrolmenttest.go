@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -24,12 +26,13 @@ import (
 type Server struct {
 	Store *store.Store
 	CA    *issuancetest.CA // of the id "ca"
+	Desk  *approval.Desk
 	Now   func() time.Time
 	Sleep func(time.Duration)
 	// NewKey returns another key at each call.
 	NewKey func(testing.TB) crypto.Signer
 	// Renew renews a certificate by the protocol and returns the new one, or the
-	// reason code of the refusal; of a limit that is "limited".
+	// reason code of the refusal; of a limit that is "limited", of what waits for a person "waits".
 	Renew func(t testing.TB, cert *x509.Certificate, key crypto.Signer, csr []byte) (*x509.Certificate, string)
 }
 
@@ -81,6 +84,10 @@ func run(t *testing.T, c *testCase, open func(*testing.T, enrolment.Rules) *Serv
 	w.csr.DNSNames = w.cert.DNSNames
 	if c.change != nil {
 		c.change(w)
+	}
+	if c.meanwhile != nil {
+		w.decide(c.meanwhile, c.reason)
+		return
 	}
 	got, reason := w.renew()
 	if reason != c.reason {
@@ -136,6 +143,58 @@ func (w *world) renew() (*x509.Certificate, string) {
 		w.t.Fatal(err)
 	}
 	return w.Renew(w.t, w.cert, w.key, csr)
+}
+
+// decide has the renewal wait for a person, changes something, and wants the
+// approval to be refused for the reason given, before and after it was shown.
+func (w *world) decide(meanwhile func(*world), reason string) {
+	w.t.Helper()
+	w.approval()
+	if _, got := w.renew(); got != "waits" {
+		w.t.Fatalf("the renewal does not wait: %q", got)
+	}
+	id := w.waiting()
+	meanwhile(w)
+	v, err := w.Desk.Show(w.t.Context(), id)
+	w.must(err)
+	if v.Preview.Allowed != (reason == "") || (len(v.Changes) > 0) != (reason != "") {
+		w.t.Errorf("shown: allowed %t, changes %q", v.Preview.Allowed, v.Changes)
+	}
+	v, err = w.Desk.Approve(w.t.Context(), id, approval.Actor{Name: "uid:1"})
+	if reason == "" {
+		w.must(err)
+		if v.State != store.RequestIssued {
+			w.t.Errorf("approved: %s", v.State)
+		}
+		return
+	}
+	if err == nil || fault.Of(err).Reason != reason {
+		w.t.Errorf("approved: %v, want a refusal because %s", err, reason)
+	}
+	if row, err := w.Store.Request(w.t.Context(), id); err != nil || row.CertificateID != "" || row.Status != store.RequestPending {
+		w.t.Errorf("afterwards: %+v, %v", row, err)
+	}
+}
+
+// approval makes device a profile that wants a person.
+func (w *world) approval() {
+	w.t.Helper()
+	cfg := profile.BuiltIn()["device"]
+	cfg.Approval = true
+	p, err := profile.Compile("device", cfg)
+	w.must(err)
+	w.CA.Change(func(r *issuance.Rules) { r.Profiles["device"] = p })
+}
+
+// waiting is the id of the one request that waits.
+func (w *world) waiting() string {
+	w.t.Helper()
+	all, err := w.Desk.List(w.t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+	w.must(err)
+	if len(all) != 1 {
+		w.t.Fatalf("%d requests wait", len(all))
+	}
+	return all[0].ID
 }
 
 // same wants the names of the certificate renewed, octet by octet.

@@ -1,0 +1,100 @@
+package est
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// TestFS7_FirstEnrolment: what proved a first enrolment has to hold when a person
+// decides.
+func TestFS7_FirstEnrolment(t *testing.T) {
+	t.Parallel()
+	offers := func(auth Auth, profiles ...string) Endpoint {
+		return Endpoint{
+			Name: "est", Issuer: "ca", Profiles: profiles, Auth: auth, DefaultProfile: profiles[0],
+			RAProfiles: []string{"ra"}, AcceptProfiles: []string{"device"}, OwnNames: NamesAny,
+		}
+	}
+	password := func(e *env) *device { return e.withPassword(t, credential.NewESTUser{Name: "u"}) }
+	with := func(e *env, name string, d *device) *device {
+		d.key = issuancetest.NewKey(t)
+		d.cert = e.issue(t, name, newCSR(t, d.key, "holder"))
+		return d
+	}
+	revoke := func(e *env, d *device) { e.revoke(t, e.row(t, d.cert.Raw).ID, pki.KeyCompromise) }
+	disable := func(e *env, _ *device) {
+		if _, err := e.users.Disable(t.Context(), "u", "uid:0", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap := func(ep ...Endpoint) func(*env, *device) {
+		return func(e *env, _ *device) {
+			if err := e.server.Swap(Config{Endpoints: ep}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		auth      Auth
+		who       func(*env) *device
+		meanwhile func(*env, *device)
+		reason    string
+	}{
+		"user disabled": {AuthEither, password, disable, "est_user_used_up"},
+		"certificate that logged in": {
+			AuthCertificate, func(e *env) *device { return with(e, "device", e.anonymous()) }, revoke, "certificate_revoked",
+		},
+		"registration authority": {
+			AuthCertificate, func(e *env) *device { return with(e, "ra", e.anonymous()) }, revoke, "certificate_revoked",
+		},
+		"no registration authority any more": {
+			AuthCertificate, func(e *env) *device { return with(e, "ra", e.anonymous()) },
+			func(e *env, _ *device) {
+				ep := offers(AuthCertificate, "waiting")
+				ep.RAProfiles, ep.AcceptProfiles = nil, []string{"ra"}
+				swap(ep)(e, nil)
+			}, "certificate_other_profile",
+		},
+		"both, the certificate":                  {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, revoke, "certificate_revoked"},
+		"both, the password":                     {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, disable, "est_user_used_up"},
+		"password, with a certificate beside it": {AuthEither, func(e *env) *device { return with(e, "device", password(e)) }, revoke, ""},
+		"profile gone":                           {AuthEither, password, swap(offers(AuthEither, "device")), "profile_gone"},
+		"endpoint gone":                          {AuthEither, password, swap(), "endpoint_gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, offers(c.auth, "waiting"))
+			d := c.who(e)
+			want(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "new")), http.StatusAccepted)
+			all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%d requests wait, %v", len(all), err)
+			}
+			c.meanwhile(e, d)
+			v, err := e.desk.Show(t.Context(), all[0].ID)
+			if err != nil || v.Preview.Allowed != (c.reason == "") || (len(v.Changes) == 0) != (c.reason == "") {
+				t.Errorf("shown: %+v, %v", v, err)
+			}
+			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
+			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+				t.Errorf("approved: %v, want the reason %q", err, c.reason)
+			}
+		})
+	}
+}
+
+func (e *env) row(t testing.TB, der []byte) *store.Certificate {
+	t.Helper()
+	row, err := e.pipeline.Lookup(t.Context(), der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row
+}

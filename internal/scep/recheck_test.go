@@ -1,0 +1,83 @@
+package scep
+
+import (
+	"testing"
+
+	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/store"
+)
+
+// wants makes device a profile that a person approves.
+func (e *env) wants(t testing.TB) {
+	t.Helper()
+	cfg := profile.BuiltIn()["device"]
+	cfg.Approval = true
+	p, err := profile.Compile("device", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.issuing.Change(func(r *issuance.Rules) { r.Profiles["device"] = p })
+}
+
+func (e *env) waits(t testing.TB) string {
+	t.Helper()
+	all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d requests wait, %v", len(all), err)
+	}
+	return all[0].ID
+}
+
+// TestFS7_PolledRenewal: who polls for a renewal hears that its certificate was
+// revoked meanwhile.
+func TestFS7_PolledRenewal(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	d, next := newDevice(t, 0).enrol(t, e, "dev-1"), newDevice(t, 1)
+	e.wants(t)
+	send := func(typ string, content []byte) rep {
+		return d.read(t, e.post(d.wrap(t, e, message{typ: typ, transaction: "renew", content: content})))
+	}
+	if r := send("17", next.csr(t, "dev-1", "")); r.status != pkiPending {
+		t.Fatalf("%+v", r)
+	}
+	poll := issuerAndSubject(t, e, "dev-1")
+	if r := send("20", poll); r.status != pkiPending {
+		t.Fatalf("%+v", r)
+	}
+	row, err := e.pipeline.Lookup(t.Context(), d.cert.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := issuance.Revocation{CertificateID: row.ID, Reason: pki.KeyCompromise, Requester: "uid:0"}
+	if err := e.pipeline.Revoke(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	wantFail(t, send("20", poll), badRequest, "certificate_revoked")
+}
+
+func TestFS7_ChallengeDisabled(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, func(ep *Endpoint) { ep.Secret = "" })
+	e.wants(t)
+	made, secret, err := e.challenges.Create(t.Context(), credential.NewSCEPChallenge{CreatedBy: "uid:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t, 0)
+	if r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", secret)}))); r.status != pkiPending {
+		t.Fatalf("%+v", r)
+	}
+	if _, err := e.challenges.Disable(t.Context(), made.ID, "uid:0", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
+	if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "scep_challenge_used_up" {
+		t.Errorf("approved: %v", err)
+	}
+}
