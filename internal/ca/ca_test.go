@@ -414,3 +414,47 @@ func TestAForeignRowOfOurName(t *testing.T) {
 		t.Errorf("twin: %v; web-1: %v", c.Pending, s.Get("web-1").MaySign(now))
 	}
 }
+
+// TestFT6_Why: bad news about a CA is told by name, and one that ends soon says so
+// however long ago the set was made.
+func TestFT6_Why(t *testing.T) {
+	t.Parallel()
+	h := newHierarchy(t)
+	end := h.issuing.NotAfter
+	for name, tt := range map[string]struct {
+		change func(h *hierarchy)
+		at     time.Time
+		want   string // empty: nothing is said
+		trust  ca.TrustState
+		days   int
+	}{
+		"all is well":  {func(*hierarchy) {}, now, "", ca.Good, int(end.Sub(now).Hours() / 24)},
+		"12 days left": {func(*hierarchy) {}, end.Add(-12*24*time.Hour - time.Hour), "ends on " + end.UTC().Format(time.DateOnly), ca.Good, 12},
+		"ended":        {func(*hierarchy) {}, end.Add(time.Hour), "its certificate has expired", ca.Expired, -1},
+		"revoked above": {func(h *hierarchy) {
+			h.in.Revoked = map[string]ca.Trust{"web-1": {State: ca.Revoked, Why: "root-1 has revoked the certificate of web-1"}}
+		}, now, "root-1 has revoked", ca.Revoked, int(end.Sub(now).Hours() / 24)},
+		"key lost": {func(h *hierarchy) {
+			h.in.Keys, h.in.Lost = nil, map[string]error{"web-1": errors.New("CKR_TOKEN_NOT_PRESENT")}
+		}, now, "its key cannot be used: CKR_TOKEN_NOT_PRESENT", ca.Good, int(end.Sub(now).Hours() / 24)},
+	} {
+		h := &hierarchy{rootKey: h.rootKey, webKey: h.webKey, root: h.root, renewed: h.renewed, issuing: h.issuing, in: h.in}
+		tt.change(h)
+		c := ca.Build(h.in).Get("web-1")
+		got := strings.Join(c.Why(tt.at), "\n")
+		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+		if days := c.DaysLeft(tt.at); days != tt.days || c.Trust(tt.at).State != tt.trust {
+			t.Errorf("%s: %d days, trust %s; want %d, %s", name, days, c.Trust(tt.at).State, tt.days, tt.trust)
+		}
+	}
+	h.in.Records[1].Certificate = []byte("x")
+	if got := ca.Build(h.in).Get("web-1").Why(now); len(got) != 1 || !strings.HasPrefix(got[0], "it is not in use: ") {
+		t.Errorf("broken: %q", got)
+	}
+	h.in.Records = h.in.Records[:1]
+	if got := ca.Build(h.in).Get("web-1").Why(now); !slices.Equal(got, []string{"it has no certificate yet"}) {
+		t.Errorf("declared: %q", got)
+	}
+}
