@@ -147,13 +147,18 @@ func (c *Client) RevokeSome(ctx context.Context, r BulkRevocation) (*RevocationP
 	return answer[RevocationPage](c.raw.RevokeCertificates(ctx, r))
 }
 
-// Issuers returns the installed issuers.
+// Issuers returns the CAs that are installed, then those that are declared only.
 func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
 	list, err := answer[IssuerList](c.raw.ListIssuers(ctx))
 	if err != nil {
 		return nil, err
 	}
 	return list.Issuers, nil
+}
+
+// RemoveIssuer takes the record of a CA that never signed out of the database.
+func (c *Client) RemoveIssuer(ctx context.Context, issuer string) (*RemovedIssuer, error) {
+	return answer[RemovedIssuer](c.raw.RemoveIssuer(ctx, issuer))
 }
 
 // IssuerCSR returns the certificate request of a configured issuer, whose key is

@@ -2,45 +2,13 @@ package admin
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/store"
 )
-
-// ListIssuers is GET /v1/issuers.
-func (s *Server) ListIssuers(ctx context.Context, _ api.ListIssuersRequestObject) (api.ListIssuersResponseObject, error) {
-	records, err := s.cfg.Store.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := api.ListIssuers200JSONResponse{Issuers: make([]api.Issuer, 0, len(records))}
-	for i := range records {
-		out, err := issuerOf(&records[i])
-		if err != nil {
-			return nil, err
-		}
-		list.Issuers = append(list.Issuers, out)
-	}
-	return list, nil
-}
-
-func issuerOf(r *store.IssuerRecord) (api.Issuer, error) {
-	cert, err := x509.ParseCertificate(r.Certificate)
-	if err != nil {
-		return api.Issuer{}, fmt.Errorf("parse certificate of issuer %s: %w", r.ID, err)
-	}
-	return api.Issuer{
-		ID: r.ID, Name: r.Name, Generation: r.Generation, State: r.State, Parent: r.ParentID, Subject: r.Subject,
-		Serial: string(pki.SerialFromBig(cert.SerialNumber)), Fingerprint: pki.Fingerprint(r.Certificate), NotAfter: r.NotAfter.UTC(),
-		RevocationSeq: r.RevocationSeq, LastCRLNumber: r.LastCRLNumber, Certificate: string(pki.EncodeChain(r.Certificate)),
-	}, nil
-}
 
 // ListAuditEvents is GET /v1/audit/events.
 func (s *Server) ListAuditEvents(ctx context.Context, r api.ListAuditEventsRequestObject) (api.ListAuditEventsResponseObject, error) {

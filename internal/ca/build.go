@@ -75,8 +75,9 @@ type builder struct {
 // row is a row of the database, or one to be.
 type row struct {
 	store.IssuerRecord
-	cert  *x509.Certificate // nil if it cannot be read
-	chain []*x509.Certificate
+	cert   *x509.Certificate // nil if it cannot be read
+	chain  []*x509.Certificate
+	former []*x509.Certificate
 }
 
 func (b *builder) enter(r store.IssuerRecord, fresh bool) {
@@ -84,6 +85,11 @@ func (b *builder) enter(r store.IssuerRecord, fresh bool) {
 	var err error
 	if at.cert, err = x509.ParseCertificate(r.Certificate); err != nil {
 		b.pending[r.ID] = fmt.Errorf("read installed certificate: %w", err)
+	}
+	for _, der := range r.Former {
+		if c, err := x509.ParseCertificate(der); err == nil { // it was read when it was in force
+			at.former = append(at.former, c)
+		}
 	}
 	b.order, b.rows[r.ID] = append(b.order, at), at
 	if fresh {
@@ -108,12 +114,12 @@ func (b *builder) bring(d *Declaration) {
 		return
 	}
 	if d.Offline {
-		if pki.SelfIssued(chain[0]) { // a root needs no issuer below it to be published
-			b.enter(NewRecord(d.ID, "", OfflineRow, chain[0], b.Now), true)
+		if parent, ok := b.above(chain[0]); ok {
+			b.enter(NewRecord(d.ID, parent, OfflineRow, chain[0], b.Now), true)
 		}
 		return
 	}
-	if _, err := judge(chain, true, b.Now); err != nil {
+	if _, err := Judge(chain, true, b.Now); err != nil {
 		b.refuse(d, err)
 		return
 	}
@@ -137,6 +143,21 @@ func (b *builder) bring(d *Declaration) {
 	}
 }
 
+// above returns the id of the CA above one whose key is elsewhere, if that can be
+// told: a root has none, and what came with the chain of an issuer before it was
+// declared stands below the one that it came with.
+func (b *builder) above(c *x509.Certificate) (parent string, ok bool) {
+	if pki.SelfIssued(c) {
+		return "", true
+	}
+	for _, r := range b.order {
+		if bytes.Equal(r.Certificate, c.Raw) {
+			return r.ParentID, true
+		}
+	}
+	return "", false
+}
+
 // refuse leaves a CA pending for what its declaration brings.
 func (b *builder) refuse(d *Declaration, err error) {
 	b.pending[d.ID], b.refused[d.ID] = err, true
@@ -153,28 +174,6 @@ func (b *builder) nameOf(c *x509.Certificate) string {
 		}
 	}
 	return NameOf(b.Declared, c)
-}
-
-// NameOf is the id that a configuration gives to a CA above an issuer, or else the
-// one that is derived from its certificate.
-func NameOf(declared []Declaration, c *x509.Certificate) string {
-	for _, d := range declared {
-		if d.Offline && len(d.Initial) > 0 && d.Initial[0].Equal(c) {
-			return d.ID
-		}
-	}
-	return "ca-" + pki.Fingerprint(c.Raw)[:16]
-}
-
-// OfflineRow is the state in the row of a CA whose key is elsewhere.
-const OfflineRow = "offline"
-
-// NewRecord returns the row of a CA that is new.
-func NewRecord(id, parent, state string, c *x509.Certificate, now time.Time) store.IssuerRecord {
-	return store.IssuerRecord{
-		ID: id, Name: id, Generation: 1, State: state, ParentID: parent, Certificate: c.Raw,
-		Subject: c.Subject.String(), NotAfter: c.NotAfter, CreatedAt: now,
-	}
 }
 
 // generation returns the name and the generation that a CA has by its declaration:
@@ -275,7 +274,7 @@ func (b *builder) certify(c *CA) {
 			continue
 		}
 		r.chain = chain
-		c.chains = append(c.chains, chain)
+		c.chains, c.former = append(c.chains, chain), append(c.former, r.former...)
 		if parent := b.rows[r.ParentID]; parent != nil && c.Parent == nil {
 			c.Parent = b.owner[parent]
 		}
@@ -286,7 +285,7 @@ func (b *builder) certify(c *CA) {
 	if c.Pending != nil || len(c.chains) == 0 {
 		return
 	}
-	v, refused := judge(c.chains[0], c.Configured && !c.Offline, b.Now)
+	v, refused := Judge(c.chains[0], c.Configured && !c.Offline, b.Now)
 	if c.Pending = refused; len(v.NoSigning) > 0 {
 		c.Weak = v.MaySign()
 	}
@@ -374,16 +373,4 @@ func (b *builder) succeed() *Set {
 	s := NewSet(b.all...)
 	s.replaced, s.next = replaced, next
 	return s
-}
-
-// judge is the one function that decides whether a CA can be taken in, at start and
-// at each reload as when it is installed or adopted: by what verifiers do with it
-// (calaw.Foreign). One that is here and could publish no lists is not: nothing that
-// it signs could be revoked.
-func judge(chain []*x509.Certificate, here bool, now time.Time) (v calaw.Verdict, refused error) {
-	v = calaw.Foreign(chain, now)
-	if refused = v.Err(); refused == nil && here {
-		refused = v.MayList()
-	}
-	return v, refused
 }

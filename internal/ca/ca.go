@@ -102,6 +102,7 @@ type CA struct {
 	Warnings []string
 
 	chains   [][]*x509.Certificate // in force first, then the others
+	former   []*x509.Certificate   // that it had before
 	signer   *issuer.Issuer        // nil where the key is not open
 	revoked  Trust
 	above    bool // a CA is below it
@@ -142,9 +143,21 @@ func (c *CA) Chain() []*x509.Certificate {
 // Chains returns the chain in force, then those by other certificates.
 func (c *CA) Chains() [][]*x509.Certificate { return c.chains }
 
-// Certificates returns every certificate of the name and key, the one in force
-// first.
+// Certificates returns every certificate of the name and key that is or was here: the
+// one in force first, those that it had before last. Former ones are in no chain that
+// clients get.
 func (c *CA) Certificates() []*x509.Certificate {
+	all := c.InForce()
+	for _, cert := range c.former {
+		if !slices.ContainsFunc(all, cert.Equal) {
+			all = append(all, cert)
+		}
+	}
+	return all
+}
+
+// InForce returns the certificates that begin a chain of it, the one in force first.
+func (c *CA) InForce() []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, chain := range c.chains {
 		if !slices.ContainsFunc(all, chain[0].Equal) {

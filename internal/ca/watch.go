@@ -56,21 +56,31 @@ func (w *Watch) judge(ctx context.Context, s *Set, c *CA) (Trust, error) {
 	for at := c; at != nil && at.Parent != nil && seen < len(s.All()); at = at.Parent {
 		seen++
 		for i, cert := range at.Certificates() {
-			t, err := w.listed(ctx, at, cert, i == 0)
-			if err != nil || t.State != "" {
-				return t, err
+			for _, by := range signers(s, at, cert) {
+				t, err := w.listed(ctx, by, at, cert, i == 0)
+				if err != nil || t.State != "" {
+					return t, err
+				}
 			}
 		}
 	}
 	return Trust{}, nil
 }
 
-// listed says whether a certificate stands on the lists of the CA above it. A list
-// holds for the name and key that signed it, whichever certificate it is filed
+// signers returns the CAs above that have signed a certificate of a CA: those of the
+// name and key, which another certificate of it need not have in common.
+func signers(s *Set, c *CA, cert *x509.Certificate) []*CA {
+	return slices.DeleteFunc(s.Named(cert.RawIssuer), func(by *CA) bool {
+		return by == c || pki.SignedBy(cert, by.Certificate()) != nil
+	})
+}
+
+// listed says whether a certificate stands on the lists of the CA that signed it. A
+// list holds for the name and key that signed it, whichever certificate it is filed
 // under. That a former certificate was given up for another one says nothing of
 // the CA; that its key is compromised does.
-func (w *Watch) listed(ctx context.Context, c *CA, cert *x509.Certificate, inForce bool) (Trust, error) {
-	e, err := w.entry(ctx, c.Parent, cert)
+func (w *Watch) listed(ctx context.Context, by, c *CA, cert *x509.Certificate, inForce bool) (Trust, error) {
+	e, err := w.entry(ctx, by, cert)
 	if err != nil || e == nil || !inForce && (e.reason == pki.Superseded || e.reason == pki.CessationOfOperation || e.reason == pki.AffiliationChanged) {
 		return Trust{}, err
 	}
@@ -78,7 +88,7 @@ func (w *Watch) listed(ctx context.Context, c *CA, cert *x509.Certificate, inFor
 	if !inForce {
 		which = "a former certificate of " + c.ID
 	}
-	return e.trust(c.Parent, which), nil
+	return e.trust(by, which), nil
 }
 
 // Listed says whether a certificate of another kind, which what tells, stands on

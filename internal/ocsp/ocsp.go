@@ -201,7 +201,9 @@ func newAuthority(c *ca.CA, how Answers, below []*ca.CA) (*authority, error) {
 	known := &facts{ids: c.IDs(), signer: how.Signer, below: map[pki.Serial]time.Time{}}
 	for _, b := range below {
 		for _, cert := range b.Certificates() {
-			known.below[pki.SerialFromBig(cert.SerialNumber)] = cert.NotAfter
+			if pki.SameName(cert.RawIssuer, c.Certificate().RawSubject) { // another one may be by another CA
+				known.below[pki.SerialFromBig(cert.SerialNumber)] = cert.NotAfter
+			}
 		}
 	}
 	made.facts.Store(known)

@@ -52,14 +52,14 @@ func (i *importer) flush() error {
 	return nil
 }
 
-// installed reports whether a CA is in force with this certificate already.
+// installed reports whether a CA has a record already.
 func (i *importer) installed() (bool, error) {
 	all, err := i.client.Issuers(i.cmd.Context())
 	if err != nil {
 		return false, err
 	}
 	for _, is := range all {
-		if is.ID == i.id {
+		if is.ID == i.id && is.Certificate != "" {
 			return true, nil
 		}
 	}

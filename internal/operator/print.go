@@ -1,8 +1,10 @@
 package operator
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -13,10 +15,16 @@ import (
 )
 
 // table prints aligned columns under upper-case headings.
-type table struct{ w *tabwriter.Writer }
+type table struct {
+	out   io.Writer
+	text  bytes.Buffer
+	w     *tabwriter.Writer // into text
+	notes [][]string        // by row, the headings first
+}
 
 func newTable(w io.Writer, heads ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := &table{out: w}
+	t.w = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
 	t.row(heads...)
 	return t
 }
@@ -26,11 +34,23 @@ func (t *table) row(cells ...string) {
 		cells[i] = clean(cells[i])
 	}
 	_, _ = fmt.Fprintln(t.w, strings.Join(cells, "\t")) // Flush reports what failed
+	t.notes = append(t.notes, nil)
+}
+
+// note puts a line below the last row that has no part in the columns.
+func (t *table) note(text string) {
+	last := len(t.notes) - 1
+	t.notes[last] = append(t.notes[last], "  "+clean(text)+"\n")
 }
 
 func (t *table) end() error {
 	if err := t.w.Flush(); err != nil {
 		return fmt.Errorf("print table: %w", err)
+	}
+	for i, line := range slices.Collect(strings.Lines(t.text.String())) {
+		if _, err := io.WriteString(t.out, line+strings.Join(t.notes[i], "")); err != nil {
+			return fmt.Errorf("print table: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 	"github.com/privyseal/privyseal/internal/operator"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // root is the operator's part of the privyseal command.
@@ -57,7 +59,7 @@ func TestScripts(t *testing.T) {
 			env.Values["tb"] = tb
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"csr": makeCSR, "exits": exits, "breaks": breaks},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"csr": makeCSR, "exits": exits, "breaks": breaks, "record": putRecord},
 	})
 }
 
@@ -68,6 +70,17 @@ func makeCSR(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: csr FILE NAME…")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(admintest.CSR(tb, args[1:]...)), 0o600))
+}
+
+// putRecord is `record ID`: a CA without a certificate that can be read is installed.
+func putRecord(ts *testscript.TestScript, _ bool, args []string) {
+	s, ok := ts.Value("server").(*admintest.Server)
+	if !ok || len(args) != 1 {
+		ts.Fatalf("usage: record ID")
+	}
+	ts.Check(s.Store.PutIssuer(context.Background(), store.IssuerRecord{
+		ID: args[0], Name: args[0], State: "active", ParentID: "root", Certificate: []byte("broken"), Subject: "CN=Broken", CreatedAt: time.Now(),
+	}))
 }
 
 // exits is `exits CODE COMMAND…`: it runs a command that ends with that code.

@@ -12,29 +12,6 @@ import (
 	"github.com/privyseal/privyseal/api"
 )
 
-func (c *CLI) issuerList() *cobra.Command {
-	var asJSON *bool
-	return c.command(verb{
-		use: "list", short: "list the installed issuers",
-		example: "  privyseal issuer list\n  privyseal issuer list --json | jq -r '.issuers[].certificate'",
-		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
-		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			issuers, err := client.Issuers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), api.IssuerList{Issuers: issuers})
-			}
-			t := newTable(cmd.OutOrStdout(), "ID", "STATE", "NOT AFTER", "PARENT", "SUBJECT", "FINGERPRINT")
-			for _, i := range issuers {
-				t.row(i.ID, i.State, stamp(i.NotAfter), or(i.Parent, "-"), i.Subject, i.Fingerprint)
-			}
-			return t.end()
-		},
-	})
-}
-
 // AuditTail returns `tail`, for the group audit.
 func (c *CLI) AuditTail() *cobra.Command {
 	var n int

@@ -87,7 +87,7 @@ func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
 	var roots []*x509.Certificate
 	for _, c := range p.cas.Load().All() {
 		if c.Root() {
-			roots = append(roots, c.Certificates()...)
+			roots = append(roots, c.InForce()...)
 		}
 	}
 	if len(roots) == 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// IssuerRecord is an installed issuer: one CA key and name. Its id is never used
-// again.
+// IssuerRecord is an installed issuer: one CA key and name. Once it has signed
+// anything, its id is never used again.
 type IssuerRecord struct {
 	ID, Name      string
 	Generation    int
@@ -25,6 +25,7 @@ type IssuerRecord struct {
 	CRLSeq        int64 // raised with every list that is published; set by the store
 	CRLShards     int   // the highest number of shards that it ever had; see RaiseCRLShards
 	CreatedAt     time.Time
+	Former        [][]byte // the certificates that it had before, DER, the last one first; set by the store
 }
 
 const issuerColumns = `id, name, generation, state, parent_id, certificate, subject, not_after, revocation_seq, last_crl_number, created_at`
@@ -111,7 +112,30 @@ func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]Issue
 		found = append(found, r)
 		return err
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return found, s.former(ctx, found)
+}
+
+// former fills in the certificates that issuers had before.
+func (s *Store) former(ctx context.Context, found []IssuerRecord) error {
+	if len(found) == 0 {
+		return nil
+	}
+	all := map[string][][]byte{}
+	err := s.query(ctx, "read former certificates of issuers",
+		`SELECT issuer_id, certificate FROM issuer_former ORDER BY replaced_at DESC, fingerprint`, nil, func(scan scanFunc) error {
+			var id string
+			var der []byte
+			err := scan(&id, &der)
+			all[id] = append(all[id], der)
+			return err
+		})
+	for i := range found {
+		found[i].Former = all[found[i].ID]
+	}
+	return err
 }
 
 // NextCRLNumber takes the next CRL number of an issuer: one more than the last,

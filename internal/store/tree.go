@@ -42,9 +42,10 @@ func (s *Store) IssuerRequest(ctx context.Context, issuerID string) (*IssuerRequ
 // Installation is a CA certificate that is put in force.
 type Installation struct {
 	IssuerRecord
-	// Replaces is the certificate of the same key that was in force until now;
-	// nil if the CA is new here.
-	Replaces []byte
+	// Replaces is the certificate of the same key that was in force until now, and is
+	// remembered from then on; nil if the CA is new here.
+	Replaces   []byte
+	ReplacedAt time.Time
 }
 
 // InstallIssuers puts certificates of CAs in force, all or none. It is
@@ -60,12 +61,58 @@ func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events .
 		if r.Replaces != nil {
 			w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4 WHERE id = $5 AND certificate = $6`,
 				r.Certificate, r.Subject, r.NotAfter, r.ParentID, r.ID, r.Replaces))
+			w.effects = append(w.effects, may(`INSERT INTO issuer_former (issuer_id, fingerprint, certificate, replaced_at) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (issuer_id, fingerprint) DO UPDATE SET replaced_at = excluded.replaced_at`,
+				r.ID, pki.Fingerprint(r.Replaces), r.Replaces, r.ReplacedAt))
 			continue
 		}
 		w.guards = append(w.guards, must(`INSERT INTO issuers (`+issuerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING`,
 			r.ID, r.Name, r.Generation, r.State, r.ParentID, r.Certificate, r.Subject, r.NotAfter, r.RevocationSeq, r.LastCRLNumber, r.CreatedAt))
 	}
 	return s.commit(ctx, w)
+}
+
+// The conditions under which a CA has signed something, by what the refusal says of
+// it, in the order in which they are asked.
+var signedBefore = []struct{ what, sql string }{
+	{"has signed revocation lists, or some were imported", `SELECT COUNT(*) FROM issuers WHERE id = $1 AND last_crl_number > 0`},
+	{"has revocation lists", `SELECT COUNT(*) FROM crls WHERE issuer_id = $1`},
+	{"has certificates on record", `SELECT COUNT(*) FROM certificates WHERE issuer_id = $1`},
+	{"has CAs below it", `SELECT COUNT(*) FROM issuers WHERE parent_id = $1`},
+}
+
+// RemoveIssuer takes the record of an issuer that never signed out of the database,
+// with its former certificates. certificate is the one in force: fault.Conflict, with
+// the reason issuer_changed, if it is another one by now, and with issuer_used if it
+// has signed a certificate or a list, or a CA is below it. Its request stays: a
+// mended certificate may come for it.
+func (s *Store) RemoveIssuer(ctx context.Context, id string, certificate []byte, events ...Event) error {
+	unused := ""
+	for _, c := range signedBefore {
+		unused += ` AND (` + c.sql + `) = 0`
+	}
+	err := s.commit(ctx, &write{
+		what: "remove issuer", events: events,
+		guards:  []*stmt{must(`DELETE FROM issuers WHERE id = $1 AND certificate = $2`+unused, id, certificate)},
+		effects: []*stmt{may(`DELETE FROM issuer_former WHERE issuer_id = $1`, id)},
+		lost: func(int) error {
+			return fault.New(fault.Conflict, "%s was changed in the meantime: look at `privyseal issuer list`", id).Because("issuer_changed")
+		},
+	})
+	if !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	for _, c := range signedBefore {
+		var n int64
+		if err := s.queryRow(ctx, "read issuer", c.sql, []any{id}, &n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return fault.New(fault.Conflict, "%s %s: who relies on it needs its record; to stop it, have it revoked by the CA above, "+
+				"or declare a successor and take it out of the configuration once it is retired", id, c.what).Because("issuer_used")
+		}
+	}
+	return err
 }
 
 // ImportCertificates enters certificates that another program issued, each with

@@ -37,7 +37,7 @@ func TestInstallIssuers(t *testing.T) {
 				ID: id, Name: id, State: "active", ParentID: parent, Certificate: []byte(cert), NotAfter: time.Now(), CreatedAt: time.Now(),
 			}}
 			if replaces != "" {
-				i.Replaces = []byte(replaces)
+				i.Replaces, i.ReplacedAt = []byte(replaces), time.Now()
 			}
 			return i
 		}
@@ -59,8 +59,51 @@ func TestInstallIssuers(t *testing.T) {
 		if n, err := s.Children(t.Context(), "root"); err != nil || n != 1 {
 			t.Errorf("%d children: %v", n, err)
 		}
+		if r, err := s.Issuer(t.Context(), "web"); err != nil || len(r.Former) != 1 || string(r.Former[0]) != "w1" {
+			t.Errorf("what web had before: %q, want w1 once: %v", r.Former, err)
+		}
 		if _, err := s.Issuer(t.Context(), "other"); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("a part of a lost installation was kept: %v", err)
+		}
+	})
+}
+
+// TestFT4_RemoveIssuer: an id is free again where nothing was ever signed under it.
+func TestFT4_RemoveIssuer(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		now := time.Now()
+		put := func(id, parent string, lastCRL int64) {
+			t.Helper()
+			r := store.IssuerRecord{ID: id, Name: id, State: "active", ParentID: parent, Certificate: []byte(id), LastCRLNumber: lastCRL, CreatedAt: now}
+			noErr(t, s.PutIssuer(t.Context(), r))
+		}
+		put("root", "", 0)
+		put("broken", "root", 0)
+		put("listing", "root", 7)
+		put("issuing", "root", 0)
+		c := newCertificate("order:1", "a.test")
+		c.IssuerID = "issuing"
+		noErr(t, s.Reserve(t.Context(), c, nil, event("x")))
+		for id, reason := range map[string]string{"root": "issuer_used", "listing": "issuer_used", "issuing": "issuer_used"} {
+			if err := s.RemoveIssuer(t.Context(), id, []byte(id), event("issuer.removed")); !fault.Is(err, fault.Conflict) || fault.Of(err).Reason != reason {
+				t.Errorf("%s: %v, want %s", id, err, reason)
+			}
+		}
+		if err := s.RemoveIssuer(t.Context(), "broken", []byte("other"), event("issuer.removed")); fault.Of(err).Reason != "issuer_changed" {
+			t.Errorf("another certificate by now: %v", err)
+		}
+		noErr(t, s.InstallIssuers(t.Context(), []store.Installation{{
+			IssuerRecord: store.IssuerRecord{ID: "broken", ParentID: "root", Certificate: []byte("b2")}, Replaces: []byte("broken"), ReplacedAt: now,
+		}}))
+		noErr(t, s.RemoveIssuer(t.Context(), "broken", []byte("b2"), event("issuer.removed")))
+		events, _, err := s.AuditTail(t.Context(), 10, "")
+		if err != nil || events[0].Action != "issuer.removed" || events[1].Action == "issuer.removed" {
+			t.Errorf("audit record: %+v %v", events, err)
+		}
+		put("broken", "root", 0)
+		if r, err := s.Issuer(t.Context(), "broken"); err != nil || len(r.Former) != 0 {
+			t.Errorf("the id used again remembers %q: %v", r.Former, err)
 		}
 	})
 }

@@ -150,7 +150,7 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	if c.old != nil && !c.inForce() {
 		return nil, fault.New(fault.Conflict, "%s is installed with another certificate", id).Because("issuer_key")
 	}
-	rows, err := t.rows(ctx, c.d, c.chain, c.known, c.rec)
+	rows, err := t.rows(ctx, c)
 	if err != nil {
 		return nil, err
 	}

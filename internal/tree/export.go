@@ -23,7 +23,7 @@ const ExportFormat = "privyseal-hierarchy/1"
 // is revoked, as JSON lines for another server (G2-28). Keys are not among it:
 // they move by themselves. progress is called after each page.
 func (t *Tree) Export(ctx context.Context, w io.Writer, id string, progress func()) error {
-	all, err := t.below(ctx, id)
+	all, as, err := t.below(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,13 @@ func (t *Tree) Export(ctx context.Context, w io.Writer, id string, progress func
 		return fmt.Errorf("export: %w", err)
 	}
 	for _, rec := range all {
-		line, err := t.exportCA(ctx, rec)
+		ids := []string{rec.ID}
+		for other, id := range as {
+			if id == rec.ID {
+				ids = append(ids, other)
+			}
+		}
+		line, err := t.exportCA(ctx, rec, ids)
 		if err != nil {
 			return err
 		}
@@ -42,7 +48,7 @@ func (t *Tree) Export(ctx context.Context, w io.Writer, id string, progress func
 		}
 		end.End.CAs++
 		n := 0
-		err = t.each(ctx, rec.ID, func(c *store.Certificate) error {
+		err = t.each(ctx, ids, func(c *store.Certificate) error {
 			if c.Status == "reserved" || c.Status == "abandoned" {
 				return nil // never signed, or not yet
 			}
@@ -65,21 +71,26 @@ func (t *Tree) Export(ctx context.Context, w io.Writer, id string, progress func
 
 // CanExport says why a CA cannot be exported now.
 func (t *Tree) CanExport(ctx context.Context, id string) error {
-	_, err := t.below(ctx, id)
+	_, _, err := t.below(ctx, id)
 	return err
 }
 
-// below returns a CA and all below it, each after the one above it.
-func (t *Tree) below(ctx context.Context, id string) ([]store.IssuerRecord, error) {
+// below returns a CA and all below it, each after the one above it. One that is
+// installed under several ids comes once; as says by which id the others are meant.
+func (t *Tree) below(ctx context.Context, id string) (all []store.IssuerRecord, as map[string]string, err error) {
 	records, err := t.Store.Issuers(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	records, as = t.fold(records)
+	if as[id] != "" {
+		id = as[id]
 	}
 	at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return r.ID == id })
 	if at < 0 {
-		return nil, fault.New(fault.NotFound, "there is no CA %q here", id).Because("issuer_unknown")
+		return nil, nil, fault.New(fault.NotFound, "there is no CA %q here", id).Because("issuer_unknown")
 	}
-	all := []store.IssuerRecord{records[at]}
+	all = []store.IssuerRecord{records[at]}
 	for i := 0; i < len(all); i++ {
 		for _, r := range records {
 			if r.ParentID == all[i].ID && !slices.ContainsFunc(all, func(o store.IssuerRecord) bool { return o.ID == r.ID }) {
@@ -87,19 +98,24 @@ func (t *Tree) below(ctx context.Context, id string) ([]store.IssuerRecord, erro
 			}
 		}
 	}
-	return all, nil
+	return all, as, nil
 }
 
-func (t *Tree) exportCA(ctx context.Context, rec store.IssuerRecord) (api.ExportLine, error) {
+func (t *Tree) exportCA(ctx context.Context, rec store.IssuerRecord, ids []string) (api.ExportLine, error) {
 	line := &api.ExportCA{
 		ID: rec.ID, Parent: rec.ParentID, Offline: rec.State == "offline", Certificate: string(pki.EncodeChain(rec.Certificate)),
 		LastCRLNumber: strconv.FormatInt(rec.LastCRLNumber, 10), CRLShards: rec.CRLShards,
 	}
-	_, list, err := t.Store.LatestCRL(ctx, rec.ID, 0)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return api.ExportLine{}, err
+	newest := int64(-1)
+	for _, id := range ids { // one name and key has one series of numbers
+		r, list, err := t.Store.LatestCRL(ctx, id, 0)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return api.ExportLine{}, err
+		}
+		if err == nil && r.Number > newest {
+			newest, line.CRL = r.Number, list
+		}
 	}
-	line.CRL = list
 	return api.ExportLine{CA: line}, nil
 }
 

@@ -48,11 +48,14 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if old := c.old; old != nil && (!sameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
 		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 	}
+	if err := t.fitsRequest(ctx, c.d, c.chain[0]); err != nil {
+		return nil, err
+	}
 	spoken, err := t.checkTranscript(ctx, c.d, c.chain, in)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := t.rows(ctx, c.d, c.chain, c.known, c.rec)
+	rows, err := t.rows(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -107,33 +110,46 @@ func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidat
 	if c.chain, err = complete(given, c.known); err != nil {
 		return nil, err
 	}
-	c.verdict = calaw.Foreign(c.chain, t.Now())
-	if err := c.verdict.Err(); err != nil {
+	if c.verdict, err = ca.Judge(c.chain, !c.d.Offline, t.Now()); err != nil {
 		return nil, err
 	}
-	if err := t.checkCertificate(ctx, c.d, c.chain); err != nil {
-		return nil, err
-	}
-	if err := c.verdict.MayList(); err != nil && !c.d.Offline {
-		return nil, err // neither certificates nor lists: there is nothing that it could do here
+	if !c.d.Offline && len(c.chain) == 1 {
+		return nil, fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline", c.chain[0].Subject).Because("root_online")
 	}
 	if c.rec, c.old, err = t.installed(ctx, id); err != nil {
 		return nil, err
 	}
-	return c, onlyOnce(id, c.chain[0], c.known)
+	return c, onlyOnce(c)
 }
 
-// onlyOnce refuses a CA that is installed under another id: its lists would have
-// two series of numbers.
-func onlyOnce(id string, ca *x509.Certificate, known []store.IssuerRecord) error {
-	for _, r := range known {
-		c, err := x509.ParseCertificate(r.Certificate)
-		if err != nil || r.ID == id || !bytes.Equal(c.RawSubject, ca.RawSubject) || !sameKey(c.PublicKey, ca.PublicKey) {
+// onlyOnce refuses a CA with its key here that is installed under another id: its
+// lists would have two series of numbers. Where the key is elsewhere there is one
+// series, and an id under which it came before goes on as another name for it.
+func onlyOnce(c *candidate) error {
+	for _, r := range c.known {
+		have, err := x509.ParseCertificate(r.Certificate)
+		if err != nil || r.ID == c.d.ID || !ca.SameCA(have, c.chain[0]) || c.d.Offline && r.State == ca.OfflineRow {
 			continue
 		}
-		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that name in the configuration (a CA above an issuer that was installed with its chain is named by its fingerprint; install offline CAs first, root first, to name them yourself)", r.ID).Because("issuer_elsewhere")
+		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).Because("issuer_elsewhere")
 	}
 	return nil
+}
+
+// standing says whether a CA would be in use with the rows that are to be written, by
+// what a node makes of them: what it would leave pending is not installed.
+func (t *Tree) standing(c *candidate, rows []store.Installation) error {
+	records := slices.Clone(c.known)
+	for _, r := range rows {
+		records = slices.DeleteFunc(records, func(o store.IssuerRecord) bool { return o.ID == r.ID })
+		records = append(records, r.IssuerRecord)
+	}
+	in := ca.Inputs{Declared: t.Declared(), Records: records, Now: t.Now()}
+	made := ca.Build(in).Get(c.d.ID)
+	if made == nil || made.Pending == nil {
+		return nil
+	}
+	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s", c.d.ID, fault.Text(made.Pending)).Because("issuer_pending")
 }
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
@@ -174,22 +190,19 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 	return chain, nil
 }
 
-// checkCertificate compares a CA that is to sign here with its request.
-func (t *Tree) checkCertificate(ctx context.Context, d ca.Declaration, chain []*x509.Certificate) error {
+// fitsRequest compares the certificate of a CA that is to sign here with its request.
+func (t *Tree) fitsRequest(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 	if d.Offline {
 		return nil
-	}
-	if len(chain) == 1 {
-		return fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline", chain[0].Subject).Because("root_online")
 	}
 	last, err := t.lastRequest(ctx, d.ID)
 	if err != nil || last == nil {
 		return err // a key that came from elsewhere has no request here
 	}
-	if !sameKey(last.csr.PublicKey, chain[0].PublicKey) {
+	if !sameKey(last.csr.PublicKey, c.PublicKey) {
 		return otherKey(d)
 	}
-	have, err := pki.ParseNameDER(chain[0].RawSubject)
+	have, err := pki.ParseNameDER(c.RawSubject)
 	if err != nil {
 		return err
 	}
@@ -220,59 +233,68 @@ func holds(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 	return nil
 }
 
-// rows returns what is to be written, the root first.
-func (t *Tree) rows(ctx context.Context, d ca.Declaration, chain []*x509.Certificate, known []store.IssuerRecord, own *store.IssuerRecord) ([]store.Installation, error) {
+// rows returns what is to be written, the root first, if the CA would be in use with
+// it.
+func (t *Tree) rows(ctx context.Context, c *candidate) ([]store.Installation, error) {
 	var rows []store.Installation
 	parent := ""
-	for i := len(chain) - 1; i > 0; i-- {
-		at := slices.IndexFunc(known, func(r store.IssuerRecord) bool { return bytes.Equal(r.Certificate, chain[i].Raw) })
-		if at >= 0 {
-			parent = known[at].ID
+	for i := len(c.chain) - 1; i > 0; i-- {
+		if id := t.idOf(c.chain[i].Raw, c.known); id != "" {
+			parent = id
 			continue
 		}
-		id := ca.NameOf(t.Declared(), chain[i])
-		rows = append(rows, store.Installation{IssuerRecord: t.record(id, parent, "offline", chain[i])})
+		id := ca.NameOf(t.Declared(), c.chain[i])
+		rows = append(rows, store.Installation{IssuerRecord: ca.NewRecord(id, parent, ca.OfflineRow, c.chain[i], t.Now())})
 		parent = id
 	}
-	if err := t.checkRoom(ctx, parent, own); err != nil {
+	if err := t.checkRoom(ctx, parent, c); err != nil {
 		return nil, err
 	}
-	state := "active"
-	if d.Offline {
-		state = "offline"
+	state := string(ca.Active)
+	if c.d.Offline {
+		state = ca.OfflineRow
 	}
-	row := store.Installation{IssuerRecord: t.record(d.ID, parent, state, chain[0])}
-	if own != nil {
-		row.Replaces = own.Certificate
+	row := store.Installation{IssuerRecord: ca.NewRecord(c.d.ID, parent, state, c.chain[0], t.Now())}
+	if own := c.rec; own != nil {
+		row.Replaces, row.ReplacedAt = own.Certificate, t.Now()
 		row.CreatedAt, row.State, row.Generation, row.Name = own.CreatedAt, own.State, own.Generation, own.Name
 	}
-	return append(rows, row), nil
+	rows = append(rows, row)
+	return rows, t.standing(c, rows)
 }
 
-func (t *Tree) record(id, parent, state string, c *x509.Certificate) store.IssuerRecord {
-	return store.IssuerRecord{
-		ID: id, Name: id, Generation: 1, State: state, ParentID: parent, Certificate: c.Raw,
-		Subject: c.Subject.String(), NotAfter: c.NotAfter, CreatedAt: t.Now(),
+// idOf returns the id under which a certificate is installed, one that the
+// configuration knows before others; empty if it is under none.
+func (t *Tree) idOf(certificate []byte, known []store.IssuerRecord) string {
+	found := ""
+	for _, r := range known {
+		if bytes.Equal(r.Certificate, certificate) && (found == "" || t.isDeclared(r.ID)) {
+			found = r.ID
+		}
 	}
+	return found
 }
 
 // checkRoom keeps a CA from having more CAs below it than its declaration says
-// (G2-19).
-func (t *Tree) checkRoom(ctx context.Context, parent string, own *store.IssuerRecord) error {
-	if own != nil && own.ParentID == parent {
+// (G2-19), under whichever of its ids they are.
+func (t *Tree) checkRoom(ctx context.Context, parent string, c *candidate) error {
+	if own := c.rec; parent == "" || own != nil && own.ParentID == parent {
 		return nil
 	}
-	for _, d := range t.Declared() {
-		if d.ID != parent || d.MaxChildren == 0 {
-			continue
-		}
-		n, err := t.Store.Children(ctx, parent)
+	up := ca.Build(ca.Inputs{Declared: t.Declared(), Records: c.known, Now: t.Now()}).Get(parent)
+	if up == nil || up.MaxChildren == 0 {
+		return nil
+	}
+	total := 0
+	for _, id := range up.IDs() {
+		n, err := t.Store.Children(ctx, id)
 		if err != nil {
 			return err
 		}
-		if n >= d.MaxChildren {
-			return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", parent, n, d.MaxChildren).Because("max_children")
-		}
+		total += n
+	}
+	if total >= up.MaxChildren {
+		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, total, up.MaxChildren).Because("max_children")
 	}
 	return nil
 }

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/calaw"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/hierarchy"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -54,6 +56,14 @@ func (t *Tree) Look(ctx context.Context) ([]Place, []Finding, error) {
 	}
 	if l.live, err = t.Store.LiveCertificates(ctx, t.Now()); err != nil {
 		return nil, nil, err
+	}
+	records, as := t.fold(records)
+	for other, id := range as {
+		l.live[id] += l.live[other]
+		delete(l.byID, other)
+	}
+	for _, r := range records {
+		l.byID[r.ID] = r
 	}
 	for _, r := range records {
 		if r.ParentID == "" || l.certs[r.ParentID] == nil {
@@ -139,7 +149,11 @@ func (l *looker) laws(p *Place, chain []*x509.Certificate) {
 	if p.Record.ParentID != "" && l.certs[p.Record.ParentID] == nil {
 		l.find(SeverityError, id, "the CA above it, %s, is not installed", p.Record.ParentID)
 	} else {
-		l.verdict(id, calaw.Foreign(chain, l.Now()))
+		v, refused := ca.Judge(chain, p.Record.State != ca.OfflineRow, l.Now())
+		if refused != nil && v.Refused == nil {
+			l.find(SeverityError, id, "%s", fault.Text(refused))
+		}
+		l.verdict(id, v)
 	}
 	if p.MaxChildren > 0 && p.Children > p.MaxChildren {
 		l.find(SeverityError, id, "it has %d CAs below it, and max_children is %d", p.Children, p.MaxChildren)
@@ -209,20 +223,21 @@ func (l *looker) pools() {
 // page is how many certificates are read at once.
 const page = 500
 
-// each walks all certificates of a CA, newest first.
-func (t *Tree) each(ctx context.Context, issuerID string, do func(*store.Certificate) error) error {
-	for after := ""; ; {
-		rows, next, err := t.Store.SearchCertificates(ctx, store.Search{Issuer: issuerID, After: after, Limit: page})
-		if err != nil {
-			return err
-		}
-		for i := range rows {
-			if err := do(&rows[i]); err != nil {
+// each walks all certificates of a CA under its ids, of each the newest first.
+func (t *Tree) each(ctx context.Context, ids []string, do func(*store.Certificate) error) error {
+	for _, id := range ids {
+		for after, more := "", true; more; more = after != "" {
+			rows, next, err := t.Store.SearchCertificates(ctx, store.Search{Issuer: id, After: after, Limit: page})
+			if err != nil {
 				return err
 			}
-		}
-		if after = next; after == "" {
-			return nil
+			for i := range rows {
+				if err := do(&rows[i]); err != nil {
+					return err
+				}
+			}
+			after = next
 		}
 	}
+	return nil
 }

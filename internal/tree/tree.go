@@ -54,12 +54,17 @@ func (t *Tree) event(who Actor, action, subject string, detail []byte) store.Eve
 // declared returns the declaration of a name, or the fault that says how to make
 // one.
 func (t *Tree) declared(id string) (ca.Declaration, error) {
-	all := t.Declared()
-	if i := slices.IndexFunc(all, func(d ca.Declaration) bool { return d.ID == id }); i >= 0 {
-		return all[i], nil
+	for _, d := range t.Declared() {
+		if d.ID == id {
+			return d, nil
+		}
 	}
 	return ca.Declaration{}, fault.New(fault.NotFound, "the configuration declares no issuer %q; add it and run `privyseal config reload`:\n\n%s", id, IssuerYAML(id, "", false)).
 		Because("issuer_undeclared")
+}
+
+func (t *Tree) isDeclared(id string) bool {
+	return slices.ContainsFunc(t.Declared(), func(d ca.Declaration) bool { return d.ID == id })
 }
 
 // IssuerYAML returns the lines of a configuration that declare a CA.
@@ -88,4 +93,29 @@ func (t *Tree) installed(ctx context.Context, id string) (*store.IssuerRecord, *
 		return nil, nil, fmt.Errorf("issuer %s: read installed certificate: %w", id, err)
 	}
 	return rec, c, nil
+}
+
+// fold leaves one record of a certificate whose key is elsewhere and that is installed
+// under several ids: that of the id that the configuration knows. What is below the
+// others is below it. as says by which id each one that goes is meant.
+func (t *Tree) fold(records []store.IssuerRecord) (_ []store.IssuerRecord, as map[string]string) {
+	offline := slices.DeleteFunc(slices.Clone(records), func(r store.IssuerRecord) bool { return r.State != ca.OfflineRow })
+	as = map[string]string{}
+	for _, r := range offline {
+		if id := t.idOf(r.Certificate, offline); id != r.ID {
+			as[r.ID] = id
+		}
+	}
+	records = slices.DeleteFunc(slices.Clone(records), func(r store.IssuerRecord) bool { return as[r.ID] != "" })
+	for other, id := range as {
+		last := offline[slices.IndexFunc(offline, func(r store.IssuerRecord) bool { return r.ID == other })].LastCRLNumber
+		at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return r.ID == id })
+		records[at].LastCRLNumber = max(records[at].LastCRLNumber, last)
+	}
+	for i, r := range records {
+		if id := as[r.ParentID]; id != "" {
+			records[i].ParentID = id
+		}
+	}
+	return records, as
 }
