@@ -27,6 +27,7 @@ import (
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/verify"
 )
@@ -69,7 +70,7 @@ func serveCommand(version string) *cobra.Command {
 		func(cmd *cobra.Command, cfg *config.File) error {
 			ctx, stop := signals(cmd.Context())
 			defer stop()
-			n, err := claimNode(cfg.State.Dir)
+			n, err := statedir.Claim(cfg.State.Dir)
 			if err != nil {
 				return err
 			}

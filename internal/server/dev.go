@@ -21,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/scep"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
@@ -224,7 +225,7 @@ func (o *devOptions) applyDatabase(c *config.Config) error {
 		}
 		if _, secret := u.User.Password(); secret || u.Query().Has("password") {
 			c.Database.URL = "file:secrets/database"
-			return writeFile(filepath.Join(o.dir, "secrets", "database"), []byte(o.database+"\n"), 0o600)
+			return statedir.WriteFile(filepath.Join(o.dir, "secrets", "database"), []byte(o.database+"\n"), 0o600)
 		}
 	}
 	return nil
@@ -261,7 +262,7 @@ func writeConfig(file string, c *config.Config) error {
 	}
 	const head = "# Written by `privyseal dev`, whose flags win over it and are written back.\n" +
 		"# `privyseal serve --config` with this file starts the same server.\n"
-	return writeFile(file, append([]byte(head), text...), 0o600)
+	return statedir.WriteFile(file, append([]byte(head), text...), 0o600)
 }
 
 // runDev is `privyseal dev`.
@@ -274,21 +275,21 @@ func runDev(ctx context.Context, o *devOptions, e env, out io.Writer) error {
 		return err
 	}
 	o.dir = dir
-	n, err := claimNode(dir)
+	n, err := statedir.Claim(dir)
 	if err != nil {
 		return err
 	}
 	file, err := o.setUp(ctx, e, out)
 	if err != nil {
-		return errors.Join(err, n.release())
+		return errors.Join(err, n.Release())
 	}
 	cfg, err := config.LoadDev(file, isOneTier(dir))
 	if err != nil {
-		return errors.Join(err, n.release())
+		return errors.Join(err, n.Release())
 	}
 	if cfg.OneTier {
 		if _, err := fmt.Fprint(out, oneTierBanner); err != nil {
-			return errors.Join(err, n.release())
+			return errors.Join(err, n.Release())
 		}
 	}
 	e.seed = o.makeESTUser

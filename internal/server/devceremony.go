@@ -19,6 +19,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // makeSecrets makes the secrets that DIR lacks.
@@ -40,7 +41,7 @@ func makeSecrets(dir string) error {
 		if _, err := os.Stat(file); err == nil {
 			continue
 		}
-		if err := writeFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
+		if err := statedir.WriteFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
 			return fmt.Errorf("make secrets: %w", err)
 		}
 	}
@@ -122,15 +123,15 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 	}
 	if err := errors.Join(
 		key.Close(), audit.Close(),
-		writeFile(filepath.Join(o.dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
-		writeFile(filepath.Join(o.dir, "root.crl"), list, 0o644),
+		statedir.WriteFile(filepath.Join(o.dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
+		statedir.WriteFile(filepath.Join(o.dir, "root.crl"), list, 0o644),
 	); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(out, "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n", offline, passphrase); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(o.dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+	return statedir.WriteFile(filepath.Join(o.dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
 }
 
 // key makes a P-256 key in DIR/keys, or opens the one that an interrupted start

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -34,5 +35,5 @@ func (o *devOptions) makeESTUser(ctx context.Context, h *house) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(file, []byte(password+"\n"), 0o600)
+	return statedir.WriteFile(file, []byte(password+"\n"), 0o600)
 }

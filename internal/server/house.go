@@ -33,6 +33,7 @@ import (
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/scep"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -46,7 +47,7 @@ type house struct {
 
 	health  health
 	metrics *metrics
-	node    *node
+	node    *statedir.Node
 
 	// floor 2
 	store    *store.Store
@@ -187,7 +188,7 @@ func (h *house) buildAudit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keeper.Open(ctx, h.node.former); err != nil {
+	if err := keeper.Open(ctx, h.node.Former); err != nil {
 		return err
 	}
 	h.audit = keeper

@@ -20,6 +20,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // ceremonyText is what the ceremony of prepared showed: the passphrase of the root.
@@ -180,7 +181,7 @@ func (l *lab) serveWith(t *testing.T, seed func(context.Context, *house) error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := claimNode(cfg.State.Dir)
+	n, err := statedir.Claim(cfg.State.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}

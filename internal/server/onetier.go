@@ -11,6 +11,7 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // One tier is a self-signed CA that issues to subscribers by itself: whoever has
@@ -43,10 +44,10 @@ func (o *devOptions) holdOneTier(ctx context.Context, e env, offline string, nam
 		return err
 	}
 	text := pki.EncodeChain(cert.Raw)
-	if err := errors.Join(audit.Close(), writeFile(filepath.Join(o.dir, "root.pem"), text, 0o644)); err != nil {
+	if err := errors.Join(audit.Close(), statedir.WriteFile(filepath.Join(o.dir, "root.pem"), text, 0o644)); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(o.dir, chainFile), text, 0o644)
+	return statedir.WriteFile(filepath.Join(o.dir, chainFile), text, 0o644)
 }
 
 // warnOneTier says aloud how the server runs, as long as it does.

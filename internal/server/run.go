@@ -14,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // drainTime bounds an orderly stop (ARCHITECTURE, section 6): longer than an
@@ -22,7 +23,7 @@ const drainTime = 30 * time.Second
 
 // run serves cfg as node n until ctx ends or a listener fails, then drains and
 // gives the node up. ready is called once everything is up.
-func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (err error) {
+func run(ctx context.Context, e env, n *statedir.Node, cfg *config.File, ready func()) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
@@ -117,7 +118,7 @@ func (h *house) close() error {
 	if h.store != nil {
 		err = errors.Join(err, h.store.Close())
 	}
-	if err = errors.Join(err, h.node.release()); err != nil {
+	if err = errors.Join(err, h.node.Release()); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	h.log.Info("stopped")
