@@ -29,7 +29,7 @@ var floors = [][]string{
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {}, // what looks at the services
 	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin"},
-	9:  {"internal/config", "internal/operator"},
+	9:  {"internal/config", "internal/metrics", "internal/operator"},
 	10: {"internal/server"},
 	11: {}, // programs that build on the server
 	12: {"cmd/privyseal", "cmd/privyseal-ceremony"},
@@ -50,7 +50,7 @@ var onlyIn = map[string][]string{
 	"github.com/go-jose":                  {"internal/acme"},
 	"github.com/youmark/pkcs8":            {"internal/keys"},
 	"github.com/ThalesGroup/crypto11":     {"internal/keys"},
-	"github.com/prometheus/client_golang": {"internal/server"},
+	"github.com/prometheus/client_golang": {"internal/metrics"},
 	"github.com/spf13/cobra":              {"internal/operator", "internal/server", "cmd/privyseal", "cmd/privyseal-ceremony"},
 	"github.com/testcontainers":           {"internal/store/storetest"},
 	"github.com/goccy/go-yaml":            {"internal/strictyaml"},

@@ -31,6 +31,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/metrics"
 	"github.com/privyseal/privyseal/internal/ocsp"
 	"github.com/privyseal/privyseal/internal/scep"
 	"github.com/privyseal/privyseal/internal/statedir"
@@ -46,7 +47,7 @@ type house struct {
 	fail     context.CancelCauseFunc
 
 	health  health
-	metrics *metrics
+	metrics *metrics.Metrics
 	node    *statedir.Node
 
 	// floor 2
@@ -146,7 +147,7 @@ func (h *house) buildStore(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); err != nil {
 		return err
 	}
-	h.metrics.watchStore(s)
+	h.metrics.WatchStore(s)
 	h.health.check(h.databaseHealth)
 	return nil
 }
@@ -209,7 +210,7 @@ func (h *house) buildValidation(context.Context) error {
 
 func (h *house) buildPipeline(context.Context) error {
 	h.pipeline = issuance.New(issuance.Config{
-		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.issuance,
+		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.Issuance,
 	})
 	return nil
 }
@@ -241,10 +242,10 @@ func (h *house) buildLists(context.Context) error {
 	var err error
 	h.lists, err = crl.New(crl.Deps{
 		Store: h.store, Leases: h.leases, Dir: filepath.Join(h.cfg.Load().State.Dir, "crl"),
-		Now: h.now, Log: h.log, Observe: h.metrics.list,
+		Now: h.now, Log: h.log, Observe: h.metrics.List,
 	})
 	if err == nil {
-		h.metrics.watchLists(h.lists, h.now)
+		h.metrics.WatchLists(h.lists, h.now)
 		h.health.check(h.listHealth)
 	}
 	return err
@@ -272,7 +273,7 @@ func (h *house) buildACME(ctx context.Context) error {
 	h.acme, err = acme.New(cfg.ACMEConfig(), acme.Deps{
 		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
 		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
-		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.acme,
+		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.ACME,
 	})
 	return err
 }
@@ -295,7 +296,7 @@ func (h *house) buildAdmin(context.Context) error {
 
 // openKey opens a private key whose operations are counted under name.
 func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
+	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.Key(name), Now: h.now, Module: cfg.PKCS11.Module})
 }
 
 // report is the operator API's view of health.

@@ -53,10 +53,9 @@ func (o *devOptions) holdOneTier(ctx context.Context, e env, offline string, nam
 // warnOneTier says aloud how the server runs, as long as it does.
 func (h *house) warnOneTier(ctx context.Context, cfg *config.File) {
 	if !cfg.OneTier {
-		h.metrics.insecure.Set(0)
 		return
 	}
-	h.metrics.insecure.Set(1)
+	h.metrics.Insecure()
 	h.log.WarnContext(ctx, "INSECURE: one tier; the root's key is on this machine and signs everything")
 	h.health.check(func(context.Context) []api.HealthCheck {
 		return []api.HealthCheck{{Name: "tiers", OK: true, Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID)}}

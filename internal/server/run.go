@@ -14,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/metrics"
 	"github.com/privyseal/privyseal/internal/statedir"
 )
 
@@ -27,7 +28,7 @@ func run(ctx context.Context, e env, n *statedir.Node, cfg *config.File, ready f
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
-	h := &house{env: e, node: n, metrics: newMetrics(e.version), serviceKeys: map[keys.Ref]*openKey{}}
+	h := &house{env: e, node: n, metrics: metrics.New(e.version), serviceKeys: map[keys.Ref]*openKey{}}
 	h.tls = map[string]*tlsPair{listenHTTPS: {}, listenEST: {}}
 	h.cfg.Store(cfg)
 	h.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
