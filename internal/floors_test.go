@@ -28,7 +28,7 @@ var floors = [][]string{
 	5:  {"internal/issuance", "internal/ceremony"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {}, // what looks at the services
-	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin"},
+	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin"},
 	9:  {"internal/config", "internal/metrics", "internal/operator"},
 	10: {"internal/server"},
 	11: {}, // programs that build on the server

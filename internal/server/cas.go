@@ -174,7 +174,7 @@ func (h *house) enforce(s *inForce) {
 func (h *house) swapCAs(s *inForce) {
 	h.signing.Store(s)
 	h.pipeline.Swap(s.rules)
-	h.publisher.cas.Store(s.cas())
+	h.publisher.Swap(s.cas())
 	h.enforceOCSP(s)
 	h.lists.Swap(s.cas(), s.lists)
 }

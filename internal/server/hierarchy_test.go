@@ -279,7 +279,11 @@ func TestX6_CrossSignedChainsAreOffered(t *testing.T) {
 	crossed.SerialNumber, crossed.AuthorityKeyId = big.NewInt(77), nil
 	cross := other.sign(t, &crossed, other.cert, own[0].PublicKey)
 	write := func(name string, certs ...*x509.Certificate) {
-		if err := os.WriteFile(filepath.Join(l.dir, name), encode(certs), 0o600); err != nil {
+		var text []byte
+		for _, c := range certs {
+			text = append(text, pki.EncodeChain(c.Raw)...)
+		}
+		if err := os.WriteFile(filepath.Join(l.dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

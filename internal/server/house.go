@@ -33,6 +33,7 @@ import (
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/metrics"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/publish"
 	"github.com/privyseal/privyseal/internal/scep"
 	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
@@ -102,7 +103,7 @@ type house struct {
 	admin     *admin.Server
 
 	// floor 10
-	publisher *publisher
+	publisher *publish.Publisher
 	servers   []*web.Server // in the order in which they were started
 	workers   sync.WaitGroup
 	stopWork  context.CancelFunc

@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/metrics"
+	"github.com/privyseal/privyseal/internal/publish"
 	"github.com/privyseal/privyseal/internal/statedir"
 )
 
@@ -69,7 +70,7 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 	if err := h.build(ctx); err != nil {
 		return err
 	}
-	h.publisher = &publisher{lists: h.lists}
+	h.publisher = publish.New(h.lists)
 	for _, open := range []func(context.Context, *config.File) error{h.startSocket, h.startOps, h.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err

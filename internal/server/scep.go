@@ -110,6 +110,6 @@ func ownCheck(name string, s owncert.Health) api.HealthCheck {
 func (h *house) plainRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/scep", h.scep.Routes())
-	r.Mount("/", h.publisher.routes())
+	r.Mount("/", h.publisher.Routes())
 	return r
 }
