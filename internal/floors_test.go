@@ -30,8 +30,8 @@ var floors = [][]string{
 	7:  {}, // what looks at the services
 	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin"},
 	9:  {"internal/config", "internal/metrics", "internal/operator"},
-	10: {"internal/server"},
-	11: {}, // programs that build on the server
+	10: {"internal/server", "internal/devca"},
+	11: {"internal/commands", "internal/dev"}, // programs that build on the server
 	12: {"cmd/privyseal", "cmd/privyseal-ceremony"},
 }
 
@@ -51,7 +51,7 @@ var onlyIn = map[string][]string{
 	"github.com/youmark/pkcs8":            {"internal/keys"},
 	"github.com/ThalesGroup/crypto11":     {"internal/keys"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},
-	"github.com/spf13/cobra":              {"internal/operator", "internal/server", "cmd/privyseal", "cmd/privyseal-ceremony"},
+	"github.com/spf13/cobra":              {"internal/operator", "internal/commands", "internal/dev", "cmd/privyseal", "cmd/privyseal-ceremony"},
 	"github.com/testcontainers":           {"internal/store/storetest"},
 	"github.com/goccy/go-yaml":            {"internal/strictyaml"},
 	"database/sql":                        {"internal/store", "migrations"},

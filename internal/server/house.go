@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -42,7 +40,11 @@ import (
 
 // house is everything that runs, floor by floor.
 type house struct {
-	env
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+	seed    func(context.Context, *store.Store, *credential.ESTUsers) error // may be nil
+
 	cfg      atomic.Pointer[config.File] // in force
 	changing sync.Mutex                  // held while starting, reloading or stopping
 	fail     context.CancelCauseFunc
@@ -109,15 +111,6 @@ type house struct {
 	stopWork  context.CancelFunc
 }
 
-// env is what the process lends to the house.
-type env struct {
-	version string
-	log     *slog.Logger
-	now     func() time.Time
-	// seed runs before the server says that it is ready; may be nil.
-	seed func(ctx context.Context, h *house) error
-}
-
 // build makes floors 2 to 8, from the bottom up. Nothing listens yet. What was
 // built when a floor fails is taken down by close.
 func (h *house) build(ctx context.Context) error {
@@ -135,7 +128,7 @@ func (h *house) build(ctx context.Context) error {
 // buildStore opens the database and looks at its schema.
 func (h *house) buildStore(ctx context.Context) error {
 	cfg := h.cfg.Load()
-	s, err := openStore(ctx, cfg, h.node.Chain, h.now)
+	s, err := cfg.OpenStore(ctx, h.node.Chain, h.now)
 	if err != nil {
 		return err
 	}
@@ -158,25 +151,6 @@ func (h *house) databaseHealth(ctx context.Context) []api.HealthCheck {
 		return []api.HealthCheck{{Name: "database", Detail: fault.Text(err)}}
 	}
 	return []api.HealthCheck{{Name: "database", OK: true}}
-}
-
-// openStore connects to the configured database and makes sure that it answers.
-// Its error says which database, without its password.
-func openStore(ctx context.Context, cfg *config.File, chain string, now func() time.Time) (*store.Store, error) {
-	database, err := cfg.DatabaseURL()
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
-	}
-	s, err := store.Open(ctx, store.Config{URL: database, Node: chain, Now: now})
-	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", redact(database), err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := s.Ping(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("database %s: %w", redact(database), err), s.Close())
-	}
-	return s, nil
 }
 
 // buildAudit opens this process's chain. Without it nothing may be signed.
@@ -303,17 +277,4 @@ func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref 
 // report is the operator API's view of health.
 func (h *house) report(ctx context.Context) api.Health {
 	return h.health.report(ctx)
-}
-
-// redact removes the password of a database URL, for errors.
-func redact(database string) string {
-	u, err := url.Parse(database)
-	if err != nil {
-		return "(unreadable URL)"
-	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
-	}
-	return u.Redacted()
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/keys/hsmtest"
@@ -30,8 +30,7 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t)
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	l.change(t, "    pool: web\n", "    pool: web\n"+l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n"))
 	other := newForeign(t, "CN=Somebody else")
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -86,9 +85,9 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 		t.Fatal(err)
 	}
 	l.change(t, "issuers:\n", "issuers:\n  - id: dev-t-1\n    key: "+string(ref)+"\n    passphrase: file:secrets/pin\n")
-	var h *house
-	r := l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
-	row := ca.NewRecord("dev-t-1", devRoot, string(ca.Active), cert, time.Now())
+	r := l.serve(t)
+	h := r.house
+	row := ca.NewRecord("dev-t-1", devca.Root, string(ca.Active), cert, time.Now())
 	if err := h.store.InstallIssuers(t.Context(), []store.Installation{{IssuerRecord: row}}); err != nil {
 		t.Fatal(err)
 	}

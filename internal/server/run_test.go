@@ -434,7 +434,7 @@ func TestStartRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			var log lockedBuffer
-			err = run(t.Context(), testEnv(&log), n, cfg, func() { t.Error("it started") })
+			err = Run(t.Context(), testEnv(&log), n, cfg, func() { t.Error("it started") })
 			if err == nil || !strings.Contains(err.Error(), tc.says(l)) {
 				t.Errorf("got %v, want …%s…", err, tc.says(l))
 			}

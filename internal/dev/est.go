@@ -1,9 +1,10 @@
-package server
+package dev
 
 import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -19,19 +20,22 @@ const (
 
 // makeESTUser makes dev's EST user once. Its password is kept in DIR, because the
 // database has none.
-func (o *devOptions) makeESTUser(ctx context.Context, h *house) error {
-	file := filepath.Join(o.dir, estPasswordFile)
-	_, err := h.store.ESTUser(ctx, devUser)
+func makeESTUser(ctx context.Context, dir string, log *slog.Logger, s *store.Store, users *credential.ESTUsers) error {
+	file := filepath.Join(dir, estPasswordFile)
+	_, err := s.ESTUser(ctx, devUser)
 	if err == nil {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			h.log.WarnContext(ctx, "the password of the EST user is in no file any more: add another user", "user", devUser, "file", file)
+			log.WarnContext(ctx, "the password of the EST user is in no file any more: add another user",
+				"user", devUser, "file", file)
 		}
 		return nil
 	}
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	_, password, err := h.estUsers.Create(ctx, credential.NewESTUser{Name: devUser, Description: "made by privyseal dev", CreatedBy: "server"})
+	_, password, err := users.Create(ctx, credential.NewESTUser{
+		Name: devUser, Description: "made by privyseal dev", CreatedBy: "server",
+	})
 	if err != nil {
 		return err
 	}

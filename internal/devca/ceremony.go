@@ -1,4 +1,4 @@
-package server
+package devca
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
@@ -32,10 +33,10 @@ func makeSecrets(dir string) error {
 	}
 	for name, fresh := range map[string]func() string{
 		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": credential.GenerateKEK,
-		devChallenge: newPassphrase,
+		ChallengeFile: newPassphrase,
 	} {
 		file := filepath.Join(folder, name)
-		if name == devChallenge {
+		if name == ChallengeFile {
 			file = filepath.Join(dir, name) // for people to look at
 		}
 		if _, err := os.Stat(file); err == nil {
@@ -67,38 +68,40 @@ const chainFile = "chain.pem"
 // ceremony makes the root in DIR/offline, the issuing CA and the root's list. The
 // passphrase of the root's key is shown and kept nowhere. A ceremony that was
 // interrupted signed nothing that is in use and is held again from the beginning.
-func (o *devOptions) ceremony(ctx context.Context, e env, out io.Writer) error {
-	if _, err := os.Stat(filepath.Join(o.dir, chainFile)); err == nil {
+func (o *Options) ceremony(ctx context.Context, now func() time.Time, out io.Writer) error {
+	if _, err := os.Stat(filepath.Join(o.Dir, chainFile)); err == nil {
 		return nil
 	}
-	if err := o.hold(ctx, e, out); err != nil {
+	if err := o.hold(ctx, now, out); err != nil {
 		return fmt.Errorf("hold ceremony: %w", err)
 	}
 	return nil
 }
 
-func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
+func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer) error {
 	passphrase := newPassphrase()
-	offline := filepath.Join(o.dir, "offline")
+	offline := filepath.Join(o.Dir, "offline")
 	if err := os.RemoveAll(offline); err != nil {
 		return err
 	}
-	root := ceremony.CA{Dir: offline, Secret: literal(passphrase), Now: e.now}
+	root := ceremony.CA{Dir: offline, Secret: literal(passphrase), Now: now}
 	var names *profile.NameConstraints
-	if !o.freeNames {
+	if !o.FreeNames {
 		names = ceremony.PrivateNames()
 	}
-	if o.tiers == 1 {
-		return o.holdOneTier(ctx, e, offline, names)
+	if o.Tiers == 1 {
+		return o.holdOneTier(ctx, now, offline, names)
 	}
-	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names})
+	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{
+		Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names,
+	})
 	if err != nil {
 		return err
 	}
 	if err := os.Chmod(offline, 0o700); err != nil { //nolint:gosec // a folder
 		return err
 	}
-	key, err := o.key(ctx, devIssuer, "issuer")
+	key, err := o.key(ctx, Issuer, "issuer")
 	if err != nil {
 		return err
 	}
@@ -110,9 +113,9 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	base := "http://" + reachable(o.http)
+	base := "http://" + reachable(o.HTTP)
 	issued, err := ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
-		Locations: issuer.Locations{CRL: base + "/crl/" + devRoot + ".crl", CAIssuers: base + "/issuers/" + devRoot + ".cer"},
+		Locations: issuer.Locations{CRL: base + "/crl/" + Root + ".crl", CAIssuers: base + "/issuers/" + Root + ".cer"},
 	})
 	if err != nil {
 		return err
@@ -123,22 +126,23 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 	}
 	if err := errors.Join(
 		key.Close(), audit.Close(),
-		statedir.WriteFile(filepath.Join(o.dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
-		statedir.WriteFile(filepath.Join(o.dir, "root.crl"), list, 0o644),
+		statedir.WriteFile(filepath.Join(o.Dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
+		statedir.WriteFile(filepath.Join(o.Dir, "root.crl"), list, 0o644),
 	); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n", offline, passphrase); err != nil {
+	const said = "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n"
+	if _, err := fmt.Fprintf(out, said, offline, passphrase); err != nil {
 		return err
 	}
-	return statedir.WriteFile(filepath.Join(o.dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+	return statedir.WriteFile(filepath.Join(o.Dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
 }
 
 // key makes a P-256 key in DIR/keys, or opens the one that an interrupted start
 // left.
-func (o *devOptions) key(ctx context.Context, name, secret string) (*keys.Key, error) {
-	file := filepath.Join(o.dir, "keys", name+".key")
-	ref, open := keys.Ref("file:"+file), config.Reference("file:secrets/"+secret).Secret(o.dir)
+func (o *Options) key(ctx context.Context, name, secret string) (*keys.Key, error) {
+	file := filepath.Join(o.Dir, "keys", name+".key")
+	ref, open := keys.Ref("file:"+file), config.Reference("file:secrets/"+secret).Secret(o.Dir)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return keys.Generate(ref, "ec-p256", open)
 	}
