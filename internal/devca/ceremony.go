@@ -3,6 +3,7 @@ package devca
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -101,22 +102,11 @@ func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer)
 	if err := os.Chmod(offline, 0o700); err != nil { //nolint:gosec // a folder
 		return err
 	}
-	key, err := o.key(ctx, Issuer, "issuer")
+	issued, err := o.certifyIssuer(ctx, root)
 	if err != nil {
 		return err
 	}
 	audit, err := o.key(ctx, "audit", "audit")
-	if err != nil {
-		return err
-	}
-	csr, err := ceremony.NewRequest(key, "CN=Privyseal Development Issuing CA A1,O=Privyseal Development")
-	if err != nil {
-		return err
-	}
-	base := "http://" + reachable(o.HTTP)
-	issued, err := ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
-		Locations: issuer.Locations{CRL: base + "/crl/" + Root + ".crl", CAIssuers: base + "/issuers/" + Root + ".cer"},
-	})
 	if err != nil {
 		return err
 	}
@@ -125,7 +115,7 @@ func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer)
 		return err
 	}
 	if err := errors.Join(
-		key.Close(), audit.Close(),
+		audit.Close(),
 		statedir.WriteFile(filepath.Join(o.Dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
 		statedir.WriteFile(filepath.Join(o.Dir, "root.crl"), list, 0o644),
 	); err != nil {
@@ -136,6 +126,22 @@ func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer)
 		return err
 	}
 	return statedir.WriteFile(filepath.Join(o.Dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+}
+
+// certifyIssuer makes the key of the issuing CA and has the root certify it.
+func (o *Options) certifyIssuer(ctx context.Context, root ceremony.CA) (*x509.Certificate, error) {
+	key, err := o.key(ctx, Issuer, "issuer")
+	if err != nil {
+		return nil, err
+	}
+	csr, err := ceremony.NewRequest(key, "CN=Privyseal Development Issuing CA A1,O=Privyseal Development")
+	if err = errors.Join(err, key.Close()); err != nil {
+		return nil, err
+	}
+	base := "http://" + reachable(o.HTTP)
+	return ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
+		Locations: issuer.Locations{CRL: base + "/crl/" + Root + ".crl", CAIssuers: base + "/issuers/" + Root + ".cer"},
+	})
 }
 
 // key makes a P-256 key in DIR/keys, or opens the one that an interrupted start
