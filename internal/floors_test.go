@@ -23,15 +23,15 @@ var floors = [][]string{
 	0:  {"internal/fault", "api", "migrations"},
 	1:  {"internal/pki", "internal/strictyaml", "internal/work"},
 	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript", "internal/seal"},
-	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease"},
+	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease", "internal/statedir"},
 	4:  {"internal/ca"},
 	5:  {"internal/issuance", "internal/ceremony"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {"internal/health"},
-	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/admin"},
-	9:  {"internal/config", "internal/operator"},
-	10: {"internal/server"},
-	11: {}, // programs that build on the server
+	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin"},
+	9:  {"internal/config", "internal/metrics", "internal/operator"},
+	10: {"internal/server", "internal/devca"},
+	11: {"internal/commands", "internal/dev"}, // programs that build on the server
 	12: {"cmd/privyseal", "cmd/privyseal-ceremony"},
 }
 
@@ -50,8 +50,8 @@ var onlyIn = map[string][]string{
 	"github.com/go-jose":                  {"internal/acme"},
 	"github.com/youmark/pkcs8":            {"internal/keys"},
 	"github.com/ThalesGroup/crypto11":     {"internal/keys"},
-	"github.com/prometheus/client_golang": {"internal/server"},
-	"github.com/spf13/cobra":              {"internal/operator", "internal/server", "cmd/privyseal", "cmd/privyseal-ceremony"},
+	"github.com/prometheus/client_golang": {"internal/metrics"},
+	"github.com/spf13/cobra":              {"internal/operator", "internal/commands", "internal/dev", "cmd/privyseal", "cmd/privyseal-ceremony"},
 	"github.com/testcontainers":           {"internal/store/storetest"},
 	"github.com/goccy/go-yaml":            {"internal/strictyaml"},
 	"database/sql":                        {"internal/store", "migrations"},

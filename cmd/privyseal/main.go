@@ -10,8 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/privyseal/privyseal/internal/commands"
+	"github.com/privyseal/privyseal/internal/dev"
 	"github.com/privyseal/privyseal/internal/operator"
-	"github.com/privyseal/privyseal/internal/server"
 )
 
 // version is set at build time (see Makefile).
@@ -23,7 +24,8 @@ func main() {
 		Use: "privyseal", Short: "A private certificate authority that you run yourself",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(server.Commands(version, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()})...)
+	root.AddCommand(dev.Command(version, time.Now))
+	root.AddCommand(commands.New(version, time.Now, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()})...)
 	root.AddCommand(cli.Groups()...)
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "privyseal:", err)

@@ -92,7 +92,7 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 func TestOperationsPage(t *testing.T) {
 	var script strings.Builder
 	script.WriteString("exec privyseal dev --dir d --https-addr $HTTPS --est-addr $EST --http-addr $HTTP --ops-addr $OPS &dev&\nready\nkill -INT dev\nwait dev\ncd d\n")
-	lines := commands(t, "../../docs/operations.md")
+	lines := commandLines(t, "../../docs/operations.md")
 	if len(lines) < 5 {
 		t.Fatalf("the page has %d commands; has its form changed?", len(lines))
 	}
@@ -117,7 +117,7 @@ func TestDocumentedCommands(t *testing.T) {
 	seen := 0
 	for _, page := range append(pages, "../../README.md") {
 		var script strings.Builder
-		for _, line := range commands(t, page) {
+		for _, line := range commandLines(t, page) {
 			line, _, _ = strings.Cut(line, "|")
 			line, _, _ = strings.Cut(line, ">")
 			script.WriteString("exec " + line + " --help\n")
@@ -130,8 +130,8 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// commands returns the lines of a page's fenced blocks that call privyseal.
-func commands(t *testing.T, page string) []string {
+// commandLines returns the lines of a page's fenced blocks that call privyseal.
+func commandLines(t *testing.T, page string) []string {
 	t.Helper()
 	text, err := os.ReadFile(page)
 	if err != nil {

@@ -75,32 +75,6 @@ func (f *File) checkDatabase(d *strictyaml.Document) {
 	}
 }
 
-// DatabaseURL follows the reference and makes a relative SQLite path start at
-// the file's folder. Its errors never show a URL that may hold a password.
-func (f *File) DatabaseURL() (string, error) {
-	value := f.Database.URL
-	byReference := strings.HasPrefix(value, "file:") || strings.HasPrefix(value, "env:")
-	if byReference {
-		text, err := Reference(value).Read(f.Dir)
-		if err != nil {
-			return "", err
-		}
-		value = string(text)
-	}
-	if path, ok := strings.CutPrefix(value, "sqlite:"); ok && path != "" {
-		return "sqlite:" + strictyaml.Under(f.Dir, path), nil
-	}
-	u, err := url.Parse(value)
-	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		return "", fmt.Errorf("want sqlite:PATH or postgres://USER@HOST:PORT/NAME, or a reference to one")
-	}
-	_, password := u.User.Password()
-	if (password || u.Query().Has("password")) && !byReference {
-		return "", errors.New("a URL with a password must be given by reference: put it into a file, write file:PATH")
-	}
-	return value, nil
-}
-
 // checkSecrets reads every reference, to find out now and not when it is needed.
 func (f *File) checkSecrets(d *strictyaml.Document) {
 	type secret struct {

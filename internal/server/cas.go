@@ -61,7 +61,7 @@ func (h *house) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *i
 		Keys: map[string]issuer.Signer{}, Lost: map[string]error{}, Revoked: old.cas().Revoked(),
 		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: h.now(),
 	}
-	if in.Declared, err = cfg.Declarations(h.metrics.key, h.now); err != nil {
+	if in.Declared, err = cfg.Declarations(h.metrics.Key, h.now); err != nil {
 		return nil, err
 	}
 	if in.Records, err = h.store.Issuers(ctx); err != nil {
@@ -161,19 +161,20 @@ func (h *house) enforce(s *inForce) {
 		}
 	}
 	h.swapCAs(s)
-	h.metrics.expires.Reset()
+	ends := map[string]time.Time{}
 	for _, c := range s.cas().All() {
 		if i := c.Issuer(); i != nil {
-			h.metrics.expires.WithLabelValues(c.ID).Set(float64(i.Certificate().NotAfter.Unix()))
+			ends[c.ID] = i.Certificate().NotAfter
 		}
 	}
+	h.metrics.Issuers(ends)
 }
 
 // swapCAs gives everybody the same CAs; h.swapping is held.
 func (h *house) swapCAs(s *inForce) {
 	h.signing.Store(s)
 	h.pipeline.Swap(s.rules)
-	h.publisher.cas.Store(s.cas())
+	h.publisher.Swap(s.cas())
 	h.enforceOCSP(s)
 	h.lists.Swap(s.cas(), s.lists)
 }

@@ -30,7 +30,7 @@ func (h *house) estRoutes() http.Handler {
 	r.Mount("/.well-known/est", h.est.Routes())
 	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error {
 		return fault.New(fault.NotFound, "this address serves EST, below /.well-known/est/")
-	}, renderText))
+	}, web.RenderText))
 	return r
 }
 

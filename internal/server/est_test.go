@@ -1,13 +1,10 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,41 +44,6 @@ func TestEST_E9_ServerCertificate(t *testing.T) {
 	}
 	if !asked || state.NegotiatedProtocol != "http/1.1" {
 		t.Errorf("asked for a certificate: %v; protocol %q", asked, state.NegotiatedProtocol)
-	}
-}
-
-// TestDevMakesItsESTUserOnce and keeps the password.
-func TestDevMakesItsESTUserOnce(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	o := &devOptions{dir: l.dir}
-	file := filepath.Join(l.dir, estPasswordFile)
-	start := func() *running { return l.serveWith(t, o.makeESTUser) }
-	if err := start().stop(); err != nil {
-		t.Fatal(err)
-	}
-	first, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || len(bytes.TrimSpace(first)) < 20 {
-		t.Errorf("%v %v, %d octets", info.Mode(), err, len(first))
-	}
-	if err := start().stop(); err != nil {
-		t.Fatal(err)
-	}
-	if again, err := os.ReadFile(file); err != nil || !bytes.Equal(again, first) {
-		t.Errorf("the password changed: %v", err)
-	}
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	r := start()
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(r.log.String(), "in no file any more") {
-		t.Errorf("%v\n%s", err, r.log)
 	}
 }
 

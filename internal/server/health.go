@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/health"
@@ -16,7 +17,7 @@ import (
 
 // askHealth tells the board whom to ask, once everything is there.
 func (h *house) askHealth() {
-	cas := health.CAs{Set: h.publisher.cas.Load, Needs: h.needs, Longest: h.longest, Now: h.now}
+	cas := health.CAs{Set: func() *ca.Set { return h.signing.Load().cas() }, Needs: h.needs, Longest: h.longest, Now: h.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(h.lists.Lists), h.responderHealth, h.raHealth, h.tlsHealth, h.configHealth, h.parkedHealth,
 	} {
@@ -25,7 +26,7 @@ func (h *house) askHealth() {
 	h.health.AskEnds(cas.Ends)
 	h.health.AskEnds(health.ListEnds(h.lists.Lists))
 	h.health.AskEnds(h.ownEnds)
-	h.metrics.watchEnds(h.health.Ends)
+	h.metrics.WatchEnds(h.health.Ends)
 }
 
 // needs returns the listeners that cannot serve without a pool or a CA: what is

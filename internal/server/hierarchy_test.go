@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/verify"
@@ -56,8 +56,7 @@ func TestG2_22_G2_23_OnlineMiddleCA(t *testing.T) {
 	l := newLab(t)
 	policy := l.newIssuerBelow(t, l.root(t), "policy-1", ceremony.CASpec{PathLen: 1}, "")
 	l.change(t, "issuers:\n", "issuers:\n"+policy+strings.TrimPrefix(secondIssuer, "issuers:\n"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	c := l.client()
 	defer c.Close()
 	_, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "policy-1", CSR: newCSR(t, "a.localhost")})
@@ -105,8 +104,7 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	a1 := l.issue(t, "dev-a-1")
 	l.revoke(t, "dev-a-1")
 	if err := h.checkParents(t.Context()); err != nil {
@@ -216,9 +214,8 @@ func TestG1_21_G2_26_RootsDoNotMix(t *testing.T) {
 	l := newLab(t)
 	other := newForeign(t, "Foreign Root")
 	l.change(t, "issuers:\n", "issuers:\n"+other.below(t, l, "bulb-1"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
-	ours, err := x509.ParseCertificate(h.signing.Load().cas().Get(devRoot).Certificate().Raw)
+	h := l.serve(t).house
+	ours, err := x509.ParseCertificate(h.signing.Load().cas().Get(devca.Root).Certificate().Raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,14 +276,17 @@ func TestX6_CrossSignedChainsAreOffered(t *testing.T) {
 	crossed.SerialNumber, crossed.AuthorityKeyId = big.NewInt(77), nil
 	cross := other.sign(t, &crossed, other.cert, own[0].PublicKey)
 	write := func(name string, certs ...*x509.Certificate) {
-		if err := os.WriteFile(filepath.Join(l.dir, name), encode(certs), 0o600); err != nil {
+		var text []byte
+		for _, c := range certs {
+			text = append(text, pki.EncodeChain(c.Raw)...)
+		}
+		if err := os.WriteFile(filepath.Join(l.dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write("cross.pem", cross, other.cert)
 	l.change(t, "    certificate: chain.pem\n", "    certificate: chain.pem\n    chains: [cross.pem]\n")
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	made, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: newCSR(t, "a.localhost")})
 	if err != nil {
 		t.Fatal(err)

@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -31,23 +29,30 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/metrics"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/publish"
 	"github.com/privyseal/privyseal/internal/scep"
 	"github.com/privyseal/privyseal/internal/seal"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
 // house is everything that runs, floor by floor.
 type house struct {
-	env
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+	seed    func(context.Context, *store.Store, *credential.ESTUsers) error // may be nil
+
 	cfg      atomic.Pointer[config.File] // in force
 	changing sync.Mutex                  // held while starting, reloading or stopping
 	fail     context.CancelCauseFunc
 
 	health  health.Board
-	metrics *metrics
-	node    *node
+	metrics *metrics.Metrics
+	node    *statedir.Node
 
 	// floor 2
 	store    *store.Store
@@ -101,19 +106,10 @@ type house struct {
 	admin     *admin.Server
 
 	// floor 10
-	publisher *publisher
+	publisher *publish.Publisher
 	servers   []*web.Server // in the order in which they were started
 	workers   sync.WaitGroup
 	stopWork  context.CancelFunc
-}
-
-// env is what the process lends to the house.
-type env struct {
-	version string
-	log     *slog.Logger
-	now     func() time.Time
-	// seed runs before the server says that it is ready; may be nil.
-	seed func(ctx context.Context, h *house) error
 }
 
 // build makes floors 2 to 8, from the bottom up. Nothing listens yet. What was
@@ -133,7 +129,7 @@ func (h *house) build(ctx context.Context) error {
 // buildStore opens the database and looks at its schema.
 func (h *house) buildStore(ctx context.Context) error {
 	cfg := h.cfg.Load()
-	s, err := openStore(ctx, cfg, h.node.Chain, h.now)
+	s, err := cfg.OpenStore(ctx, h.node.Chain, h.now)
 	if err != nil {
 		return err
 	}
@@ -146,28 +142,9 @@ func (h *house) buildStore(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); err != nil {
 		return err
 	}
-	h.metrics.watchStore(s)
+	h.metrics.WatchStore(s)
 	h.health.Ask(h.databaseHealth)
 	return nil
-}
-
-// openStore connects to the configured database and makes sure that it answers.
-// Its error says which database, without its password.
-func openStore(ctx context.Context, cfg *config.File, chain string, now func() time.Time) (*store.Store, error) {
-	database, err := cfg.DatabaseURL()
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
-	}
-	s, err := store.Open(ctx, store.Config{URL: database, Node: chain, Now: now})
-	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", redact(database), err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := s.Ping(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("database %s: %w", redact(database), err), s.Close())
-	}
-	return s, nil
 }
 
 // buildAudit opens this process's chain. Without it nothing may be signed.
@@ -181,7 +158,7 @@ func (h *house) buildAudit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keeper.Open(ctx, h.node.former); err != nil {
+	if err := keeper.Open(ctx, h.node.Former); err != nil {
 		return err
 	}
 	h.audit = keeper
@@ -202,7 +179,7 @@ func (h *house) buildValidation(context.Context) error {
 
 func (h *house) buildPipeline(context.Context) error {
 	h.pipeline = issuance.New(issuance.Config{
-		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.issuance,
+		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.Issuance,
 	})
 	return nil
 }
@@ -234,10 +211,10 @@ func (h *house) buildLists(context.Context) error {
 	var err error
 	h.lists, err = crl.New(crl.Deps{
 		Store: h.store, Leases: h.leases, Dir: filepath.Join(h.cfg.Load().State.Dir, "crl"),
-		Now: h.now, Log: h.log, Observe: h.metrics.list,
+		Now: h.now, Log: h.log, Observe: h.metrics.List,
 	})
 	if err == nil {
-		h.metrics.watchLists(h.lists, h.now)
+		h.metrics.WatchLists(h.lists, h.now)
 	}
 	return err
 }
@@ -257,7 +234,7 @@ func (h *house) buildACME(ctx context.Context) error {
 		Desk:  h.desk,
 		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
 		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
-		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.acme,
+		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.ACME,
 	})
 	return err
 }
@@ -280,18 +257,5 @@ func (h *house) buildAdmin(context.Context) error {
 
 // openKey opens a private key whose operations are counted under name.
 func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
-}
-
-// redact removes the password of a database URL, for errors.
-func redact(database string) string {
-	u, err := url.Parse(database)
-	if err != nil {
-		return "(unreadable URL)"
-	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
-	}
-	return u.Redacted()
+	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.Key(name), Now: h.now, Module: cfg.PKCS11.Module})
 }

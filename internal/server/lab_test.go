@@ -20,6 +20,9 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/devca"
+	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // ceremonyText is what the ceremony of prepared showed: the passphrase of the root.
@@ -31,12 +34,12 @@ var prepared = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	o := &devOptions{
-		dir: dir, https: "127.0.0.1:1", est: "127.0.0.1:2", http: "127.0.0.1:3", ops: "127.0.0.1:4", http01: 5002, alpn: 5001, tiers: 2,
-		given: func(string) bool { return false },
+	o := &devca.Options{
+		Dir: dir, HTTPS: "127.0.0.1:1", EST: "127.0.0.1:2", HTTP: "127.0.0.1:3", Ops: "127.0.0.1:4",
+		HTTP01: 5002, ALPN: 5001, Tiers: 2, Given: func(string) bool { return false },
 	}
 	var out bytes.Buffer
-	if _, err := o.setUp(context.Background(), testEnv(io.Discard), &out); err != nil {
+	if _, err := o.SetUp(context.Background(), time.Now, &out); err != nil {
 		return "", err
 	}
 	ceremonyText = out.String()
@@ -51,8 +54,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func testEnv(log io.Writer) env {
-	return env{version: "test", log: slog.New(slog.NewTextHandler(log, nil)), now: time.Now}
+// literal is a secret that is kept nowhere. Its readers wipe what they get.
+func literal(s string) keys.Secret { return func() ([]byte, error) { return []byte(s), nil } }
+
+func testEnv(log io.Writer) Env {
+	return Env{Version: "test", Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now}
 }
 
 // lab is a configured folder of a test's own, on free ports.
@@ -111,7 +117,7 @@ func freeAddress(t *testing.T) string {
 	}
 }
 
-func (l *lab) file() string { return filepath.Join(l.dir, devConfig) }
+func (l *lab) file() string { return filepath.Join(l.dir, devca.ConfigFile) }
 
 func (l *lab) read(t *testing.T) string {
 	t.Helper()
@@ -145,8 +151,9 @@ const upWithin = 2 * time.Minute
 
 // running is a server that a test started.
 type running struct {
-	stop func() error
-	log  *lockedBuffer
+	stop  func() error
+	log   *lockedBuffer
+	house *house
 }
 
 type lockedBuffer struct {
@@ -170,25 +177,19 @@ func (b *lockedBuffer) String() string {
 // up.
 func (l *lab) serve(t *testing.T) *running {
 	t.Helper()
-	return l.serveWith(t, nil)
-}
-
-func (l *lab) serveWith(t *testing.T, seed func(context.Context, *house) error) *running {
-	t.Helper()
 	r := &running{log: &lockedBuffer{}}
 	cfg, err := config.Load(l.file())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := claimNode(cfg.State.Dir)
+	n, err := statedir.Claim(cfg.State.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	up, done := make(chan struct{}), make(chan error, 1)
-	e := testEnv(r.log)
-	e.seed = seed
-	go func() { done <- run(ctx, e, n, cfg, func() { close(up) }) }()
+	r.house = newHouse(testEnv(r.log), n, cfg)
+	go func() { done <- r.house.run(ctx, func() { close(up) }) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		select {

@@ -47,7 +47,7 @@ func (h *house) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	r.Get("/healthz", healthz)
 	r.Get("/readyz", h.health.Readyz([]string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}, func(r health.Report) any { return view(r) }))
-	r.Handle("/metrics", h.metrics.handler(h.log))
+	r.Handle("/metrics", h.metrics.Handler(h.log))
 	if cfg.Listeners.Ops.Pprof {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -181,7 +181,7 @@ func (h *house) serving(name string) bool {
 }
 
 func (h *house) webConfig(name string) web.Config {
-	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: h.log, Now: h.now, Observe: h.metrics.request}
+	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: h.log, Now: h.now, Observe: h.metrics.Request}
 }
 
 // stopListeners stops taking connections and waits for the requests under way.

@@ -31,10 +31,10 @@ type responders struct {
 
 // buildOCSP makes the responder, which answers for nobody yet.
 func (h *house) buildOCSP(context.Context) error {
-	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.revocationSeen, Changes: h.changes})
+	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.RevocationSeen, Changes: h.changes})
 	h.delegates = map[string]*ocsp.Delegate{}
 	h.warned = map[string]string{}
-	h.metrics.watchOCSP(h.ocsp, h.responderStates)
+	h.metrics.WatchOCSP(h.ocsp, h.responderStates)
 	return nil
 }
 
@@ -106,7 +106,7 @@ func (h *house) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 		c := ocsp.DelegateConfig{
 			Folder: owncert.Folder{
 				IssuerID: is.ID, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
-				Keys: keys.Config{Observe: h.metrics.key(name), Now: h.now}, Store: h.store, Now: h.now, Log: h.log,
+				Keys: keys.Config{Observe: h.metrics.Key(name), Now: h.now}, Store: h.store, Now: h.now, Log: h.log,
 			},
 			Pipeline: h.pipeline, Dropped: func(c *x509.Certificate) { h.ocsp.Distrust(is.ID, c) },
 		}

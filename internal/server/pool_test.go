@@ -27,6 +27,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // newIssuer makes an issuing CA below the lab's root, with its key and chain in
@@ -60,7 +61,7 @@ func (l *lab) newIssuerBelow(t *testing.T, above ceremony.CA, id string, spec ce
 	for _, c := range up {
 		ders = append(ders, c.Raw)
 	}
-	if err := writeFile(filepath.Join(l.dir, id+".pem"), pki.EncodeChain(ders...), 0o600); err != nil {
+	if err := statedir.WriteFile(filepath.Join(l.dir, id+".pem"), pki.EncodeChain(ders...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("  - id: %s\n    key: file:keys/%s.key\n    passphrase: file:secrets/issuer\n    certificate: %s.pem\n    ocsp: {signer: issuer}\n%s", id, id, id, more)
@@ -119,8 +120,7 @@ func TestG1_42_G1_54_PoolFailover(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	l.issue(t, "dev-a-1")
 	if _, answer := l.readyz(t); check(t, answer, "pool web").Detail != "issuers that sign: [dev-a-1 dev-b-1]" {
 		t.Errorf("readyz: %+v", answer)
@@ -165,8 +165,7 @@ func TestG1_42_PoolStartsWithoutOneKey(t *testing.T) {
 		}
 	}
 	write([]byte("damaged"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	l.issue(t, "dev-b-1")
 	status, answer := l.readyz(t)
 	if a := check(t, answer, "issuer dev-a-1"); status != 200 || !strings.Contains(a.Detail, "its key cannot be opened") {
@@ -193,8 +192,8 @@ func TestGenerations(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
-	var h *house
-	r := l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	r := l.serve(t)
+	h := r.house
 	old := l.issue(t, "dev-a-1")
 
 	a2 := l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n")

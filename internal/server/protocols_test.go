@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -9,8 +8,8 @@ import (
 )
 
 // TestFS17_ConfigurationSaysWhoseCertificatesRenew: what is unknown is refused, and
-// an endpoint that says nothing is warned of with the line that it lacks, by the
-// check, at start and at each reload.
+// an endpoint that says nothing is warned of with the line that it lacks, at start
+// and at each reload. The check says so too: see internal/commands.
 func TestFS17_ConfigurationSaysWhoseCertificatesRenew(t *testing.T) {
 	t.Parallel()
 	const list = "      accept_protocols:\n        - est\n        - scep\n        - acme\n        - operator\n"
@@ -30,18 +29,6 @@ func TestFS17_ConfigurationSaysWhoseCertificatesRenew(t *testing.T) {
 	}
 	l.write(t, text)
 	const line = "accept_protocols: [est, scep, acme, operator]"
-	var out bytes.Buffer
-	check := checkCommand()
-	check.SetOut(&out)
-	check.SetArgs([]string{"--config", l.file()})
-	err := check.ExecuteContext(t.Context())
-	said := out.String()
-	if err != nil || !strings.Contains(said, " is good (") {
-		t.Errorf("%v\n%s", err, said)
-	}
-	if strings.Count(said, "warning: ") != 2 || strings.Count(said, line) != 2 {
-		t.Errorf("warnings:\n%s", said)
-	}
 	r := l.serve(t)
 	wants := func(n int) {
 		t.Helper()

@@ -31,7 +31,7 @@ func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
 		h.log.InfoContext(ctx, "configuration reloaded", "config", result.ConfigDigest, "changed", result.Changed)
 		h.warnOf(ctx, h.cfg.Load())
 	}
-	h.metrics.reloads.WithLabelValues(outcome).Inc()
+	h.metrics.Reload(outcome)
 	return result, err
 }
 

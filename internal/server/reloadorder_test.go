@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,9 +14,11 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/keys/hsmtest"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -29,8 +30,7 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t)
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	l.change(t, "    pool: web\n", "    pool: web\n"+l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n"))
 	other := newForeign(t, "CN=Somebody else")
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -44,13 +44,13 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
+	if err := statedir.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
 		t.Fatalf("the list of another CA: %v", err)
 	}
-	if err := writeFile(file, good, 0o600); err != nil {
+	if err := statedir.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.follow(t.Context()); err != nil {
@@ -81,13 +81,13 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(l.dir, "secrets", "pin"), []byte("4321"), 0o600); err != nil {
+	if err := statedir.WriteFile(filepath.Join(l.dir, "secrets", "pin"), []byte("4321"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l.change(t, "issuers:\n", "issuers:\n  - id: dev-t-1\n    key: "+string(ref)+"\n    passphrase: file:secrets/pin\n")
-	var h *house
-	r := l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
-	row := ca.NewRecord("dev-t-1", devRoot, string(ca.Active), cert, time.Now())
+	r := l.serve(t)
+	h := r.house
+	row := ca.NewRecord("dev-t-1", devca.Root, string(ca.Active), cert, time.Now())
 	if err := h.store.InstallIssuers(t.Context(), []store.Installation{{IssuerRecord: row}}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 		h.changing.Lock()   // the server follows too
 		h.changing.Unlock() //nolint:staticcheck // SA2001: only waits
 	}
-	if err := writeFile(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
+	if err := statedir.WriteFile(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Reload(t.Context()); err != nil {

@@ -1,9 +1,16 @@
+// Package server composes the house: it builds every floor from the bottom up,
+// runs listeners and background work, and drains.
+//
+// It holds no policy of its own. config.File is what an operator wrote; house is
+// everything that runs; Run and start show the order in which it comes up and
+// goes down.
 package server
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -12,27 +19,64 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/metrics"
+	"github.com/privyseal/privyseal/internal/publish"
+	"github.com/privyseal/privyseal/internal/statedir"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // drainTime bounds an orderly stop (ARCHITECTURE, section 6): longer than an
 // issuance, shorter than a lease.
 const drainTime = 30 * time.Second
 
-// run serves cfg as node n until ctx ends or a listener fails, then drains and
-// gives the node up. ready is called once everything is up.
-func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (err error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
+// Env is what a process lends to the server that it runs.
+type Env struct {
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Seed runs before the server says that it is ready; may be nil.
+	Seed func(context.Context, *store.Store, *credential.ESTUsers) error
+}
+
+// NewEnv returns the Env of a process that logs to standard error as l says.
+func NewEnv(version string, now func() time.Time, l config.Log) Env {
+	level := slog.LevelInfo
+	_ = level.UnmarshalText([]byte(l.Level)) // checked; empty leaves info
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(os.Stderr, options)
+	if l.Format == "json" {
+		handler = slog.NewJSONHandler(os.Stderr, options)
 	}
-	h := &house{env: e, node: n, metrics: newMetrics(e.version), serviceKeys: map[keys.Ref]*openKey{}}
-	h.tls = map[string]*tlsPair{listenHTTPS: {}, listenEST: {}}
+	return Env{Version: version, Log: slog.New(handler), Now: now}
+}
+
+// Run serves cfg as node n until ctx ends or a listener fails, then drains and
+// gives the node up. ready is called once everything is up.
+func Run(ctx context.Context, e Env, n *statedir.Node, cfg *config.File, ready func()) error {
+	return newHouse(e, n, cfg).run(ctx, ready)
+}
+
+func newHouse(e Env, n *statedir.Node, cfg *config.File) *house {
+	h := &house{
+		version: e.Version, log: e.Log, now: e.Now, seed: e.Seed,
+		node: n, metrics: metrics.New(e.Version), serviceKeys: map[keys.Ref]*openKey{},
+		tls: map[string]*tlsPair{listenHTTPS: {}, listenEST: {}},
+	}
 	h.cfg.Store(cfg)
 	h.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
 	for i := range h.tending {
 		h.tending[i] = make(chan struct{}, 1)
+	}
+	return h
+}
+
+func (h *house) run(ctx context.Context, ready func()) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
 	ctx, h.fail = context.WithCancelCause(ctx)
 	defer h.fail(nil)
@@ -42,11 +86,12 @@ func run(ctx context.Context, e env, n *node, cfg *config.File, ready func()) (e
 	h.health.Now = h.now
 	h.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "starting", Needs: []string{health.All}})
 
+	cfg := h.cfg.Load()
 	if err := h.start(ctx, cfg); err != nil {
 		return err
 	}
 	if h.seed != nil {
-		if err := h.seed(ctx, h); err != nil {
+		if err := h.seed(ctx, h.store, h.estUsers); err != nil {
 			return err
 		}
 	}
@@ -69,7 +114,7 @@ func (h *house) start(ctx context.Context, cfg *config.File) error {
 	if err := h.build(ctx); err != nil {
 		return err
 	}
-	h.publisher = &publisher{lists: h.lists}
+	h.publisher = publish.New(h.lists)
 	for _, open := range []func(context.Context, *config.File) error{h.startSocket, h.startOps, h.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err
@@ -115,7 +160,7 @@ func (h *house) close() error {
 	if h.store != nil {
 		err = errors.Join(err, h.store.Close())
 	}
-	if err = errors.Join(err, h.node.release()); err != nil {
+	if err = errors.Join(err, h.node.Release()); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	h.log.Info("stopped")
@@ -141,9 +186,9 @@ func (h *house) closeKeys() error {
 // shells and timeout(1) signal a process and then its group.
 const patience = time.Second
 
-// signals returns a context that ends with the first SIGINT or SIGTERM. One more,
+// Signals returns a context that ends with the first SIGINT or SIGTERM. One more,
 // later, ends the process at once.
-func signals(ctx context.Context) (context.Context, context.CancelFunc) {
+func Signals(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
 	return ctx, stop

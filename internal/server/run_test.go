@@ -15,6 +15,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -309,36 +310,8 @@ func TestOneServerAtATime(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.serve(t)
-	if _, err := claimNode(l.dir); err == nil || !strings.Contains(err.Error(), "another privyseal runs") {
+	if _, err := statedir.Claim(l.dir); err == nil || !strings.Contains(err.Error(), "another privyseal runs") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestNodeKeepsItsNameAndOpensAChain(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "state")
-	first, err := claimNode(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := first.release(); err != nil {
-		t.Fatal(err)
-	}
-	second, err := claimNode(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.release(); err != nil {
-		t.Fatal(err)
-	}
-	if first.Name == "" || second.Name != first.Name || second.Chain == first.Chain || second.former != first.Chain {
-		t.Errorf("first %+v, second %+v", first, second)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := claimNode(dir); err == nil || !strings.Contains(err.Error(), "damaged") {
-		t.Errorf("a damaged name gave %v", err)
 	}
 }
 
@@ -456,12 +429,12 @@ func TestStartRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, err := claimNode(cfg.State.Dir)
+			n, err := statedir.Claim(cfg.State.Dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var log lockedBuffer
-			err = run(t.Context(), testEnv(&log), n, cfg, func() { t.Error("it started") })
+			err = Run(t.Context(), testEnv(&log), n, cfg, func() { t.Error("it started") })
 			if err == nil || !strings.Contains(err.Error(), tc.says(l)) {
 				t.Errorf("got %v, want …%s…", err, tc.says(l))
 			}
@@ -469,11 +442,11 @@ func TestStartRefuses(t *testing.T) {
 				t.Error("the password is shown")
 			}
 			// Nothing stays claimed.
-			again, err := claimNode(cfg.State.Dir)
+			again, err := statedir.Claim(cfg.State.Dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = again.release()
+			_ = again.Release()
 		})
 	}
 }

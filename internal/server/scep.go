@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -26,7 +25,7 @@ func (h *house) buildSCEP(context.Context) error {
 	h.scep, err = scep.New(endpoints, scep.Deps{
 		Store: h.store, Pipeline: h.pipeline, Desk: h.desk, Enrolment: h.enrolment, Challenges: h.scepChallenges, Webhooks: h.webhooks,
 		Limits: h.limits, Sealer: h.sealer,
-		Log: h.log, Now: h.now, Observe: h.metrics.scep(),
+		Log: h.log, Now: h.now, Observe: h.metrics.SCEP,
 	})
 	return err
 }
@@ -56,7 +55,7 @@ func (h *house) serviceKey(ctx context.Context, cfg *config.File, name string, r
 	if old != nil && old.passphrase == secret {
 		return old, nil
 	}
-	k, err := keys.Ensure(ctx, ref, alg, secret.Secret(cfg.Dir), keys.Config{Observe: h.metrics.key(name), Now: h.now, Module: cfg.PKCS11.Module})
+	k, err := keys.Ensure(ctx, ref, alg, secret.Secret(cfg.Dir), keys.Config{Observe: h.metrics.Key(name), Now: h.now, Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, err
 	}
@@ -97,21 +96,6 @@ func (h *house) raHealth(context.Context) []health.Check {
 func (h *house) plainRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/scep", h.scep.Routes())
-	r.Mount("/", h.publisher.routes())
+	r.Mount("/", h.publisher.Routes())
 	return r
-}
-
-// scep registers the counters of SCEP and returns their observer.
-func (m *metrics) scep() func(scep.Event) {
-	count := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "privyseal", Name: "scep_messages_total", Help: "SCEP operations answered, by kind of message and status.",
-	}, []string{"endpoint", "message", "status"})
-	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: "privyseal", Name: "scep_message_seconds", Help: "Time of one SCEP operation.", Buckets: buckets,
-	}, []string{"message"})
-	m.registry.MustRegister(count, took)
-	return func(e scep.Event) {
-		count.WithLabelValues(e.Endpoint, e.Message, e.Status).Inc()
-		took.WithLabelValues(e.Message).Observe(e.Took.Seconds())
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -79,7 +80,7 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 			}
 			certificate := l.certify(t, csr.CSR, ceremony.CASpec{})
 			done, again, err := c.InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: certificate, NoTranscript: true})
-			if err != nil || again || done.Issuer.Parent != devRoot || done.Issuer.State != string(ca.Active) {
+			if err != nil || again || done.Issuer.Parent != devca.Root || done.Issuer.State != string(ca.Active) {
 				t.Fatalf("install: %+v %v %v", done, again, err)
 			}
 			leaf, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-b", CSR: admintest.CSR(t, "b.example.test")})

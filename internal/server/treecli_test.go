@@ -2,7 +2,7 @@ package server
 
 import (
 	"bytes"
-	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/operator"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/need"
@@ -89,7 +90,7 @@ func (l *lab) declare(t *testing.T, printed string) {
 	l.change(t, "issuers:\n", "issuers:\n"+issuers)
 	l.change(t, "offline:\n", "offline:\n"+offline)
 	for _, m := range regexp.MustCompile(`file:(secrets/[a-z-]+)`).FindAllStringSubmatch(issuers, -1) {
-		if err := os.WriteFile(filepath.Join(l.dir, m[1]), []byte(newPassphrase()), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(l.dir, m[1]), []byte(rand.Text()), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,8 +141,7 @@ func TestG2_26_G2_39_G1_05_TheManufacturer(t *testing.T) {
 	need.Program(t, "openssl")
 	l := newLab(t)
 	l.change(t, "issuers:\n", policyProfile+"issuers:\n")
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	text, err := os.ReadFile("../../deploy/hierarchies/manufacturer.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -242,8 +242,7 @@ func TestG2_23_G2_39_ApplyBelowAnOnlineCA(t *testing.T) {
 	l := newLab(t)
 	policy := l.newIssuerBelow(t, l.root(t), "policy-1", ceremony.CASpec{PathLen: 1}, "")
 	l.change(t, "issuers:\n", "issuers:\n"+policy+strings.TrimPrefix(secondIssuer, "issuers:\n"))
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	file := filepath.Join(l.dir, "below.yaml")
 	text := "name: below\ncas:\n  - {id: web-b, parent: policy-1, subject: 'CN=Web CA B,O=Privyseal Development', years: 5}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -277,15 +276,14 @@ func TestG2_28_Divestiture(t *testing.T) {
 	t.Parallel()
 	from, to := newLab(t), newLab(t)
 	from.serve(t)
-	good, bad := from.issue(t, devIssuer), from.issue(t, devIssuer)
+	good, bad := from.issue(t, devca.Issuer), from.issue(t, devca.Issuer)
 	revoke(t, from, bad)
 	file := filepath.Join(from.dir, "dev.jsonl")
-	from.must(t, "hierarchy", "export", devRoot, "--out", file)
+	from.must(t, "hierarchy", "export", devca.Root, "--out", file)
 
 	to.change(t, "    certificate: chain.pem\n", "")
 	to.change(t, "    certificate: root.pem\n    crl: root.crl\n", "")
-	var h *house
-	to.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := to.serve(t).house
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -300,18 +298,18 @@ func TestG2_28_Divestiture(t *testing.T) {
 	for range 2 {
 		to.must(t, "hierarchy", "import", file)
 	}
-	if status := to.ocsp(t, good, devIssuer); status != ocsp.Good {
+	if status := to.ocsp(t, good, devca.Issuer); status != ocsp.Good {
 		t.Errorf("OCSP of the good one: %d", status)
 	}
-	if status := to.ocsp(t, bad, devIssuer); status != ocsp.Revoked {
+	if status := to.ocsp(t, bad, devca.Issuer); status != ocsp.Revoked {
 		t.Errorf("OCSP of the revoked one: %d", status)
 	}
 	revoke(t, to, good)
-	to.seenRevoked(t, good, devIssuer)
+	to.seenRevoked(t, good, devca.Issuer)
 	numbers, entries := [2]int64{}, 0
 	for i, l := range []*lab{from, to} {
-		l.must(t, "crl", "publish", devIssuer)
-		_, der := l.get(t, "http://"+l.addr.http+"/crl/"+devIssuer+".crl")
+		l.must(t, "crl", "publish", devca.Issuer)
+		_, der := l.get(t, "http://"+l.addr.http+"/crl/"+devca.Issuer+".crl")
 		list, err := x509.ParseRevocationList(der)
 		if err != nil {
 			t.Fatal(err)
@@ -321,10 +319,10 @@ func TestG2_28_Divestiture(t *testing.T) {
 	if numbers[1] <= numbers[0] || entries != 2 {
 		t.Errorf("lists %v, %d entries", numbers, entries)
 	}
-	if res, _ := to.get(t, "http://"+to.addr.http+"/crl/"+devRoot+".crl"); res.StatusCode != 200 {
+	if res, _ := to.get(t, "http://"+to.addr.http+"/crl/"+devca.Root+".crl"); res.StatusCode != 200 {
 		t.Errorf("the root's list: %d", res.StatusCode)
 	}
-	to.issue(t, devIssuer)
+	to.issue(t, devca.Issuer)
 	h.holds(t)
 }
 
@@ -415,8 +413,7 @@ func TestG2_25_ImportOpenSSLCA(t *testing.T) {
 	l := newLab(t)
 	l.guideTree(t)
 	l.change(t, "issuers:\n", "issuers:\n  - {id: guide, key: 'file:keys/guide.key', passphrase: file:secrets/issuer}\n  - {id: guide-root, key: 'file:keys/guide-root.key', passphrase: file:secrets/issuer}\n")
-	var h *house
-	l.serveWith(t, func(_ context.Context, running *house) error { h = running; return nil })
+	h := l.serve(t).house
 	in := func(name string) string { return filepath.Join(l.dir, name) }
 	_, _, err := l.cli(t, "import", "openssl-ca", "--dir", in("oroot"), "--issuer", "guide-root", "--passphrase", "file:"+in("oroot/pass"))
 	refused(t, err, 403, "root_online")

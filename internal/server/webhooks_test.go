@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/test/deviceclient"
 )
@@ -154,7 +155,7 @@ func TestSCEP_S22_Webhook(t *testing.T) {
 		t.Errorf("the MDM is away: %+v %v", a, err)
 	}
 	// The secret of the endpoint needs no MDM.
-	secret, err := os.ReadFile(filepath.Join(l.dir, devChallenge))
+	secret, err := os.ReadFile(filepath.Join(l.dir, devca.ChallengeFile))
 	if err != nil {
 		t.Fatal(err)
 	}

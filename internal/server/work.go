@@ -135,7 +135,7 @@ func (h *house) purge(ctx context.Context) error {
 		"orders": p.Orders, "authorizations": p.Authorizations, "nonces": p.Nonces, "limits": p.Limits, "origins": p.Origins,
 		"ocsp_responders": p.Responders,
 	} {
-		h.metrics.purged.WithLabelValues(table).Add(float64(n))
+		h.metrics.Purged(table, n)
 	}
 	if cfg := h.cfg.Load(); err == nil && cfg.Audit.Retention > 0 {
 		_, err = h.audit.Archive(ctx, cfg.Audit.Archive, h.now().Add(-cfg.Audit.Retention))

@@ -1,22 +1,14 @@
-// Package server composes the house: it builds every floor from the bottom up,
-// runs listeners and background work, and drains.
-//
-// It holds no policy of its own. config.File is what an operator wrote; house is
-// everything that runs; run and start show the order in which it comes up and
-// goes down; dev makes a small CA for one machine and runs it in the same way.
-// Commands returns the verbs of the server's side of the command line.
-package server
+// Package commands has the verbs of the server's side of the command line: serve,
+// migrate, verify, and what reads a configuration file or the audit record.
+package commands
 
 import (
 	"context"
 	"crypto"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -27,6 +19,8 @@ import (
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/keys"
+	"github.com/privyseal/privyseal/internal/server"
+	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/verify"
 )
@@ -35,71 +29,58 @@ import (
 // have printed them.
 var errFindings = errors.New("there are findings")
 
-// Commands returns the server's verbs. The operator's verbs of the groups config
-// and audit are handed in, because they speak to a running server.
-func Commands(version string, config, audit []*cobra.Command) []*cobra.Command {
+// New returns the verbs. The operator's verbs of the groups config and audit are
+// handed in, because they speak to a running server.
+func New(version string, now func() time.Time, config, audit []*cobra.Command) []*cobra.Command {
 	configGroup := &cobra.Command{Use: "config", Short: "check, describe and reload the configuration"}
 	configGroup.AddCommand(append([]*cobra.Command{checkCommand(), schemaCommand()}, config...)...)
 	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
-	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand()}, audit...)...)
+	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand(now)}, audit...)...)
 	return []*cobra.Command{
-		devCommand(version), serveCommand(version), migrateCommand(), verifyCommand(), configGroup, auditGroup, versionCommand(version),
+		serveCommand(version, now), migrateCommand(now), verifyCommand(now), configGroup, auditGroup,
+		versionCommand(version),
 	}
 }
 
-func devCommand(version string) *cobra.Command {
-	o := &devOptions{}
-	cmd := &cobra.Command{
-		Use: "dev", Short: "make a small CA in a folder and serve it on this machine", Args: cobra.NoArgs,
-		Long: `Makes a root, an issuing CA and a configuration in DIR, serves them on loopback
-and prints what to type next. A second start on the same DIR goes on with what is
-there; flags that are given win over DIR/privyseal.yaml and are written back.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signals(cmd.Context())
-			defer stop()
-			return runDev(ctx, o, newEnv(version, config.Log{}), cmd.OutOrStdout())
-		},
-	}
-	o.flags(cmd.Flags())
-	return cmd
-}
-
-func serveCommand(version string) *cobra.Command {
+func serveCommand(version string, now func() time.Time) *cobra.Command {
 	return withConfig(&cobra.Command{Use: "serve", Short: "serve what a configuration file says", Args: cobra.NoArgs},
 		func(cmd *cobra.Command, cfg *config.File) error {
-			ctx, stop := signals(cmd.Context())
+			ctx, stop := server.Signals(cmd.Context())
 			defer stop()
-			n, err := claimNode(cfg.State.Dir)
+			n, err := statedir.Claim(cfg.State.Dir)
 			if err != nil {
 				return err
 			}
-			return run(ctx, newEnv(version, cfg.Log), n, cfg, func() {})
+			return server.Run(ctx, server.NewEnv(version, now, cfg.Log), n, cfg, func() {})
 		})
 }
 
-func migrateCommand() *cobra.Command {
-	return withConfig(&cobra.Command{Use: "migrate", Short: "bring the database's schema up to this release", Args: cobra.NoArgs},
-		withStore(func(cmd *cobra.Command, _ *config.File, s *store.Store) error {
-			if err := s.Migrate(cmd.Context()); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
+func migrateCommand(now func() time.Time) *cobra.Command {
+	return withConfig(&cobra.Command{
+		Use: "migrate", Short: "bring the database's schema up to this release", Args: cobra.NoArgs,
+	}, withStore(now, func(cmd *cobra.Command, _ *config.File, s *store.Store) error {
+		if err := s.Migrate(cmd.Context()); err != nil {
 			return err
-		}))
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
+		return err
+	}))
 }
 
-func verifyCommand() *cobra.Command {
+func verifyCommand(now func() time.Time) *cobra.Command {
 	var asJSON bool
 	var archives []string
 	cmd := withConfig(&cobra.Command{
 		Use: "verify", Short: "check every invariant of the CA over the whole database", Args: cobra.NoArgs,
 		Long: "Reads the whole database, changes nothing, prints what is wrong and exits 1 if anything is.",
-	}, withStore(func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
+	}, withStore(now, func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
 		key, err := auditPublicKey(cmd.Context(), cfg)
 		if err != nil {
 			return err
 		}
-		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: time.Now()})
+		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(),
+		})
 		if err != nil {
 			return err
 		}
@@ -112,13 +93,13 @@ func verifyCommand() *cobra.Command {
 	return cmd
 }
 
-func auditVerifyCommand() *cobra.Command {
+func auditVerifyCommand(now func() time.Time) *cobra.Command {
 	var asJSON bool
 	var archives []string
 	cmd := withConfig(&cobra.Command{
 		Use: "verify", Short: "check the chains of the audit record against their checkpoints", Args: cobra.NoArgs,
 		Long: "Reads the audit record, names the first bad event of each chain and exits 1 if there is one.",
-	}, withStore(func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
+	}, withStore(now, func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
 		key, err := auditPublicKey(cmd.Context(), cfg)
 		if err != nil {
 			return err
@@ -211,7 +192,8 @@ func commit() string {
 
 // withConfig gives a command --config and hands it the file, read and checked.
 func withConfig(cmd *cobra.Command, do func(*cobra.Command, *config.File) error) *cobra.Command {
-	file := cmd.Flags().String("config", "", "the configuration file (default: "+strings.Join(config.Places, ", ")+", whichever is there first)")
+	file := cmd.Flags().String("config", "",
+		"the configuration file (default: "+strings.Join(config.Places, ", ")+", whichever is there first)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		found, err := config.Find(*file)
 		if err != nil {
@@ -227,9 +209,11 @@ func withConfig(cmd *cobra.Command, do func(*cobra.Command, *config.File) error)
 }
 
 // withStore hands a command the database, beside a server that may be running.
-func withStore(do func(*cobra.Command, *config.File, *store.Store) error) func(*cobra.Command, *config.File) error {
+func withStore(
+	now func() time.Time, do func(*cobra.Command, *config.File, *store.Store) error,
+) func(*cobra.Command, *config.File) error {
 	return func(cmd *cobra.Command, cfg *config.File) (err error) {
-		s, err := openStore(cmd.Context(), cfg, "command:"+store.NewID(), time.Now)
+		s, err := cfg.OpenStore(cmd.Context(), "command:"+store.NewID(), now)
 		if err != nil {
 			return err
 		}
@@ -240,20 +224,10 @@ func withStore(do func(*cobra.Command, *config.File, *store.Store) error) func(*
 
 // auditPublicKey is the public half of the key that signs checkpoints.
 func auditPublicKey(ctx context.Context, cfg *config.File) (crypto.PublicKey, error) {
-	k, err := keys.Open(ctx, cfg.Audit.Key, cfg.Audit.Passphrase.Secret(cfg.Dir), keys.Config{Module: cfg.PKCS11.Module})
+	secret := cfg.Audit.Passphrase.Secret(cfg.Dir)
+	k, err := keys.Open(ctx, cfg.Audit.Key, secret, keys.Config{Module: cfg.PKCS11.Module})
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}
 	return k.Public(), k.Close()
-}
-
-func newEnv(version string, l config.Log) env {
-	level := slog.LevelInfo
-	_ = level.UnmarshalText([]byte(l.Level)) // checked; empty leaves info
-	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewTextHandler(os.Stderr, options)
-	if l.Format == "json" {
-		handler = slog.NewJSONHandler(os.Stderr, options)
-	}
-	return env{version: version, log: slog.New(handler), now: time.Now}
 }

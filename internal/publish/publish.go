@@ -1,4 +1,6 @@
-package server
+// Package publish serves CA certificates and revocation lists over plain HTTP: what
+// a client fetches while it checks a certificate cannot need TLS.
+package publish
 
 import (
 	"bytes"
@@ -21,25 +23,31 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// publisher serves CA certificates and revocation lists over plain HTTP: what a
-// client fetches while it checks a certificate cannot need TLS.
-type publisher struct {
+// Publisher answers for the CAs that it was given last.
+type Publisher struct {
 	lists *crl.Publisher
 	cas   ca.Current
 }
 
+// New returns a Publisher of lists, and of no CA yet.
+func New(lists *crl.Publisher) *Publisher { return &Publisher{lists: lists} }
+
+// Swap puts the CAs whose certificates are published in the place of others.
+func (p *Publisher) Swap(cas *ca.Set) { p.cas.Store(cas) }
+
 // find returns the chain of an installed CA by an id of its own.
-func (p *publisher) find(id string) ([]*x509.Certificate, error) {
+func (p *Publisher) find(id string) ([]*x509.Certificate, error) {
 	if chain := p.cas.Load().ChainOf(id); len(chain) > 0 {
 		return chain, nil
 	}
 	return nil, fault.New(fault.NotFound, "there is no issuer of this name")
 }
 
-func (p *publisher) routes() http.Handler {
+// Routes serves /issuers, /roots and /crl.
+func (p *Publisher) Routes() http.Handler {
 	r := chi.NewRouter()
 	r.Use(middleware.GetHead)
-	text := func(h web.HandlerFunc) http.HandlerFunc { return web.Handler(h, renderText) }
+	text := func(h web.HandlerFunc) http.HandlerFunc { return web.Handler(h, web.RenderText) }
 	r.Get("/issuers/{issuer}.cer", text(p.certificate))
 	r.Get("/issuers/{issuer}/chain.pem", text(p.chain))
 	r.Get("/roots/{issuer}.cer", text(p.rootCertificate))
@@ -53,7 +61,7 @@ func (p *publisher) routes() http.Handler {
 // caFor is how long a cache may keep a CA certificate.
 const caFor = 24 * time.Hour
 
-func (p *publisher) certificate(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) certificate(w http.ResponseWriter, r *http.Request) error {
 	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
@@ -62,7 +70,7 @@ func (p *publisher) certificate(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (p *publisher) rootCertificate(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) rootCertificate(w http.ResponseWriter, r *http.Request) error {
 	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
@@ -74,7 +82,7 @@ func (p *publisher) rootCertificate(w http.ResponseWriter, r *http.Request) erro
 	return nil
 }
 
-func (p *publisher) chain(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) chain(w http.ResponseWriter, r *http.Request) error {
 	chain, err := p.find(chi.URLParam(r, "issuer"))
 	if err != nil {
 		return err
@@ -83,7 +91,7 @@ func (p *publisher) chain(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
 	var roots []*x509.Certificate
 	for _, c := range p.cas.Load().All() {
 		if c.Root() {
@@ -98,7 +106,7 @@ func (p *publisher) rootsPEM(w http.ResponseWriter, r *http.Request) error {
 }
 
 // list serves the newest revocation list of an issuer or of one of its shards.
-func (p *publisher) list(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) list(w http.ResponseWriter, r *http.Request) error {
 	name := chi.URLParam(r, "issuer")
 	if shard := chi.URLParam(r, "shard"); shard != "" {
 		name += "/" + shard
@@ -107,7 +115,9 @@ func (p *publisher) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serve answers conditional and range requests too.
-func serve(w http.ResponseWriter, r *http.Request, contentType string, content []byte, modified time.Time, keep time.Duration) {
+func serve(
+	w http.ResponseWriter, r *http.Request, contentType string, content []byte, modified time.Time, keep time.Duration,
+) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("ETag", `"`+pki.Fingerprint(content)[:32]+`"`)
 	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(keep.Seconds())))
@@ -134,7 +144,7 @@ All of them in one file: <a href="/roots.pem">roots.pem</a>.</p>
 {{end}}</table>
 `))
 
-func (p *publisher) rootsPage(w http.ResponseWriter, r *http.Request) error {
+func (p *Publisher) rootsPage(w http.ResponseWriter, r *http.Request) error {
 	type row struct{ ID, Name, Until, SHA256 string }
 	var rows []row
 	for _, id := range p.cas.Load().Installed() {
@@ -143,7 +153,8 @@ func (p *publisher) rootsPage(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		c := chain[0]
-		rows = append(rows, row{id, c.Subject.String(), c.NotAfter.UTC().Format(time.DateOnly), colons(pki.Fingerprint(c.Raw))})
+		until := c.NotAfter.UTC().Format(time.DateOnly)
+		rows = append(rows, row{id, c.Subject.String(), until, colons(pki.Fingerprint(c.Raw))})
 	}
 	var page bytes.Buffer
 	if err := rootsTemplate.Execute(&page, rows); err != nil {

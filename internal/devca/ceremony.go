@@ -1,8 +1,9 @@
-package server
+package devca
 
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
@@ -19,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/seal"
+	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // makeSecrets makes the secrets that DIR lacks.
@@ -31,16 +34,16 @@ func makeSecrets(dir string) error {
 	}
 	for name, fresh := range map[string]func() string{
 		"issuer": newPassphrase, "audit": newPassphrase, "state": newPassphrase, "kek": seal.GenerateKEK,
-		devChallenge: newPassphrase,
+		ChallengeFile: newPassphrase,
 	} {
 		file := filepath.Join(folder, name)
-		if name == devChallenge {
+		if name == ChallengeFile {
 			file = filepath.Join(dir, name) // for people to look at
 		}
 		if _, err := os.Stat(file); err == nil {
 			continue
 		}
-		if err := writeFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
+		if err := statedir.WriteFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
 			return fmt.Errorf("make secrets: %w", err)
 		}
 	}
@@ -66,53 +69,44 @@ const chainFile = "chain.pem"
 // ceremony makes the root in DIR/offline, the issuing CA and the root's list. The
 // passphrase of the root's key is shown and kept nowhere. A ceremony that was
 // interrupted signed nothing that is in use and is held again from the beginning.
-func (o *devOptions) ceremony(ctx context.Context, e env, out io.Writer) error {
-	if _, err := os.Stat(filepath.Join(o.dir, chainFile)); err == nil {
+func (o *Options) ceremony(ctx context.Context, now func() time.Time, out io.Writer) error {
+	if _, err := os.Stat(filepath.Join(o.Dir, chainFile)); err == nil {
 		return nil
 	}
-	if err := o.hold(ctx, e, out); err != nil {
+	if err := o.hold(ctx, now, out); err != nil {
 		return fmt.Errorf("hold ceremony: %w", err)
 	}
 	return nil
 }
 
-func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
+func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer) error {
 	passphrase := newPassphrase()
-	offline := filepath.Join(o.dir, "offline")
+	offline := filepath.Join(o.Dir, "offline")
 	if err := os.RemoveAll(offline); err != nil {
 		return err
 	}
-	root := ceremony.CA{Dir: offline, Secret: literal(passphrase), Now: e.now}
+	root := ceremony.CA{Dir: offline, Secret: literal(passphrase), Now: now}
 	var names *profile.NameConstraints
-	if !o.freeNames {
+	if !o.FreeNames {
 		names = ceremony.PrivateNames()
 	}
-	if o.tiers == 1 {
-		return o.holdOneTier(ctx, e, offline, names)
+	if o.Tiers == 1 {
+		return o.holdOneTier(ctx, now, offline, names)
 	}
-	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names})
+	rootCert, err := ceremony.Root(ctx, root, ceremony.RootSpec{
+		Subject: "CN=Privyseal Development Root,O=Privyseal Development", NameConstraints: names,
+	})
 	if err != nil {
 		return err
 	}
 	if err := os.Chmod(offline, 0o700); err != nil { //nolint:gosec // a folder
 		return err
 	}
-	key, err := o.key(ctx, devIssuer, "issuer")
+	issued, err := o.certifyIssuer(ctx, root)
 	if err != nil {
 		return err
 	}
 	audit, err := o.key(ctx, "audit", "audit")
-	if err != nil {
-		return err
-	}
-	csr, err := ceremony.NewRequest(key, "CN=Privyseal Development Issuing CA A1,O=Privyseal Development")
-	if err != nil {
-		return err
-	}
-	base := "http://" + reachable(o.http)
-	issued, err := ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
-		Locations: issuer.Locations{CRL: base + "/crl/" + devRoot + ".crl", CAIssuers: base + "/issuers/" + devRoot + ".cer"},
-	})
 	if err != nil {
 		return err
 	}
@@ -121,23 +115,40 @@ func (o *devOptions) hold(ctx context.Context, e env, out io.Writer) error {
 		return err
 	}
 	if err := errors.Join(
-		key.Close(), audit.Close(),
-		writeFile(filepath.Join(o.dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
-		writeFile(filepath.Join(o.dir, "root.crl"), list, 0o644),
+		audit.Close(),
+		statedir.WriteFile(filepath.Join(o.Dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
+		statedir.WriteFile(filepath.Join(o.Dir, "root.crl"), list, 0o644),
 	); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n", offline, passphrase); err != nil {
+	const said = "The passphrase of the root's key in %s is shown once and stored nowhere:\n\n  %s\n\n"
+	if _, err := fmt.Fprintf(out, said, offline, passphrase); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(o.dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+	return statedir.WriteFile(filepath.Join(o.Dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+}
+
+// certifyIssuer makes the key of the issuing CA and has the root certify it.
+func (o *Options) certifyIssuer(ctx context.Context, root ceremony.CA) (*x509.Certificate, error) {
+	key, err := o.key(ctx, Issuer, "issuer")
+	if err != nil {
+		return nil, err
+	}
+	csr, err := ceremony.NewRequest(key, "CN=Privyseal Development Issuing CA A1,O=Privyseal Development")
+	if err = errors.Join(err, key.Close()); err != nil {
+		return nil, err
+	}
+	base := "http://" + reachable(o.HTTP)
+	return ceremony.SignCA(ctx, root, csr, ceremony.CASpec{
+		Locations: issuer.Locations{CRL: base + "/crl/" + Root + ".crl", CAIssuers: base + "/issuers/" + Root + ".cer"},
+	})
 }
 
 // key makes a P-256 key in DIR/keys, or opens the one that an interrupted start
 // left.
-func (o *devOptions) key(ctx context.Context, name, secret string) (*keys.Key, error) {
-	file := filepath.Join(o.dir, "keys", name+".key")
-	ref, open := keys.Ref("file:"+file), config.Reference("file:secrets/"+secret).Secret(o.dir)
+func (o *Options) key(ctx context.Context, name, secret string) (*keys.Key, error) {
+	file := filepath.Join(o.Dir, "keys", name+".key")
+	ref, open := keys.Ref("file:"+file), config.Reference("file:secrets/"+secret).Secret(o.Dir)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return keys.Generate(ref, "ec-p256", open)
 	}

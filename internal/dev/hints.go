@@ -1,4 +1,4 @@
-package server
+package dev
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/devca"
 )
 
 // hintsTemplate is what dev prints once it serves. Each command works as it
@@ -65,9 +66,10 @@ func hints(ctx context.Context, out io.Writer, dir string, cfg *config.File) err
 		"Directory": directory, "EAB": cfg.PublicURLs.HTTPS + "/acme/eab/directory",
 		"Root": quote(filepath.Join(dir, "root.pem")), "Clients": quote(clients), "Port": port,
 		"Lego": legoLine(ctx, directory, port, filepath.Join(clients, "lego")),
-		"EST":  cfg.PublicURLs.EST + "/.well-known/est", "ESTUser": devUser, "ESTPassword": quote(filepath.Join(dir, estPasswordFile)),
-		"Self": quote(self), "Socket": quote(cfg.Listeners.Socket),
-		"SCEP": cfg.PublicURLs.HTTP + "/scep/default", "Challenge": quote(filepath.Join(dir, devChallenge)),
+		"EST":  cfg.PublicURLs.EST + "/.well-known/est", "ESTUser": devUser,
+		"ESTPassword": quote(filepath.Join(dir, estPasswordFile)),
+		"Self":        quote(self), "Socket": quote(cfg.Listeners.Socket),
+		"SCEP": cfg.PublicURLs.HTTP + "/scep/default", "Challenge": quote(filepath.Join(dir, devca.ChallengeFile)),
 		"Ops": cfg.Listeners.Ops.Addr, "HTTP": cfg.PublicURLs.HTTP, "Dir": dir,
 	})
 	if err != nil {
@@ -88,17 +90,18 @@ func legoLine(ctx context.Context, directory, port, path string) string {
 }
 
 func legoFor(v5 bool, directory, port, path string) string {
-	options := []string{"--server", directory, "--accept-tos", "--email", "you@example.com", "--path", quote(path), "--http"}
+	options := "--server " + directory + " --accept-tos --email you@example.com --path " + quote(path) + " --http"
 	if v5 {
-		return strings.Join(append(append([]string{"lego", "run"}, options...), "--http.address", "127.0.0.1:"+port, "-d", "lego.localhost"), " ")
+		return "lego run " + options + " --http.address 127.0.0.1:" + port + " -d lego.localhost"
 	}
-	return strings.Join(append(append([]string{"lego"}, options...), "--http.port", "127.0.0.1:"+port, "-d", "lego.localhost", "run"), " ")
+	return "lego " + options + " --http.port 127.0.0.1:" + port + " -d lego.localhost run"
 }
 
 // quote makes a path one word of a shell.
 func quote(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@%,=", r))
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		return !(letter || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@%,=", r))
 	}) {
 		return s
 	}

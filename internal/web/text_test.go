@@ -1,4 +1,4 @@
-package server
+package web
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ func TestRenderText(t *testing.T) {
 	t.Parallel()
 	for _, k := range fault.Kinds() {
 		w := httptest.NewRecorder()
-		renderText(w, nil, fault.New(k, "detail of it").After(1500*time.Millisecond))
+		RenderText(w, nil, fault.New(k, "detail of it").After(1500*time.Millisecond))
 		if hidden := k == fault.Internal; strings.Contains(w.Body.String(), "detail of it") == hidden {
 			t.Errorf("%s: %s", k, w.Body)
 		}
@@ -24,7 +24,7 @@ func TestRenderText(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	renderText(w, nil, errors.New("password=hunter2"))
+	RenderText(w, nil, errors.New("password=hunter2"))
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "hunter2") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

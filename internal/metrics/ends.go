@@ -1,4 +1,4 @@
-package server
+package metrics
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,8 +12,8 @@ type endsCollector struct {
 	desc *prometheus.Desc
 }
 
-// watchEnds adds what is known of ends.
-func (m *metrics) watchEnds(ends func() []health.End) {
+// WatchEnds adds what is known of ends.
+func (m *Metrics) WatchEnds(ends func() []health.End) {
 	m.registry.MustRegister(&endsCollector{ends, prometheus.NewDesc(
 		"privyseal_ends_timestamp_seconds",
 		"When something ends, in Unix time: a CA's certificate (ca), a list (list), a certificate of the server's own (responder, tls, ra).",

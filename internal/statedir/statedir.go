@@ -1,4 +1,6 @@
-package server
+// Package statedir is the folder in which a process keeps what is its own: it
+// belongs to one process at a time, names it, and is written file by file, whole.
+package statedir
 
 import (
 	"encoding/json"
@@ -13,19 +15,20 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// node is who this process is. The name stays over restarts, so that what a
+// Node is who this process is. The name stays over restarts, so that what a
 // former process left unfinished is ours to settle; the chain is new with each
 // process, because an audit chain has one writer.
-type node struct {
+type Node struct {
 	Name   string `json:"node"`
 	Chain  string `json:"chain"`
-	former string // the chain of the process before
+	Former string `json:"-"` // the chain of the process before
 	lock   *os.File
 }
 
-// claimNode takes the state folder for this process and names it. The lock is
-// the system's: it is gone when the process is, however it ended.
-func claimNode(dir string) (*node, error) {
+// Claim takes the state folder for this process and names it. The lock is
+// the system's: it is gone when the process is, however it ended. Its error says so
+// when another process has the folder.
+func Claim(dir string) (*Node, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("claim state folder: %w", err)
 	}
@@ -40,14 +43,14 @@ func claimNode(dir string) (*node, error) {
 		}
 		return nil, fmt.Errorf("claim state folder: %w", err)
 	}
-	n := &node{lock: lock}
+	n := &Node{lock: lock}
 	if err := n.name(filepath.Join(dir, "node.json")); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return n, nil
 }
 
-func (n *node) name(file string) error {
+func (n *Node) name(file string) error {
 	text, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -59,20 +62,20 @@ func (n *node) name(file string) error {
 			return fmt.Errorf("read node name: %s is damaged; remove it to start as a new node", file)
 		}
 	}
-	n.former, n.Chain = n.Chain, store.NewID()
+	n.Former, n.Chain = n.Chain, store.NewID()
 	text, err = json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("write node name: %w", err)
 	}
-	return writeFile(file, append(text, '\n'), 0o600)
+	return WriteFile(file, append(text, '\n'), 0o600)
 }
 
-// release gives the state folder up.
-func (n *node) release() error { return n.lock.Close() }
+// Release gives the state folder up.
+func (n *Node) Release() error { return n.lock.Close() }
 
-// writeFile replaces a file in one step: after a crash it is the old one or the
+// WriteFile replaces a file in one step: after a crash it is the old one or the
 // new one, whole.
-func writeFile(path string, content []byte, mode os.FileMode) (err error) {
+func WriteFile(path string, content []byte, mode os.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

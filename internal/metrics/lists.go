@@ -1,4 +1,4 @@
-package server
+package metrics
 
 import (
 	"time"
@@ -16,8 +16,8 @@ type listCollector struct {
 	descs map[string]*prometheus.Desc
 }
 
-// watchLists adds what is known of the lists.
-func (m *metrics) watchLists(lists *crl.Publisher, now func() time.Time) {
+// WatchLists adds what is known of the lists.
+func (m *Metrics) WatchLists(lists *crl.Publisher, now func() time.Time) {
 	c := &listCollector{lists: lists, now: now, descs: map[string]*prometheus.Desc{}}
 	for name, help := range map[string]string{
 		"crl_age_seconds":  "Time since thisUpdate of the list that is served.",
@@ -26,7 +26,7 @@ func (m *metrics) watchLists(lists *crl.Publisher, now func() time.Time) {
 		"crl_bytes":        "Length of the list that is served.",
 		"crl_alarm":        "1 if the list is missing, expires soon, has expired, or its successor was refused.",
 	} {
-		c.descs[name] = prometheus.NewDesc("privyseal_"+name, help, []string{"list"}, nil)
+		c.descs[name] = prometheus.NewDesc(namespace+"_"+name, help, []string{"list"}, nil)
 	}
 	m.registry.MustRegister(c)
 }
