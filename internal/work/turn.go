@@ -28,7 +28,8 @@ func (t *Turn) Enter(target string) bool {
 
 // enter counts an attempt at a target. Three quarters of the workers may be busy
 // with one: more than a single source gets, so that it cannot keep others from a
-// target that they share, and less than all. Who waits for the target goes before who just came.
+// target that they share, and less than all. Who waits for the target goes before
+// who just came.
 func (q *Queue[T]) enter(target, lent string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
