@@ -80,7 +80,7 @@ type row struct {
 	former []*x509.Certificate
 }
 
-func (b *builder) enter(r store.IssuerRecord, fresh bool) *row {
+func (b *builder) enter(r store.IssuerRecord, fresh bool) {
 	at := &row{IssuerRecord: r}
 	var err error
 	if at.cert, err = x509.ParseCertificate(r.Certificate); err != nil {
@@ -95,7 +95,6 @@ func (b *builder) enter(r store.IssuerRecord, fresh bool) *row {
 	if fresh {
 		b.fresh = append(b.fresh, r)
 	}
-	return at
 }
 
 // bring enters the certificates that a declaration comes with. One that would not

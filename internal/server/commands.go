@@ -102,7 +102,9 @@ issuer certificates that are missing, out of date or another CA's.`,
 		if err != nil {
 			return err
 		}
-		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: time.Now(), Fetch: fetch})
+		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: time.Now(), Fetch: fetch,
+		})
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,8 @@ type basicResponse struct {
 
 // refusals are the statuses without an answer (RFC 6960, section 4.2.1).
 var refusals = map[asn1.Enumerated]string{
-	1: "malformedRequest", 2: "internalError", 3: "tryLater", 5: "sigRequired", 6: "unauthorized: it does not know this CA",
+	1: "malformedRequest", 2: "internalError", 3: "tryLater", 5: "sigRequired",
+	6: "unauthorized: it does not know this CA",
 }
 
 // judgeAnswer says what is wrong with the answer of an OCSP responder about a

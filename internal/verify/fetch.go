@@ -14,7 +14,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
-	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -28,6 +28,8 @@ const (
 	maxHeader    = 16 << 10
 )
 
+const kindList = "revocation list"
+
 // pointer is a URL in a certificate and what should be there.
 type pointer struct {
 	subject string // as in findings
@@ -40,8 +42,8 @@ type pointer struct {
 
 // pointers is a part of invariant 3, seen from outside: what the CA certificates and
 // the newest certificate of each CA point to is there, is new enough and is the right
-// CA's. Only plain http is asked, directly; redirects are not followed, since clients
-// need not either (RFC 5280, section 4.2.1.13, speaks of none).
+// CA's. Only plain http is asked, directly; redirects are not followed, as many clients
+// do not.
 func (c *check) pointers(ctx context.Context) error {
 	rows, err := c.store.Issuers(ctx)
 	if err != nil {
@@ -84,7 +86,10 @@ func (c *check) newest(ctx context.Context, issuerID string) (*stored, error) {
 	}
 	for _, row := range rows {
 		cert, err := x509.ParseCertificate(row.DER)
-		if err != nil || cert.IsCA || len(cert.CRLDistributionPoints)+len(cert.OCSPServer)+len(cert.IssuingCertificateURL) == 0 {
+		if err != nil || cert.IsCA {
+			continue
+		}
+		if len(cert.CRLDistributionPoints)+len(cert.OCSPServer)+len(cert.IssuingCertificateURL) == 0 {
 			continue
 		}
 		return &stored{row, cert}, nil
@@ -97,24 +102,21 @@ func (c *check) pointersOf(subject string, cert, by *x509.Certificate) []pointer
 		return nil
 	}
 	var all []pointer
+	list := func(content []byte) error { return judgeList(content, by, c.Now) }
 	for _, at := range cert.CRLDistributionPoints {
-		all = append(all, pointer{subject: subject, kind: "revocation list", url: at, limit: maxFetched, judge: func(content []byte) error {
-			return judgeList(content, by, c.Now)
-		}})
+		all = append(all, pointer{subject: subject, kind: kindList, url: at, limit: maxFetched, judge: list})
 	}
+	issuer := func(content []byte) error { return judgeIssuer(content, by) }
 	for _, at := range cert.IssuingCertificateURL {
-		all = append(all, pointer{subject: subject, kind: "issuer certificate", url: at, limit: maxSmall, judge: func(content []byte) error {
-			return judgeIssuer(content, by)
-		}})
+		all = append(all, pointer{subject: subject, kind: "issuer certificate", url: at, limit: maxSmall, judge: issuer})
 	}
 	ask, err := xocsp.CreateRequest(cert, by, nil)
 	if err != nil {
 		return all // a key that cannot be written down is said elsewhere
 	}
+	answer := func(content []byte) error { return judgeAnswer(content, cert, by, c.Now) }
 	for _, at := range cert.OCSPServer {
-		all = append(all, pointer{subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: func(content []byte) error {
-			return judgeAnswer(content, cert, by, c.Now)
-		}})
+		all = append(all, pointer{subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: answer})
 	}
 	return all
 }
@@ -124,8 +126,10 @@ func (c *check) fetchAll(ctx context.Context, all []pointer) {
 	ctx, cancel := context.WithTimeout(ctx, fetchAllTime)
 	defer cancel()
 	client := &http.Client{
-		Timeout:       fetchTime,
-		Transport:     &http.Transport{MaxResponseHeaderBytes: maxHeader, DisableCompression: true, DisableKeepAlives: true},
+		Timeout: fetchTime,
+		Transport: &http.Transport{
+			MaxResponseHeaderBytes: maxHeader, DisableCompression: true, DisableKeepAlives: true,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	seen := map[string]bool{}
@@ -191,8 +195,8 @@ func fetch(ctx context.Context, client *http.Client, p pointer) ([]byte, error) 
 // hint says what can be done about a status.
 func hint(status int, kind string) string {
 	switch {
-	case status == http.StatusNotFound && kind == "revocation list":
-		return ": publish the list there (privyseal crl import), or install the CA that signs it under the id in this URL"
+	case status == http.StatusNotFound && kind == kindList:
+		return ": publish the list there (privyseal crl import), or install the CA that signs it under the id in the URL"
 	case status == http.StatusNotFound:
 		return ": install the CA under the id in this URL, or let what serves the host pass it on"
 	case status >= 300 && status < 400:
@@ -211,7 +215,7 @@ func judgeIssuer(content []byte, by *x509.Certificate) error {
 		}
 		return errors.New("it is no certificate in DER")
 	}
-	if !pki.SameName(got.RawSubject, by.RawSubject) || !bytes.Equal(got.RawSubjectPublicKeyInfo, by.RawSubjectPublicKeyInfo) {
+	if !ca.SameCA(got, by) {
 		return fmt.Errorf("it is the certificate of another CA, %q", strings.ToValidUTF8(got.Subject.String(), "?"))
 	}
 	return nil
