@@ -24,7 +24,8 @@ func (s *Server) ListIssuers(ctx context.Context, _ api.ListIssuersRequestObject
 	there := map[*ca.CA]bool{}
 	for i := range records {
 		out := recordOf(&records[i])
-		if cert, err := x509.ParseCertificate(records[i].Certificate); err == nil { // the set says of one that cannot be read why
+		// Of one that cannot be read the set says why.
+		if cert, err := x509.ParseCertificate(records[i].Certificate); err == nil {
 			out.Serial = string(pki.SerialFromBig(cert.SerialNumber))
 		}
 		if c := set.Get(out.ID); c != nil { // nil: installed a moment ago, on another node
@@ -64,9 +65,10 @@ func stand(out *api.Issuer, c *ca.CA, now time.Time) {
 // recordOf is what the row of an issuer says.
 func recordOf(r *store.IssuerRecord) api.Issuer {
 	return api.Issuer{
-		ID: r.ID, Name: r.Name, Generation: r.Generation, State: r.State, Parent: r.ParentID, Subject: r.Subject,
-		Fingerprint: pki.Fingerprint(r.Certificate), NotAfter: r.NotAfter.UTC(),
-		RevocationSeq: r.RevocationSeq, LastCRLNumber: r.LastCRLNumber, Certificate: string(pki.EncodeChain(r.Certificate)),
+		ID: r.ID, Name: r.Name, Generation: r.Generation, State: r.State, Parent: r.ParentID,
+		Subject: r.Subject, Fingerprint: pki.Fingerprint(r.Certificate), NotAfter: r.NotAfter.UTC(),
+		RevocationSeq: r.RevocationSeq, LastCRLNumber: r.LastCRLNumber,
+		Certificate: string(pki.EncodeChain(r.Certificate)),
 	}
 }
 

@@ -68,27 +68,34 @@ func migrateCommand(now func() time.Time) *cobra.Command {
 }
 
 func verifyCommand(now func() time.Time) *cobra.Command {
-	var asJSON bool
+	var asJSON, fetch bool
 	var archives []string
 	cmd := withConfig(&cobra.Command{
 		Use: "verify", Short: "check every invariant of the CA over the whole database", Args: cobra.NoArgs,
-		Long: "Reads the whole database, changes nothing, prints what is wrong and exits 1 if anything is.",
+		Long: `Reads the whole database, changes nothing, prints what is wrong and exits 1 if
+anything is. With --fetch it also asks, over plain http, what the certificates of
+the CAs and the newest certificate of each point to: lists, OCSP responders and
+issuer certificates that are missing, out of date or another CA's.`,
 	}, withStore(now, func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
 		key, err := auditPublicKey(cmd.Context(), cfg)
 		if err != nil {
 			return err
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
-			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(),
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(), Fetch: fetch,
 		})
 		if err != nil {
 			return err
 		}
 		summary := fmt.Sprintf("%d issuers, %d certificates (%d imported), %d orders, %d lists, %d audit events",
 			r.Issuers, r.Certificates, r.Imported, r.Orders, r.Lists, r.AuditEvents)
+		if fetch {
+			summary += fmt.Sprintf(", %d URLs asked, %d not", r.Fetched, r.NotFetched)
+		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().BoolVar(&fetch, "fetch", false, "also ask what certificates point to, over the network")
 	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of audit events that are no longer in the database")
 	return cmd
 }

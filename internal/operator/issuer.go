@@ -12,7 +12,8 @@ import (
 )
 
 func (c *CLI) issuer() *cobra.Command {
-	return group("issuer", "the CAs that are installed or declared", c.issuerList(), c.issuerCSR(), c.issuerInstall(), c.issuerRemove())
+	return group("issuer", "the CAs that are installed or declared",
+		c.issuerList(), c.issuerCSR(), c.issuerInstall(), c.issuerRemove())
 }
 
 func (c *CLI) issuerCSR() *cobra.Command {

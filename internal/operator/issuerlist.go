@@ -43,7 +43,8 @@ func printIssuers(out io.Writer, issuers []api.Issuer) error {
 		if i.DaysLeft != nil {
 			days = strconv.Itoa(*i.DaysLeft)
 		}
-		t.row(i.ID, or(i.Pool, "-"), strconv.Itoa(i.Generation), or(i.Stage, i.State), or(i.Key, "-"), or(i.Trust, "-"), days, or(i.Subject, "-"))
+		t.row(i.ID, or(i.Pool, "-"), strconv.Itoa(i.Generation), or(i.Stage, i.State), or(i.Key, "-"), or(i.Trust, "-"),
+			days, or(i.Subject, "-"))
 		if i.AliasOf != "" {
 			t.note("another id of " + i.AliasOf)
 			continue
@@ -77,7 +78,8 @@ configuration has a certificate for it, which would be installed again.`,
 			for _, w := range done.Warnings {
 				cmd.PrintErrln("warning:", w)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %s: %s (%s)\n", clean(done.ID), clean(done.Subject), done.Fingerprint)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %s: %s (%s)\n",
+				clean(done.ID), clean(done.Subject), done.Fingerprint)
 			return err
 		},
 	})

@@ -1,9 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
-	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -85,8 +85,8 @@ func (s *Store) Issuers(ctx context.Context) ([]IssuerRecord, error) {
 	return s.issuers(ctx, `ORDER BY name, generation, id`)
 }
 
-// CAsBelow returns the serials of the installed CAs that a CA has certified, and
-// when their certificates end.
+// CAsBelow returns the serials of the certificates, former ones too, of the installed
+// CAs that a CA has certified, and when they end. One that cannot be read is nobody's.
 func (s *Store) CAsBelow(ctx context.Context, id string) (map[pki.Serial]time.Time, error) {
 	rows, err := s.issuers(ctx, `WHERE parent_id = $1`, id)
 	if err != nil {
@@ -94,11 +94,16 @@ func (s *Store) CAsBelow(ctx context.Context, id string) (map[pki.Serial]time.Ti
 	}
 	ends := make(map[pki.Serial]time.Time, len(rows))
 	for _, r := range rows {
-		c, err := x509.ParseCertificate(r.Certificate)
+		inForce, err := x509.ParseCertificate(r.Certificate)
 		if err != nil {
-			return nil, fmt.Errorf("read certificate of issuer %s: %w", r.ID, err)
+			continue
 		}
-		ends[pki.SerialFromBig(c.SerialNumber)] = c.NotAfter
+		for _, der := range append(r.Former, r.Certificate) {
+			c, err := x509.ParseCertificate(der)
+			if err == nil && bytes.Equal(c.RawIssuer, inForce.RawIssuer) { // a former one may be by another CA
+				ends[pki.SerialFromBig(c.SerialNumber)] = c.NotAfter
+			}
+		}
 	}
 	return ends, nil
 }
@@ -124,14 +129,14 @@ func (s *Store) former(ctx context.Context, found []IssuerRecord) error {
 		return nil
 	}
 	all := map[string][][]byte{}
-	err := s.query(ctx, "read former certificates of issuers",
-		`SELECT issuer_id, certificate FROM issuer_former ORDER BY replaced_at DESC, fingerprint`, nil, func(scan scanFunc) error {
-			var id string
-			var der []byte
-			err := scan(&id, &der)
-			all[id] = append(all[id], der)
-			return err
-		})
+	sql := `SELECT issuer_id, certificate FROM issuer_former ORDER BY replaced_at DESC, fingerprint`
+	err := s.query(ctx, "read former certificates of issuers", sql, nil, func(scan scanFunc) error {
+		var id string
+		var der []byte
+		err := scan(&id, &der)
+		all[id] = append(all[id], der)
+		return err
+	})
 	for i := range found {
 		found[i].Former = all[found[i].ID]
 	}

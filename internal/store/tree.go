@@ -61,8 +61,8 @@ func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events .
 		if r.Replaces != nil {
 			w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4 WHERE id = $5 AND certificate = $6`,
 				r.Certificate, r.Subject, r.NotAfter, r.ParentID, r.ID, r.Replaces))
-			w.effects = append(w.effects, may(`INSERT INTO issuer_former (issuer_id, fingerprint, certificate, replaced_at) VALUES ($1, $2, $3, $4)
-				ON CONFLICT (issuer_id, fingerprint) DO UPDATE SET replaced_at = excluded.replaced_at`,
+			w.effects = append(w.effects, may(`INSERT INTO issuer_former (issuer_id, fingerprint, certificate, replaced_at)
+				VALUES ($1, $2, $3, $4) ON CONFLICT (issuer_id, fingerprint) DO UPDATE SET replaced_at = excluded.replaced_at`,
 				r.ID, pki.Fingerprint(r.Replaces), r.Replaces, r.ReplacedAt))
 			continue
 		}
@@ -75,7 +75,8 @@ func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events .
 // The conditions under which a CA has signed something, by what the refusal says of
 // it, in the order in which they are asked.
 var signedBefore = []struct{ what, sql string }{
-	{"has signed revocation lists, or some were imported", `SELECT COUNT(*) FROM issuers WHERE id = $1 AND last_crl_number > 0`},
+	{"has signed revocation lists, or some were imported",
+		`SELECT COUNT(*) FROM issuers WHERE id = $1 AND last_crl_number > 0`},
 	{"has revocation lists", `SELECT COUNT(*) FROM crls WHERE issuer_id = $1`},
 	{"has certificates on record", `SELECT COUNT(*) FROM certificates WHERE issuer_id = $1`},
 	{"has CAs below it", `SELECT COUNT(*) FROM issuers WHERE parent_id = $1`},
@@ -96,7 +97,8 @@ func (s *Store) RemoveIssuer(ctx context.Context, id string, certificate []byte,
 		guards:  []*stmt{must(`DELETE FROM issuers WHERE id = $1 AND certificate = $2`+unused, id, certificate)},
 		effects: []*stmt{may(`DELETE FROM issuer_former WHERE issuer_id = $1`, id)},
 		lost: func(int) error {
-			return fault.New(fault.Conflict, "%s was changed in the meantime: look at `privyseal issuer list`", id).Because("issuer_changed")
+			return fault.New(fault.Conflict, "%s was changed in the meantime: look at `privyseal issuer list`", id).
+				Because("issuer_changed")
 		},
 	})
 	if !fault.Is(err, fault.Conflict) {
@@ -108,8 +110,9 @@ func (s *Store) RemoveIssuer(ctx context.Context, id string, certificate []byte,
 			return err
 		}
 		if n > 0 {
-			return fault.New(fault.Conflict, "%s %s: who relies on it needs its record; to stop it, have it revoked by the CA above, "+
-				"or declare a successor and take it out of the configuration once it is retired", id, c.what).Because("issuer_used")
+			return fault.New(fault.Conflict, "%s %s: who relies on it needs its record; to stop it, have it revoked by "+
+				"the CA above, or declare a successor and take it out of the configuration once it is retired", id, c.what).
+				Because("issuer_used")
 		}
 	}
 	return err

@@ -86,7 +86,7 @@ func (t *Tree) below(ctx context.Context, id string) (all []store.IssuerRecord, 
 	if as[id] != "" {
 		id = as[id]
 	}
-	at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return r.ID == id })
+	at := indexOf(records, id)
 	if at < 0 {
 		return nil, nil, fault.New(fault.NotFound, "there is no CA %q here", id).Because("issuer_unknown")
 	}

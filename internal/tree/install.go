@@ -114,7 +114,8 @@ func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidat
 		return nil, err
 	}
 	if !c.d.Offline && len(c.chain) == 1 {
-		return nil, fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline", c.chain[0].Subject).Because("root_online")
+		return nil, fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline",
+			c.chain[0].Subject).Because("root_online")
 	}
 	if c.rec, c.old, err = t.installed(ctx, id); err != nil {
 		return nil, err
@@ -128,7 +129,8 @@ func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidat
 func onlyOnce(c *candidate) error {
 	for _, r := range c.known {
 		have, err := x509.ParseCertificate(r.Certificate)
-		if err != nil || r.ID == c.d.ID || !ca.SameCA(have, c.chain[0]) || c.d.Offline && r.State == ca.OfflineRow {
+		alias := c.d.Offline && r.State == ca.OfflineRow
+		if err != nil || r.ID == c.d.ID || alias || !ca.SameCA(have, c.chain[0]) {
 			continue
 		}
 		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).Because("issuer_elsewhere")
@@ -149,7 +151,8 @@ func (t *Tree) standing(c *candidate, rows []store.Installation) error {
 	if made == nil || made.Pending == nil {
 		return nil
 	}
-	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s", c.d.ID, fault.Text(made.Pending)).Because("issuer_pending")
+	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s", c.d.ID, fault.Text(made.Pending)).
+		Because("issuer_pending")
 }
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
@@ -244,7 +247,8 @@ func (t *Tree) rows(ctx context.Context, c *candidate) ([]store.Installation, er
 			continue
 		}
 		id := ca.NameOf(t.Declared(), c.chain[i])
-		rows = append(rows, store.Installation{IssuerRecord: ca.NewRecord(id, parent, ca.OfflineRow, c.chain[i], t.Now())})
+		above := ca.NewRecord(id, parent, ca.OfflineRow, c.chain[i], t.Now())
+		rows = append(rows, store.Installation{IssuerRecord: above})
 		parent = id
 	}
 	if err := t.checkRoom(ctx, parent, c); err != nil {
@@ -294,7 +298,8 @@ func (t *Tree) checkRoom(ctx context.Context, parent string, c *candidate) error
 		total += n
 	}
 	if total >= up.MaxChildren {
-		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, total, up.MaxChildren).Because("max_children")
+		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, total, up.MaxChildren).
+			Because("max_children")
 	}
 	return nil
 }

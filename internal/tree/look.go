@@ -50,14 +50,15 @@ func (t *Tree) Look(ctx context.Context) ([]Place, []Finding, error) {
 	for _, r := range records {
 		c, err := x509.ParseCertificate(r.Certificate)
 		if err != nil {
-			return nil, nil, fmt.Errorf("issuer %s: read installed certificate: %w", r.ID, err)
+			l.find(SeverityError, r.ID, "its certificate cannot be read: %v; privyseal issuer remove takes the record out", err)
+			continue
 		}
 		l.byID[r.ID], l.certs[r.ID] = r, c
 	}
 	if l.live, err = t.Store.LiveCertificates(ctx, t.Now()); err != nil {
 		return nil, nil, err
 	}
-	records, as := t.fold(records)
+	records, as := t.fold(slices.DeleteFunc(records, func(r store.IssuerRecord) bool { return l.certs[r.ID] == nil }))
 	for other, id := range as {
 		l.live[id] += l.live[other]
 		delete(l.byID, other)

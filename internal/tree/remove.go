@@ -20,21 +20,24 @@ func (t *Tree) Remove(ctx context.Context, id string, who Actor) (*Installed, er
 	rec, err := t.Store.Issuer(ctx, id)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && t.isDeclared(id):
-		return nil, fault.New(fault.NotFound, "the database has no record of %s: the configuration declares it, and is where it can be taken out", id).
-			Because("issuer_unknown")
+		return nil, fault.New(fault.NotFound, "the database has no record of %s: the configuration declares it, and is where "+
+			"it can be taken out", id).Because("issuer_unknown")
 	case errors.Is(err, store.ErrNotFound):
-		return nil, fault.New(fault.NotFound, "there is no CA %q here: look at `privyseal issuer list`", id).Because("issuer_unknown")
+		return nil, fault.New(fault.NotFound, "there is no CA %q here: look at `privyseal issuer list`", id).
+			Because("issuer_unknown")
 	case err != nil:
 		return nil, err
 	}
 	for _, d := range t.Declared() {
 		if d.ID == id && len(d.Initial) > 0 {
-			return nil, fault.New(fault.Conflict, "the configuration has a certificate for %s and would install it again: take `certificate` out of "+
-				"its declaration, run `privyseal config reload`, and remove it then", id).Because("issuer_declared")
+			return nil, fault.New(fault.Conflict, "the configuration has a certificate for %s and would install it again: "+
+				"take `certificate` out of its declaration, run `privyseal config reload`, and remove it then", id).
+				Because("issuer_declared")
 		}
 	}
 	detail, err := json.Marshal(map[string]any{
-		"certificate_sha256": pki.Fingerprint(rec.Certificate), "subject": rec.Subject, "parent": rec.ParentID, "state": rec.State,
+		"certificate_sha256": pki.Fingerprint(rec.Certificate), "subject": rec.Subject,
+		"parent": rec.ParentID, "state": rec.State,
 	})
 	if err != nil {
 		return nil, err
@@ -44,7 +47,8 @@ func (t *Tree) Remove(ctx context.Context, id string, who Actor) (*Installed, er
 	}
 	done := &Installed{Record: *rec}
 	if err := t.Refresh(ctx); err != nil {
-		done.Warnings = append(done.Warnings, fmt.Sprintf("it is removed, and this node has not taken that in yet (%v): run `privyseal config reload`", err))
+		done.Warnings = append(done.Warnings, fmt.Sprintf(
+			"it is removed, and this node has not taken that in yet (%v): run `privyseal config reload`", err))
 	}
 	return done, nil
 }

@@ -63,6 +63,18 @@ func TestFT4_Remove(t *testing.T) {
 	_, err = b.Remove(t.Context(), "web-a", operatorActor)
 	refused(t, "one that the configuration brings", err, "issuer_declared")
 	b.declared[1].Initial = nil
+	b.put(t, ca.NewRecord("web-b", "root-1", string(ca.Active), &x509.Certificate{Raw: []byte("x")}, time.Now()))
+	_, err = b.Request(t.Context(), "web-b", RequestOptions{}, operatorActor)
+	refused(t, "a request beside a record that cannot be read", err, "issuer_unreadable")
+	_, findings, err := b.Look(t.Context())
+	if err != nil || !slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.About == "web-b" && f.Severity == SeverityError && strings.Contains(f.What, "cannot be read")
+	}) {
+		t.Errorf("lint beside a record that cannot be read: %+v %v", findings, err)
+	}
+	if _, err := b.Remove(t.Context(), "web-b", operatorActor); err != nil {
+		t.Errorf("a record that cannot be read: %v", err)
+	}
 	if done, err := b.Remove(t.Context(), "web-a", operatorActor); err != nil || done.Record.ID != "web-a" || len(done.Warnings) > 0 {
 		t.Fatalf("%+v %v", done, err)
 	}

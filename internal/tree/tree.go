@@ -90,7 +90,8 @@ func (t *Tree) installed(ctx context.Context, id string) (*store.IssuerRecord, *
 	}
 	c, err := x509.ParseCertificate(rec.Certificate)
 	if err != nil {
-		return nil, nil, fmt.Errorf("issuer %s: read installed certificate: %w", id, err)
+		return nil, nil, fault.New(fault.Conflict, "the certificate on record of %s cannot be read (%w): "+
+			"take the record out with privyseal issuer remove %s", id, err, id).Because("issuer_unreadable")
 	}
 	return rec, c, nil
 }
@@ -99,7 +100,9 @@ func (t *Tree) installed(ctx context.Context, id string) (*store.IssuerRecord, *
 // under several ids: that of the id that the configuration knows. What is below the
 // others is below it. as says by which id each one that goes is meant.
 func (t *Tree) fold(records []store.IssuerRecord) (_ []store.IssuerRecord, as map[string]string) {
-	offline := slices.DeleteFunc(slices.Clone(records), func(r store.IssuerRecord) bool { return r.State != ca.OfflineRow })
+	offline := slices.DeleteFunc(slices.Clone(records), func(r store.IssuerRecord) bool {
+		return r.State != ca.OfflineRow
+	})
 	as = map[string]string{}
 	for _, r := range offline {
 		if id := t.idOf(r.Certificate, offline); id != r.ID {
@@ -108,9 +111,8 @@ func (t *Tree) fold(records []store.IssuerRecord) (_ []store.IssuerRecord, as ma
 	}
 	records = slices.DeleteFunc(slices.Clone(records), func(r store.IssuerRecord) bool { return as[r.ID] != "" })
 	for other, id := range as {
-		last := offline[slices.IndexFunc(offline, func(r store.IssuerRecord) bool { return r.ID == other })].LastCRLNumber
-		at := slices.IndexFunc(records, func(r store.IssuerRecord) bool { return r.ID == id })
-		records[at].LastCRLNumber = max(records[at].LastCRLNumber, last)
+		from, to := indexOf(offline, other), indexOf(records, id)
+		records[to].LastCRLNumber = max(records[to].LastCRLNumber, offline[from].LastCRLNumber)
 	}
 	for i, r := range records {
 		if id := as[r.ParentID]; id != "" {
@@ -118,4 +120,8 @@ func (t *Tree) fold(records []store.IssuerRecord) (_ []store.IssuerRecord, as ma
 		}
 	}
 	return records, as
+}
+
+func indexOf(records []store.IssuerRecord, id string) int {
+	return slices.IndexFunc(records, func(r store.IssuerRecord) bool { return r.ID == id })
 }

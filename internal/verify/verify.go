@@ -2,7 +2,7 @@
 // (ARCHITECTURE.md, "Invariants"). CheckCA is what `privyseal verify` runs, and
 // what the tests run after every scenario. It reads pages, changes nothing, and
 // may run beside a serving node: what is in progress is no finding until it is
-// older than its deadline.
+// older than its deadline. On request it also asks what certificates point to.
 package verify
 
 import (
@@ -44,6 +44,8 @@ type Report struct {
 	Orders       int       `json:"orders"`
 	Lists        int       `json:"crls"`
 	AuditEvents  int64     `json:"audit_events"`
+	Fetched      int       `json:"fetched,omitempty"`     // URLs in certificates that were asked
+	NotFetched   int       `json:"not_fetched,omitempty"` // those that there was no time for
 	Findings     []Finding `json:"findings"`
 }
 
@@ -53,6 +55,7 @@ type Config struct {
 	Archives  []string           // audit segments whose events were purged
 	Now       time.Time
 	Progress  func(certificates int) // may be nil; called after each page
+	Fetch     bool                   // what certificates point to is fetched too, over the network
 }
 
 type check struct {
@@ -69,9 +72,11 @@ type check struct {
 func CheckCA(ctx context.Context, s *store.Store, cfg Config) (*Report, error) {
 	c := &check{Config: cfg, store: s, chains: map[string][]*x509.Certificate{}, intents: map[string]struct{}{}}
 	c.report.Findings = []Finding{} // an empty list in JSON, not null
-	for _, part := range []func(context.Context) error{
-		c.audit, c.issuers, c.certificates, c.orders, c.lists,
-	} {
+	parts := []func(context.Context) error{c.audit, c.issuers, c.certificates, c.orders, c.lists}
+	if cfg.Fetch {
+		parts = append(parts, c.pointers)
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			return nil, err
 		}
