@@ -177,7 +177,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	o := &j.order
 	ep := s.current().endpoints[o.Endpoint]
 	if ep == nil {
-		return nil, fault.New(fault.Denied, "endpoint %q does not exist any more", o.Endpoint).Because("endpoint_gone")
+		return nil, gone(o.Endpoint)
 	}
 	if prof := s.Pipeline.Rules().Profiles[o.Profile]; prof != nil && prof.Approval() { // nobody is asked in vain
 		if err := s.stands(ctx, ep, o.ID); err != nil {
@@ -247,10 +247,14 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 func (s *Server) recheck(ctx context.Context, row *store.Request, _ issuance.Request) error {
 	ep := s.current().endpoints[row.Endpoint]
 	if ep == nil {
-		return fault.New(fault.Denied, "endpoint %q does not exist any more", row.Endpoint).Because("endpoint_gone")
+		return gone(row.Endpoint)
 	}
 	id, _ := strings.CutPrefix(row.Origin, "order:")
 	return missing(s.stands(ctx, ep, id), "the order is gone")
+}
+
+func gone(endpoint string) error {
+	return fault.New(fault.Denied, "the endpoint %q does not exist any more", endpoint).Because("endpoint_gone")
 }
 
 // authzEnded is why an authorization is not valid; nil if it is.

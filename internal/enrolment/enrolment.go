@@ -125,14 +125,23 @@ func (e *Enrolment) Chain(ctx context.Context, b issuance.Basis) ([]*x509.Certif
 	return chain, nil
 }
 
-// Offered refuses what an endpoint does not offer: by the time that a request is
-// decided the endpoint may be gone, or its profile.
-func Offered(endpoint string, exists bool, profiles []string, profile string) error {
+// Gone is the fault of a request whose endpoint is not configured any more by the
+// time that it is decided.
+func Gone(endpoint string) error {
+	return fault.New(fault.Denied, "the endpoint %q does not exist any more", endpoint).Because("endpoint_gone")
+}
+
+// Offered refuses a request whose endpoint has changed by the time that it is
+// decided: it does not offer the profile any more, or does not take what the
+// client proved itself by.
+func Offered(row *store.Request, profiles []string, takes bool) error {
 	switch {
-	case !exists:
-		return fault.New(fault.Denied, "the endpoint %q does not exist any more", endpoint).Because("endpoint_gone")
-	case !slices.Contains(profiles, profile):
-		return fault.New(fault.Denied, "the endpoint %q does not offer the profile %s any more", endpoint, profile).Because("profile_gone")
+	case !slices.Contains(profiles, row.Profile):
+		return fault.New(fault.Denied, "the endpoint %q does not offer the profile %s any more", row.Endpoint, row.Profile).
+			Because("profile_gone")
+	case !takes:
+		return fault.New(fault.Denied, "the endpoint %q does not take any more what the client proved itself by", row.Endpoint).
+			Because("proof_gone")
 	}
 	return nil
 }

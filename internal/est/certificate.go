@@ -6,7 +6,9 @@ import (
 	"encoding/asn1"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
@@ -68,9 +70,9 @@ func (c *shown) basis(renew bool) issuance.Basis {
 func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance.Request) error {
 	ep := s.byName(row.Endpoint)
 	if ep == nil {
-		return enrolment.Offered(row.Endpoint, false, nil, row.Profile)
+		return enrolment.Gone(row.Endpoint)
 	}
-	if err := enrolment.Offered(ep.Name, true, ep.Profiles, row.Profile); err != nil {
+	if err := enrolment.Offered(row, ep.Profiles, ep.takes(row, asked.By)); err != nil {
 		return err
 	}
 	for _, b := range asked.By {
@@ -87,6 +89,20 @@ func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance
 		}
 	}
 	return nil
+}
+
+// takes reports whether the endpoint still takes what a request was asked by. A
+// renewal is asked by a certificate at any.
+func (e *endpoint) takes(row *store.Request, by []issuance.Basis) bool {
+	password := strings.HasPrefix(row.Identity, credential.KindEST+":")
+	renewal := slices.ContainsFunc(by, func(b issuance.Basis) bool { return b.Renew })
+	switch {
+	case e.Auth == AuthBoth:
+		return password && len(by) > 0
+	case password:
+		return e.Auth.basic()
+	}
+	return renewal || e.Auth.certificate()
 }
 
 func (s *Server) byName(name string) *endpoint {

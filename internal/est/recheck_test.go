@@ -1,12 +1,15 @@
 package est
 
 import (
+	"crypto/x509"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -47,7 +50,7 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 		meanwhile func(*env, *device)
 		reason    string
 	}{
-		"user disabled": {AuthEither, password, disable, "est_user_used_up"},
+		"user disabled": {AuthEither, password, disable, "est_user_disabled"},
 		"certificate that logged in": {
 			AuthCertificate, func(e *env) *device { return with(e, "device", e.anonymous()) }, revoke, "certificate_revoked",
 		},
@@ -63,10 +66,15 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 			}, "certificate_other_profile",
 		},
 		"both, the certificate":                  {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, revoke, "certificate_revoked"},
-		"both, the password":                     {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, disable, "est_user_used_up"},
+		"both, the password":                     {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, disable, "est_user_disabled"},
 		"password, with a certificate beside it": {AuthEither, func(e *env) *device { return with(e, "device", password(e)) }, revoke, ""},
-		"profile gone":                           {AuthEither, password, swap(offers(AuthEither, "device")), "profile_gone"},
-		"endpoint gone":                          {AuthEither, password, swap(), "endpoint_gone"},
+		"passwords not taken any more":           {AuthEither, password, swap(offers(AuthCertificate, "waiting")), "proof_gone"},
+		"certificates not taken any more": {
+			AuthEither, func(e *env) *device { return with(e, "device", e.anonymous()) }, swap(offers(AuthBasic, "waiting")), "proof_gone",
+		},
+		"both wanted by now": {AuthEither, password, swap(offers(AuthBoth, "waiting")), "proof_gone"},
+		"profile gone":       {AuthEither, password, swap(offers(AuthEither, "device")), "profile_gone"},
+		"endpoint gone":      {AuthEither, password, swap(), "endpoint_gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +89,61 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 			v, err := e.desk.Show(t.Context(), all[0].ID)
 			if err != nil || v.Preview.Allowed != (c.reason == "") || (len(v.Changes) == 0) != (c.reason == "") {
 				t.Errorf("shown: %+v, %v", v, err)
+			}
+			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
+			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+				t.Errorf("approved: %v, want the reason %q", err, c.reason)
+			}
+		})
+	}
+}
+
+// TestFS7_Anchor: the certificate of another CA is judged again too.
+func TestFS7_Anchor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		meanwhile func(*env, *device, Endpoint) error
+		reason    string
+	}{
+		"nothing": {func(*env, *device, Endpoint) error { return nil }, ""},
+		"anchor taken out": {func(e *env, _ *device, ep Endpoint) error {
+			ep.Anchors = nil
+			return e.server.Swap(Config{Endpoints: []Endpoint{ep}})
+		}, "certificate_unknown"},
+		"another anchor": {func(e *env, _ *device, ep Endpoint) error {
+			ep.Anchors = []*x509.Certificate{e.root}
+			return e.server.Swap(Config{Endpoints: []Endpoint{ep}})
+		}, "certificate_untrusted"},
+		"known key": {func(e *env, d *device, _ Endpoint) error {
+			hash, err := pki.HashKey(d.key.Public())
+			if err != nil {
+				return err
+			}
+			var list pki.KeyList
+			err = list.Read(strings.NewReader(hash.String()), pki.KeyListSPKI)
+			e.ca.Change(func(r *issuance.Rules) { r.KnownKeys = list })
+			return err
+		}, "certificate_key_compromised"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			maker := newFactory(t, e)
+			ep := Endpoint{
+				Name: "est", Issuer: "ca", Profiles: []string{"waiting"}, Auth: AuthCertificate,
+				Anchors: []*x509.Certificate{maker.root}, AnchorNames: NamesAny,
+			}
+			if err := e.server.Swap(Config{Endpoints: []Endpoint{ep}}); err != nil {
+				t.Fatal(err)
+			}
+			d := maker.make("77", nil)
+			want(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "new")), http.StatusAccepted)
+			all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%d requests wait, %v", len(all), err)
+			}
+			if err := c.meanwhile(e, d, ep); err != nil {
+				t.Fatal(err)
 			}
 			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
 			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -149,7 +150,7 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 			Because("scep_key_mismatch")
 	}
 	if csr.ChallengePassword == "" && c.ep.Manual {
-		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
+		return &credential.Proof{Identity: byNobody + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
 	}
 	proof, err := s.challenge(ctx, c, csr)
 	if err == nil && proof.Profile != "" {
@@ -169,7 +170,7 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
 			// The key keeps devices apart that share the secret.
-			return &credential.Proof{Identity: "endpoint:" + c.ep.Name, Evidence: evidence("endpoint_challenge", c.ep.Name)}, nil
+			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: evidence("endpoint_challenge", c.ep.Name)}, nil
 		}
 	}
 	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}
@@ -212,9 +213,9 @@ func (s *Server) renewal(
 func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance.Request) error {
 	ep := s.byName(row.Endpoint)
 	if ep == nil {
-		return enrolment.Offered(row.Endpoint, false, nil, row.Profile)
+		return enrolment.Gone(row.Endpoint)
 	}
-	if err := enrolment.Offered(ep.Name, true, ep.Profiles, row.Profile); err != nil {
+	if err := enrolment.Offered(row, ep.Profiles, ep.takes(row.Identity)); err != nil {
 		return err
 	}
 	for _, b := range asked.By {
@@ -231,6 +232,28 @@ func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance
 		}
 	}
 	return nil
+}
+
+// What requesters are called in records that proved nothing, or the secret of an
+// endpoint.
+const (
+	byNobody   = "key:"
+	byEndpoint = "endpoint:"
+)
+
+// takes reports whether the endpoint still takes what a requester proved itself
+// by. Whether its secret is still the same is not on record.
+func (ep *endpoint) takes(identity string) bool {
+	hook, hooked := strings.CutPrefix(identity, credential.KindWebhook+":")
+	switch {
+	case hooked:
+		return ep.Webhook == hook
+	case strings.HasPrefix(identity, byNobody):
+		return ep.Manual
+	case strings.HasPrefix(identity, byEndpoint):
+		return ep.secret != nil
+	}
+	return true
 }
 
 func (s *Server) byName(name string) *endpoint {

@@ -77,7 +77,43 @@ func TestFS7_ChallengeDisabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
-	if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "scep_challenge_used_up" {
+	if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "scep_challenge_disabled" {
 		t.Errorf("approved: %v", err)
+	}
+}
+
+// TestFS7_ProofGone: an endpoint that changed while a request waits.
+func TestFS7_ProofGone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		secret string // in the request
+		change func(*Endpoint)
+		reason string
+	}{
+		"nothing":                      {testSecret, func(*Endpoint) {}, ""},
+		"no challenge of its own":      {testSecret, func(ep *Endpoint) { ep.Secret = "" }, "proof_gone"},
+		"nobody is judged by a person": {"", func(ep *Endpoint) { ep.Manual = false }, "proof_gone"},
+		"another profile":              {testSecret, func(ep *Endpoint) { ep.Profiles, ep.DefaultProfile = []string{"waiting"}, "waiting" }, "profile_gone"},
+		"another name":                 {testSecret, func(ep *Endpoint) { ep.Name = "other" }, "endpoint_gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var now Endpoint
+			e := newEnv(t, func(ep *Endpoint) { ep.Manual = true; now = *ep })
+			e.wants(t)
+			d := newDevice(t, 0)
+			r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", c.secret)})))
+			if r.status != pkiPending {
+				t.Fatalf("%+v", r)
+			}
+			c.change(&now)
+			if err := e.server.Swap([]Endpoint{now}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
+			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+				t.Errorf("approved: %v, want the reason %q", err, c.reason)
+			}
+		})
 	}
 }

@@ -32,25 +32,37 @@ func (c Claim) use(now time.Time) (*stmt, error) {
 	if !ok {
 		return nil, fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}
-	return must(`UPDATE `+in.table+` SET uses = uses + 1 WHERE `+in.key+usable, c.ID, now), nil
+	return must(`UPDATE `+in.table+` SET uses = uses + 1 WHERE `+in.key+` = $1 AND disabled_at IS NULL
+		AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`, c.ID, now), nil
 }
 
-// usable is what holds of a credential that can be used at a time.
-const usable = ` = $1 AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > $2) AND (max_uses = 0 OR uses < max_uses)`
-
-// CheckClaim reports the credential that Reserve would refuse now, in the same
-// words.
+// CheckClaim says why Reserve would refuse a claim at a time; nil if it would not.
 func (s *Store) CheckClaim(ctx context.Context, c Claim, now time.Time) error {
 	in, ok := countedIn[c.Kind]
 	if !ok {
 		return fmt.Errorf("claim of kind %q: not known", c.Kind)
 	}
-	var found int64
-	err := s.queryRow(ctx, "check claim", `SELECT 1 FROM `+in.table+` WHERE `+in.key+usable, []any{c.ID, now}, &found)
-	if errors.Is(err, ErrNotFound) {
-		return c.lost()
+	var disabled, expires *time.Time
+	var most, uses int64
+	err := s.queryRow(ctx, "check claim", `SELECT disabled_at, expires_at, max_uses, uses FROM `+in.table+` WHERE `+in.key+` = $1`,
+		[]any{c.ID}, &disabled, &expires, &most, &uses)
+	refuse := func(what string) error {
+		return fault.New(fault.Denied, "the credential by which it was asked is %s", strings.ReplaceAll(what, "_", " ")).
+			Because(c.Kind + "_" + what)
 	}
-	return err
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return refuse("unknown")
+	case err != nil:
+		return err
+	case disabled != nil:
+		return refuse("disabled")
+	case expires != nil && !expires.After(now):
+		return refuse("expired")
+	case most > 0 && uses >= most:
+		return refuse("used_up")
+	}
+	return nil
 }
 
 // giveBack returns the statement that undoes use.

@@ -119,3 +119,34 @@ func TestFS7_ReservationNeedsItsHolder(t *testing.T) {
 		noErr(t, reserve("request:4", held.ID))
 	})
 }
+
+// TestFS7_CheckClaim says what Reserve would refuse, before anything is reserved.
+func TestFS7_CheckClaim(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx, later := context.Background(), base.Add(time.Hour)
+		putIssuer(t, s, "ca-1")
+		for _, u := range []store.ESTUser{
+			{Name: "good", MaxUses: 1}, {Name: "forever"}, {Name: "used", MaxUses: 1, Uses: 1},
+			{Name: "late", ExpiresAt: &later}, {Name: "gone"},
+		} {
+			u.CreatedAt, u.Digest = base, []byte(u.Name)
+			noErr(t, s.CreateESTUser(ctx, u, event("x")))
+		}
+		noErr(t, s.DisableESTUser(ctx, "gone", base, event("x")))
+		for name, want := range map[string]string{
+			"good": "", "forever": "", "used": "est_user_used_up", "late": "est_user_expired",
+			"gone": "est_user_disabled", "nobody": "est_user_unknown",
+		} {
+			claim := store.Claim{Kind: "est_user", ID: name}
+			err := s.CheckClaim(ctx, claim, later)
+			if got := fault.Of(err); want == "" && err != nil || want != "" && (err == nil || got.Reason != want) {
+				t.Errorf("%s: %v, want the reason %q", name, err, want)
+			}
+			cert := newCertificate("request:"+name, "a.test")
+			cert.ReservedAt = later
+			if err := s.Reserve(ctx, cert, []store.Claim{claim}, event("x")); (err == nil) != (want == "") {
+				t.Errorf("%s: reserved: %v", name, err)
+			}
+		}
+	})
+}
