@@ -141,7 +141,8 @@ func TestFS7_Order(t *testing.T) {
 			desk.Recheck("acme", e.server.recheck)
 			kid, mac := e.newEAB(t, credential.NewKey{Endpoint: "eab"})
 			client := e.client(t, "eab")
-			client.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": client.bind(kid, mac, nil, "")})
+			binding := client.bind(kid, mac, nil, "")
+			client.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": binding})
 			u, id := e.waiting(t, client, desk, "a.localhost")
 			if err := c.meanwhile(e, client, decodeInto[orderView](t, client.read(u)), kid); err != nil {
 				t.Fatal(err)
@@ -151,7 +152,7 @@ func TestFS7_Order(t *testing.T) {
 				t.Errorf("shown: %+v, %v", v, err)
 			}
 			_, err = desk.Approve(t.Context(), id, decider)
-			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
 		})

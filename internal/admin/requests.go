@@ -18,7 +18,8 @@ func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObje
 		return nil, err
 	}
 	found, err := s.cfg.Desk.List(ctx, store.RequestSearch{
-		Status: store.RequestStatus(r.Params.Status), Profile: r.Params.Profile, After: r.Params.Cursor, Limit: limit + 1,
+		Status: store.RequestStatus(r.Params.Status), Profile: r.Params.Profile,
+		After: r.Params.Cursor, Limit: limit + 1,
 	})
 	if err != nil {
 		return nil, err

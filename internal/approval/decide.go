@@ -43,7 +43,8 @@ type View struct {
 // List returns up to limit requests, newest first, older than the one named.
 func (d *Desk) List(ctx context.Context, f store.RequestSearch) ([]View, error) {
 	switch f.Status {
-	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired, store.RequestIssued:
+	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired,
+		store.RequestIssued:
 	default:
 		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired", f.Status).Because("status")
 	}
@@ -121,7 +122,8 @@ func (d *Desk) find(ctx context.Context, id string) (*store.Request, error) {
 // ceased tells the one who approves what to do about what does not hold any more.
 func ceased(f *fault.Error) error {
 	told := *f
-	told.Detail = "since the request came this has changed: " + fault.Text(f) + ": reject it, or approve it once that is mended"
+	told.Detail = "since the request came this has changed: " + fault.Text(f) +
+		": reject it, or approve it once that is mended"
 	return &told
 }
 
@@ -207,7 +209,8 @@ func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decisio
 		return fmt.Errorf("decide request: %w", err)
 	}
 	return d.store.DecideRequest(ctx, row.ID, dec, store.Event{
-		At: dec.At, Action: "request." + string(dec.Status), Outcome: "success", Actor: by.Name, Subject: "request:" + row.ID,
+		At: dec.At, Action: "request." + string(dec.Status), Outcome: "success",
+		Actor: by.Name, Subject: "request:" + row.ID,
 		RequestID: by.RequestID, Detail: detail,
 	})
 }

@@ -137,11 +137,11 @@ func Gone(endpoint string) error {
 func Offered(row *store.Request, profiles []string, takes bool) error {
 	switch {
 	case !slices.Contains(profiles, row.Profile):
-		return fault.New(fault.Denied, "the endpoint %q does not offer the profile %s any more", row.Endpoint, row.Profile).
-			Because("profile_gone")
+		return fault.New(fault.Denied, "the endpoint %q does not offer the profile %s any more",
+			row.Endpoint, row.Profile).Because("profile_gone")
 	case !takes:
-		return fault.New(fault.Denied, "the endpoint %q does not take any more what the client proved itself by", row.Endpoint).
-			Because("proof_gone")
+		return fault.New(fault.Denied, "the endpoint %q does not take any more what the client proved itself by",
+			row.Endpoint).Because("proof_gone")
 	}
 	return nil
 }

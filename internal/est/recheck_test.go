@@ -31,6 +31,9 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 		d.cert = e.issue(t, name, newCSR(t, d.key, "holder"))
 		return d
 	}
+	holder := func(e *env) *device { return with(e, "device", e.anonymous()) }
+	ra := func(e *env) *device { return with(e, "ra", e.anonymous()) }
+	both := func(e *env) *device { return with(e, "device", password(e)) }
 	revoke := func(e *env, d *device) { e.revoke(t, e.row(t, d.cert.Raw).ID, pki.KeyCompromise) }
 	disable := func(e *env, _ *device) {
 		if _, err := e.users.Disable(t.Context(), "u", "uid:0", ""); err != nil {
@@ -52,25 +55,25 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 	}{
 		"user disabled": {AuthEither, password, disable, "est_user_disabled"},
 		"certificate that logged in": {
-			AuthCertificate, func(e *env) *device { return with(e, "device", e.anonymous()) }, revoke, "certificate_revoked",
+			AuthCertificate, holder, revoke, "certificate_revoked",
 		},
 		"registration authority": {
-			AuthCertificate, func(e *env) *device { return with(e, "ra", e.anonymous()) }, revoke, "certificate_revoked",
+			AuthCertificate, ra, revoke, "certificate_revoked",
 		},
 		"no registration authority any more": {
-			AuthCertificate, func(e *env) *device { return with(e, "ra", e.anonymous()) },
+			AuthCertificate, ra,
 			func(e *env, _ *device) {
 				ep := offers(AuthCertificate, "waiting")
 				ep.RAProfiles, ep.AcceptProfiles = nil, []string{"ra"}
 				swap(ep)(e, nil)
 			}, "certificate_other_profile",
 		},
-		"both, the certificate":                  {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, revoke, "certificate_revoked"},
-		"both, the password":                     {AuthBoth, func(e *env) *device { return with(e, "device", password(e)) }, disable, "est_user_disabled"},
-		"password, with a certificate beside it": {AuthEither, func(e *env) *device { return with(e, "device", password(e)) }, revoke, ""},
-		"passwords not taken any more":           {AuthEither, password, swap(offers(AuthCertificate, "waiting")), "proof_gone"},
+		"both, the certificate":         {AuthBoth, both, revoke, "certificate_revoked"},
+		"both, the password":            {AuthBoth, both, disable, "est_user_disabled"},
+		"password beside a certificate": {AuthEither, both, revoke, ""},
+		"passwords not taken any more":  {AuthEither, password, swap(offers(AuthCertificate, "waiting")), "proof_gone"},
 		"certificates not taken any more": {
-			AuthEither, func(e *env) *device { return with(e, "device", e.anonymous()) }, swap(offers(AuthBasic, "waiting")), "proof_gone",
+			AuthEither, holder, swap(offers(AuthBasic, "waiting")), "proof_gone",
 		},
 		"both wanted by now": {AuthEither, password, swap(offers(AuthBoth, "waiting")), "proof_gone"},
 		"profile gone":       {AuthEither, password, swap(offers(AuthEither, "device")), "profile_gone"},
@@ -91,7 +94,7 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 				t.Errorf("shown: %+v, %v", v, err)
 			}
 			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
-			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
 		})
@@ -146,7 +149,7 @@ func TestFS7_Anchor(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
-			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
 		})

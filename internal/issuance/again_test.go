@@ -13,7 +13,8 @@ import (
 // certificate by which it was asked only in who asked.
 func TestFS7_AskedOfAnEarlierRelease(t *testing.T) {
 	t.Parallel()
-	const key = `"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="`
+	const key = `"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li` +
+		`/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="`
 	for name, c := range map[string]struct {
 		row   store.Request
 		asked string
@@ -27,8 +28,11 @@ func TestFS7_AskedOfAnEarlierRelease(t *testing.T) {
 			store.Request{Protocol: "est", Identity: "certificate:c1", TransactionID: "simpleenroll"}, "",
 			[]Basis{{Holder: "c1"}},
 		},
-		"SCEP renewal": {store.Request{Protocol: "scep", Identity: "certificate:c1"}, "", []Basis{{Holder: "c1", Renew: true}}},
-		"password":     {store.Request{Protocol: "est", Identity: "est_user:d"}, "", nil},
+		"SCEP renewal": {
+			store.Request{Protocol: "scep", Identity: "certificate:c1"}, "",
+			[]Basis{{Holder: "c1", Renew: true}},
+		},
+		"password": {store.Request{Protocol: "est", Identity: "est_user:d"}, "", nil},
 		"of today": {
 			store.Request{Protocol: "est", Identity: "certificate:c1"}, `,"by":[{"holder":"c2","ra":true}]`,
 			[]Basis{{Holder: "c2", RA: true}},

@@ -68,7 +68,8 @@ func (v Verdict) Fault() error {
 	case v.Final():
 		return fault.Wrap(fault.Denied, v, v.Error()).Because(v.Code())
 	case v.State == store.RequestPending:
-		return fault.Wrap(fault.Pending, v, v.Error()).Because(v.Code()).About("request", v.Request).After(whileDeciding)
+		return fault.Wrap(fault.Pending, v, v.Error()).Because(v.Code()).About("request", v.Request).
+			After(whileDeciding)
 	}
 	return fault.Wrap(fault.Pending, v, v.Error()).About("request", v.Request).After(whileSigning)
 }

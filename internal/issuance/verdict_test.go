@@ -21,14 +21,38 @@ func TestVerdict(t *testing.T) {
 		reason string
 		waits  bool
 	}{
-		"waits":           {store.Request{Status: store.RequestPending}, store.RequestPending, fault.Pending, "approval_pending", true},
-		"in vain":         {store.Request{Status: store.RequestPending, ExpiresAt: now}, store.RequestExpired, fault.Denied, "approval_expired", false},
-		"rejected":        {store.Request{Status: store.RequestRejected, Reason: "no"}, store.RequestRejected, fault.Denied, "approval_rejected", false},
-		"expired":         {store.Request{Status: store.RequestExpired}, store.RequestExpired, fault.Denied, "approval_expired", false},
-		"approved":        {store.Request{Status: store.RequestApproved}, store.RequestApproved, fault.Pending, "", false},
-		"approved unused": {store.Request{Status: store.RequestApproved, ExpiresAt: now}, store.RequestExpired, fault.Denied, "approval_expired", false},
-		"used late":       {store.Request{Status: store.RequestApproved, ExpiresAt: now, ConsumedAt: &now}, store.RequestApproved, fault.Pending, "", false},
-		"needs nobody":    {store.Request{Status: store.RequestOpen}, store.RequestOpen, fault.Pending, "", false},
+		"waits": {
+			store.Request{Status: store.RequestPending},
+			store.RequestPending, fault.Pending, "approval_pending", true,
+		},
+		"in vain": {
+			store.Request{Status: store.RequestPending, ExpiresAt: now},
+			store.RequestExpired, fault.Denied, "approval_expired", false,
+		},
+		"rejected": {
+			store.Request{Status: store.RequestRejected, Reason: "no"},
+			store.RequestRejected, fault.Denied, "approval_rejected", false,
+		},
+		"expired": {
+			store.Request{Status: store.RequestExpired},
+			store.RequestExpired, fault.Denied, "approval_expired", false,
+		},
+		"approved": {
+			store.Request{Status: store.RequestApproved},
+			store.RequestApproved, fault.Pending, "", false,
+		},
+		"approved unused": {
+			store.Request{Status: store.RequestApproved, ExpiresAt: now},
+			store.RequestExpired, fault.Denied, "approval_expired", false,
+		},
+		"used late": {
+			store.Request{Status: store.RequestApproved, ExpiresAt: now, ConsumedAt: &now},
+			store.RequestApproved, fault.Pending, "", false,
+		},
+		"needs nobody": {
+			store.Request{Status: store.RequestOpen},
+			store.RequestOpen, fault.Pending, "", false,
+		},
 	} {
 		c.row.ID = "r1"
 		if c.row.ExpiresAt.IsZero() {

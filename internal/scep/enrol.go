@@ -170,7 +170,8 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
 			// The key keeps devices apart that share the secret.
-			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: evidence("endpoint_challenge", c.ep.Name)}, nil
+			proved := evidence("endpoint_challenge", c.ep.Name)
+			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved}, nil
 		}
 	}
 	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}

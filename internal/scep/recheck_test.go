@@ -70,7 +70,8 @@ func TestFS7_ChallengeDisabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newDevice(t, 0)
-	if r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", secret)}))); r.status != pkiPending {
+	ask := message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", secret)}
+	if r := d.read(t, e.post(d.wrap(t, e, ask))); r.status != pkiPending {
 		t.Fatalf("%+v", r)
 	}
 	if _, err := e.challenges.Disable(t.Context(), made.ID, "uid:0", ""); err != nil {
@@ -93,8 +94,10 @@ func TestFS7_ProofGone(t *testing.T) {
 		"nothing":                      {testSecret, func(*Endpoint) {}, ""},
 		"no challenge of its own":      {testSecret, func(ep *Endpoint) { ep.Secret = "" }, "proof_gone"},
 		"nobody is judged by a person": {"", func(ep *Endpoint) { ep.Manual = false }, "proof_gone"},
-		"another profile":              {testSecret, func(ep *Endpoint) { ep.Profiles, ep.DefaultProfile = []string{"waiting"}, "waiting" }, "profile_gone"},
-		"another name":                 {testSecret, func(ep *Endpoint) { ep.Name = "other" }, "endpoint_gone"},
+		"another profile": {testSecret, func(ep *Endpoint) {
+			ep.Profiles, ep.DefaultProfile = []string{"waiting"}, "waiting"
+		}, "profile_gone"},
+		"another name": {testSecret, func(ep *Endpoint) { ep.Name = "other" }, "endpoint_gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +105,8 @@ func TestFS7_ProofGone(t *testing.T) {
 			e := newEnv(t, func(ep *Endpoint) { ep.Manual = true; now = *ep })
 			e.wants(t)
 			d := newDevice(t, 0)
-			r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", c.secret)})))
+			ask := message{typ: "19", transaction: "t", content: d.csr(t, "dev-1", c.secret)}
+			r := d.read(t, e.post(d.wrap(t, e, ask)))
 			if r.status != pkiPending {
 				t.Fatalf("%+v", r)
 			}
@@ -111,7 +115,7 @@ func TestFS7_ProofGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
-			if got := fault.Of(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || got.Reason != c.reason) {
+			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
 		})

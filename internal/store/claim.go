@@ -44,11 +44,11 @@ func (s *Store) CheckClaim(ctx context.Context, c Claim, now time.Time) error {
 	}
 	var disabled, expires *time.Time
 	var most, uses int64
-	err := s.queryRow(ctx, "check claim", `SELECT disabled_at, expires_at, max_uses, uses FROM `+in.table+` WHERE `+in.key+` = $1`,
-		[]any{c.ID}, &disabled, &expires, &most, &uses)
+	sql := `SELECT disabled_at, expires_at, max_uses, uses FROM ` + in.table + ` WHERE ` + in.key + ` = $1`
+	err := s.queryRow(ctx, "check claim", sql, []any{c.ID}, &disabled, &expires, &most, &uses)
 	refuse := func(what string) error {
-		return fault.New(fault.Denied, "the credential by which it was asked is %s", strings.ReplaceAll(what, "_", " ")).
-			Because(c.Kind + "_" + what)
+		said := strings.ReplaceAll(what, "_", " ")
+		return fault.New(fault.Denied, "the credential by which it was asked is %s", said).Because(c.Kind + "_" + what)
 	}
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -46,7 +46,8 @@ func (o *OrderStands) guards(e engine, now time.Time) []*stmt {
 func holds(certID string) *stmt {
 	var one int64
 	return must(`SELECT 1 FROM certificates c WHERE c.id = $1 AND c.status IN ('issued', 'imported')
-		AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.certificate_id = c.id AND r.released_at IS NULL)`, certID).reads(&one)
+		AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.certificate_id = c.id AND r.released_at IS NULL)`,
+		certID).reads(&one)
 }
 
 func revoked() error {

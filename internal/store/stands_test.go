@@ -105,14 +105,17 @@ func TestFS7_ReservationNeedsItsHolder(t *testing.T) {
 		noErr(t, s.Reserve(ctx, held, nil, event("certificate.intent")))
 		noErr(t, s.Complete(ctx, held.ID, []byte("der"), base, event("certificate.issued")))
 		reserve := func(origin string, holders ...string) error {
-			return s.ReserveFor(ctx, newCertificate(origin, "a.test"), store.Reservation{Holders: holders}, event("certificate.intent"))
+			cert := newCertificate(origin, "a.test")
+			return s.ReserveFor(ctx, cert, store.Reservation{Holders: holders}, event("certificate.intent"))
 		}
 		noErr(t, reserve("request:1", held.ID))
 		if err := reserve("request:2", "nobody"); !fault.Is(err, fault.Denied) {
 			t.Errorf("not on record: %v", err)
 		}
-		noErr(t, s.Revoke(ctx, held.ID, store.Revocation{Reason: pki.CertificateHold, RevokedAt: base}, false, event("x")))
-		if err := reserve("request:3", held.ID); !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "certificate_revoked" {
+		hold := store.Revocation{Reason: pki.CertificateHold, RevokedAt: base}
+		noErr(t, s.Revoke(ctx, held.ID, hold, false, event("x")))
+		err := reserve("request:3", held.ID)
+		if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "certificate_revoked" {
 			t.Errorf("on hold: %v", err)
 		}
 		noErr(t, s.Release(ctx, held.ID, base, event("x")))

@@ -171,7 +171,8 @@ func (w *world) decide(meanwhile func(*world), reason string) {
 	if err == nil || fault.Of(err).Reason != reason {
 		w.t.Errorf("approved: %v, want a refusal because %s", err, reason)
 	}
-	if row, err := w.Store.Request(w.t.Context(), id); err != nil || row.CertificateID != "" || row.Status != store.RequestPending {
+	row, err := w.Store.Request(w.t.Context(), id)
+	if err != nil || row.CertificateID != "" || row.Status != store.RequestPending {
 		w.t.Errorf("afterwards: %+v, %v", row, err)
 	}
 }
