@@ -29,22 +29,9 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 		return nil, err
 	}
 	defer last.Close() //nolint:errcheck // only read
-	began := p.Now()
-	this, err := date(a.Config, last.held, began, o.ClockWasWrong)
+	list, err := p.draft(ctx, a, k, last, o)
 	if err != nil {
 		return nil, err
-	}
-	number, err := p.Store.NextCRLNumber(ctx, a.ID, began, last.numberOr0())
-	if err != nil {
-		return nil, err
-	}
-	list := issuer.CRL{
-		Number: big.NewInt(number), ThisUpdate: this, NextUpdate: began.Add(a.Config.Validity), NextPublish: began.Add(a.Config.Interval),
-	}
-	if k.shard > 0 {
-		list.Point = a.Issuer().Locations().List(k.shard)
-	} else if a.Config.Delta > 0 {
-		list.Freshest = a.Issuer().Locations().Delta()
 	}
 	var fresh []time.Time
 	var seq int64
@@ -61,7 +48,7 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 		return nil, err
 	}
 	defer signed.Close() //nolint:errcheck // a file without a name
-	if err := p.guard(ctx, a, last, this, signed.Reader()); err != nil {
+	if err := p.guard(ctx, a, last, list.ThisUpdate, signed.Reader()); err != nil {
 		return nil, err
 	}
 	if err := p.put(ctx, a, k, list, signed, seq, last.numberOr0(), o); err != nil {
@@ -74,14 +61,8 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 			return nil, err
 		}
 	}
-	if err := p.Store.MarkListed(ctx, a.ID, k.shard, seq, number); err != nil {
+	if err := p.mark(ctx, a, k, seq, list.Number.Int64()); err != nil {
 		return nil, err
-	}
-	if k.shard == 0 {
-		// Delta lists compare lists, not rows: what was released may go.
-		if err := p.Store.ForgetReleased(ctx, a.ID, seq); err != nil {
-			return nil, err
-		}
 	}
 	published := p.Now()
 	latencies := make([]time.Duration, 0, len(fresh))
@@ -89,6 +70,37 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 		latencies = append(latencies, max(published.Sub(at), 0))
 	}
 	return latencies, p.fetchAll(ctx, a.ID)
+}
+
+// draft says what stands in the next list beside its entries. Its number is taken.
+func (p *Publisher) draft(ctx context.Context, a *authority, k key, last lent, o Options) (issuer.CRL, error) {
+	began := p.Now()
+	this, err := date(a.Config, last.held, began, o.ClockWasWrong)
+	if err != nil {
+		return issuer.CRL{}, err
+	}
+	number, err := p.Store.NextCRLNumber(ctx, a.ID, began, last.numberOr0())
+	if err != nil {
+		return issuer.CRL{}, err
+	}
+	list := issuer.CRL{
+		Number: big.NewInt(number), ThisUpdate: this, NextUpdate: began.Add(a.Config.Validity), NextPublish: began.Add(a.Config.Interval),
+	}
+	if k.shard > 0 {
+		list.Point = a.Issuer().Locations().List(k.shard)
+	} else if a.Config.Delta > 0 {
+		list.Freshest = a.Issuer().Locations().Delta()
+	}
+	return list, nil
+}
+
+// mark records what a published list contains.
+func (p *Publisher) mark(ctx context.Context, a *authority, k key, seq, number int64) error {
+	if err := p.Store.MarkListed(ctx, a.ID, k.shard, seq, number); err != nil || k.shard > 0 {
+		return err
+	}
+	// Delta lists compare lists, not rows: what was released may go.
+	return p.Store.ForgetReleased(ctx, a.ID, seq)
 }
 
 // put stores a signed list, which publishes it.
