@@ -17,8 +17,8 @@ import (
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
 
-// asks makes tls-server a profile that wants a person, and returns the desk.
-func (e *env) asks(t *testing.T) *approval.Desk {
+// asks makes tls-server a profile that wants a person, and returns the queue.
+func (e *env) asks(t *testing.T) *approval.Queue {
 	t.Helper()
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Approval = true
@@ -34,7 +34,7 @@ func (e *env) asks(t *testing.T) *approval.Desk {
 }
 
 // waiting finalizes an order that a person has to decide.
-func (e *env) waiting(t *testing.T, c *client, desk *approval.Desk, name string) (orderURL, requestID string) {
+func (e *env) waiting(t *testing.T, c *client, queue *approval.Queue, name string) (orderURL, requestID string) {
 	t.Helper()
 	o, u := c.ready(name)
 	r := c.post(o.Finalize, csrPayload(csr(t, nil, name)))
@@ -42,7 +42,7 @@ func (e *env) waiting(t *testing.T, c *client, desk *approval.Desk, name string)
 	if got := decodeInto[orderView](t, r); got.Status != statusProcessing || r.header.Get("Retry-After") != "30" {
 		t.Errorf("while a person decides: %v %s", r.header, r.body)
 	}
-	list, err := desk.List(t.Context(), store.RequestSearch{Status: "pending", Limit: 1})
+	list, err := queue.List(t.Context(), store.RequestSearch{Status: "pending", Limit: 1})
 	if err != nil || len(list) != 1 || list[0].Origin != "order:"+idOf(u) {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -58,9 +58,9 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		e := newIdleEnv(t, st)
 		e.run(t)
-		desk := e.asks(t)
+		queue := e.asks(t)
 		c := e.account(t)
-		u, id := e.waiting(t, c, desk, "a.localhost")
+		u, id := e.waiting(t, c, queue, "a.localhost")
 		e.sleep(10 * time.Minute) // far longer than processing may last
 		tried := len(e.outcomes("finalize"))
 		e.sweep(t, true)
@@ -68,7 +68,7 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 		if now := len(e.outcomes("finalize")); now != tried {
 			t.Error("a waiting order was worked on")
 		}
-		if v, err := desk.Approve(t.Context(), id, decider); err != nil || v.State != "approved" {
+		if v, err := queue.Approve(t.Context(), id, decider); err != nil || v.State != "approved" {
 			t.Fatalf("%+v, %v", v, err)
 		}
 		e.sweep(t, false)
@@ -76,7 +76,7 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 		if status != statusValid || decodeInto[orderView](t, r).Certificate == "" {
 			t.Errorf("after the approval: %s", r.body)
 		}
-		if v, err := desk.Show(t.Context(), id); err != nil || v.State != "issued" {
+		if v, err := queue.Show(t.Context(), id); err != nil || v.State != "issued" {
 			t.Errorf("%+v, %v", v, err)
 		}
 	})
@@ -85,9 +85,9 @@ func TestACME_A12_OrderWaitsForApproval(t *testing.T) {
 func TestRejectedOrderIsInvalidAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	desk, c := e.asks(t), e.account(t)
-	u, id := e.waiting(t, c, desk, "a.localhost")
-	if _, err := desk.Reject(t.Context(), id, "who is this?", decider); err != nil {
+	queue, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, queue, "a.localhost")
+	if _, err := queue.Reject(t.Context(), id, "who is this?", decider); err != nil {
 		t.Fatal(err)
 	}
 	o := decodeInto[orderView](t, c.read(u))
@@ -99,13 +99,13 @@ func TestRejectedOrderIsInvalidAndSaysWhy(t *testing.T) {
 func TestOrderWhoseApprovalComesTooLate(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	desk, c := e.asks(t), e.account(t)
-	u, id := e.waiting(t, c, desk, "a.localhost")
+	queue, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, queue, "a.localhost")
 	e.sleep(8 * 24 * time.Hour)
-	if _, err := desk.Approve(t.Context(), id, decider); err == nil {
+	if _, err := queue.Approve(t.Context(), id, decider); err == nil {
 		t.Error("an expired request was approved")
 	}
-	if err := desk.Sweep(context.Background()); err != nil {
+	if err := queue.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if o := decodeInto[orderView](t, c.read(u)); o.Status != statusInvalid || !strings.Contains(string(o.Error), "nobody approved") {
@@ -137,21 +137,21 @@ func TestFS7_Order(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
-			desk := e.asks(t)
-			desk.Recheck("acme", e.server.recheck)
+			queue := e.asks(t)
+			queue.Recheck("acme", e.server.recheck)
 			kid, mac := e.newEAB(t, credential.NewKey{Endpoint: "eab"})
 			client := e.client(t, "eab")
 			binding := client.bind(kid, mac, nil, "")
 			client.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": binding})
-			u, id := e.waiting(t, client, desk, "a.localhost")
+			u, id := e.waiting(t, client, queue, "a.localhost")
 			if err := c.meanwhile(e, client, decodeInto[orderView](t, client.read(u)), kid); err != nil {
 				t.Fatal(err)
 			}
-			v, err := desk.Show(t.Context(), id)
+			v, err := queue.Show(t.Context(), id)
 			if err != nil || v.Preview.Allowed != (c.reason == "") || (len(v.Changes) == 0) != (c.reason == "") {
 				t.Errorf("shown: %+v, %v", v, err)
 			}
-			_, err = desk.Approve(t.Context(), id, decider)
+			_, err = queue.Approve(t.Context(), id, decider)
 			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
@@ -163,10 +163,10 @@ func TestFS7_Order(t *testing.T) {
 func TestApprovedOrderOfAnAccountThatEnded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	desk, c := e.asks(t), e.account(t)
-	u, id := e.waiting(t, c, desk, "a.localhost")
+	queue, c := e.asks(t), e.account(t)
+	u, id := e.waiting(t, c, queue, "a.localhost")
 	want(t, c.post(c.kid, map[string]string{"status": "deactivated"}), http.StatusOK)
-	if _, err := desk.Approve(t.Context(), id, decider); err != nil {
+	if _, err := queue.Approve(t.Context(), id, decider); err != nil {
 		t.Fatal(err)
 	}
 	e.sweep(t, false)

@@ -82,7 +82,7 @@ type Event struct {
 type Deps struct {
 	Store     *store.Store
 	Pipeline  *issuance.Pipeline
-	Desk      *approval.Desk // asks about orders that wait for a person; may be nil
+	Approvals *approval.Queue // asks about orders that wait for a person; may be nil
 	Validator *challenge.Validator
 	EAB       *credential.EAB
 	Limits    *limit.Limiter
@@ -128,8 +128,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := s.Swap(cfg); err != nil {
 		return nil, err
 	}
-	if s.Desk != nil {
-		s.Desk.Recheck("acme", s.recheck)
+	if s.Approvals != nil {
+		s.Approvals.Recheck("acme", s.recheck)
 	}
 	return s, nil
 }

@@ -99,7 +99,7 @@ func (s *Server) enrol(ctx context.Context, batch string, b api.IssueRequest, pe
 		if err := ctx.Err(); err != nil { // the client has gone: what is not begun is left
 			return nil, fault.Wrap(fault.Unavailable, err, "the page took too long: this request was not begun").Because("not_begun")
 		}
-		cert, err := s.cfg.Desk.Enrol(ctx, key, r)
+		cert, err := s.cfg.Approvals.Enrol(ctx, key, r)
 		if !fault.Is(err, fault.Pending) || issuance.IsWaiting(err) || try == batchTries {
 			return cert, err
 		}

@@ -17,7 +17,7 @@ func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObje
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Desk.List(ctx, store.RequestSearch{
+	found, err := s.cfg.Approvals.List(ctx, store.RequestSearch{
 		Status: store.RequestStatus(r.Params.Status), Profile: r.Params.Profile,
 		After: r.Params.Cursor, Limit: limit + 1,
 	})
@@ -37,7 +37,7 @@ func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObje
 
 // GetRequest is GET /v1/requests/{id}.
 func (s *Server) GetRequest(ctx context.Context, r api.GetRequestRequestObject) (api.GetRequestResponseObject, error) {
-	v, err := s.cfg.Desk.Show(ctx, r.ID)
+	v, err := s.cfg.Approvals.Show(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Server) GetRequest(ctx context.Context, r api.GetRequestRequestObject) 
 
 // ApproveRequest is POST /v1/requests/{id}/approve.
 func (s *Server) ApproveRequest(ctx context.Context, r api.ApproveRequestRequestObject) (api.ApproveRequestResponseObject, error) {
-	v, err := s.cfg.Desk.Approve(ctx, r.ID, actor(ctx))
+	v, err := s.cfg.Approvals.Approve(ctx, r.ID, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s *Server) ApproveRequest(ctx context.Context, r api.ApproveRequestRequest
 
 // RejectRequest is POST /v1/requests/{id}/reject.
 func (s *Server) RejectRequest(ctx context.Context, r api.RejectRequestRequestObject) (api.RejectRequestResponseObject, error) {
-	v, err := s.cfg.Desk.Reject(ctx, r.ID, r.Body.Reason, actor(ctx))
+	v, err := s.cfg.Approvals.Reject(ctx, r.ID, r.Body.Reason, actor(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -34,8 +34,8 @@ const (
 	KeepBatch = 30 * 24 * time.Hour
 )
 
-// Desk is where requests are kept. It is safe for concurrent use.
-type Desk struct {
+// Queue is where requests are kept. It is safe for concurrent use.
+type Queue struct {
 	store    *store.Store
 	pipeline *issuance.Pipeline
 	now      func() time.Time
@@ -47,14 +47,14 @@ type Desk struct {
 // as if it were asked now. What does not hold any more is Denied.
 type Recheck func(context.Context, *store.Request, issuance.Request) error
 
-// New returns the desk of a store and its door.
-func New(s *store.Store, p *issuance.Pipeline, now func() time.Time, log *slog.Logger) *Desk {
-	return &Desk{store: s, pipeline: p, now: now, log: log, rechecks: map[string]Recheck{}}
+// New returns the queue of a store and its door.
+func New(s *store.Store, p *issuance.Pipeline, now func() time.Time, log *slog.Logger) *Queue {
+	return &Queue{store: s, pipeline: p, now: now, log: log, rechecks: map[string]Recheck{}}
 }
 
 // Recheck makes f the one that judges the requests of a protocol. It is called
-// before the desk is used.
-func (d *Desk) Recheck(protocol string, f Recheck) { d.rechecks[protocol] = f }
+// before the queue is used.
+func (q *Queue) Recheck(protocol string, f Recheck) { q.rechecks[protocol] = f }
 
 // Key is what makes two requests the same, within Keep.
 type Key struct {
@@ -80,10 +80,10 @@ func (k *Key) digest() []byte {
 
 // Open looks for the request that k stands for. Without one it returns the id
 // of a new request, which Enrol would make.
-func (d *Desk) Open(ctx context.Context, k Key) (id string, existing *store.Request, err error) {
-	row, err := d.store.RequestByKey(ctx, store.RequestKey{
+func (q *Queue) Open(ctx context.Context, k Key) (id string, existing *store.Request, err error) {
+	row, err := q.store.RequestByKey(ctx, store.RequestKey{
 		Endpoint: k.Endpoint, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID,
-	}, d.now())
+	}, q.now())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return store.NewID(), nil, nil
@@ -103,16 +103,16 @@ const races = 3
 // Faults: those of issuance.Pipeline.Issue, among them Pending with a time to
 // come back, and Denied with reason approval_rejected or approval_expired; k's
 // Spent; BadCSR for another CSR in the same transaction.
-func (d *Desk) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance.Certificate, error) {
+func (q *Queue) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance.Certificate, error) {
 	r.Endpoint = k.Endpoint
 	for n := 1; ; n++ {
-		id, row, err := d.Open(ctx, k)
+		id, row, err := q.Open(ctx, k)
 		if err != nil {
 			return nil, err
 		}
 		switch {
 		case row == nil:
-			if err := d.fresh(ctx, &k); err != nil {
+			if err := q.fresh(ctx, &k); err != nil {
 				return nil, err
 			}
 			r.Origin = "request:" + id
@@ -120,11 +120,11 @@ func (d *Desk) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance.
 				ID: id, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID, Keep: k.Keep, Hook: k.Hook,
 			}
 		case row.CertificateID != "":
-			return d.pipeline.Certificate(ctx, row.CertificateID)
+			return q.pipeline.Certificate(ctx, row.CertificateID)
 		default:
 			r.Origin, r.Record = row.Origin, nil
 		}
-		cert, err := d.pipeline.Issue(ctx, r)
+		cert, err := q.pipeline.Issue(ctx, r)
 		if !store.IsKnown(err) || n == races {
 			return cert, err
 		}
@@ -132,9 +132,9 @@ func (d *Desk) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance.
 }
 
 // fresh refuses a request that would be a new one but may not.
-func (d *Desk) fresh(ctx context.Context, k *Key) error {
+func (q *Queue) fresh(ctx context.Context, k *Key) error {
 	if k.OneCSR {
-		others, err := d.store.Transaction(ctx, k.Endpoint, k.TransactionID, d.now())
+		others, err := q.store.Transaction(ctx, k.Endpoint, k.TransactionID, q.now())
 		if err != nil {
 			return err
 		}
@@ -152,8 +152,8 @@ func (d *Desk) fresh(ctx context.Context, k *Key) error {
 // Poll answers a client that asks for the outcome of a transaction (SCEP's
 // CertPoll, rule S19): the certificate, Pending, Denied once that is final, or
 // NotFound. The key is the one that the poll proved possession of.
-func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki.KeyHash) (*issuance.Certificate, *store.Request, error) {
-	rows, err := d.store.Transaction(ctx, endpoint, transactionID, d.now())
+func (q *Queue) Poll(ctx context.Context, endpoint, transactionID string, key pki.KeyHash) (*issuance.Certificate, *store.Request, error) {
+	rows, err := q.store.Transaction(ctx, endpoint, transactionID, q.now())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,10 +163,10 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 			continue
 		}
 		if row.CertificateID != "" {
-			cert, err := d.pipeline.Certificate(ctx, row.CertificateID)
+			cert, err := q.pipeline.Certificate(ctx, row.CertificateID)
 			return cert, row, err
 		}
-		return nil, row, d.outcome(ctx, row)
+		return nil, row, q.outcome(ctx, row)
 	}
 	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
 }
@@ -174,26 +174,26 @@ func (d *Desk) Poll(ctx context.Context, endpoint, transactionID string, key pki
 // Answer tells who asked for something, and knows its request's id, what became of
 // it: the certificate, Pending, Denied once that is final, or NotFound, also for
 // a request of somebody else.
-func (d *Desk) Answer(ctx context.Context, endpoint, identity, id string) (*issuance.Certificate, error) {
-	row, err := d.store.Request(ctx, id)
+func (q *Queue) Answer(ctx context.Context, endpoint, identity, id string) (*issuance.Certificate, error) {
+	row, err := q.store.Request(ctx, id)
 	switch {
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return nil, err
 	case err != nil || row.Endpoint != endpoint || row.Identity != identity:
 		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
 	case row.CertificateID != "":
-		return d.pipeline.Certificate(ctx, row.CertificateID)
+		return q.pipeline.Certificate(ctx, row.CertificateID)
 	}
-	return nil, d.outcome(ctx, row)
+	return nil, q.outcome(ctx, row)
 }
 
 // outcome is the fault of a request without a certificate.
-func (d *Desk) outcome(ctx context.Context, row *store.Request) error {
-	v := issuance.VerdictOn(row, d.now())
+func (q *Queue) outcome(ctx context.Context, row *store.Request) error {
+	v := issuance.VerdictOn(row, q.now())
 	if v.State.Undecided() {
 		asked, err := issuance.Again(row)
 		if err == nil {
-			err = d.stands(ctx, row, asked)
+			err = q.stands(ctx, row, asked)
 		}
 		if err != nil {
 			return err
@@ -204,16 +204,16 @@ func (d *Desk) outcome(ctx context.Context, row *store.Request) error {
 
 // stands reports what a request rests on that does not hold any more. Once its
 // approval is used, the reservation has decided that.
-func (d *Desk) stands(ctx context.Context, row *store.Request, asked issuance.Request) error {
+func (q *Queue) stands(ctx context.Context, row *store.Request, asked issuance.Request) error {
 	if row.ConsumedAt != nil {
 		return nil
 	}
 	for _, c := range asked.Claims {
-		if err := d.store.CheckClaim(ctx, c, d.now()); err != nil {
+		if err := q.store.CheckClaim(ctx, c, q.now()); err != nil {
 			return err
 		}
 	}
-	if recheck := d.rechecks[row.Protocol]; recheck != nil {
+	if recheck := q.rechecks[row.Protocol]; recheck != nil {
 		return recheck(ctx, row, asked)
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 // renewal with the same CSR later is a new request.
 func TestRetransmissionFindsTheSameCertificate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "tls-server", "a.example.test")
 		first, err := d.Enrol(t.Context(), k, r)
 		noErr(t, err)
@@ -49,7 +49,7 @@ func TestRetransmissionFindsTheSameCertificate(t *testing.T) {
 
 func TestTheSameRequestAtOnceIsOneCertificate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "tls-server", "a.example.test")
 		var mu sync.Mutex
 		serials := map[pki.Serial]bool{}
@@ -81,7 +81,7 @@ func TestTheSameRequestAtOnceIsOneCertificate(t *testing.T) {
 // was spent on is still answered.
 func TestEST_E12_SpentCredentialStillAnswersARetransmission(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		noErr(t, st.CreateESTUser(t.Context(), store.ESTUser{Name: "device-7", Digest: []byte{1}, MaxUses: 1, CreatedAt: time.Now()}, store.Event{At: time.Now()}))
 		k, r := ask(t, "tls-server", "a.example.test")
 		r.Claims = []store.Claim{{Kind: "est_user", ID: "device-7"}}
@@ -112,7 +112,7 @@ func TestEST_E12_SpentCredentialStillAnswersARetransmission(t *testing.T) {
 
 func TestSCEP_S19_OneTransactionOneCSR(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "tls-server", "a.example.test")
 		k.TransactionID, k.OneCSR, k.Keep, r.Protocol = "t-1", true, approval.KeepSCEP, "scep"
 		first, err := d.Enrol(t.Context(), k, r)

@@ -41,31 +41,31 @@ type View struct {
 }
 
 // List returns up to limit requests, newest first, older than the one named.
-func (d *Desk) List(ctx context.Context, f store.RequestSearch) ([]View, error) {
+func (q *Queue) List(ctx context.Context, f store.RequestSearch) ([]View, error) {
 	switch f.Status {
 	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired,
 		store.RequestIssued:
 	default:
 		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired", f.Status).Because("status")
 	}
-	rows, err := d.store.SearchRequests(ctx, f)
+	rows, err := q.store.SearchRequests(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	views := make([]View, len(rows))
 	for i := range rows {
-		views[i] = View{Request: rows[i], State: rows[i].State(d.now())}
+		views[i] = View{Request: rows[i], State: rows[i].State(q.now())}
 	}
 	return views, nil
 }
 
 // Show returns a request and what would be signed for it now.
-func (d *Desk) Show(ctx context.Context, id string) (*View, error) {
-	row, err := d.find(ctx, id)
+func (q *Queue) Show(ctx context.Context, id string) (*View, error) {
+	row, err := q.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Request: *row, State: row.State(d.now())}
+	v := &View{Request: *row, State: row.State(q.now())}
 	if !v.State.Undecided() {
 		return v, nil
 	}
@@ -73,9 +73,9 @@ func (d *Desk) Show(ctx context.Context, id string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	preview := d.pipeline.Preview(ctx, again)
+	preview := q.pipeline.Preview(ctx, again)
 	if preview.Allowed {
-		if err := d.stands(ctx, row, again); err != nil {
+		if err := q.stands(ctx, row, again); err != nil {
 			if passing(err) {
 				return nil, err
 			}
@@ -111,8 +111,8 @@ func same(row *store.Request, p *issuance.Preview) bool {
 	return string(digest[:]) == string(row.TemplateDigest)
 }
 
-func (d *Desk) find(ctx context.Context, id string) (*store.Request, error) {
-	row, err := d.store.Request(ctx, id)
+func (q *Queue) find(ctx context.Context, id string) (*store.Request, error) {
+	row, err := q.store.Request(ctx, id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Status == store.RequestOpen {
 		return nil, fault.New(fault.NotFound, "there is no request %s", id).Because("request_unknown")
 	}
@@ -139,8 +139,8 @@ func decided(s store.RequestStatus) error {
 // or if what would be signed has changed since the request came (the request then
 // waits for approval of that: look at it and approve again); whatever the rules
 // now refuse.
-func (d *Desk) Approve(ctx context.Context, id string, by Actor) (*View, error) {
-	v, err := d.Show(ctx, id)
+func (q *Queue) Approve(ctx context.Context, id string, by Actor) (*View, error) {
+	v, err := q.Show(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -153,54 +153,54 @@ func (d *Desk) Approve(ctx context.Context, id string, by Actor) (*View, error) 
 		return nil, ceased(v.Preview.Fault)
 	case v.Changed:
 		digest, t := v.Preview.Template.Digest(), v.Preview.Template
-		if err := d.store.RenewTemplate(ctx, id, digest[:], t.Subject, t.Names); err != nil {
+		if err := q.store.RenewTemplate(ctx, id, digest[:], t.Subject, t.Names); err != nil {
 			return nil, err
 		}
 		return nil, fault.New(fault.Conflict, "what would be signed has changed since the request came: look at it again").Because("template_changed")
 	}
-	expires := d.now().Add(issuance.ApprovalLife)
+	expires := q.now().Add(issuance.ApprovalLife)
 	if v.Protocol == "acme" {
 		expires = v.ExpiresAt // the order's
 	}
-	err = d.decide(ctx, &v.Request, store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}, by)
+	err = q.decide(ctx, &v.Request, store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}, by)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.issue(ctx, id); err != nil && !passing(err) {
+	if err := q.issue(ctx, id); err != nil && !passing(err) {
 		return nil, err
 	}
-	return d.Show(ctx, id)
+	return q.Show(ctx, id)
 }
 
 // Reject refuses a request for good; its client is told the reason. An approval
 // that was not used can be taken back so.
-func (d *Desk) Reject(ctx context.Context, id, reason string, by Actor) (*View, error) {
+func (q *Queue) Reject(ctx context.Context, id, reason string, by Actor) (*View, error) {
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
 		return nil, fault.New(fault.Malformed, "a rejection needs a reason of at most %d bytes", maxReason).Because("reason")
 	}
-	row, err := d.find(ctx, id)
+	row, err := q.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if state := row.State(d.now()); !state.Undecided() {
+	if state := row.State(q.now()); !state.Undecided() {
 		return nil, decided(state)
 	}
-	if err := d.reject(ctx, row, reason, by); err != nil {
+	if err := q.reject(ctx, row, reason, by); err != nil {
 		return nil, err
 	}
-	return d.Show(ctx, id)
+	return q.Show(ctx, id)
 }
 
-func (d *Desk) reject(ctx context.Context, row *store.Request, reason string, by Actor) error {
-	expires := d.now().Add(keepDecided)
+func (q *Queue) reject(ctx context.Context, row *store.Request, reason string, by Actor) error {
+	expires := q.now().Add(keepDecided)
 	if row.Protocol == "acme" && row.ExpiresAt.After(expires) {
 		expires = row.ExpiresAt // as long as its order
 	}
-	return d.decide(ctx, row, store.Decision{Status: store.RequestRejected, Reason: reason, Expires: expires}, by)
+	return q.decide(ctx, row, store.Decision{Status: store.RequestRejected, Reason: reason, Expires: expires}, by)
 }
 
-func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decision, by Actor) error {
-	dec.At, dec.By = d.now(), by.Name
+func (q *Queue) decide(ctx context.Context, row *store.Request, dec store.Decision, by Actor) error {
+	dec.At, dec.By = q.now(), by.Name
 	detail, err := json.Marshal(map[string]any{
 		"origin": row.Origin, "profile": row.Profile, "requester": row.Requester, "reason": dec.Reason,
 		"template_sha256": hex.EncodeToString(row.TemplateDigest),
@@ -208,7 +208,7 @@ func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decisio
 	if err != nil {
 		return fmt.Errorf("decide request: %w", err)
 	}
-	return d.store.DecideRequest(ctx, row.ID, dec, store.Event{
+	return q.store.DecideRequest(ctx, row.ID, dec, store.Event{
 		At: dec.At, Action: "request." + string(dec.Status), Outcome: "success",
 		Actor: by.Name, Subject: "request:" + row.ID,
 		RequestID: by.RequestID, Detail: detail,
@@ -217,8 +217,8 @@ func (d *Desk) decide(ctx context.Context, row *store.Request, dec store.Decisio
 
 // issue passes an approved request through the door. What the rules refuse now
 // is final: nobody would come to ask again.
-func (d *Desk) issue(ctx context.Context, id string) error {
-	row, err := d.store.Request(ctx, id)
+func (q *Queue) issue(ctx context.Context, id string) error {
+	row, err := q.store.Request(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -229,15 +229,15 @@ func (d *Desk) issue(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err = d.stands(ctx, row, again); err == nil {
-		_, err = d.pipeline.Issue(ctx, again)
+	if err = q.stands(ctx, row, again); err == nil {
+		_, err = q.pipeline.Issue(ctx, again)
 	}
 	if err == nil || passing(err) {
 		return err
 	}
 	why := fault.Of(err).Detail
-	if err := d.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server); err != nil && !fault.Is(err, fault.Conflict) {
-		d.log.ErrorContext(ctx, "refusal of an approved request not recorded", "request", id, "cause", why, "error", err)
+	if err := q.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server); err != nil && !fault.Is(err, fault.Conflict) {
+		q.log.ErrorContext(ctx, "refusal of an approved request not recorded", "request", id, "cause", why, "error", err)
 	}
 	return err
 }
@@ -258,12 +258,12 @@ const (
 )
 
 // Run sweeps until ctx ends.
-func (d *Desk) Run(ctx context.Context) {
+func (q *Queue) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := d.Sweep(ctx); err != nil && ctx.Err() == nil {
-			d.log.WarnContext(ctx, "requests not swept", "error", err)
+		if err := q.Sweep(ctx); err != nil && ctx.Err() == nil {
+			q.log.WarnContext(ctx, "requests not swept", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -275,26 +275,26 @@ func (d *Desk) Run(ctx context.Context) {
 
 // Sweep issues what was approved and could not be issued then, and marks what
 // nobody decided, or used, in time.
-func (d *Desk) Sweep(ctx context.Context) error {
-	now := d.now()
-	overdue, err := d.store.OverdueRequests(ctx, now, sweepLimit)
+func (q *Queue) Sweep(ctx context.Context) error {
+	now := q.now()
+	overdue, err := q.store.OverdueRequests(ctx, now, sweepLimit)
 	if err != nil {
 		return err
 	}
 	for i := range overdue {
 		row := &overdue[i]
-		err := d.decide(ctx, row, store.Decision{Status: store.RequestExpired, Expires: row.ExpiresAt}, server)
+		err := q.decide(ctx, row, store.Decision{Status: store.RequestExpired, Expires: row.ExpiresAt}, server)
 		if err != nil && !fault.Is(err, fault.Conflict) { // another node was quicker
 			return err
 		}
 	}
-	approved, err := d.store.ApprovedRequests(ctx, now.Add(-sweepEvery/2), sweepLimit)
+	approved, err := q.store.ApprovedRequests(ctx, now.Add(-sweepEvery/2), sweepLimit)
 	if err != nil {
 		return err
 	}
 	for i := range approved {
-		if err := d.issue(ctx, approved[i].ID); err != nil {
-			d.log.InfoContext(ctx, "approved request not issued", "request", approved[i].ID, "error", err)
+		if err := q.issue(ctx, approved[i].ID); err != nil {
+			q.log.InfoContext(ctx, "approved request not issued", "request", approved[i].ID, "error", err)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ import (
 // certificate, always the same one.
 func TestEST_E7_PendingUntilApproved(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		if again := d.waiting(t, k, r); again != id {
@@ -59,7 +59,7 @@ func TestEST_E7_PendingUntilApproved(t *testing.T) {
 // What a renewal carries over is in the certificate that a person approved.
 func TestFS15_ApprovedRenewal(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		printable := []byte{0x30, 0x19, 0x31, 0x17, 0x30, 0x15, 0x06, 0x03, 0x55, 0x04, 0x03, 0x13, 0x0e}
 		r.RawSubject, r.Lineage = append(printable, "a.example.test"...), "first"
@@ -78,7 +78,7 @@ func TestFS15_ApprovedRenewal(t *testing.T) {
 
 func TestRejectedIsFinalAndSaysWhy(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		_, err := d.Reject(t.Context(), id, "", person)
@@ -102,7 +102,7 @@ func TestRejectedIsFinalAndSaysWhy(t *testing.T) {
 
 func TestNobodyApprovesTheirOwnRequest(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		_, r := ask(t, "asked", "a.example.test")
 		r.Protocol, r.Requester, r.Origin = "operator", "uid:1000", "request:"+store.NewID()
 		_, err := d.srv.Pipeline.Issue(t.Context(), r)
@@ -122,7 +122,7 @@ func TestNobodyApprovesTheirOwnRequest(t *testing.T) {
 
 func TestExpiredRequests(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		d.advance(issuance.ApprovalLife + time.Minute)
@@ -148,7 +148,7 @@ func TestExpiredRequests(t *testing.T) {
 // What is approved is the template that the person saw.
 func TestApprovalIsOfOneTemplate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		d.advance(time.Hour) // time alone changes nothing
@@ -180,7 +180,7 @@ func TestApprovalIsOfOneTemplate(t *testing.T) {
 // An approval outlives a key that is away: it is given back and used later.
 func TestApprovedWhileTheKeyIsAway(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		d.srv.KeyFails.Store(true)
@@ -199,7 +199,7 @@ func TestApprovedWhileTheKeyIsAway(t *testing.T) {
 
 func TestAnUnusedApprovalCanBeTakenBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		d.srv.KeyFails.Store(true)
@@ -216,7 +216,7 @@ func TestAnUnusedApprovalCanBeTakenBack(t *testing.T) {
 // Everything that a request asked for comes back after the approval.
 func TestApprovalKeepsTheWholeRequest(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		_, r := ask(t, "asked", "a.example.test")
 		subject, err := pki.ParseName("CN=b.example.test")
 		noErr(t, err)
@@ -237,7 +237,7 @@ func TestApprovalKeepsTheWholeRequest(t *testing.T) {
 
 func TestManyApproversOneCertificate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		d := newDesk(t, st)
+		d := newFixture(t, st)
 		k, r := ask(t, "asked", "a.example.test")
 		id := d.waiting(t, k, r)
 		var approved, rejected atomic.Int64
@@ -274,7 +274,7 @@ func TestManyApproversOneCertificate(t *testing.T) {
 }
 
 func TestListRefusesAnUnknownStatus(t *testing.T) {
-	d := newDesk(t, storetest.SQLite(t))
+	d := newFixture(t, storetest.SQLite(t))
 	_, err := d.List(t.Context(), store.RequestSearch{Status: "lost", Limit: 1})
 	wantKind(t, err, fault.Malformed, "status")
 	_, err = d.Show(t.Context(), "none")
@@ -285,7 +285,7 @@ func TestListRefusesAnUnknownStatus(t *testing.T) {
 // signature is refused for good, because nobody would come to ask again.
 func TestFS7_ApprovedAndThenRefused(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, storetest.SQLite(t))
+	d := newFixture(t, storetest.SQLite(t))
 	calls := 0
 	d.Recheck("est", func(context.Context, *store.Request, issuance.Request) error {
 		if calls++; calls == 1 { // when it is shown to the one who approves

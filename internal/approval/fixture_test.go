@@ -18,31 +18,31 @@ import (
 	"github.com/privyseal/privyseal/internal/verify"
 )
 
-// desk is a CA whose profile "asked" wants a person, with a clock that a test
+// fixture is a CA whose profile "asked" wants a person, with a clock that a test
 // moves.
-type desk struct {
-	*approval.Desk
+type fixture struct {
+	*approval.Queue
 	srv   *admintest.Server
 	store *store.Store
 	ahead atomic.Int64
 }
 
-func (d *desk) now() time.Time             { return time.Now().Add(time.Duration(d.ahead.Load())) }
-func (d *desk) advance(span time.Duration) { d.ahead.Add(int64(span)) }
+func (d *fixture) now() time.Time             { return time.Now().Add(time.Duration(d.ahead.Load())) }
+func (d *fixture) advance(span time.Duration) { d.ahead.Add(int64(span)) }
 
-func newDesk(t *testing.T, st *store.Store) *desk {
+func newFixture(t *testing.T, st *store.Store) *fixture {
 	t.Helper()
-	d := &desk{srv: admintest.Start(t, st, "web-a-1"), store: st}
+	d := &fixture{srv: admintest.Start(t, st, "web-a-1"), store: st}
 	rules := *d.srv.Pipeline.Rules()
 	d.srv.Pipeline = issuance.New(issuance.Config{Store: st, Node: "node-2", Now: d.now, Log: slog.New(slog.DiscardHandler)})
 	d.srv.Pipeline.Swap(rules)
 	d.setProfile(t, func(*profile.Config) {})
-	d.Desk = approval.New(st, d.srv.Pipeline, d.now, slog.New(slog.DiscardHandler))
+	d.Queue = approval.New(st, d.srv.Pipeline, d.now, slog.New(slog.DiscardHandler))
 	return d
 }
 
 // setProfile compiles "asked" anew.
-func (d *desk) setProfile(t *testing.T, change func(*profile.Config)) {
+func (d *fixture) setProfile(t *testing.T, change func(*profile.Config)) {
 	t.Helper()
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Approval = true
@@ -57,7 +57,7 @@ func (d *desk) setProfile(t *testing.T, change func(*profile.Config)) {
 	d.srv.Pipeline.Swap(rules)
 }
 
-func (d *desk) holds(t *testing.T) {
+func (d *fixture) holds(t *testing.T) {
 	t.Helper()
 	report, err := verify.CheckCA(t.Context(), d.store, verify.Config{Now: d.now()})
 	if err != nil {
@@ -100,7 +100,7 @@ func noErr(t *testing.T, err error) {
 var person = approval.Actor{Name: "uid:1000", RequestID: "r-2"}
 
 // waiting asks for something that a person has to decide and returns its id.
-func (d *desk) waiting(t *testing.T, k approval.Key, r issuance.Request) string {
+func (d *fixture) waiting(t *testing.T, k approval.Key, r issuance.Request) string {
 	t.Helper()
 	_, err := d.Enrol(t.Context(), k, r)
 	wantKind(t, err, fault.Pending, "approval_pending")
@@ -110,7 +110,7 @@ func (d *desk) waiting(t *testing.T, k approval.Key, r issuance.Request) string 
 	return fault.Of(err).Identifier.Value
 }
 
-func (d *desk) actions(t *testing.T) map[string]int {
+func (d *fixture) actions(t *testing.T) map[string]int {
 	t.Helper()
 	events, _, err := d.store.AuditTail(t.Context(), 500, "")
 	noErr(t, err)

@@ -49,29 +49,29 @@ type CA struct {
 	// Listed, if set, is the number of the newest list that the transcript knows.
 	Listed *big.Int
 
-	ring  ring        // where keys stay open; nil: each act opens and closes its own
-	retry func() bool // whether another passphrase may be tried after a wrong one; nil: no
+	shared openKeys    // where keys stay open; nil: each act opens and closes its own
+	retry  func() bool // whether another passphrase may be tried after a wrong one; nil: no
 }
 
-// ring keeps keys open for as long as a ceremony lasts, so that a passphrase is
+// openKeys are keys that stay open while a ceremony lasts, so that a passphrase is
 // stretched and a token logged in to only once.
-type ring map[keys.Ref]*keys.Key
+type openKeys map[keys.Ref]*keys.Key
 
-// borrow returns the CA's key from the ring, or what open returns.
+// borrow returns the CA's key from those that are open, or what open returns.
 func (ca CA) borrow(open func() (*keys.Key, error)) (*keys.Key, error) {
-	if key := ca.ring[ca.key()]; key != nil {
+	if key := ca.shared[ca.key()]; key != nil {
 		return key, nil
 	}
 	key, err := open()
-	if err == nil && ca.ring != nil {
-		ca.ring[ca.key()] = key
+	if err == nil && ca.shared != nil {
+		ca.shared[ca.key()] = key
 	}
 	return key, err
 }
 
-// giveBack closes a key that is on no ring.
+// giveBack closes a key that does not stay open.
 func (ca CA) giveBack(key *keys.Key) error {
-	if ca.ring != nil {
+	if ca.shared != nil {
 		return nil
 	}
 	return key.Close()
@@ -89,9 +89,9 @@ func (ca CA) openKey(ctx context.Context) (*keys.Key, error) {
 	})
 }
 
-func (r ring) close() error {
+func (k openKeys) close() error {
 	var err error
-	for _, key := range r {
+	for _, key := range k {
 		err = errors.Join(err, key.Close())
 	}
 	return err

@@ -307,7 +307,7 @@ func (r *run) newPassphrase(name string) (*opened, error) {
 
 // forget wipes what opens the keys and closes them.
 func (r *run) forget() {
-	_ = r.ring.close() // nothing is lost with them
+	_ = r.shared.close() // nothing is lost with them
 	for _, key := range r.people {
 		_ = key.Close()
 	}

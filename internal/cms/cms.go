@@ -1,6 +1,6 @@
 // Package cms reads and writes the Cryptographic Message Syntax (RFC 5652, and
 // RFC 5083 for authenticated envelopes): signed messages, envelopes encrypted
-// to an RSA key, and bags of certificates. It is what EST and SCEP speak.
+// to an RSA key, and certs-only messages. It is what EST and SCEP speak.
 //
 // What comes in is a stranger's and may be BER; it is brought to DER in one
 // linear pass under the caps of Limits, and nothing may follow it. What goes

@@ -84,8 +84,8 @@ func Sign(m Message, s Signer) ([]byte, error) {
 	})
 }
 
-// Degenerate returns a SignedData without content and signers: a bag that
-// holds certificates and CRLs in the order given (rules E4, E5, S7, S16).
+// Degenerate returns a SignedData without content and signers, which holds
+// certificates and CRLs in the order given (rules E4, E5, S7, S16).
 func Degenerate(certs []*x509.Certificate, crls [][]byte) ([]byte, error) {
 	return contentInfo(OIDSignedData, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)

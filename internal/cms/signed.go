@@ -10,7 +10,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// SignedData is a signed message, or a bag of certificates and CRLs when there
+// SignedData is a signed message, or certificates and CRLs alone when there
 // are no signers (RFC 5652, section 5). Its slices may share memory with the
 // message that it was read from.
 type SignedData struct {

@@ -28,21 +28,21 @@ func openStore(t *testing.T) *store.Store {
 	return st
 }
 
-// desk is an EAB keeper whose clock the test moves.
-type desk struct {
+// fixture is an EAB keeper whose clock the test moves.
+type fixture struct {
 	*EAB
 	st    *store.Store
 	clock time.Time
 }
 
-func newDesk(t *testing.T) *desk {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	d := &desk{st: openStore(t), clock: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	d := &fixture{st: openStore(t), clock: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	d.EAB = NewEAB(d.st, newSealer(t, kek(1)), func() time.Time { return d.clock })
 	return d
 }
 
-func (d *desk) create(t *testing.T, n NewKey) (kid, hmac string) {
+func (d *fixture) create(t *testing.T, n NewKey) (kid, hmac string) {
 	t.Helper()
 	n.CreatedBy = "uid:0"
 	key, hmac, err := d.Create(t.Context(), n)
@@ -52,7 +52,7 @@ func (d *desk) create(t *testing.T, n NewKey) (kid, hmac string) {
 	return key.KID, hmac
 }
 
-func (d *desk) account(kid, id string) store.Account {
+func (d *fixture) account(kid, id string) store.Account {
 	return store.Account{ID: id, Endpoint: "default", Thumbprint: id, JWK: []byte("{}"), Status: "valid", EABKID: kid, CreatedAt: d.clock}
 }
 
@@ -65,7 +65,7 @@ func wantDenied(t *testing.T, err error, reason string) {
 
 func TestEABKeyRoundTrip(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	kid, text := d.create(t, NewKey{Description: "team a", MaxUses: 1})
 	if len(text) != 43 || strings.HasPrefix(text, "-") || strings.HasPrefix(kid, "-") {
 		t.Errorf("kid %q, hmac of %d characters: a command line could not carry them", kid, len(text))
@@ -92,7 +92,7 @@ func TestEABKeyRoundTrip(t *testing.T) {
 // A27: each limit of a key refuses with its own reason.
 func TestACME_A27_KeysThatAreNoLongerGood(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	fresh := func(n NewKey) string { kid, _ := d.create(t, n); return kid }
 	key := func(kid string) error { _, _, err := d.Key(t.Context(), kid, "default"); return err }
 
@@ -132,7 +132,7 @@ func TestACME_A27_KeysThatAreNoLongerGood(t *testing.T) {
 // A27: a key for N accounts makes N, whoever comes at the same time.
 func TestACME_A27_UsesAreCountedOnce(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	d.EAB.now = time.Now
 	const uses, callers = 5, 24
 	kid, _ := d.create(t, NewKey{MaxUses: uses})
@@ -165,7 +165,7 @@ func TestACME_A27_UsesAreCountedOnce(t *testing.T) {
 // A27: what a key is bound to binds every order of its accounts.
 func TestACME_A27_Scope(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	kid, _ := d.create(t, NewKey{Profiles: []string{"tls-server"}, Names: []string{"*.a.test", "b.test", "10.0.0.0/8", "2001:db8::1"}})
 	dns := func(names ...string) (ids []pki.Identifier) {
 		for _, n := range names {
@@ -213,7 +213,7 @@ func TestACME_A27_Scope(t *testing.T) {
 
 func TestCreateEABRefuses(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	for name, n := range map[string]NewKey{
 		"past expiry":   {ExpiresAt: d.clock},
 		"negative uses": {MaxUses: -1},

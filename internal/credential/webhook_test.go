@@ -95,7 +95,7 @@ func TestSCEP_S22_WebhookIsAskedBeforeAndToldAfter(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d, m := t.Context(), newDevices(t, st), newMDM(t)
 		w, srv := newWebhooks(t, d, st, m), admintest.Start(t, st, "web-a-1")
-		desk := approval.New(st, srv.Pipeline, d.now, slog.New(slog.DiscardHandler))
+		queue := approval.New(st, srv.Pipeline, d.now, slog.New(slog.DiscardHandler))
 		csr := subjectCSR(t, "router-7")
 		long := strings.Repeat("x", 5000)
 		p, err := w.Check(ctx, "mdm", here("192.0.2.1"), "t-1", long, csr)
@@ -106,7 +106,7 @@ func TestSCEP_S22_WebhookIsAskedBeforeAndToldAfter(t *testing.T) {
 			q["endpoint"] != "devices" || q["source"] != "192.0.2.1" || q["subject"] != "CN=router-7,O=Example" || q["csr"] == "" {
 			t.Errorf("asked %v", q)
 		}
-		cert, err := desk.Enrol(ctx, approval.Key{
+		cert, err := queue.Enrol(ctx, approval.Key{
 			Endpoint: "devices", Identity: p.Identity, CSR: csr.Raw, TransactionID: "t-1", Keep: approval.KeepSCEP, Hook: p.Hook, OneCSR: true,
 		}, issuance.Request{Protocol: "scep", Profile: "tls-server", Issuer: "web-a-1", PublicKey: csr.PublicKey,
 			Names: []pki.Identifier{{Type: pki.DNS, Value: "router-7.test"}}, Requester: p.Identity, Evidence: p.Evidence})

@@ -24,7 +24,7 @@ func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) (
 	if k.delta {
 		return nil, p.buildDelta(ctx, a, o)
 	}
-	last, err := p.shelf.lend(k)
+	last, err := p.local.lend(k)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func seqIs(seq int64) func() int64 { return func() int64 { return seq } }
 
 // buildDelta builds a delta list between two complete ones.
 func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) error {
-	base, err := p.shelf.lend(key{a.ID, 0, false})
+	base, err := p.local.lend(key{a.ID, 0, false})
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) err
 	}
 	began := p.Now()
 	before := base.held
-	if d := p.shelf.get(key{a.ID, 0, true}); d != nil && d.thisUpdate.After(base.thisUpdate) {
+	if d := p.local.get(key{a.ID, 0, true}); d != nil && d.thisUpdate.After(base.thisUpdate) {
 		before = d
 	}
 	this, err := date(a.Config, before, began, o.ClockWasWrong)
@@ -209,5 +209,5 @@ func (p *Publisher) signDelta(ctx context.Context, a *authority, list issuer.CRL
 		return err
 	}
 	defer signed.Close() //nolint:errcheck // a file without a name
-	return p.put(ctx, a, k, list, signed, seq(), p.shelf.get(k).numberOr0(), o)
+	return p.put(ctx, a, k, list, signed, seq(), p.local.get(k).numberOr0(), o)
 }

@@ -72,7 +72,7 @@ const (
 // Publisher publishes lists. It is safe for concurrent use.
 type Publisher struct {
 	Deps
-	shelf       *shelf
+	local       *localLists
 	authorities atomic.Pointer[map[string]*authority] // by id, aliases too
 	seen        atomic.Bool                           // the store was looked at
 
@@ -101,14 +101,14 @@ func New(d Deps) (*Publisher, error) {
 	if d.Observe == nil {
 		d.Observe = func(Event) {}
 	}
-	s, wrong, err := openShelf(d.Dir)
+	s, wrong, err := openLocal(d.Dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, err := range wrong {
 		d.Log.Error("list on disk not usable", "error", err)
 	}
-	p := &Publisher{Deps: d, shelf: s, state: map[string]*state{}}
+	p := &Publisher{Deps: d, local: s, state: map[string]*state{}}
 	p.authorities.Store(&map[string]*authority{})
 	return p, nil
 }
@@ -301,13 +301,13 @@ func (p *Publisher) buildDue(ctx context.Context, a *authority, checked *int64) 
 func (p *Publisher) due(ctx context.Context, a *authority, row *store.IssuerRecord, checked int64) (due []key, urgent bool, err error) {
 	now := p.Now()
 	for _, k := range p.keys(a, row.CRLShards) {
-		if h := p.shelf.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {
+		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {
 			due = append(due, k)
 		}
 	}
 	if a.Config.Delta > 0 && !slices.Contains(due, key{a.ID, 0, false}) {
 		k := key{a.ID, 0, true}
-		if h := p.shelf.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 {
+		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 {
 			due = append(due, k)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// fetchAll brings the newest lists of an issuer from the store to the shelf. Only
-// one call for an issuer is at it at a time, so that what is on the shelf is still
+// fetchAll brings the newest lists of an issuer from the store to the disk. Only
+// one call for an issuer is at it at a time, so that what is on the disk is still
 // what a list was compared with when that takes its place.
 func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 	a, err := p.authority(id)
@@ -52,7 +52,7 @@ func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 
 // fetch takes over one list, unless that would be a step back (invariant 5).
 func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLRecord) error {
-	have := p.shelf.get(k)
+	have := p.local.get(k)
 	if have != nil {
 		if have.number == r.Number && bytes.Equal(have.sha256[:], r.SHA256) {
 			return nil
@@ -61,7 +61,7 @@ func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLR
 			return err
 		}
 	}
-	h, err := p.shelf.receive(k, func(w io.Writer) error { return p.Store.CopyCRL(ctx, r, w) })
+	h, err := p.local.receive(k, func(w io.Writer) error { return p.Store.CopyCRL(ctx, r, w) })
 	if errors.Is(err, store.ErrNotFound) {
 		return fault.Wrap(fault.Unavailable, err, "a newer list came while this one was read")
 	}
@@ -71,7 +71,7 @@ func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLR
 	if err := p.accept(ctx, a, have, h, r); err != nil {
 		return errors.Join(err, os.Remove(h.path))
 	}
-	if err := p.shelf.adopt(h); err != nil {
+	if err := p.local.adopt(h); err != nil {
 		return err
 	}
 	p.note(k, nil)

@@ -51,7 +51,7 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 	if behind != nil && !fault.Is(behind, fault.Conflict) {
 		return nil, behind
 	}
-	have := p.shelf.get(k)
+	have := p.local.get(k)
 	if have != nil && have.number == list.Number.Int64() && have.sha256 == sha256.Sum256(list.Raw) {
 		if behind == nil {
 			p.note(k, nil)

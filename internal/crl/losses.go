@@ -163,7 +163,7 @@ func (l losses) audited(why string, into map[string]any) {
 func (p *Publisher) compareImported(ctx context.Context, id string, der []byte) (
 	lost losses, newest *store.CRLRecord, err error,
 ) {
-	last, err := p.shelf.lend(key{issuer: id})
+	last, err := p.local.lend(key{issuer: id})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -50,7 +50,7 @@ func (p *Publisher) Recover(ctx context.Context, id string, r Recovery) (*Recove
 	if r.List != nil {
 		return &j.done, j.file(ctx)
 	}
-	keys := p.shelf.of(id)
+	keys := p.local.of(id)
 	if len(keys) == 0 {
 		return nil, fault.New(fault.NotFound, "this node has no list of %s: give it one", id).Because("crl_missing")
 	}
@@ -85,7 +85,7 @@ type recovery struct {
 
 // held takes over from a list on this node's disk.
 func (j *recovery) held(ctx context.Context, k key) error {
-	list, err := j.p.shelf.lend(k)
+	list, err := j.p.local.lend(k)
 	if err != nil {
 		return err
 	}

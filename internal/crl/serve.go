@@ -27,7 +27,7 @@ func (p *Publisher) Serve(w http.ResponseWriter, r *http.Request, name string) e
 	if err != nil {
 		return err
 	}
-	list, err := p.shelf.lend(k)
+	list, err := p.local.lend(k)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

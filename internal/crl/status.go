@@ -88,7 +88,7 @@ func (p *Publisher) lists(a *authority) []Status {
 	keys := []key{{a.ID, 0, false}}
 	if a.Issuer() != nil {
 		keys = p.keys(a, shards)
-		if a.Config.Delta > 0 || p.shelf.get(key{a.ID, 0, true}) != nil {
+		if a.Config.Delta > 0 || p.local.get(key{a.ID, 0, true}) != nil {
 			keys = append(keys, key{a.ID, 0, true})
 		}
 	}
@@ -110,7 +110,7 @@ func (p *Publisher) status(a *authority, k key) Status {
 	p.mu.Lock()
 	s.Refused = p.of(a.ID).refused[k]
 	p.mu.Unlock()
-	if h := p.shelf.get(k); h != nil {
+	if h := p.local.get(k); h != nil {
 		s.State, s.Number, s.ThisUpdate, s.NextUpdate = stateOf(h, p.Now()), h.number, h.thisUpdate, h.nextUpdate
 		s.Entries, s.Size, s.SHA256 = h.entries, h.size, hex.EncodeToString(h.sha256[:])
 	}

@@ -14,19 +14,19 @@ import (
 
 // client is who asks, as far as it has been proved.
 type client struct {
-	shown *shown            // its certificate; nil if it showed none that counts
-	user  *credential.Proof // its password; nil if it gave none
-	bound string            // how the request is bound to the connection, if it is
-	cmc   *cmcSigner        // who signed the message of fullcmc; nil elsewhere
-	renew bool              // it asks for the certificate that it shows once more
+	presented *presented        // its certificate; nil if it showed none that counts
+	user      *credential.Proof // its password; nil if it gave none
+	bound     string            // how the request is bound to the connection, if it is
+	cmc       *cmcSigner        // who signed the message of fullcmc; nil elsewhere
+	renew     bool              // it asks for the certificate that it shows once more
 }
 
 // evidence is how the client proved who it is, for the audit record (rule X18).
 type evidence struct {
-	Password    json.RawMessage `json:"password,omitempty"`
-	Certificate *shownEvidence  `json:"certificate,omitempty"`
-	Binding     string          `json:"channel_binding,omitempty"`
-	SignedBy    string          `json:"message_signed_by,omitempty"`
+	Password    json.RawMessage    `json:"password,omitempty"`
+	Certificate *presentedEvidence `json:"certificate,omitempty"`
+	Binding     string             `json:"channel_binding,omitempty"`
+	SignedBy    string             `json:"message_signed_by,omitempty"`
 }
 
 // identity is the client's name in records and for retransmissions. Who gave a
@@ -35,7 +35,7 @@ func (c *client) identity() string {
 	if c.user != nil {
 		return c.user.Identity
 	}
-	return c.shown.identity()
+	return c.presented.identity()
 }
 
 func (c *client) evidence() (json.RawMessage, error) {
@@ -43,8 +43,8 @@ func (c *client) evidence() (json.RawMessage, error) {
 	if c.user != nil {
 		e.Password = c.user.Evidence
 	}
-	if c.shown != nil {
-		e.Certificate = c.shown.evidence()
+	if c.presented != nil {
+		e.Certificate = c.presented.evidence()
 	}
 	if c.cmc != nil {
 		e.SignedBy = c.cmc.name
@@ -55,10 +55,10 @@ func (c *client) evidence() (json.RawMessage, error) {
 // basis are the certificates by whose power the client asks. One beside a password
 // is nothing that an endpoint needs, unless it wants both.
 func (c *client) basis(ep *endpoint) (by []issuance.Basis) {
-	if c.shown != nil && (c.user == nil || ep.Auth == AuthBoth) {
-		by = append(by, c.shown.basis(c.renew))
+	if c.presented != nil && (c.user == nil || ep.Auth == AuthBoth) {
+		by = append(by, c.presented.basis(c.renew))
 	}
-	if c.cmc != nil && c.cmc.cert != nil && c.cmc.cert != c.shown {
+	if c.cmc != nil && c.cmc.cert != nil && c.cmc.cert != c.presented {
 		by = append(by, c.cmc.cert.basis(false))
 	}
 	return by
@@ -84,7 +84,7 @@ func (c *client) spent() error {
 func (c *client) profile(ep *endpoint, renew bool) string {
 	switch {
 	case renew:
-		return c.shown.holder.Row.Profile
+		return c.presented.holder.Row.Profile
 	case c.user != nil && c.user.Profile != "":
 		return c.user.Profile
 	}
@@ -100,16 +100,16 @@ func (s *Server) authenticate(r *http.Request, ep *endpoint, renew bool) (*clien
 	c := &client{renew: renew}
 	var refused error // of the certificate
 	if ep.Auth.certificate() || renew {
-		if c.shown, refused = s.shown(ctx, r, ep, renew); refused != nil && !fault.Is(refused, fault.Denied) {
+		if c.presented, refused = s.presented(ctx, r, ep, renew); refused != nil && !fault.Is(refused, fault.Denied) {
 			return nil, refused
 		}
 	}
 	if renew || ep.Auth == AuthCertificate || ep.Auth == AuthBoth {
-		if err := needCertificate(c.shown, refused, renew); err != nil {
+		if err := needCertificate(c.presented, refused, renew); err != nil {
 			return nil, err
 		}
 	}
-	passwordNeeded := ep.Auth == AuthBoth || !renew && (ep.Auth == AuthBasic || c.shown == nil)
+	passwordNeeded := ep.Auth == AuthBoth || !renew && (ep.Auth == AuthBasic || c.presented == nil)
 	if ep.Auth.basic() && (passwordNeeded || r.Header.Get("Authorization") != "") {
 		var err error
 		if c.user, err = s.user(ctx, r, ep); err != nil {
@@ -119,7 +119,7 @@ func (s *Server) authenticate(r *http.Request, ep *endpoint, renew bool) (*clien
 	return c, nil
 }
 
-func needCertificate(c *shown, refused error, renew bool) error {
+func needCertificate(c *presented, refused error, renew bool) error {
 	switch {
 	case refused != nil:
 		return refused

@@ -16,9 +16,9 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// shown is a client certificate that counts at the endpoint: TLS, or the signature
+// presented is a client certificate that counts at the endpoint: TLS, or the signature
 // of a message, has proved that the client has its key.
-type shown struct {
+type presented struct {
 	cert   *x509.Certificate
 	more   []*x509.Certificate // that came with it
 	holder *enrolment.Holder   // nil if it is not ours but an anchor's
@@ -26,8 +26,8 @@ type shown struct {
 	late   bool                // it has expired and is within the grace
 }
 
-// shownEvidence is what the audit record keeps of a client certificate.
-type shownEvidence struct {
+// presentedEvidence is what the audit record keeps of a client certificate.
+type presentedEvidence struct {
 	ID      string `json:"id,omitempty"` // of ours
 	SHA256  string `json:"sha256"`
 	Subject string `json:"subject"`
@@ -36,8 +36,8 @@ type shownEvidence struct {
 	Expired bool   `json:"expired,omitempty"`
 }
 
-func (c *shown) evidence() *shownEvidence {
-	e := &shownEvidence{
+func (c *presented) evidence() *presentedEvidence {
+	e := &presentedEvidence{
 		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(), RA: c.ra, Expired: c.late,
 	}
 	if c.holder != nil {
@@ -46,14 +46,14 @@ func (c *shown) evidence() *shownEvidence {
 	return e
 }
 
-func (c *shown) identity() string {
+func (c *presented) identity() string {
 	if c.holder != nil {
 		return c.holder.Identity()
 	}
 	return "certificate_sha256:" + pki.Fingerprint(c.cert.Raw)
 }
 
-func (c *shown) basis(renew bool) issuance.Basis {
+func (c *presented) basis(renew bool) issuance.Basis {
 	b := issuance.Basis{Renew: renew, RA: c.ra}
 	if c.holder != nil {
 		b.Holder = c.holder.Row.ID
@@ -119,9 +119,9 @@ func refuseCertificate(reason, what string) error {
 	return fault.New(fault.Denied, "client certificate: %s", what).Because("certificate_" + reason)
 }
 
-// shown judges the client certificate of a connection; nil if there is none. The
+// presented judges the client certificate of a connection; nil if there is none. The
 // fault is Denied if the certificate does not count.
-func (s *Server) shown(ctx context.Context, r *http.Request, ep *endpoint, renew bool) (*shown, error) {
+func (s *Server) presented(ctx context.Context, r *http.Request, ep *endpoint, renew bool) (*presented, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -130,8 +130,8 @@ func (s *Server) shown(ctx context.Context, r *http.Request, ep *endpoint, renew
 
 // judge says whether a certificate counts at the endpoint. What proves that the
 // client has its key comes before.
-func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certificate, renew bool) (*shown, error) {
-	c := &shown{cert: chain[0], more: chain[1:]}
+func (s *Server) judge(ctx context.Context, ep *endpoint, chain []*x509.Certificate, renew bool) (*presented, error) {
+	c := &presented{cert: chain[0], more: chain[1:]}
 	var err error
 	switch c.holder, err = s.Enrolment.Holder(ctx, c.cert); {
 	case err == nil:

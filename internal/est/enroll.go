@@ -71,7 +71,7 @@ func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approva
 	ask.Endpoint, ask.Protocol, ask.Issuer = ep.Name, "est", ep.Issuer
 	ask.Requester, ask.Evidence, ask.RequestID, ask.Claims = key.Identity, proof, web.RequestID(ctx), c.claims()
 	ask.By = c.basis(ep)
-	return s.Desk.Enrol(ctx, key, ask)
+	return s.Approvals.Enrol(ctx, key, ask)
 }
 
 // count takes what is asked for by the power of a certificate from its limit (rule
@@ -79,8 +79,8 @@ func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approva
 func (s *Server) count(ctx context.Context, c *client, ask issuance.Request) error {
 	switch {
 	case ask.Lineage != "":
-		return s.Enrolment.Count(ctx, c.shown.holder)
-	case c.user == nil && !c.shown.ra:
+		return s.Enrolment.Count(ctx, c.presented.holder)
+	case c.user == nil && !c.presented.ra:
 		return s.Limits.Enrolment(ctx, c.identity())
 	}
 	return nil

@@ -105,7 +105,7 @@ const (
 // Deps are what a Server works with.
 type Deps struct {
 	Pipeline  *issuance.Pipeline
-	Desk      *approval.Desk
+	Approvals *approval.Queue
 	Enrolment *enrolment.Enrolment
 	Users     *credential.ESTUsers
 	Limits    *limit.Limiter
@@ -140,7 +140,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := s.Swap(cfg); err != nil {
 		return nil, err
 	}
-	s.Desk.Recheck("est", s.recheck)
+	s.Approvals.Recheck("est", s.recheck)
 	return s, nil
 }
 

@@ -102,7 +102,7 @@ func (x *exchange) run(ctx context.Context, signed *cms.SignedData) {
 		x.note([]uint32{r.BodyPart}, x.revoke(ctx, r))
 	}
 	for _, q := range m.Queries {
-		cert, err := x.Desk.Answer(ctx, x.ep.Name, x.c.identity(), token(q.Token))
+		cert, err := x.Approvals.Answer(ctx, x.ep.Name, x.c.identity(), token(q.Token))
 		x.note([]uint32{q.BodyPart}, x.keep(cert, err))
 	}
 }
@@ -119,12 +119,12 @@ func token(raw []byte) string {
 
 // cmcSigner is who signed a message.
 type cmcSigner struct {
-	cert *shown // nil if the key has no certificate yet
-	name string // for the audit record
+	cert *presented // nil if the key has no certificate yet
+	name string     // for the audit record
 }
 
 func (c *client) isRA() bool {
-	return c.shown != nil && c.shown.ra || c.cmc != nil && c.cmc.cert != nil && c.cmc.cert.ra
+	return c.presented != nil && c.presented.ra || c.cmc != nil && c.cmc.cert != nil && c.cmc.cert.ra
 }
 
 // signer verifies the signature of a message: by the certificate of the
@@ -132,8 +132,8 @@ func (c *client) isRA() bool {
 // requests, which has no certificate yet (RFC 5272, section 3.2).
 func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Message) (*cmcSigner, error) {
 	var known []*x509.Certificate
-	if x.c.shown != nil {
-		known = append(known, x.c.shown.cert)
+	if x.c.presented != nil {
+		known = append(known, x.c.presented.cert)
 	}
 	signers, err := signed.Verify(ctx, cms.Policy{}, known...)
 	if err != nil {
@@ -146,8 +146,8 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	}
 	cert := signers[0]
 	switch {
-	case x.c.shown != nil && cert.Equal(x.c.shown.cert):
-		return &cmcSigner{x.c.shown, x.c.shown.identity()}, nil
+	case x.c.presented != nil && cert.Equal(x.c.presented.cert):
+		return &cmcSigner{x.c.presented, x.c.presented.identity()}, nil
 	case string(cert.RawIssuer) == string(cert.RawSubject):
 		key, ok := cert.PublicKey.(publicKey)
 		stranger := fault.New(fault.Unverified, "the message is signed by a key that is in none of its requests").Because("cmc_signer")

@@ -43,17 +43,17 @@ const base = "/.well-known/est"
 
 // env is a CA with an EST listener, all in memory but the store.
 type env struct {
-	store    *store.Store
-	server   *Server
-	pipeline *issuance.Pipeline
-	ca       *issuancetest.CA
-	desk     *approval.Desk
-	users    *credential.ESTUsers
-	web      *httptest.Server
-	signer   *issuancetest.Key
-	root     *x509.Certificate
-	issuing  *x509.Certificate
-	ahead    atomic.Int64 // nanoseconds that the clock runs ahead
+	store     *store.Store
+	server    *Server
+	pipeline  *issuance.Pipeline
+	ca        *issuancetest.CA
+	approvals *approval.Queue
+	users     *credential.ESTUsers
+	web       *httptest.Server
+	signer    *issuancetest.Key
+	root      *x509.Certificate
+	issuing   *x509.Certificate
+	ahead     atomic.Int64 // nanoseconds that the clock runs ahead
 }
 
 func (e *env) now() time.Time        { return time.Now().Add(time.Duration(e.ahead.Load())) }
@@ -89,10 +89,10 @@ func newEnv(t testing.TB, endpoints ...Endpoint) *env {
 		t.Fatal(err)
 	}
 	e.users = credential.NewESTUsers(e.store, limits, e.now)
-	e.desk = approval.New(e.store, e.pipeline, e.now, log)
+	e.approvals = approval.New(e.store, e.pipeline, e.now, log)
 	own := e.serverCertificate(t)
 	e.server, err = New(Config{Endpoints: endpoints}, Deps{
-		Pipeline: e.pipeline, Desk: e.desk, Users: e.users, Limits: limits,
+		Pipeline: e.pipeline, Approvals: e.approvals, Users: e.users, Limits: limits,
 		Enrolment: enrolment.New(enrolment.Config{Store: e.store, Pipeline: e.pipeline, Limits: limits, Now: e.now}),
 		Signer:    func() *tls.Certificate { return own }, Log: log, Now: e.now,
 	})
@@ -333,9 +333,9 @@ func (e *env) decide(t testing.TB, id string, approve bool) {
 	t.Helper()
 	var err error
 	if approve {
-		_, err = e.desk.Approve(t.Context(), id, approval.Actor{Name: "uid:0"})
+		_, err = e.approvals.Approve(t.Context(), id, approval.Actor{Name: "uid:0"})
 	} else {
-		_, err = e.desk.Reject(t.Context(), id, "not ours", approval.Actor{Name: "uid:0"})
+		_, err = e.approvals.Reject(t.Context(), id, "not ours", approval.Actor{Name: "uid:0"})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -46,19 +46,19 @@ func (s *Server) keyWrapper(ctx context.Context, c *client, csr *pki.CSR, conn *
 		}
 		return func(_ context.Context, pkcs8 []byte) (string, []byte, error) { return typePKCS8, pkcs8, nil }, nil
 	}
-	if c.shown == nil {
+	if c.presented == nil {
 		return nil, refuseWrap("the key can only be encrypted to the client certificate, and there is none")
 	}
 	values := cryptobyte.String(asked)
 	var id []byte
-	if !values.ReadASN1Bytes(&id, cbasn1.OCTET_STRING) || !values.Empty() || !namesKey(c.shown.cert, id) {
+	if !values.ReadASN1Bytes(&id, cbasn1.OCTET_STRING) || !values.Empty() || !namesKey(c.presented.cert, id) {
 		return nil, refuseWrap("the key identifier is not that of the client certificate")
 	}
 	choice, transport, err := capabilities(attribute(csr.Raw, oidCapabilities))
 	if err != nil {
 		return nil, err
 	}
-	to := c.shown.cert
+	to := c.presented.cert
 	switch _, err := cms.Encrypt(ctx, oidKeyPackage, []byte{0}, to, choice, transport); {
 	case fault.Is(err, fault.Unavailable):
 		return nil, err

@@ -26,26 +26,26 @@ func (s *Server) mayAsk(ep *endpoint, c *client, csr *pki.CSR, renew bool) (issu
 		if err := mayRenew(ep, c, csr); err != nil {
 			return ask, err
 		}
-		return s.Enrolment.Renewal(c.shown.holder, csr)
+		return s.Enrolment.Renewal(c.presented.holder, csr)
 	case c.user != nil: // what it may have is said by the endpoint and its profile
 		return ask, nil
-	case c.shown.ra: // RFC 7030, section 3.7: who it is for is the RA's word
+	case c.presented.ra: // RFC 7030, section 3.7: who it is for is the RA's word
 		return ask, nil
 	}
 	rule, line := ep.AnchorNames, ""
-	if c.shown.holder != nil {
-		rule, line = ep.OwnNames, c.shown.holder.Line()
+	if c.presented.holder != nil {
+		rule, line = ep.OwnNames, c.presented.holder.Line()
 	}
 	var err error
 	switch {
-	case rule == NamesSame && c.shown.holder != nil && c.shown.holder.Row.Profile == ask.Profile:
-		return s.Enrolment.Renewal(c.shown.holder, csr)
+	case rule == NamesSame && c.presented.holder != nil && c.presented.holder.Row.Profile == ask.Profile:
+		return s.Enrolment.Renewal(c.presented.holder, csr)
 	case rule == NamesSame:
-		ask, err = s.Enrolment.Again(c.shown.cert, csr, ask.Profile)
-	case !mayLogIn(c.shown.cert):
+		ask, err = s.Enrolment.Again(c.presented.cert, csr, ask.Profile)
+	case !mayLogIn(c.presented.cert):
 		err = refuseCertificate("usage", "it is not for TLS clients")
 	case rule == NamesSerial:
-		err = sameSerial(c.shown.cert, csr)
+		err = sameSerial(c.presented.cert, csr)
 	}
 	ask.Lineage = line
 	return ask, err
@@ -57,7 +57,7 @@ func mayRenew(ep *endpoint, c *client, csr *pki.CSR) error {
 	if attribute(csr.Raw, oidChangeName) != nil {
 		return fault.New(fault.Denied, "the subject cannot be changed by a renewal").Because("subject_change")
 	}
-	same, ok := c.shown.cert.PublicKey.(publicKey)
+	same, ok := c.presented.cert.PublicKey.(publicKey)
 	if !ok {
 		return refuseCertificate("key", "its kind of key is not known")
 	}

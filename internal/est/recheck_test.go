@@ -84,16 +84,16 @@ func TestFS7_FirstEnrolment(t *testing.T) {
 			e := newEnv(t, offers(c.auth, "waiting"))
 			d := c.who(e)
 			want(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "new")), http.StatusAccepted)
-			all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+			all, err := e.approvals.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
 			if err != nil || len(all) != 1 {
 				t.Fatalf("%d requests wait, %v", len(all), err)
 			}
 			c.meanwhile(e, d)
-			v, err := e.desk.Show(t.Context(), all[0].ID)
+			v, err := e.approvals.Show(t.Context(), all[0].ID)
 			if err != nil || v.Preview.Allowed != (c.reason == "") || (len(v.Changes) == 0) != (c.reason == "") {
-				t.Errorf("shown: %+v, %v", v, err)
+				t.Errorf("presented: %+v, %v", v, err)
 			}
-			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
+			_, err = e.approvals.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
 			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}
@@ -141,14 +141,14 @@ func TestFS7_Anchor(t *testing.T) {
 			}
 			d := maker.make("77", nil)
 			want(t, d.post(t, "/simpleenroll", newCSR(t, issuancetest.NewKey(t), "new")), http.StatusAccepted)
-			all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+			all, err := e.approvals.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
 			if err != nil || len(all) != 1 {
 				t.Fatalf("%d requests wait, %v", len(all), err)
 			}
 			if err := c.meanwhile(e, d, ep); err != nil {
 				t.Fatal(err)
 			}
-			_, err = e.desk.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
+			_, err = e.approvals.Approve(t.Context(), all[0].ID, approval.Actor{Name: "uid:1"})
 			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}

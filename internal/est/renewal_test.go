@@ -35,7 +35,7 @@ func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 		Name: r.Endpoint, Issuer: r.Issuer, Profiles: r.Profiles, Grace: r.Grace, AcceptProtocols: r.Protocols,
 	})
 	return &enrolmenttest.Server{
-		Store: e.store, CA: e.ca, Desk: e.desk, Now: e.now, Sleep: e.sleep,
+		Store: e.store, CA: e.ca, Approvals: e.approvals, Now: e.now, Sleep: e.sleep,
 		NewKey: func(t testing.TB) crypto.Signer { return issuancetest.NewKey(t) },
 		Renew: func(t testing.TB, cert *x509.Certificate, key crypto.Signer, csr []byte) (*x509.Certificate, string) {
 			r := (&device{e: e, key: key, cert: cert}).post(t, "/simplereenroll", csr)

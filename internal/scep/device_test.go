@@ -136,11 +136,11 @@ func TestSCEP_S17_S19_PendingAndPoll(t *testing.T) {
 	wantFail(t, poll(d, "wait", "dev-2"), badCertID, "scep_unreadable")
 	wantFail(t, poll(d, "unknown", "dev-1"), badCertID, "scep_unreadable")
 	wantFail(t, poll(other, "wait", "dev-1"), badCertID, "scep_unreadable")
-	waiting, err := e.desk.List(t.Context(), store.RequestSearch{Limit: 10})
+	waiting, err := e.approvals.List(t.Context(), store.RequestSearch{Limit: 10})
 	if err != nil || len(waiting) != 1 {
 		t.Fatalf("%v %+v", err, waiting)
 	}
-	if _, err := e.desk.Approve(t.Context(), waiting[0].ID, approval.Actor{Name: "uid:1000"}); err != nil {
+	if _, err := e.approvals.Approve(t.Context(), waiting[0].ID, approval.Actor{Name: "uid:1000"}); err != nil {
 		t.Fatal(err)
 	}
 	first, again := poll(d, "wait", "dev-1"), poll(d, "wait", "dev-1")
@@ -150,11 +150,11 @@ func TestSCEP_S17_S19_PendingAndPoll(t *testing.T) {
 
 	ask = message{typ: "19", transaction: "no", content: d.csr(t, "dev-3", "")}
 	d.read(t, e.post(d.wrap(t, e, ask)))
-	waiting, err = e.desk.List(t.Context(), store.RequestSearch{Status: "pending", Limit: 10})
+	waiting, err = e.approvals.List(t.Context(), store.RequestSearch{Status: "pending", Limit: 10})
 	if err != nil || len(waiting) != 1 {
 		t.Fatalf("%v %+v", err, waiting)
 	}
-	if _, err := e.desk.Reject(t.Context(), waiting[0].ID, "not ours", approval.Actor{Name: "uid:1000"}); err != nil {
+	if _, err := e.approvals.Reject(t.Context(), waiting[0].ID, "not ours", approval.Actor{Name: "uid:1000"}); err != nil {
 		t.Fatal(err)
 	}
 	wantFail(t, poll(d, "no", "dev-3"), badRequest, "approval_rejected")

@@ -36,7 +36,7 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	ask.Endpoint, ask.Protocol, ask.Issuer = c.ep.Name, "scep", c.ep.Issuer
 	ask.Requester, ask.Evidence, ask.Claims = proof.Identity, proof.Evidence, proof.Claims
 	ask.RequestID = web.RequestID(ctx)
-	made, err := s.Desk.Enrol(ctx, approval.Key{
+	made, err := s.Approvals.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
 		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook,
 	}, ask)

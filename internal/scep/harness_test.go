@@ -43,7 +43,7 @@ const testSecret = "correct horse battery"
 type env struct {
 	store      *store.Store
 	pipeline   *issuance.Pipeline
-	desk       *approval.Desk
+	approvals  *approval.Queue
 	challenges *credential.SCEPChallenges
 	server     *Server
 	handler    http.Handler
@@ -90,14 +90,14 @@ func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint))
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.desk = approval.New(e.store, e.pipeline, e.now, log)
+	e.approvals = approval.New(e.store, e.pipeline, e.now, log)
 	e.challenges = credential.NewSCEPChallenges(e.store, limits, e.now)
 	ep := Endpoint{Name: "default", Issuer: "ca", Profiles: []string{"device", "waiting"}, DefaultProfile: "device", Secret: testSecret}
 	for _, f := range change {
 		f(&ep)
 	}
 	deps := Deps{
-		Store: e.store, Pipeline: e.pipeline, Desk: e.desk, Challenges: e.challenges, Limits: limits, Sealer: sealer,
+		Store: e.store, Pipeline: e.pipeline, Approvals: e.approvals, Challenges: e.challenges, Limits: limits, Sealer: sealer,
 		Enrolment: enrolment.New(enrolment.Config{Store: e.store, Pipeline: e.pipeline, Limits: limits, Now: e.now}),
 		Log:       log, Now: e.now, Observe: func(ev Event) { e.mu.Lock(); e.events = append(e.events, ev); e.mu.Unlock() },
 	}

@@ -22,7 +22,7 @@ func (s *Server) poll(ctx context.Context, c *call, plain []byte) (*content, err
 	if err != nil {
 		return nil, err
 	}
-	made, row, err := s.Desk.Poll(ctx, c.ep.Name, c.transactionID, key)
+	made, row, err := s.Approvals.Poll(ctx, c.ep.Name, c.transactionID, key)
 	if row == nil {
 		return nil, hideRefusal(err)
 	}

@@ -26,7 +26,7 @@ func (e *env) wants(t testing.TB) {
 
 func (e *env) waits(t testing.TB) string {
 	t.Helper()
-	all, err := e.desk.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+	all, err := e.approvals.List(t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d requests wait, %v", len(all), err)
 	}
@@ -77,7 +77,7 @@ func TestFS7_ChallengeDisabled(t *testing.T) {
 	if _, err := e.challenges.Disable(t.Context(), made.ID, "uid:0", ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
+	_, err = e.approvals.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
 	if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "scep_challenge_disabled" {
 		t.Errorf("approved: %v", err)
 	}
@@ -114,7 +114,7 @@ func TestFS7_ProofGone(t *testing.T) {
 			if err := e.server.Swap([]Endpoint{now}); err != nil {
 				t.Fatal(err)
 			}
-			_, err := e.desk.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
+			_, err := e.approvals.Approve(t.Context(), e.waits(t), approval.Actor{Name: "uid:1"})
 			if (err == nil) != (c.reason == "") || err != nil && fault.Of(err).Reason != c.reason {
 				t.Errorf("approved: %v, want the reason %q", err, c.reason)
 			}

@@ -33,7 +33,7 @@ func openHere(t *testing.T, r enrolment.Rules) *enrolmenttest.Server {
 	})
 	var keys, transactions atomic.Int64
 	return &enrolmenttest.Server{
-		Store: e.store, CA: e.issuing, Desk: e.desk, Now: e.now, Sleep: e.sleep,
+		Store: e.store, CA: e.issuing, Approvals: e.approvals, Now: e.now, Sleep: e.sleep,
 		NewKey: func(testing.TB) crypto.Signer { return spareKeys()[keys.Add(1)%3] },
 		Renew: func(t testing.TB, cert *x509.Certificate, key crypto.Signer, csr []byte) (*x509.Certificate, string) {
 			if err := e.server.Renew(t.Context()); err != nil { // the pool of a case may have no RA yet

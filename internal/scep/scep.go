@@ -149,7 +149,7 @@ type Event struct {
 type Deps struct {
 	Store      *store.Store
 	Pipeline   *issuance.Pipeline
-	Desk       *approval.Desk
+	Approvals  *approval.Queue
 	Enrolment  *enrolment.Enrolment
 	Challenges *credential.SCEPChallenges
 	Webhooks   *credential.Webhooks
@@ -189,7 +189,7 @@ func New(endpoints []Endpoint, deps Deps) (*Server, error) {
 	if err := s.Swap(endpoints); err != nil {
 		return nil, err
 	}
-	s.Desk.Recheck("scep", s.recheck)
+	s.Approvals.Recheck("scep", s.recheck)
 	return s, nil
 }
 

@@ -25,11 +25,11 @@ import (
 // inForce is what one configuration, the database and the keys made of each other:
 // the CAs, what may be issued, and who answers for it. It is swapped whole.
 type inForce struct {
-	rules issuance.Rules
-	keys  map[string]*openKey // by id of the CA, and by "ocsp-" and the id of an offline CA
-	ocsp  *responders
-	lists map[string]crl.Config
-	mark  [32]byte // of the rows
+	rules  issuance.Rules
+	keys   map[string]*openKey // by id of the CA, and by "ocsp-" and the id of an offline CA
+	ocsp   *responders
+	lists  map[string]crl.Config
+	digest [32]byte // of the rows
 }
 
 func (s *inForce) cas() *ca.Set { return s.rules.CAs }
@@ -43,8 +43,8 @@ type openKey struct {
 // prepare makes what a configuration allows, without changing anything. Keys that
 // are open already are taken over. Without an operator who asks, a PIN that was
 // refused is not tried again: tokens lock after a few.
-func (h *house) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *inForce, err error) {
-	old := h.signing.Load()
+func (srv *server) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *inForce, err error) {
+	old := srv.signing.Load()
 	s := &inForce{keys: map[string]*openKey{}, lists: cfg.Lists()}
 	defer func() {
 		if err != nil {
@@ -59,32 +59,32 @@ func (h *house) prepare(ctx context.Context, cfg *config.File, asked bool) (_ *i
 	}
 	in := ca.Inputs{
 		Keys: map[string]issuer.Signer{}, Lost: map[string]error{}, Revoked: old.cas().Revoked(),
-		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: h.now(),
+		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: srv.now(),
 	}
-	if in.Declared, err = cfg.Declarations(h.metrics.Key, h.now); err != nil {
+	if in.Declared, err = cfg.Declarations(srv.metrics.Key, srv.now); err != nil {
 		return nil, err
 	}
-	if in.Records, err = h.store.Issuers(ctx); err != nil {
+	if in.Records, err = srv.store.Issuers(ctx); err != nil {
 		return nil, err
 	}
 	for _, c := range ca.Build(in).All() {
 		if c.Configured && !c.Offline && c.Installed() && c.Stage != ca.Retired {
-			h.openCA(ctx, cfg, c, s, &in, asked)
+			srv.openCA(ctx, cfg, c, s, &in, asked)
 		}
 	}
 	s.rules.CAs = ca.Build(in)
-	s.mark = mark(s.cas().Records())
-	revoked, err := h.watch.Look(ctx, s.cas())
-	h.logged("lists of the CAs above", err)
+	s.digest = digestOf(s.cas().Records())
+	revoked, err := srv.watch.Look(ctx, s.cas())
+	srv.logged("lists of the CAs above", err)
 	s.rules.CAs = s.cas().With(revoked)
-	s.ocsp = h.prepareOCSP(ctx, cfg, s, old)
+	s.ocsp = srv.prepareOCSP(ctx, cfg, s, old)
 	return s, nil
 }
 
 // openCA opens the key of a CA that has a certificate.
-func (h *house) openCA(ctx context.Context, cfg *config.File, c *ca.CA, s *inForce, in *ca.Inputs, asked bool) {
+func (srv *server) openCA(ctx context.Context, cfg *config.File, c *ca.CA, s *inForce, in *ca.Inputs, asked bool) {
 	at := slices.IndexFunc(cfg.Issuers, func(is config.Issuer) bool { return is.ID == c.ID })
-	is, old := cfg.Issuers[at], h.signing.Load()
+	is, old := cfg.Issuers[at], srv.signing.Load()
 	key := old.keys[c.ID]
 	if was := old.cas().Get(c.ID); !asked && was != nil && was.Key == is.Key && keys.PINRefused(was.Lost) {
 		in.Lost[c.ID] = was.Lost
@@ -103,34 +103,34 @@ func (h *house) openCA(ctx context.Context, cfg *config.File, c *ca.CA, s *inFor
 
 // install writes what is new of what was prepared to the database. What can be
 // refused comes first.
-func (h *house) install(ctx context.Context, cfg *config.File, s *inForce) error {
-	if err := h.checkLists(ctx, cfg, s); err != nil {
+func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) error {
+	if err := srv.checkLists(ctx, cfg, s); err != nil {
 		return err
 	}
 	for _, rec := range s.cas().Fresh() {
-		ev := store.Event{At: h.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
-		if err := h.store.PutIssuer(ctx, rec, ev); err != nil {
-			if there, _ := h.store.Issuer(ctx, rec.ID); there != nil && bytes.Equal(there.Certificate, rec.Certificate) {
+		ev := store.Event{At: srv.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
+		if err := srv.store.PutIssuer(ctx, rec, ev); err != nil {
+			if there, _ := srv.store.Issuer(ctx, rec.ID); there != nil && bytes.Equal(there.Certificate, rec.Certificate) {
 				continue // another node with the same configuration was quicker
 			}
 			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
 		}
-		h.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
+		srv.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
 	}
 	for _, is := range cfg.Issuers {
 		if c := s.cas().Get(is.ID); c == nil || c.Certificate() == nil {
 			continue
 		}
-		if _, err := h.store.RaiseCRLShards(ctx, is.ID, is.CRL.Shards); err != nil {
+		if _, err := srv.store.RaiseCRLShards(ctx, is.ID, is.CRL.Shards); err != nil {
 			return err
 		}
 	}
-	return h.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
+	return srv.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
 }
 
 // checkLists refuses configured lists that are not of the offline CA that they
 // stand with.
-func (h *house) checkLists(ctx context.Context, cfg *config.File, s *inForce) error {
+func (srv *server) checkLists(ctx context.Context, cfg *config.File, s *inForce) error {
 	for _, o := range cfg.Offline {
 		if o.CRL == "" {
 			continue
@@ -141,7 +141,7 @@ func (h *house) checkLists(ctx context.Context, cfg *config.File, s *inForce) er
 		}
 		c := s.cas().Get(o.ID)
 		if c == nil || c.Certificate() == nil {
-			h.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
+			srv.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
 			continue
 		}
 		if err := pki.ListedBy(list, c.Certificate()); err != nil {
@@ -152,82 +152,82 @@ func (h *house) checkLists(ctx context.Context, cfg *config.File, s *inForce) er
 }
 
 // enforce puts what was prepared in force; nothing in it can fail.
-func (h *house) enforce(s *inForce) {
-	h.swapping.Lock()
-	defer h.swapping.Unlock()
-	for id, k := range h.signing.Load().keys {
+func (srv *server) enforce(s *inForce) {
+	srv.swapping.Lock()
+	defer srv.swapping.Unlock()
+	for id, k := range srv.signing.Load().keys {
 		if s.keys[id] != k {
-			h.retired = append(h.retired, k)
+			srv.retired = append(srv.retired, k)
 		}
 	}
-	h.swapCAs(s)
+	srv.swapCAs(s)
 	ends := map[string]time.Time{}
 	for _, c := range s.cas().All() {
 		if i := c.Issuer(); i != nil {
 			ends[c.ID] = i.Certificate().NotAfter
 		}
 	}
-	h.metrics.Issuers(ends)
+	srv.metrics.Issuers(ends)
 }
 
-// swapCAs gives everybody the same CAs; h.swapping is held.
-func (h *house) swapCAs(s *inForce) {
-	h.signing.Store(s)
-	h.pipeline.Swap(s.rules)
-	h.publisher.Swap(s.cas())
-	h.enforceOCSP(s)
-	h.lists.Swap(s.cas(), s.lists)
+// swapCAs gives everybody the same CAs; srv.swapping is held.
+func (srv *server) swapCAs(s *inForce) {
+	srv.signing.Store(s)
+	srv.pipeline.Swap(s.rules)
+	srv.publisher.Swap(s.cas())
+	srv.enforceOCSP(s)
+	srv.lists.Swap(s.cas(), s.lists)
 }
 
 // checkParents reads the lists that are new, and stops what they revoke from
 // signing (G2-06): nobody would accept it.
-func (h *house) checkParents(ctx context.Context) error {
-	h.swapping.Lock()
-	defer h.swapping.Unlock()
-	old := h.signing.Load()
-	revoked, err := h.watch.Look(ctx, old.cas())
-	err = errors.Join(err, h.checkWithdrawn(ctx))
-	if maps.Equal(revoked, h.told) {
+func (srv *server) checkParents(ctx context.Context) error {
+	srv.swapping.Lock()
+	defer srv.swapping.Unlock()
+	old := srv.signing.Load()
+	revoked, err := srv.watch.Look(ctx, old.cas())
+	err = errors.Join(err, srv.checkWithdrawn(ctx))
+	if maps.Equal(revoked, srv.told) {
 		return err
 	}
-	h.tell(ctx, revoked)
+	srv.tell(ctx, revoked)
 	next := *old
 	next.rules.CAs = old.cas().With(revoked)
-	h.swapCAs(&next)
+	srv.swapCAs(&next)
 	return err
 }
 
-// tell puts what changes into the log and the audit record; h.swapping is held.
-func (h *house) tell(ctx context.Context, now map[string]ca.Trust) {
+// tell puts what changes into the log and the audit record; srv.swapping is held.
+func (srv *server) tell(ctx context.Context, now map[string]ca.Trust) {
 	record := func(action, id, why string) {
-		h.log.WarnContext(ctx, action, "issuer", id, "why", why)
+		srv.log.WarnContext(ctx, action, "issuer", id, "why", why)
 		text, _ := json.Marshal(map[string]string{"why": why}) // strings: cannot fail
-		ev := store.Event{At: h.now(), Action: action, Outcome: "success", Actor: "server", Subject: id, Detail: text}
-		if err := h.store.AppendAudit(ctx, ev); err != nil {
-			h.log.ErrorContext(ctx, "audit event not recorded", "action", action, "error", err)
+		ev := store.Event{At: srv.now(), Action: action, Outcome: "success", Actor: "server", Subject: id, Detail: text}
+		if err := srv.store.AppendAudit(ctx, ev); err != nil {
+			srv.log.ErrorContext(ctx, "audit event not recorded", "action", action, "error", err)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(now)) {
-		if now[id] != h.told[id] {
+		if now[id] != srv.told[id] {
 			record("issuer.suspended", id, now[id].Why)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(h.told)) {
+	for _, id := range slices.Sorted(maps.Keys(srv.told)) {
 		if _, still := now[id]; !still {
 			record("issuer.resumed", id, "no list names it any more")
 		}
 	}
-	h.told = now
+	srv.told = now
 }
 
 // wakeKeys asks the keys in files that failed last time whether they work again:
 // where another issuer of a pool signs, nobody else would. Keys in tokens do so
 // by themselves.
-func (h *house) wakeKeys(ctx context.Context) error {
-	for id, k := range h.signing.Load().keys {
+func (srv *server) wakeKeys(ctx context.Context) error {
+	for id, k := range srv.signing.Load().keys {
 		if strings.HasPrefix(string(k.Ref()), "file:") && k.Healthy() != nil {
 			if err := k.KeepAlive(ctx); err != nil {
-				h.log.DebugContext(ctx, "a key still fails", "issuer", id, "error", err)
+				srv.log.DebugContext(ctx, "a key still fails", "issuer", id, "error", err)
 			}
 		}
 	}
@@ -243,38 +243,38 @@ func (s *inForce) closeAllBut(old *inForce) {
 	}
 }
 
-// mark stands for what the database says of the issuers, as far as it matters to
+// digestOf stands for what the database says of the issuers, as far as it matters to
 // what may be signed.
-func mark(records []store.IssuerRecord) [32]byte {
-	h := sha256.New()
+func digestOf(records []store.IssuerRecord) [32]byte {
+	digest := sha256.New()
 	records = slices.Clone(records)
 	slices.SortFunc(records, func(a, b store.IssuerRecord) int { return strings.Compare(a.ID, b.ID) })
 	for _, r := range records {
-		h.Write(fmt.Appendf(nil, "%q %q %q %x\n", r.ID, r.State, r.ParentID, sha256.Sum256(r.Certificate)))
+		digest.Write(fmt.Appendf(nil, "%q %q %q %x\n", r.ID, r.State, r.ParentID, sha256.Sum256(r.Certificate)))
 	}
-	return [32]byte(h.Sum(nil))
+	return [32]byte(digest.Sum(nil))
 }
 
 // follow puts in force what has changed in the database since it was looked at:
 // certificates that were installed, generations that another node moved, keys that
 // were lost and are back.
-func (h *house) follow(ctx context.Context) error {
-	if !h.changing.TryLock() {
+func (srv *server) follow(ctx context.Context) error {
+	if !srv.changing.TryLock() {
 		return nil // whoever holds it looks too
 	}
-	defer h.changing.Unlock()
-	s := h.signing.Load()
-	records, err := h.store.Issuers(ctx)
+	defer srv.changing.Unlock()
+	s := srv.signing.Load()
+	records, err := srv.store.Issuers(ctx)
 	if err != nil {
 		return err
 	}
 	next := s.cas().Next()
-	due := mark(records) != s.mark || !next.IsZero() && !h.now().Before(next)
+	due := digestOf(records) != s.digest || !next.IsZero() && !srv.now().Before(next)
 	lost := s.cas().Lost()
 	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), func(err error) bool { return !keys.PINRefused(err) }) {
 		return nil
 	}
-	fresh, err := h.prepare(ctx, h.cfg.Load(), false)
+	fresh, err := srv.prepare(ctx, srv.cfg.Load(), false)
 	if err != nil {
 		return fmt.Errorf("issuers have changed: %w", err)
 	}
@@ -282,27 +282,27 @@ func (h *house) follow(ctx context.Context) error {
 		fresh.closeAllBut(s)
 		return nil
 	}
-	if err := h.install(ctx, h.cfg.Load(), fresh); err != nil {
+	if err := srv.install(ctx, srv.cfg.Load(), fresh); err != nil {
 		fresh.closeAllBut(s)
 		return err
 	}
-	return h.putInForce(ctx, h.cfg.Load(), fresh)
+	return srv.putInForce(ctx, srv.cfg.Load(), fresh)
 }
 
 // putInForce enforces what was prepared and installed. What it starts and cannot
 // finish is tried again later.
-func (h *house) putInForce(ctx context.Context, cfg *config.File, s *inForce) error {
+func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce) error {
 	for _, c := range s.cas().All() {
 		if err := errors.Join(c.Pending, c.Lost); err != nil {
-			h.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
+			srv.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
 		}
 	}
-	h.enforce(s)
-	h.importLists(ctx, cfg)
-	h.logged("lists of the CAs above", h.checkParents(ctx)) // before anything is signed
-	h.logged("responder certificates", h.ensureDelegates(ctx))
-	h.logged("RA certificates", h.renewRA(ctx))
-	return h.startTLS(ctx, cfg)
+	srv.enforce(s)
+	srv.importLists(ctx, cfg)
+	srv.logged("lists of the CAs above", srv.checkParents(ctx)) // before anything is signed
+	srv.logged("responder certificates", srv.ensureDelegates(ctx))
+	srv.logged("RA certificates", srv.renewRA(ctx))
+	return srv.startTLS(ctx, cfg)
 }
 
 // retireEvery is how often issuers that drain are looked at, and followEvery how

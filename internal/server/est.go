@@ -12,22 +12,22 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-func (h *house) buildEST(context.Context) error {
-	cfg, err := h.cfg.Load().ESTConfig()
+func (srv *server) buildEST(context.Context) error {
+	cfg, err := srv.cfg.Load().ESTConfig()
 	if err != nil {
 		return err
 	}
-	h.est, err = est.New(cfg, est.Deps{
-		Pipeline: h.pipeline, Desk: h.desk, Enrolment: h.enrolment, Users: h.estUsers, Limits: h.limits,
-		Signer: h.tls[listenEST].Current, Log: h.log, Now: h.now,
+	srv.est, err = est.New(cfg, est.Deps{
+		Pipeline: srv.pipeline, Approvals: srv.approvals, Enrolment: srv.enrolment, Users: srv.estUsers, Limits: srv.limits,
+		Signer: srv.tls[listenEST].Current, Log: srv.log, Now: srv.now,
 	})
 	return err
 }
 
 // estRoutes is EST and nothing else.
-func (h *house) estRoutes() http.Handler {
+func (srv *server) estRoutes() http.Handler {
 	r := chi.NewRouter()
-	r.Mount("/.well-known/est", h.est.Routes())
+	r.Mount("/.well-known/est", srv.est.Routes())
 	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error {
 		return fault.New(fault.NotFound, "this address serves EST, below /.well-known/est/")
 	}, web.RenderText))
@@ -35,10 +35,10 @@ func (h *house) estRoutes() http.Handler {
 }
 
 // swapEST puts the endpoints of a configuration in force.
-func (h *house) swapEST(cfg *config.File) error {
+func (srv *server) swapEST(cfg *config.File) error {
 	c, err := cfg.ESTConfig()
 	if err == nil {
-		err = h.est.Swap(c)
+		err = srv.est.Swap(c)
 	}
 	if err != nil {
 		return fault.New(fault.Malformed, "%w", err).Because("configuration")

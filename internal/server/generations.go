@@ -22,19 +22,19 @@ import (
 
 // installGenerations records which issuers drain from now on, and what pool and
 // generation each issuer is.
-func (h *house) installGenerations(ctx context.Context, cfg *config.File, s *inForce) error {
+func (srv *server) installGenerations(ctx context.Context, cfg *config.File, s *inForce) error {
 	for _, r := range s.cas().Records() {
 		c := s.cas().Get(r.ID)
 		if c == nil || !c.Configured || c.Offline || c.ID != r.ID {
 			continue
 		}
 		if r.Name != c.Service() || r.Generation != c.Generation {
-			if err := h.store.NameIssuer(ctx, r.ID, c.Service(), c.Generation); err != nil {
+			if err := srv.store.NameIssuer(ctx, r.ID, c.Service(), c.Generation); err != nil {
 				return fmt.Errorf("install issuer %s: %w", r.ID, err)
 			}
 		}
 		if slices.Contains(s.cas().Replaced(), r.ID) {
-			if err := h.move(ctx, r, ca.Draining, map[string]string{"successor": cfg.Successor(r.ID)}); err != nil {
+			if err := srv.move(ctx, r, ca.Draining, map[string]string{"successor": cfg.Successor(r.ID)}); err != nil {
 				return fmt.Errorf("replace issuer %s: %w", r.ID, err)
 			}
 		}
@@ -43,26 +43,26 @@ func (h *house) installGenerations(ctx context.Context, cfg *config.File, s *inF
 }
 
 // move takes an issuer to its next stage. Another node may have been quicker.
-func (h *house) move(ctx context.Context, r store.IssuerRecord, to ca.Stage, why map[string]string) error {
+func (srv *server) move(ctx context.Context, r store.IssuerRecord, to ca.Stage, why map[string]string) error {
 	detail, err := json.Marshal(why)
 	if err != nil {
 		return err
 	}
-	ev := store.Event{At: h.now(), Action: "issuer." + string(to), Outcome: "success", Actor: "server", Subject: r.ID, Detail: detail}
-	if err := h.store.MoveIssuer(ctx, r.ID, r.State, string(to), ev); err != nil {
+	ev := store.Event{At: srv.now(), Action: "issuer." + string(to), Outcome: "success", Actor: "server", Subject: r.ID, Detail: detail}
+	if err := srv.store.MoveIssuer(ctx, r.ID, r.State, string(to), ev); err != nil {
 		if fault.Is(err, fault.Conflict) {
 			return nil
 		}
 		return err
 	}
-	h.log.InfoContext(ctx, "issuer "+string(to), "issuer", r.ID, "why", why)
+	srv.log.InfoContext(ctx, "issuer "+string(to), "issuer", r.ID, "why", why)
 	return nil
 }
 
 // retire ends the issuers that drain and whose last certificate has expired. One
 // that a node which had not heard of its successor used after all is taken back.
-func (h *house) retire(ctx context.Context) error {
-	records, err := h.store.Issuers(ctx)
+func (srv *server) retire(ctx context.Context) error {
+	records, err := srv.store.Issuers(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,18 +71,18 @@ func (h *house) retire(ctx context.Context) error {
 		if from != ca.Draining && from != ca.Retired {
 			continue
 		}
-		last, err := h.store.LastNotAfter(ctx, r.ID, ocsp.DelegateProfile)
+		last, err := srv.store.LastNotAfter(ctx, r.ID, ocsp.DelegateProfile)
 		if err != nil {
 			return err
 		}
 		to := ca.Retired
-		if last.After(h.now()) {
+		if last.After(srv.now()) {
 			to = ca.Draining
 		}
 		if to == from {
 			continue
 		}
-		if err := h.move(ctx, r, to, map[string]string{"last_certificate_ends": last.UTC().Format(time.RFC3339)}); err != nil {
+		if err := srv.move(ctx, r, to, map[string]string{"last_certificate_ends": last.UTC().Format(time.RFC3339)}); err != nil {
 			return err
 		}
 	}

@@ -16,23 +16,23 @@ import (
 )
 
 // askHealth tells the board whom to ask, once everything is there.
-func (h *house) askHealth() {
-	cas := health.CAs{Set: func() *ca.Set { return h.signing.Load().cas() }, Needs: h.needs, Longest: h.longest, Now: h.now}
+func (srv *server) askHealth() {
+	cas := health.CAs{Set: func() *ca.Set { return srv.signing.Load().cas() }, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
-		cas.Checks, health.Lists(h.lists.Lists), h.responderHealth, h.raHealth, h.tlsHealth, h.configHealth, h.parkedHealth,
+		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth, srv.configHealth, srv.parkedHealth,
 	} {
-		h.health.Ask(source)
+		srv.health.Ask(source)
 	}
-	h.health.AskEnds(cas.Ends)
-	h.health.AskEnds(health.ListEnds(h.lists.Lists))
-	h.health.AskEnds(h.ownEnds)
-	h.metrics.WatchEnds(h.health.Ends)
+	srv.health.AskEnds(cas.Ends)
+	srv.health.AskEnds(health.ListEnds(srv.lists.Lists))
+	srv.health.AskEnds(srv.ownEnds)
+	srv.metrics.WatchEnds(srv.health.Ends)
 }
 
 // needs returns the listeners that cannot serve without a pool or a CA: what is
 // answered over plain HTTP (lists, OCSP) goes on, and SCEP says so itself.
-func (h *house) needs(service string) (listeners []string, needed bool) {
-	cfg := h.cfg.Load()
+func (srv *server) needs(service string) (listeners []string, needed bool) {
+	cfg := srv.cfg.Load()
 	for _, e := range cfg.Endpoints {
 		if e.Issuer != service {
 			continue
@@ -54,9 +54,9 @@ const (
 
 // longest returns the longest life of a certificate that endpoints offer of a pool
 // or a CA.
-func (h *house) longest(service string) time.Duration {
-	most, profiles := time.Duration(0), h.pipeline.Rules().Profiles
-	for _, e := range h.cfg.Load().Endpoints {
+func (srv *server) longest(service string) time.Duration {
+	most, profiles := time.Duration(0), srv.pipeline.Rules().Profiles
+	for _, e := range srv.cfg.Load().Endpoints {
 		for _, name := range e.Profiles {
 			if p := profiles[name]; p != nil && e.Issuer == service {
 				most = max(most, p.MaxValidity())
@@ -66,8 +66,8 @@ func (h *house) longest(service string) time.Duration {
 	return most
 }
 
-func (h *house) databaseHealth(ctx context.Context) []health.Check {
-	if err := h.store.Ping(ctx); err != nil {
+func (srv *server) databaseHealth(ctx context.Context) []health.Check {
+	if err := srv.store.Ping(ctx); err != nil {
 		return []health.Check{{
 			Name: "database", State: health.Failed, Detail: fault.Text(err), Needs: []string{listenHTTPS, listenEST, listenSocket, needSCEP},
 			Remedy: "see to the database; lists and kept OCSP answers go on meanwhile",
@@ -79,15 +79,15 @@ func (h *house) databaseHealth(ctx context.Context) []health.Check {
 // configHealth names the nodes that run another configuration. That is no reason
 // to send clients elsewhere: while a new configuration goes round, it is so on every
 // node.
-func (h *house) configHealth(ctx context.Context) []health.Check {
-	nodes, err := h.store.Nodes(ctx)
+func (srv *server) configHealth(ctx context.Context) []health.Check {
+	nodes, err := srv.store.Nodes(ctx)
 	if err != nil {
 		return nil // the database check says so
 	}
-	ours := h.cfg.Load().Digest()
+	ours := srv.cfg.Load().Digest()
 	check := health.Check{Name: "configuration", Detail: ours}
 	for _, n := range nodes {
-		if n.Node != h.node.Name && n.ConfigDigest != ours && h.now().Sub(n.SeenAt) < aliveFor {
+		if n.Node != srv.node.Name && n.ConfigDigest != ours && srv.now().Sub(n.SeenAt) < aliveFor {
 			check.State, check.Remedy = health.Warning, "give all nodes the same configuration and reload"
 			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
 		}
@@ -96,8 +96,8 @@ func (h *house) configHealth(ctx context.Context) []health.Check {
 }
 
 // parkedHealth tells of rows that background work has given up.
-func (h *house) parkedHealth(context.Context) []health.Check {
-	n := h.acme.Parked()
+func (srv *server) parkedHealth(context.Context) []health.Check {
+	n := srv.acme.Parked()
 	if n == 0 {
 		return nil
 	}
@@ -126,20 +126,20 @@ func ownCheck(name, need string, s owncert.Health) health.Check {
 }
 
 // ownEnds returns when the certificates of the server's own end.
-func (h *house) ownEnds() []health.End {
+func (srv *server) ownEnds() []health.End {
 	var all []health.End
 	add := func(kind, id string, s owncert.Health) {
 		if !s.NotAfter.IsZero() {
 			all = append(all, health.End{Kind: kind, ID: id, At: s.NotAfter})
 		}
 	}
-	for id, s := range h.responderStates() {
+	for id, s := range srv.responderStates() {
 		add("responder", id, s)
 	}
-	for name, s := range h.scep.Health() {
+	for name, s := range srv.scep.Health() {
 		add("ra", name, s)
 	}
-	for name, p := range h.tls {
+	for name, p := range srv.tls {
 		if current := p.Current(); current != nil {
 			all = append(all, health.End{Kind: "tls", ID: name, At: current.Leaf.NotAfter})
 		}
@@ -148,7 +148,7 @@ func (h *house) ownEnds() []health.End {
 }
 
 // report is the operator API's view of health.
-func (h *house) report(ctx context.Context) api.Health { return view(h.health.Report(ctx)) }
+func (srv *server) report(ctx context.Context) api.Health { return view(srv.health.Report(ctx)) }
 
 func view(r health.Report) api.Health {
 	out := api.Health{Ready: r.Ready, State: string(r.State), Checks: []api.HealthCheck{}}

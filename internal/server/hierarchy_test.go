@@ -38,7 +38,7 @@ func refused(t *testing.T, err error, status int, reason string) {
 }
 
 // holds runs the whole-store oracle.
-func (h *house) holds(t *testing.T) {
+func (h *server) holds(t *testing.T) {
 	t.Helper()
 	report, err := verify.CheckCA(t.Context(), h.store, verify.Config{Now: time.Now(), AuditKeys: []crypto.PublicKey{h.auditKey.Public()}})
 	if err != nil {
@@ -56,7 +56,7 @@ func TestG2_22_G2_23_OnlineMiddleCA(t *testing.T) {
 	l := newLab(t)
 	policy := l.newIssuerBelow(t, l.root(t), "policy-1", ceremony.CASpec{PathLen: 1}, "")
 	l.change(t, "issuers:\n", "issuers:\n"+policy+strings.TrimPrefix(secondIssuer, "issuers:\n"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	c := l.client()
 	defer c.Close()
 	_, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "policy-1", CSR: newCSR(t, "a.localhost")})
@@ -74,7 +74,7 @@ func TestG2_22_G2_23_OnlineMiddleCA(t *testing.T) {
 	id := page.Requests[0].ID
 	_, err = c.Approve(t.Context(), id)
 	refused(t, err, 403, "own_request")
-	v, err := h.desk.Approve(t.Context(), id, approval.Actor{Name: "uid:4242"})
+	v, err := h.approvals.Approve(t.Context(), id, approval.Actor{Name: "uid:4242"})
 	if err != nil || v.State != "issued" {
 		t.Fatalf("approval by another operator: %+v, %v", v, err)
 	}
@@ -104,7 +104,7 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	a1 := l.issue(t, "dev-a-1")
 	l.revoke(t, "dev-a-1")
 	if err := h.checkParents(t.Context()); err != nil {
@@ -214,7 +214,7 @@ func TestG1_21_G2_26_RootsDoNotMix(t *testing.T) {
 	l := newLab(t)
 	other := newForeign(t, "Foreign Root")
 	l.change(t, "issuers:\n", "issuers:\n"+other.below(t, l, "bulb-1"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	ours, err := x509.ParseCertificate(h.signing.Load().cas().Get(devca.Root).Certificate().Raw)
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestX6_CrossSignedChainsAreOffered(t *testing.T) {
 	}
 	write("cross.pem", cross, other.cert)
 	l.change(t, "    certificate: chain.pem\n", "    certificate: chain.pem\n    chains: [cross.pem]\n")
-	h := l.serve(t).house
+	h := l.serve(t).server
 	made, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: newCSR(t, "a.localhost")})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 	l.change(t, offline, "")
 	l.change(t, "issuers:\n", secondIssuer)
 	r := l.serve(t)
-	h := r.house
+	h := r.server
 	csr, err := l.client().IssuerCSR(t.Context(), "web-b", api.NewIssuerCSR{})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 			t.Fatal(err)
 		}
 		r = l.serve(t)
-		h = r.house
+		h = r.server
 	}
 }
 
@@ -93,7 +93,7 @@ func TestFT4_ABrokenRecordIsRemoved(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.change(t, "issuers:\n", secondIssuer)
-	h := l.serve(t).house
+	h := l.serve(t).server
 	broken := ca.NewRecord("web-b", devca.Root, string(ca.Active), &x509.Certificate{Raw: []byte("x"), NotAfter: time.Now()}, time.Now())
 	if err := h.store.PutIssuer(t.Context(), broken); err != nil {
 		t.Fatal(err)

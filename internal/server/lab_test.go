@@ -151,9 +151,9 @@ const upWithin = 2 * time.Minute
 
 // running is a server that a test started.
 type running struct {
-	stop  func() error
-	log   *lockedBuffer
-	house *house
+	stop   func() error
+	log    *lockedBuffer
+	server *server
 }
 
 type lockedBuffer struct {
@@ -188,8 +188,8 @@ func (l *lab) serve(t *testing.T) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	up, done := make(chan struct{}), make(chan error, 1)
-	r.house = newHouse(testEnv(r.log), n, cfg)
-	go func() { done <- r.house.run(ctx, func() { close(up) }) }()
+	r.server = newServer(testEnv(r.log), n, cfg)
+	go func() { done <- r.server.run(ctx, func() { close(up) }) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		select {

@@ -29,25 +29,25 @@ const (
 )
 
 // startSocket serves the operator API on the unix socket.
-func (h *house) startSocket(ctx context.Context, cfg *config.File) error {
+func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 	ln, err := web.ListenUnix(ctx, listenSocket, cfg.Listeners.Socket)
 	if err != nil {
 		return err
 	}
-	c := h.webConfig(listenSocket)
+	c := srv.webConfig(listenSocket)
 	c.ConnContext = admin.ConnContext
 	c.Limits.Body = admin.MaxImportBody
 	c.Limits.Write = 0 // an export may be long
-	h.serve(ln, h.admin.Routes(), c)
+	srv.serve(ln, srv.admin.Routes(), c)
 	return nil
 }
 
 // startOps serves health and metrics.
-func (h *house) startOps(ctx context.Context, cfg *config.File) error {
+func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	r.Get("/healthz", healthz)
-	r.Get("/readyz", h.health.Readyz([]string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}, func(r health.Report) any { return view(r) }))
-	r.Handle("/metrics", h.metrics.Handler(h.log))
+	r.Get("/readyz", srv.health.Readyz([]string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}, func(r health.Report) any { return view(r) }))
+	r.Handle("/metrics", srv.metrics.Handler(srv.log))
 	if cfg.Listeners.Ops.Pprof {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -55,40 +55,40 @@ func (h *house) startOps(ctx context.Context, cfg *config.File) error {
 		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
 		r.HandleFunc("/debug/pprof/*", pprof.Index)
 	}
-	c := h.webConfig(listenOps)
+	c := srv.webConfig(listenOps)
 	c.Quiet = true
 	if cfg.Listeners.Ops.Pprof {
 		c.Limits.Write = 0 // a profile takes as long as it is asked to
 	}
-	return h.listen(ctx, cfg.Listeners.Ops.Addr, r, c)
+	return srv.listen(ctx, cfg.Listeners.Ops.Addr, r, c)
 }
 
 // startHTTP serves what must be plain HTTP.
-func (h *house) startHTTP(ctx context.Context, cfg *config.File) error {
-	c := h.webConfig(listenHTTP)
-	c.Direct = h.ocsp.Direct
+func (srv *server) startHTTP(ctx context.Context, cfg *config.File) error {
+	c := srv.webConfig(listenHTTP)
+	c.Direct = srv.ocsp.Direct
 	c.Limits.HeaderBytes = 32 << 10 // SCEP messages stand in the request line (rule S3)
-	return h.listen(ctx, cfg.Listeners.HTTP.Addr, h.plainRoutes(), c)
+	return srv.listen(ctx, cfg.Listeners.HTTP.Addr, srv.plainRoutes(), c)
 }
 
 // startTLS opens the listeners that need a certificate of their own. Those whose
 // certificate cannot be had stay closed, and /readyz says why; calling startTLS
 // again tries them again.
-func (h *house) startTLS(ctx context.Context, cfg *config.File) error {
-	for _, l := range h.tlsListeners(cfg) {
+func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
+	for _, l := range srv.tlsListeners(cfg) {
 		if l.conf.Addr == "" {
 			continue
 		}
-		pair := h.tls[l.name]
-		if !h.tellPair(ctx, l.name, h.refreshPair(ctx, cfg, l.name, l.conf.TLS)) || h.serving(l.name) {
+		pair := srv.tls[l.name]
+		if !srv.tellPair(ctx, l.name, srv.refreshPair(ctx, cfg, l.name, l.conf.TLS)) || srv.serving(l.name) {
 			continue
 		}
-		c := h.webConfig(l.name)
+		c := srv.webConfig(l.name)
 		c.TLS = pair.Config()
 		if l.name == listenEST {
-			c.TLS = h.est.TLS(c.TLS)
+			c.TLS = srv.est.TLS(c.TLS)
 		}
-		if err := h.listen(ctx, l.conf.Addr, l.routes(), c); err != nil {
+		if err := srv.listen(ctx, l.conf.Addr, l.routes(), c); err != nil {
 			return err
 		}
 	}
@@ -102,46 +102,46 @@ type tlsListener struct {
 	routes func() http.Handler
 }
 
-func (h *house) tlsListeners(cfg *config.File) []tlsListener {
-	return []tlsListener{{listenHTTPS, cfg.Listeners.HTTPS, h.httpsRoutes}, {listenEST, cfg.Listeners.EST, h.estRoutes}}
+func (srv *server) tlsListeners(cfg *config.File) []tlsListener {
+	return []tlsListener{{listenHTTPS, cfg.Listeners.HTTPS, srv.httpsRoutes}, {listenEST, cfg.Listeners.EST, srv.estRoutes}}
 }
 
 // tellPair says what became of a listener's certificate, and reports whether it
 // has one.
-func (h *house) tellPair(ctx context.Context, name string, err error) bool {
+func (srv *server) tellPair(ctx context.Context, name string, err error) bool {
 	if err != nil {
-		h.log.ErrorContext(ctx, "no new TLS certificate for a listener", "listener", name, "error", err)
+		srv.log.ErrorContext(ctx, "no new TLS certificate for a listener", "listener", name, "error", err)
 	}
-	if h.tls[name].Current() == nil {
-		h.health.Set(health.Check{
+	if srv.tls[name].Current() == nil {
+		srv.health.Set(health.Check{
 			Name: "listener " + name, State: health.Failed, Detail: "no TLS certificate: " + fault.Text(err), Needs: []string{name},
 			Remedy: "it opens as soon as its issuer signs; see the check of that",
 		})
 		return false
 	}
-	h.health.Clear("listener " + name)
+	srv.health.Clear("listener " + name)
 	return true
 }
 
 // tendTLS looks after the certificates of our own that listeners present.
-func (h *house) tendTLS(ctx context.Context) error {
+func (srv *server) tendTLS(ctx context.Context) error {
 	closed := false
-	for _, l := range h.tlsListeners(h.cfg.Load()) {
-		p := h.tls[l.name]
+	for _, l := range srv.tlsListeners(srv.cfg.Load()) {
+		p := srv.tls[l.name]
 		if k := p.own.Load(); k != nil {
-			closed = h.tellPair(ctx, l.name, p.tend(ctx, k)) && !h.serving(l.name) || closed
+			closed = srv.tellPair(ctx, l.name, p.tend(ctx, k)) && !srv.serving(l.name) || closed
 		}
 	}
 	if !closed {
 		return nil
 	}
-	return h.renewTLS(ctx)
+	return srv.renewTLS(ctx)
 }
 
 // httpsRoutes is ACME and the page of its terms.
-func (h *house) httpsRoutes() http.Handler {
+func (srv *server) httpsRoutes() http.Handler {
 	r := chi.NewRouter()
-	r.Mount("/acme", h.acme.Routes())
+	r.Mount("/acme", srv.acme.Routes())
 	for _, path := range []string{"/", "/terms"} { // the directory points at both unless configured
 		r.Get(path, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
@@ -152,7 +152,7 @@ func (h *house) httpsRoutes() http.Handler {
 
 // listen opens a TCP listener and serves it. An empty address is a listener that
 // is off.
-func (h *house) listen(ctx context.Context, addr string, handler http.Handler, cfg web.Config) error {
+func (srv *server) listen(ctx context.Context, addr string, handler http.Handler, cfg web.Config) error {
 	if addr == "" {
 		return nil
 	}
@@ -160,35 +160,35 @@ func (h *house) listen(ctx context.Context, addr string, handler http.Handler, c
 	if err != nil {
 		return err
 	}
-	h.serve(ln, handler, cfg)
+	srv.serve(ln, handler, cfg)
 	return nil
 }
 
-func (h *house) serve(ln net.Listener, handler http.Handler, cfg web.Config) {
+func (srv *server) serve(ln net.Listener, handler http.Handler, cfg web.Config) {
 	s := web.Start(ln, handler, cfg)
-	h.servers = append(h.servers, s)
-	h.log.Info("listening", "listener", s.Name(), "addr", s.Addr().String())
-	h.workers.Go(func() {
+	srv.servers = append(srv.servers, s)
+	srv.log.Info("listening", "listener", s.Name(), "addr", s.Addr().String())
+	srv.workers.Go(func() {
 		if err := s.Err(); err != nil { // it stopped by itself
-			h.health.Set(health.Check{Name: "listener " + s.Name(), State: health.Failed, Detail: err.Error(), Needs: []string{s.Name()}})
-			h.fail(err)
+			srv.health.Set(health.Check{Name: "listener " + s.Name(), State: health.Failed, Detail: err.Error(), Needs: []string{s.Name()}})
+			srv.fail(err)
 		}
 	})
 }
 
-func (h *house) serving(name string) bool {
-	return slices.ContainsFunc(h.servers, func(s *web.Server) bool { return s.Name() == name })
+func (srv *server) serving(name string) bool {
+	return slices.ContainsFunc(srv.servers, func(s *web.Server) bool { return s.Name() == name })
 }
 
-func (h *house) webConfig(name string) web.Config {
-	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: h.log, Now: h.now, Observe: h.metrics.Request}
+func (srv *server) webConfig(name string) web.Config {
+	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request}
 }
 
 // stopListeners stops taking connections and waits for the requests under way.
-func (h *house) stopListeners(ctx context.Context) error {
-	errs := make([]error, len(h.servers))
+func (srv *server) stopListeners(ctx context.Context) error {
+	errs := make([]error, len(srv.servers))
 	done := make(chan struct{})
-	for i, s := range h.servers {
+	for i, s := range srv.servers {
 		go func() {
 			if err := s.Shutdown(ctx); err != nil {
 				errs[i] = fmt.Errorf("stop listener: %w", err)
@@ -196,7 +196,7 @@ func (h *house) stopListeners(ctx context.Context) error {
 			done <- struct{}{}
 		}()
 	}
-	for range h.servers {
+	for range srv.servers {
 		<-done
 	}
 	return errors.Join(errs...)

@@ -12,17 +12,17 @@ import (
 // importLists publishes the configured lists of offline CAs that are newer than
 // those in the database. One that is not is left alone, and one that cannot be
 // published is an alarm, not a reason to stop.
-func (h *house) importLists(ctx context.Context, cfg *config.File) {
+func (srv *server) importLists(ctx context.Context, cfg *config.File) {
 	for _, o := range cfg.Offline {
 		if o.CRL == "" {
 			continue
 		}
 		text, err := os.ReadFile(o.CRL)
 		if err == nil {
-			_, err = h.lists.Import(ctx, text, crl.Options{Actor: "server"})
+			_, err = srv.lists.Import(ctx, text, crl.Options{Actor: "server"})
 		}
 		if err != nil && fault.Of(err).Reason != "crl_number" {
-			h.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error", err)
+			srv.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error", err)
 		}
 	}
 }

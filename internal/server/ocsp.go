@@ -30,17 +30,17 @@ type responders struct {
 }
 
 // buildOCSP makes the responder, which answers for nobody yet.
-func (h *house) buildOCSP(context.Context) error {
-	h.ocsp = ocsp.New(ocsp.Config{Store: h.store, Now: h.now, Log: h.log, Seen: h.metrics.RevocationSeen, Changes: h.changes})
-	h.delegates = map[string]*ocsp.Delegate{}
-	h.warned = map[string]string{}
-	h.metrics.WatchOCSP(h.ocsp, h.responderStates)
+func (srv *server) buildOCSP(context.Context) error {
+	srv.ocsp = ocsp.New(ocsp.Config{Store: srv.store, Now: srv.now, Log: srv.log, Seen: srv.metrics.RevocationSeen, Changes: srv.changes})
+	srv.delegates = map[string]*ocsp.Delegate{}
+	srv.warned = map[string]string{}
+	srv.metrics.WatchOCSP(srv.ocsp, srv.responderStates)
 	return nil
 }
 
 // prepareOCSP makes the responders of a configuration, without putting them in
 // force. One that cannot sign stops nobody else.
-func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inForce) *responders {
+func (srv *server) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inForce) *responders {
 	r := &responders{
 		answers: map[string]ocsp.Answers{}, delegates: map[string]*ocsp.Delegate{},
 		offline: map[string]*x509.Certificate{}, failed: map[string]error{},
@@ -59,7 +59,7 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inFor
 			own, err := i.Responder()
 			a.Signer = func() (*issuer.Responder, error) { return own, err }
 		} else {
-			r.delegates[is.ID] = h.delegate(cfg, is)
+			r.delegates[is.ID] = srv.delegate(cfg, is)
 			a.Signer = r.delegates[is.ID].Responder
 		}
 		r.answers[is.ID] = a
@@ -69,7 +69,7 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inFor
 		if o.OCSP == nil || c == nil || !c.Installed() {
 			continue
 		}
-		signer, err := h.offlineResponder(ctx, cfg, s, old, o)
+		signer, err := srv.offlineResponder(ctx, cfg, s, old, o)
 		if err != nil {
 			r.failed[c.ID] = err
 		} else {
@@ -77,7 +77,7 @@ func (h *house) prepareOCSP(ctx context.Context, cfg *config.File, s, old *inFor
 		}
 		like := o.OCSP.Like()
 		r.answers[c.ID] = ocsp.Answers{Policy: like.Policy(), Signer: func() (*issuer.Responder, error) {
-			return signer, errors.Join(err, h.whyWithdrawn(c.ID))
+			return signer, errors.Join(err, srv.whyWithdrawn(c.ID))
 		}}
 	}
 	return r
@@ -96,32 +96,32 @@ func (r *responders) regress(next *responders) error {
 
 // delegate returns the responder certificate of an issuer. One whose key moves is
 // another one.
-func (h *house) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
+func (srv *server) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 	id := is.ID
 	if is.OCSP.Key != "" {
 		id += " " + string(is.OCSP.Key)
 	}
-	if h.delegates[id] == nil {
+	if srv.delegates[id] == nil {
 		name := "ocsp-" + is.ID
 		c := ocsp.DelegateConfig{
 			Folder: owncert.Folder{
-				IssuerID: is.ID, Node: h.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
-				Keys: keys.Config{Observe: h.metrics.Key(name), Now: h.now}, Store: h.store, Now: h.now, Log: h.log,
+				IssuerID: is.ID, Node: srv.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
+				Keys: keys.Config{Observe: srv.metrics.Key(name), Now: srv.now}, Store: srv.store, Now: srv.now, Log: srv.log,
 			},
-			Pipeline: h.pipeline, Dropped: func(c *x509.Certificate) { h.ocsp.Distrust(is.ID, c) },
+			Pipeline: srv.pipeline, Dropped: func(c *x509.Certificate) { srv.ocsp.Distrust(is.ID, c) },
 		}
 		if is.OCSP.Key != "" {
 			c.Token = &owncert.Token{Ref: is.OCSP.Key, Setting: "issuers[].ocsp.key", Open: func(ctx context.Context) (crypto.Signer, error) {
-				return h.serviceKey(ctx, cfg, name, is.OCSP.Key, "ec-p256", is.OCSP.Passphrase)
+				return srv.serviceKey(ctx, cfg, name, is.OCSP.Key, "ec-p256", is.OCSP.Passphrase)
 			}}
 		}
-		h.delegates[id] = ocsp.NewDelegate(c)
+		srv.delegates[id] = ocsp.NewDelegate(c)
 	}
-	return h.delegates[id]
+	return srv.delegates[id]
 }
 
 // offlineResponder opens the responder of a CA whose key is elsewhere.
-func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (*issuer.Responder, error) {
+func (srv *server) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (*issuer.Responder, error) {
 	certs, err := config.ReadChain(o.OCSP.Certificate)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *
 	name := "ocsp-" + o.ID
 	key := old.keys[name]
 	if key == nil || key.Ref() != o.OCSP.Key || key.passphrase != o.OCSP.Passphrase {
-		k, err := h.openKey(ctx, cfg, name, o.OCSP.Key, o.OCSP.Passphrase)
+		k, err := srv.openKey(ctx, cfg, name, o.OCSP.Key, o.OCSP.Passphrase)
 		if err != nil {
 			return nil, err
 		}
@@ -140,16 +140,16 @@ func (h *house) offlineResponder(ctx context.Context, cfg *config.File, s, old *
 }
 
 // enforceOCSP puts prepared responders in force.
-func (h *house) enforceOCSP(s *inForce) {
-	if err := h.ocsp.Swap(s.cas(), s.ocsp.answers); err != nil {
-		h.log.Error("OCSP: a CA certificate cannot be read", "error", err) // it was read before
+func (srv *server) enforceOCSP(s *inForce) {
+	if err := srv.ocsp.Swap(s.cas(), s.ocsp.answers); err != nil {
+		srv.log.Error("OCSP: a CA certificate cannot be read", "error", err) // it was read before
 	}
 }
 
 // ensureDelegates opens, issues and renews responder certificates.
-func (h *house) ensureDelegates(ctx context.Context) error {
-	s := h.signing.Load()
-	h.warnResponders(ctx)
+func (srv *server) ensureDelegates(ctx context.Context) error {
+	s := srv.signing.Load()
+	srv.warnResponders(ctx)
 	ids := slices.Sorted(maps.Keys(s.ocsp.delegates))
 	failed := make([]error, len(ids))
 	var each sync.WaitGroup
@@ -161,28 +161,28 @@ func (h *house) ensureDelegates(ctx context.Context) error {
 }
 
 // checkWithdrawn looks whether the lists of offline CAs name their responders.
-func (h *house) checkWithdrawn(ctx context.Context) error {
-	s := h.signing.Load()
+func (srv *server) checkWithdrawn(ctx context.Context) error {
+	s := srv.signing.Load()
 	why := map[string]string{}
 	var failed []error
 	for id, cert := range s.ocsp.offline {
-		t, err := h.watch.Listed(ctx, s.cas().Get(id), cert, "its responder certificate")
+		t, err := srv.watch.Listed(ctx, s.cas().Get(id), cert, "its responder certificate")
 		if err != nil {
 			failed = append(failed, err)
 		} else if t.State == ca.Revoked {
 			why[id] = t.Why
-			h.ocsp.Distrust(id, cert)
+			srv.ocsp.Distrust(id, cert)
 		}
 	}
 	if len(failed) == 0 { // what is not known now stays as it was
-		h.withdrawn.Store(&why)
+		srv.withdrawn.Store(&why)
 	}
 	return errors.Join(failed...)
 }
 
 // whyWithdrawn is why an offline CA's responder must not sign; nil if it may.
-func (h *house) whyWithdrawn(id string) error {
-	if all := h.withdrawn.Load(); all != nil && (*all)[id] != "" {
+func (srv *server) whyWithdrawn(id string) error {
+	if all := srv.withdrawn.Load(); all != nil && (*all)[id] != "" {
 		return fault.New(fault.Unavailable, "%s: sign a new one, for another key, where the CA's key is, and put it "+
 			"into the configuration", (*all)[id]).Because("responder_revoked")
 	}

@@ -10,13 +10,13 @@ import (
 
 // warnOneTier says aloud that a self-signed CA issues by itself, as long as it does:
 // whoever has this machine has the root. Only `privyseal dev --tiers 1` serves one.
-func (h *house) warnOneTier(ctx context.Context, cfg *config.File) {
+func (srv *server) warnOneTier(ctx context.Context, cfg *config.File) {
 	if !cfg.OneTier {
 		return
 	}
-	h.metrics.Insecure()
-	h.log.WarnContext(ctx, "INSECURE: one tier; the root's key is on this machine and signs everything")
-	h.health.Set(health.Check{
+	srv.metrics.Insecure()
+	srv.log.WarnContext(ctx, "INSECURE: one tier; the root's key is on this machine and signs everything")
+	srv.health.Set(health.Check{
 		Name: "tiers", State: health.Warning, Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID),
 		Remedy: "leave --tiers out, for a root and an issuing CA",
 	})

@@ -200,7 +200,7 @@ func TestFT2_ResponderOfAnOfflineCAIsWithdrawn(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.certifyResponder(t, 120)
-	h := l.serve(t).house
+	h := l.serve(t).server
 	cert, err := config.ReadChain(filepath.Join(l.dir, "root-ocsp.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
 	answers := map[string]issued.Answers{"root": {Signer: func() (*issuer.Responder, error) { return r, nil }}}
 	set := ca.NewSet(&ca.CA{Declaration: ca.Declaration{ID: "root", Offline: true}})
 	open := &openKey{Key: key}
-	h := newHouse(testEnv(io.Discard), nil, nil)
+	h := newServer(testEnv(io.Discard), nil, nil)
 	h.signing.Store(&inForce{
 		rules: issuance.Rules{CAs: set}, ocsp: &responders{answers: answers}, keys: map[string]*openKey{"ocsp-root": open},
 	})

@@ -120,7 +120,7 @@ func TestG1_42_G1_54_PoolFailover(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	l.issue(t, "dev-a-1")
 	if _, answer := l.readyz(t); check(t, answer, "pool web").Detail != "issuers that sign: [dev-a-1 dev-b-1]" {
 		t.Errorf("readyz: %+v", answer)
@@ -165,7 +165,7 @@ func TestG1_42_PoolStartsWithoutOneKey(t *testing.T) {
 		}
 	}
 	write([]byte("damaged"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	l.issue(t, "dev-b-1")
 	status, answer := l.readyz(t)
 	if a := check(t, answer, "issuer dev-a-1"); status != 200 || !strings.Contains(a.Detail, "its key cannot be opened") {
@@ -193,7 +193,7 @@ func TestGenerations(t *testing.T) {
 	l := newLab(t)
 	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: web\n"))
 	r := l.serve(t)
-	h := r.house
+	h := r.server
 	old := l.issue(t, "dev-a-1")
 
 	a2 := l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n")
@@ -300,7 +300,7 @@ func (l *lab) ocsp(t *testing.T, cert *x509.Certificate, by string) int {
 // A change waits for another one that is under way, and not for ever.
 func TestChangesWaitForEachOther(t *testing.T) {
 	t.Parallel()
-	h := &house{}
+	h := &server{}
 	h.changing.Lock()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer stop()

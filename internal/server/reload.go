@@ -17,28 +17,28 @@ import (
 
 // reload reads the configuration file again and puts it in force, all or
 // nothing: what is refused leaves the server as it was.
-func (h *house) reload(ctx context.Context) (api.ReloadResult, error) {
-	if err := h.begin(ctx); err != nil {
+func (srv *server) reload(ctx context.Context) (api.ReloadResult, error) {
+	if err := srv.begin(ctx); err != nil {
 		return api.ReloadResult{}, err
 	}
-	defer h.changing.Unlock()
-	result, err := h.swap(ctx)
+	defer srv.changing.Unlock()
+	result, err := srv.swap(ctx)
 	outcome := "ok"
 	if err != nil {
 		outcome = "refused"
-		h.log.ErrorContext(ctx, "configuration not reloaded", "error", err)
+		srv.log.ErrorContext(ctx, "configuration not reloaded", "error", err)
 	} else {
-		h.log.InfoContext(ctx, "configuration reloaded", "config", result.ConfigDigest, "changed", result.Changed)
-		h.warnOf(ctx, h.cfg.Load())
+		srv.log.InfoContext(ctx, "configuration reloaded", "config", result.ConfigDigest, "changed", result.Changed)
+		srv.warnOf(ctx, srv.cfg.Load())
 	}
-	h.metrics.Reload(outcome)
+	srv.metrics.Reload(outcome)
 	return result, err
 }
 
 // warnOf logs what is allowed in a configuration and perhaps not meant.
-func (h *house) warnOf(ctx context.Context, cfg *config.File) {
+func (srv *server) warnOf(ctx context.Context, cfg *config.File) {
 	for _, w := range cfg.Warnings {
-		h.log.WarnContext(ctx, "configuration: "+w.String())
+		srv.log.WarnContext(ctx, "configuration: "+w.String())
 	}
 }
 
@@ -46,13 +46,13 @@ func (h *house) warnOf(ctx context.Context, cfg *config.File) {
 // after the issuers every few seconds, shortly.
 const changeWait = 3 * time.Second
 
-// begin takes h.changing.
-func (h *house) begin(ctx context.Context) error {
+// begin takes srv.changing.
+func (srv *server) begin(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, changeWait)
 	defer stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !h.changing.TryLock() {
+	for !srv.changing.TryLock() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -62,84 +62,84 @@ func (h *house) begin(ctx context.Context) error {
 	return nil
 }
 
-func (h *house) swap(ctx context.Context) (api.ReloadResult, error) {
-	old := h.cfg.Load()
+func (srv *server) swap(ctx context.Context) (api.ReloadResult, error) {
+	old := srv.cfg.Load()
 	cfg, err := old.Reload()
 	if err != nil {
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
-	return h.swapTo(ctx, old, cfg)
+	return srv.swapTo(ctx, old, cfg)
 }
 
 // refresh puts what was installed in force, under the configuration that runs.
-func (h *house) refresh(ctx context.Context) error {
-	if err := h.begin(ctx); err != nil {
+func (srv *server) refresh(ctx context.Context) error {
+	if err := srv.begin(ctx); err != nil {
 		return err
 	}
-	defer h.changing.Unlock()
-	cfg := h.cfg.Load()
-	_, err := h.swapTo(ctx, cfg, cfg)
+	defer srv.changing.Unlock()
+	cfg := srv.cfg.Load()
+	_, err := srv.swapTo(ctx, cfg, cfg)
 	return err
 }
 
 // swapTo puts a configuration in force, all or nothing.
-func (h *house) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadResult, error) {
+func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadResult, error) {
 	if changed := config.NeedsRestart(&old.Config, &cfg.Config); len(changed) > 0 {
 		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
 	}
 	// Everything that can be refused comes before the first thing that changes.
-	signing, err := h.prepare(ctx, cfg, true)
+	signing, err := srv.prepare(ctx, cfg, true)
 	if err != nil {
 		return api.ReloadResult{}, err
 	}
-	was := h.signing.Load()
-	err = was.cas().Regress(signing.cas(), h.now())
+	was := srv.signing.Load()
+	err = was.cas().Regress(signing.cas(), srv.now())
 	if err == nil {
 		err = was.ocsp.regress(signing.ocsp)
 	}
 	if err != nil {
-		signing.closeAllBut(h.signing.Load())
+		signing.closeAllBut(srv.signing.Load())
 		return api.ReloadResult{}, err
 	}
-	if err := h.acme.Swap(cfg.ACMEConfig()); err != nil {
-		signing.closeAllBut(h.signing.Load())
+	if err := srv.acme.Swap(cfg.ACMEConfig()); err != nil {
+		signing.closeAllBut(srv.signing.Load())
 		return api.ReloadResult{}, fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
 	swapBack := func(err error) error {
-		signing.closeAllBut(h.signing.Load())
-		return errors.Join(err, h.acme.Swap(old.ACMEConfig()), h.swapEST(old), h.swapWebhooks(old), h.swapSCEP(old))
+		signing.closeAllBut(srv.signing.Load())
+		return errors.Join(err, srv.acme.Swap(old.ACMEConfig()), srv.swapEST(old), srv.swapWebhooks(old), srv.swapSCEP(old))
 	}
-	if err := h.swapEST(cfg); err != nil {
+	if err := srv.swapEST(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
-	if err := h.swapWebhooks(cfg); err != nil {
+	if err := srv.swapWebhooks(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
-	if err := h.swapSCEP(cfg); err != nil {
+	if err := srv.swapSCEP(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
-	if err := h.install(ctx, cfg, signing); err != nil {
+	if err := srv.install(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
-	h.cfg.Store(cfg)
-	if err := h.putInForce(ctx, cfg, signing); err != nil {
+	srv.cfg.Store(cfg)
+	if err := srv.putInForce(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, err
 	}
 	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.Digest()}, nil
 }
 
 // reloadOnHangup reloads at each SIGHUP until ctx ends.
-func (h *house) reloadOnHangup(ctx context.Context) {
+func (srv *server) reloadOnHangup(ctx context.Context) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	h.workers.Go(func() {
+	srv.workers.Go(func() {
 		defer signal.Stop(hangup)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-hangup:
-				_, _ = h.reload(ctx) // it logs its error
+				_, _ = srv.reload(ctx) // it logs its error
 			}
 		}
 	})

@@ -30,7 +30,7 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.pool(t)
-	h := l.serve(t).house
+	h := l.serve(t).server
 	l.change(t, "    pool: web\n", "    pool: web\n"+l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n"))
 	other := newForeign(t, "CN=Somebody else")
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -86,7 +86,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	}
 	l.change(t, "issuers:\n", "issuers:\n  - id: dev-t-1\n    key: "+string(ref)+"\n    passphrase: file:secrets/pin\n")
 	r := l.serve(t)
-	h := r.house
+	h := r.server
 	row := ca.NewRecord("dev-t-1", devca.Root, string(ca.Active), cert, time.Now())
 	if err := h.store.InstallIssuers(t.Context(), []store.Installation{{IssuerRecord: row}}); err != nil {
 		t.Fatal(err)

@@ -37,36 +37,36 @@ func responderState(a ocsp.Answers, d *ocsp.Delegate, key *openKey, now time.Tim
 }
 
 // responderStates returns what there is to say of each responder, by CA.
-func (h *house) responderStates() map[string]owncert.Health {
+func (srv *server) responderStates() map[string]owncert.Health {
 	states := map[string]owncert.Health{}
-	s := h.signing.Load()
+	s := srv.signing.Load()
 	for id, a := range s.ocsp.answers {
 		d, key := s.ocsp.delegates[id], s.keys["ocsp-"+id]
 		if d == nil && !s.cas().Get(id).Offline {
 			key = s.keys[id]
 		}
-		states[id] = responderState(a, d, key, h.now())
+		states[id] = responderState(a, d, key, srv.now())
 	}
 	return states
 }
 
 // warnResponders logs what is new about responders, once.
-func (h *house) warnResponders(ctx context.Context) {
-	h.warning.Lock()
-	defer h.warning.Unlock()
-	for id, s := range h.responderStates() {
-		if s.Warning != "" && s.Warning != h.warned[id] && s.Failed == nil {
-			h.log.WarnContext(ctx, s.Warning, "issuer", id)
+func (srv *server) warnResponders(ctx context.Context) {
+	srv.warning.Lock()
+	defer srv.warning.Unlock()
+	for id, s := range srv.responderStates() {
+		if s.Warning != "" && s.Warning != srv.warned[id] && s.Failed == nil {
+			srv.log.WarnContext(ctx, s.Warning, "issuer", id)
 		}
-		h.warned[id] = s.Warning
+		srv.warned[id] = s.Warning
 	}
 }
 
 // responderHealth says which responders can sign now.
-func (h *house) responderHealth(context.Context) []health.Check {
+func (srv *server) responderHealth(context.Context) []health.Check {
 	var checks []health.Check
-	lost := h.signing.Load().cas().Lost()
-	for id, s := range h.responderStates() {
+	lost := srv.signing.Load().cas().Lost()
+	for id, s := range srv.responderStates() {
 		check := ownCheck("ocsp "+id, needOCSP, s)
 		if lost[id] != nil { // the pool goes on, and no other node would answer
 			check.Needs = nil

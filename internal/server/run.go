@@ -1,7 +1,7 @@
-// Package server composes the house: it builds every floor from the bottom up,
+// Package server composes a node: it builds every floor from the bottom up,
 // runs listeners and background work, and drains.
 //
-// It holds no policy of its own. config.File is what an operator wrote; house is
+// It holds no policy of its own. config.File is what an operator wrote; server is
 // everything that runs; Run and start show the order in which it comes up and
 // goes down.
 package server
@@ -57,46 +57,46 @@ func NewEnv(version string, now func() time.Time, l config.Log) Env {
 // Run serves cfg as node n until ctx ends or a listener fails, then drains and
 // gives the node up. ready is called once everything is up.
 func Run(ctx context.Context, e Env, n *statedir.Node, cfg *config.File, ready func()) error {
-	return newHouse(e, n, cfg).run(ctx, ready)
+	return newServer(e, n, cfg).run(ctx, ready)
 }
 
-func newHouse(e Env, n *statedir.Node, cfg *config.File) *house {
-	h := &house{
+func newServer(e Env, n *statedir.Node, cfg *config.File) *server {
+	srv := &server{
 		version: e.Version, log: e.Log, now: e.Now, seed: e.Seed,
 		node: n, metrics: metrics.New(e.Version), serviceKeys: map[keys.Ref]*openKey{},
 		tls: map[string]*tlsPair{listenHTTPS: {}, listenEST: {}},
 	}
-	h.cfg.Store(cfg)
-	h.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
-	for i := range h.tending {
-		h.tending[i] = make(chan struct{}, 1)
+	srv.cfg.Store(cfg)
+	srv.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})
+	for i := range srv.tending {
+		srv.tending[i] = make(chan struct{}, 1)
 	}
-	return h
+	return srv
 }
 
-func (h *house) run(ctx context.Context, ready func()) (err error) {
+func (srv *server) run(ctx context.Context, ready func()) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // the live heap is small: half the collections for some 20 MiB
 	}
-	ctx, h.fail = context.WithCancelCause(ctx)
-	defer h.fail(nil)
-	defer func() { err = errors.Join(err, h.close()) }()
+	ctx, srv.fail = context.WithCancelCause(ctx)
+	defer srv.fail(nil)
+	defer func() { err = errors.Join(err, srv.close()) }()
 
-	h.reloadOnHangup(ctx)
-	h.health.Now = h.now
-	h.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "starting", Needs: []string{health.All}})
+	srv.reloadOnHangup(ctx)
+	srv.health.Now = srv.now
+	srv.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "starting", Needs: []string{health.All}})
 
-	cfg := h.cfg.Load()
-	if err := h.start(ctx, cfg); err != nil {
+	cfg := srv.cfg.Load()
+	if err := srv.start(ctx, cfg); err != nil {
 		return err
 	}
-	if h.seed != nil {
-		if err := h.seed(ctx, h.store, h.estUsers); err != nil {
+	if srv.seed != nil {
+		if err := srv.seed(ctx, srv.store, srv.estUsers); err != nil {
 			return err
 		}
 	}
-	h.health.Clear("server")
-	h.log.InfoContext(ctx, "ready", "node", h.node.Name, "config", cfg.Digest())
+	srv.health.Clear("server")
+	srv.log.InfoContext(ctx, "ready", "node", srv.node.Name, "config", cfg.Digest())
 	ready()
 
 	<-ctx.Done()
@@ -108,76 +108,76 @@ func (h *house) run(ctx context.Context, ready func()) (err error) {
 
 // start follows the order of ARCHITECTURE, section 6: store, socket, ops, http,
 // issuers, TLS listeners. A server without issuers gets as far as it can.
-func (h *house) start(ctx context.Context, cfg *config.File) error {
-	h.changing.Lock()
-	defer h.changing.Unlock()
-	if err := h.build(ctx); err != nil {
+func (srv *server) start(ctx context.Context, cfg *config.File) error {
+	srv.changing.Lock()
+	defer srv.changing.Unlock()
+	if err := srv.build(ctx); err != nil {
 		return err
 	}
-	h.publisher = publish.New(h.lists)
-	for _, open := range []func(context.Context, *config.File) error{h.startSocket, h.startOps, h.startHTTP} {
+	srv.publisher = publish.New(srv.lists)
+	for _, open := range []func(context.Context, *config.File) error{srv.startSocket, srv.startOps, srv.startHTTP} {
 		if err := open(ctx, cfg); err != nil {
 			return err
 		}
 	}
-	signing, err := h.prepare(ctx, cfg, true)
+	signing, err := srv.prepare(ctx, cfg, true)
 	if err != nil {
 		return err
 	}
-	if err := h.install(ctx, cfg, signing); err != nil {
-		signing.closeAllBut(h.signing.Load())
+	if err := srv.install(ctx, cfg, signing); err != nil {
+		signing.closeAllBut(srv.signing.Load())
 		return err
 	}
-	h.warnOneTier(ctx, cfg)
-	h.warnOf(ctx, cfg)
-	h.askHealth()
-	if err := h.putInForce(ctx, cfg, signing); err != nil {
+	srv.warnOneTier(ctx, cfg)
+	srv.warnOf(ctx, cfg)
+	srv.askHealth()
+	if err := srv.putInForce(ctx, cfg, signing); err != nil {
 		return err
 	}
-	return h.startWork(ctx)
+	return srv.startWork(ctx)
 }
 
 // close drains in the reverse order of start: not ready, listeners, Issue calls,
-// last audit event, keys, store. It takes down a house that was half built too.
-func (h *house) close() error {
-	h.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "stopping", Needs: []string{health.All}})
-	h.changing.Lock() // for good: nothing is reloaded any more
+// last audit event, keys, store. It takes down a server that was half built too.
+func (srv *server) close() error {
+	srv.health.Set(health.Check{Name: "server", State: health.Failed, Detail: "stopping", Needs: []string{health.All}})
+	srv.changing.Lock() // for good: nothing is reloaded any more
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	err := h.stopListeners(ctx)
-	if h.stopWork != nil {
-		h.stopWork()
+	err := srv.stopListeners(ctx)
+	if srv.stopWork != nil {
+		srv.stopWork()
 	}
-	h.fail(nil)
-	h.workers.Wait()
-	if h.pipeline != nil {
-		err = errors.Join(err, h.pipeline.Drain(ctx))
+	srv.fail(nil)
+	srv.workers.Wait()
+	if srv.pipeline != nil {
+		err = errors.Join(err, srv.pipeline.Drain(ctx))
 	}
-	if h.audit != nil {
-		err = errors.Join(err, h.audit.Close(ctx))
+	if srv.audit != nil {
+		err = errors.Join(err, srv.audit.Close(ctx))
 	}
-	err = errors.Join(err, h.closeKeys())
-	if h.store != nil {
-		err = errors.Join(err, h.store.Close())
+	err = errors.Join(err, srv.closeKeys())
+	if srv.store != nil {
+		err = errors.Join(err, srv.store.Close())
 	}
-	if err = errors.Join(err, h.node.Release()); err != nil {
+	if err = errors.Join(err, srv.node.Release()); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
-	h.log.Info("stopped")
+	srv.log.Info("stopped")
 	return nil
 }
 
-func (h *house) closeKeys() error {
+func (srv *server) closeKeys() error {
 	var err error
-	for _, k := range h.signing.Load().keys {
+	for _, k := range srv.signing.Load().keys {
 		err = errors.Join(err, k.Close())
 	}
-	for _, k := range h.retired {
+	for _, k := range srv.retired {
 		err = errors.Join(err, k.Close())
 	}
-	err = errors.Join(err, h.closeServiceKeys())
-	if h.auditKey != nil {
-		err = errors.Join(err, h.auditKey.Close())
+	err = errors.Join(err, srv.closeServiceKeys())
+	if srv.auditKey != nil {
+		err = errors.Join(err, srv.auditKey.Close())
 	}
 	return err
 }

@@ -42,34 +42,34 @@ func (p *tlsPair) tend(ctx context.Context, k *owncert.Keeper) error {
 // refreshPair gives a listener the certificate that it is to present: from the
 // files that the configuration names, or our own. Where that fails it keeps the
 // one that it has, unless that must not be used.
-func (h *house) refreshPair(ctx context.Context, cfg *config.File, name string, t config.TLS) error {
+func (srv *server) refreshPair(ctx context.Context, cfg *config.File, name string, t config.TLS) error {
 	if t.Certificate == "" {
-		k, err := h.tlsKeeper(cfg, name, t)
+		k, err := srv.tlsKeeper(cfg, name, t)
 		if err != nil {
 			return err
 		}
-		h.tls[name].own.Store(k)
-		return h.tls[name].tend(ctx, k)
+		srv.tls[name].own.Store(k)
+		return srv.tls[name].tend(ctx, k)
 	}
-	h.tls[name].own.Store(nil)
+	srv.tls[name].own.Store(nil)
 	chain, err := config.ReadChain(t.Certificate)
 	if err != nil {
 		return err
 	}
-	key, err := h.openKey(ctx, cfg, name, t.Key, t.Passphrase)
+	key, err := srv.openKey(ctx, cfg, name, t.Key, t.Passphrase)
 	if err != nil {
 		return err
 	}
 	p, err := owncert.Join(chain, key)
 	if err == nil {
-		h.tls[name].Set(p.TLS())
+		srv.tls[name].Set(p.TLS())
 	}
 	return err
 }
 
 // tlsKeeper returns the keeper of a listener's own certificate under a
 // configuration, with what it has.
-func (h *house) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert.Keeper, error) {
+func (srv *server) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert.Keeper, error) {
 	spec := owncert.Spec{Profile: t.Profile, Algorithm: "ec-p256"}
 	names, err := t.Identifiers()
 	if err != nil {
@@ -91,26 +91,26 @@ func (h *house) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert
 	return owncert.New(owncert.Config{
 		What: "TLS certificate of listener " + name, Issuer: t.Issuer, Specs: []owncert.Spec{spec},
 		Storage: owncert.File{
-			Path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), Secret: cfg.State.Passphrase.Secret(cfg.Dir), Log: h.log,
+			Path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), Secret: cfg.State.Passphrase.Secret(cfg.Dir), Log: srv.log,
 		},
-		Pipeline: h.pipeline, Now: h.now, Log: h.log,
-	}, h.tls[name].own.Load()), nil
+		Pipeline: srv.pipeline, Now: srv.now, Log: srv.log,
+	}, srv.tls[name].own.Load()), nil
 }
 
 // tlsHealth says what there is to say of the certificates that listeners present.
 // That there is none is told where the listener is opened.
-func (h *house) tlsHealth(ctx context.Context) []health.Check {
+func (srv *server) tlsHealth(ctx context.Context) []health.Check {
 	var checks []health.Check
-	for _, l := range h.tlsListeners(h.cfg.Load()) {
-		current := h.tls[l.name].Current()
+	for _, l := range srv.tlsListeners(srv.cfg.Load()) {
+		current := srv.tls[l.name].Current()
 		if l.conf.Addr == "" || current == nil {
 			continue
 		}
 		var state owncert.Health
-		if k := h.tls[l.name].own.Load(); k != nil {
+		if k := srv.tls[l.name].own.Load(); k != nil {
 			state = k.Health()
 		} else {
-			state = h.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
+			state = srv.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
 		}
 		checks = append(checks, ownCheck("tls "+l.name, l.name, state))
 	}
@@ -119,14 +119,14 @@ func (h *house) tlsHealth(ctx context.Context) []health.Check {
 
 // givenPair looks at a certificate from a file: it is not ours to renew, but it may
 // be one of ours.
-func (h *house) givenPair(ctx context.Context, c *x509.Certificate, file string) (state owncert.Health) {
+func (srv *server) givenPair(ctx context.Context, c *x509.Certificate, file string) (state owncert.Health) {
 	todo := "put a new one into " + file + " and reload"
 	// That the database does not answer is told by its own check.
-	if why, _, err := owncert.Revoked(ctx, h.pipeline, c); err == nil && why != "" {
+	if why, _, err := owncert.Revoked(ctx, srv.pipeline, c); err == nil && why != "" {
 		state.Failed = fault.New(fault.Unavailable, "the certificate is one of ours, and %s: %s", why, todo).
 			Because("certificate_revoked")
 		return state
 	}
-	state.Warning, state.Failed = owncert.Ends(c, h.now(), todo)
+	state.Warning, state.Failed = owncert.Ends(c, srv.now(), todo)
 	return state
 }

@@ -6,18 +6,18 @@ import (
 )
 
 // tree is what keeps the CAs of this server in order.
-func (h *house) tree() *tree.Tree {
+func (srv *server) tree() *tree.Tree {
 	return tree.New(tree.Deps{
-		Store: h.store, Now: h.now, Declared: h.declared, Refresh: h.refresh,
-		CAProfiles: h.caProfiles,
-		PublicHTTP: func() string { return h.cfg.Load().PublicURLs.HTTP },
+		Store: srv.store, Now: srv.now, Declared: srv.declared, Refresh: srv.refresh,
+		CAProfiles: srv.caProfiles,
+		PublicHTTP: func() string { return srv.cfg.Load().PublicURLs.HTTP },
 	})
 }
 
 // caProfiles are the names of the profiles that make CAs.
-func (h *house) caProfiles() []string {
+func (srv *server) caProfiles() []string {
 	var names []string
-	for name, p := range h.pipeline.Rules().Profiles {
+	for name, p := range srv.pipeline.Rules().Profiles {
 		if p.CA() {
 			names = append(names, name)
 		}
@@ -26,9 +26,9 @@ func (h *house) caProfiles() []string {
 }
 
 // declared are the CAs that the configuration in force names.
-func (h *house) declared() []ca.Declaration {
+func (srv *server) declared() []ca.Declaration {
 	var all []ca.Declaration
-	for _, c := range h.signing.Load().cas().All() {
+	for _, c := range srv.signing.Load().cas().All() {
 		if c.Configured {
 			all = append(all, c.Declaration)
 		}

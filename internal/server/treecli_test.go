@@ -141,7 +141,7 @@ func TestG2_26_G2_39_G1_05_TheManufacturer(t *testing.T) {
 	need.Program(t, "openssl")
 	l := newLab(t)
 	l.change(t, "issuers:\n", policyProfile+"issuers:\n")
-	h := l.serve(t).house
+	h := l.serve(t).server
 	text, err := os.ReadFile("../../deploy/hierarchies/manufacturer.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func TestG2_23_G2_39_ApplyBelowAnOnlineCA(t *testing.T) {
 	l := newLab(t)
 	policy := l.newIssuerBelow(t, l.root(t), "policy-1", ceremony.CASpec{PathLen: 1}, "")
 	l.change(t, "issuers:\n", "issuers:\n"+policy+strings.TrimPrefix(secondIssuer, "issuers:\n"))
-	h := l.serve(t).house
+	h := l.serve(t).server
 	file := filepath.Join(l.dir, "below.yaml")
 	text := "name: below\ncas:\n  - {id: web-b, parent: policy-1, subject: 'CN=Web CA B,O=Privyseal Development', years: 5}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -257,7 +257,7 @@ func TestG2_23_G2_39_ApplyBelowAnOnlineCA(t *testing.T) {
 	if err != nil || len(page.Requests) != 1 {
 		t.Fatalf("%d requests: %v", len(page.Requests), err)
 	}
-	if _, err := h.desk.Approve(t.Context(), page.Requests[0].ID, approval.Actor{Name: "uid:4242"}); err != nil {
+	if _, err := h.approvals.Approve(t.Context(), page.Requests[0].ID, approval.Actor{Name: "uid:4242"}); err != nil {
 		t.Fatal(err)
 	}
 	if out := l.must(t, "hierarchy", "apply", file); !strings.Contains(out, "is as the file says") {
@@ -283,7 +283,7 @@ func TestG2_28_Divestiture(t *testing.T) {
 
 	to.change(t, "    certificate: chain.pem\n", "")
 	to.change(t, "    certificate: root.pem\n    crl: root.crl\n", "")
-	h := to.serve(t).house
+	h := to.serve(t).server
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -413,7 +413,7 @@ func TestG2_25_ImportOpenSSLCA(t *testing.T) {
 	l := newLab(t)
 	l.guideTree(t)
 	l.change(t, "issuers:\n", "issuers:\n  - {id: guide, key: 'file:keys/guide.key', passphrase: file:secrets/issuer}\n  - {id: guide-root, key: 'file:keys/guide-root.key', passphrase: file:secrets/issuer}\n")
-	h := l.serve(t).house
+	h := l.serve(t).server
 	in := func(name string) string { return filepath.Join(l.dir, name) }
 	_, _, err := l.cli(t, "import", "openssl-ca", "--dir", in("oroot"), "--issuer", "guide-root", "--passphrase", "file:"+in("oroot/pass"))
 	refused(t, err, 403, "root_online")

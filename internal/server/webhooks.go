@@ -7,7 +7,7 @@ import (
 )
 
 // swapWebhooks puts the webhooks of a configuration in force.
-func (h *house) swapWebhooks(cfg *config.File) error {
+func (srv *server) swapWebhooks(cfg *config.File) error {
 	hooks := make([]credential.Webhook, 0, len(cfg.Webhooks))
 	for _, w := range cfg.Webhooks {
 		hook, err := cfg.Webhook(w)
@@ -16,7 +16,7 @@ func (h *house) swapWebhooks(cfg *config.File) error {
 		}
 		hooks = append(hooks, hook)
 	}
-	if err := h.webhooks.Swap(hooks); err != nil {
+	if err := srv.webhooks.Swap(hooks); err != nil {
 		return fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
 	return nil

@@ -5,7 +5,7 @@
 // Open returns a *Store. Reads go to a pool. Everything that belongs to one act
 // is one grouped write: its statements and its audit events are committed
 // together by the node's one committer, which serves all callers that arrived
-// while the last commit was in flight (see lane.go). A call that returns nil is
+// while the last commit was in flight (see committer.go). A call that returns nil is
 // durable. State moves by compare-and-swap; the loser gets a fault.
 //
 // The store decides no policy. It holds secrets only in the sealed form that its
@@ -50,13 +50,13 @@ type Config struct {
 
 // Store is an open database. Its methods may be called from many goroutines.
 type Store struct {
-	cfg      Config
-	engine   engine
-	lane     *lane
-	nonces   *nonceSet // nil where nonces are rows
-	watchers watchers
-	commits  atomic.Int64
-	rows     atomic.Int64
+	cfg       Config
+	engine    engine
+	committer *committer
+	nonces    *nonceSet // nil where nonces are rows
+	watchers  watchers
+	commits   atomic.Int64
+	rows      atomic.Int64
 }
 
 // Open connects to the database that cfg names. It does not look at the schema:
@@ -82,14 +82,14 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s.lane = newLane(s)
+	s.committer = newCommitter(s)
 	return s, nil
 }
 
 // Close waits for the writes that were accepted, refuses new ones and closes the
 // database.
 func (s *Store) Close() error {
-	s.lane.close()
+	s.committer.close()
 	return s.engine.close()
 }
 

@@ -81,8 +81,8 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	limits, err := limit.New(limit.Defaults(), st, time.Now)
 	must(t, err)
 	s.Config = admin.Config{
-		Desk:     approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
-		ESTUsers: credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
+		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
+		ESTUsers:  credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
 		Tree: tree.New(tree.Deps{
 			Store: st, Now: time.Now, Declared: func() []ca.Declaration { return s.Declared },

@@ -24,11 +24,11 @@ import (
 
 // Server is a running front-end with the endpoint "here".
 type Server struct {
-	Store *store.Store
-	CA    *issuancetest.CA // of the id "ca"
-	Desk  *approval.Desk
-	Now   func() time.Time
-	Sleep func(time.Duration)
+	Store     *store.Store
+	CA        *issuancetest.CA // of the id "ca"
+	Approvals *approval.Queue
+	Now       func() time.Time
+	Sleep     func(time.Duration)
 	// NewKey returns another key at each call.
 	NewKey func(testing.TB) crypto.Signer
 	// Renew renews a certificate by the protocol and returns the new one, or the
@@ -155,12 +155,12 @@ func (w *world) decide(meanwhile func(*world), reason string) {
 	}
 	id := w.waiting()
 	meanwhile(w)
-	v, err := w.Desk.Show(w.t.Context(), id)
+	v, err := w.Approvals.Show(w.t.Context(), id)
 	w.must(err)
 	if v.Preview.Allowed != (reason == "") || (len(v.Changes) > 0) != (reason != "") {
 		w.t.Errorf("shown: allowed %t, changes %q", v.Preview.Allowed, v.Changes)
 	}
-	v, err = w.Desk.Approve(w.t.Context(), id, approval.Actor{Name: "uid:1"})
+	v, err = w.Approvals.Approve(w.t.Context(), id, approval.Actor{Name: "uid:1"})
 	if reason == "" {
 		w.must(err)
 		if v.State != store.RequestIssued {
@@ -190,7 +190,7 @@ func (w *world) approval() {
 // waiting is the id of the one request that waits.
 func (w *world) waiting() string {
 	w.t.Helper()
-	all, err := w.Desk.List(w.t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
+	all, err := w.Approvals.List(w.t.Context(), store.RequestSearch{Status: store.RequestPending, Limit: 2})
 	w.must(err)
 	if len(all) != 1 {
 		w.t.Fatalf("%d requests wait", len(all))

@@ -124,16 +124,16 @@ func (l lent) Close() error {
 	return l.file.Close()
 }
 
-// shelf is the newest list of each series on this node's disk.
-type shelf struct {
+// localLists are the newest list of each series on this node's disk.
+type localLists struct {
 	dir   string
 	mu    sync.RWMutex
 	lists map[key]*held
 }
 
-// openShelf takes stock of a folder. It makes it if it must, clears away what a
+// openLocal takes stock of a folder. It makes it if it must, clears away what a
 // crash left, and reports lists that it cannot read.
-func openShelf(dir string) (*shelf, []error, error) {
+func openLocal(dir string) (*localLists, []error, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // lists are public
 		return nil, nil, fmt.Errorf("open folder of lists: %w", err)
 	}
@@ -141,7 +141,7 @@ func openShelf(dir string) (*shelf, []error, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open folder of lists: %w", err)
 	}
-	s := &shelf{dir: dir, lists: map[key]*held{}}
+	s := &localLists{dir: dir, lists: map[key]*held{}}
 	var wrong []error
 	for _, f := range files {
 		path := filepath.Join(dir, f.Name())
@@ -218,7 +218,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *shelf) get(k key) *held {
+func (s *localLists) get(k key) *held {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.lists[k]
@@ -227,7 +227,7 @@ func (s *shelf) get(k key) *held {
 // lend returns the newest list of a series with its file open. keep removes a file
 // only after the list that follows stands here, so that what stands here can be
 // opened while the lock is held.
-func (s *shelf) lend(k key) (lent, error) {
+func (s *localLists) lend(k key) (lent, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	h := s.lists[k]
@@ -237,8 +237,8 @@ func (s *shelf) lend(k key) (lent, error) {
 	return h.lend()
 }
 
-// of returns the series of an issuer that the shelf has.
-func (s *shelf) of(id string) []key {
+// of returns the series of an issuer that the disk has.
+func (s *localLists) of(id string) []key {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var all []key
@@ -250,9 +250,9 @@ func (s *shelf) of(id string) []key {
 	return all
 }
 
-// keep puts a list on the shelf unless a newer one is there, and removes the file
+// keep puts a list on the disk unless a newer one is there, and removes the file
 // of the older of the two. Whoever has that open may read on.
-func (s *shelf) keep(h *held) error {
+func (s *localLists) keep(h *held) error {
 	s.mu.Lock()
 	older := s.lists[h.key]
 	if older != nil && older.number > h.number {
@@ -269,8 +269,8 @@ func (s *shelf) keep(h *held) error {
 	return nil
 }
 
-// receive writes a list to a temporary file of the shelf and reads it back.
-func (s *shelf) receive(k key, fill func(io.Writer) error) (h *held, err error) {
+// receive writes a list to a temporary file of the disk and reads it back.
+func (s *localLists) receive(k key, fill func(io.Writer) error) (h *held, err error) {
 	f, err := os.CreateTemp(s.dir, "fetch-*.tmp")
 	if err != nil {
 		return nil, fmt.Errorf("receive list: %w", err)
@@ -291,7 +291,7 @@ func (s *shelf) receive(k key, fill func(io.Writer) error) (h *held, err error) 
 }
 
 // adopt gives a received list its place, on disk first.
-func (s *shelf) adopt(h *held) error {
+func (s *localLists) adopt(h *held) error {
 	path := filepath.Join(s.dir, h.key.file(h.number))
 	if err := os.Rename(h.path, path); err != nil {
 		return errors.Join(fmt.Errorf("adopt list: %w", err), os.Remove(h.path))

@@ -47,10 +47,10 @@ const (
 	givenUp
 )
 
-// lane is the committer: one goroutine that takes all writes of this node. The
+// committer is one goroutine that takes all writes of this node. The
 // writes that arrive while a commit is in flight form the next batch; a caller
 // that is alone waits for nobody. It also owns the head of the node's audit chain.
-type lane struct {
+type committer struct {
 	store *Store
 	queue chan *write
 
@@ -63,20 +63,20 @@ type lane struct {
 	headKnown bool
 }
 
-func newLane(s *Store) *lane {
-	l := &lane{store: s, queue: make(chan *write, queueSize), ended: make(chan struct{})}
-	go l.loop()
-	return l
+func newCommitter(s *Store) *committer {
+	c := &committer{store: s, queue: make(chan *write, queueSize), ended: make(chan struct{})}
+	go c.loop()
+	return c
 }
 
-func (l *lane) close() {
-	l.mu.Lock()
-	if !l.closed {
-		l.closed = true
-		close(l.queue)
+func (c *committer) close() {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.queue)
 	}
-	l.mu.Unlock()
-	<-l.ended
+	c.mu.Unlock()
+	<-c.ended
 }
 
 // commit hands a write to the committer and waits for its verdict. A caller that
@@ -85,7 +85,7 @@ func (l *lane) close() {
 func (s *Store) commit(ctx context.Context, w *write) error {
 	w.done = make(chan struct{})
 	w.deadline = s.cfg.Now().Add(maxWait)
-	if err := s.lane.submit(w); err != nil {
+	if err := s.committer.submit(w); err != nil {
 		return err
 	}
 	select {
@@ -100,42 +100,42 @@ func (s *Store) commit(ctx context.Context, w *write) error {
 	}
 }
 
-func (l *lane) submit(w *write) error {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
+func (c *committer) submit(w *write) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
 		return unavailable(w.what, errors.New("the store is closed"))
 	}
 	select {
-	case l.queue <- w:
+	case c.queue <- w:
 		return nil
 	default:
 		return unavailable(w.what, errors.New("the queue of writes is full"))
 	}
 }
 
-func (l *lane) loop() {
-	defer close(l.ended)
+func (c *committer) loop() {
+	defer close(c.ended)
 	company := false
-	for w := range l.queue {
+	for w := range c.queue {
 		if company {
-			time.Sleep(l.store.engine.gather())
+			time.Sleep(c.store.engine.gather())
 		}
-		batch := l.take(nil, w)
-		for len(batch) < batchSize && len(l.queue) > 0 {
-			batch = l.take(batch, <-l.queue)
+		batch := c.take(nil, w)
+		for len(batch) < batchSize && len(c.queue) > 0 {
+			batch = c.take(batch, <-c.queue)
 		}
 		company = len(batch) > 1
-		l.commitAll(batch)
+		c.commitAll(batch)
 	}
 }
 
 // take adds w to the batch unless its caller has gone or waited too long.
-func (l *lane) take(batch []*write, w *write) []*write {
+func (c *committer) take(batch []*write, w *write) []*write {
 	switch {
 	case w == nil || !w.state.CompareAndSwap(waiting, running):
 		return batch
-	case l.store.cfg.Now().After(w.deadline):
+	case c.store.cfg.Now().After(w.deadline):
 		w.finish(unavailable(w.what, errors.New("waited too long for the database")))
 		return batch
 	default:
@@ -151,14 +151,14 @@ func (w *write) finish(err error) {
 // commitAll commits a batch as one transaction. When that is impossible because
 // a write lost with part of it done, or because the database refused a
 // statement, nothing is kept and the writes are committed one by one.
-func (l *lane) commitAll(batch []*write) {
+func (c *committer) commitAll(batch []*write) {
 	if len(batch) == 0 {
 		return
 	}
 	began := time.Now() //nolint:forbidigo // only whether it failed quickly
-	verdicts, err := l.try(batch)
+	verdicts, err := c.try(batch)
 	for tries := 0; err != nil && tries < staleTries && disconnected(err) && time.Since(began) < quickly; tries++ {
-		verdicts, err = l.try(batch) // on another connection: nothing was committed
+		verdicts, err = c.try(batch) // on another connection: nothing was committed
 	}
 	if err == nil {
 		for i, w := range batch {
@@ -173,7 +173,7 @@ func (l *lane) commitAll(batch []*write) {
 		return
 	}
 	for i, w := range batch {
-		err := l.alone(w)
+		err := c.alone(w)
 		w.finish(err)
 		if err != nil && errors.Is(err, errAway) {
 			for _, rest := range batch[i+1:] {
@@ -190,11 +190,11 @@ func (l *lane) commitAll(batch []*write) {
 const attempts = 4
 
 // alone commits one write in its own transaction.
-func (l *lane) alone(w *write) error {
+func (c *committer) alone(w *write) error {
 	var err error
 	for range attempts {
 		var verdicts []error
-		if verdicts, err = l.try([]*write{w}); err == nil {
+		if verdicts, err = c.try([]*write{w}); err == nil {
 			return verdicts[0]
 		}
 		if errors.Is(err, errPartial) {
@@ -220,20 +220,20 @@ var (
 
 // try runs a batch in one transaction and returns the verdict of each write; an
 // error means that nothing of it was kept, or ErrOutcomeUnknown.
-func (l *lane) try(batch []*write) (verdicts []error, err error) {
+func (c *committer) try(batch []*write) (verdicts []error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
-	tx, err := l.store.engine.begin(ctx)
+	tx, err := c.store.engine.begin(ctx)
 	if err != nil {
 		return nil, errors.Join(errAway, err)
 	}
 	defer func() {
 		if err != nil {
-			l.headKnown = false
+			c.headKnown = false
 			tx.rollback()
 		}
 	}()
-	if err = l.guards(ctx, tx, batch); err != nil {
+	if err = c.guards(ctx, tx, batch); err != nil {
 		return nil, err
 	}
 	winners, verdicts, err := judge(batch)
@@ -244,26 +244,26 @@ func (l *lane) try(batch []*write) (verdicts []error, err error) {
 		tx.rollback()
 		return verdicts, nil
 	}
-	stmts, head, err := l.effects(ctx, winners)
+	stmts, head, err := c.effects(ctx, winners)
 	if err != nil {
 		return nil, err
 	}
 	revoking, last := raisesSequence(winners), stmts
-	if st := l.store.engine.announcement(); revoking && st != nil {
+	if st := c.store.engine.announcement(); revoking && st != nil {
 		last = append(last[:len(last):len(last)], st)
 	}
 	if err = tx.commit(ctx, last); err != nil {
 		return nil, err
 	}
-	l.head = head
-	l.count(winners, stmts)
+	c.head = head
+	c.count(winners, stmts)
 	if revoking {
-		l.store.watchers.tell(Change{})
+		c.store.watchers.tell(Change{})
 	}
 	return verdicts, nil
 }
 
-func (l *lane) guards(ctx context.Context, tx txn, batch []*write) error {
+func (c *committer) guards(ctx context.Context, tx txn, batch []*write) error {
 	var stmts []*stmt
 	for _, w := range batch {
 		for _, st := range w.guards {
@@ -311,7 +311,7 @@ func (w *write) verdict() error {
 
 // effects returns what the winners have done after the guards, audit events
 // last, and the audit head that will hold once it is committed.
-func (l *lane) effects(ctx context.Context, winners []*write) ([]*stmt, Head, error) {
+func (c *committer) effects(ctx context.Context, winners []*write) ([]*stmt, Head, error) {
 	var stmts []*stmt
 	var events []Event
 	for _, w := range winners {
@@ -319,20 +319,20 @@ func (l *lane) effects(ctx context.Context, winners []*write) ([]*stmt, Head, er
 		events = append(events, w.events...)
 	}
 	if len(events) == 0 {
-		return stmts, l.head, nil
+		return stmts, c.head, nil
 	}
-	if !l.headKnown {
-		head, err := l.store.auditHead(ctx, l.store.cfg.Node)
+	if !c.headKnown {
+		head, err := c.store.auditHead(ctx, c.store.cfg.Node)
 		if err != nil {
 			return nil, Head{}, err
 		}
-		l.head, l.headKnown = head, true
+		c.head, c.headKnown = head, true
 	}
-	inserts, head := chain(l.head, events)
+	inserts, head := chain(c.head, events)
 	return append(stmts, inserts...), head, nil
 }
 
-func (l *lane) count(winners []*write, stmts []*stmt) {
+func (c *committer) count(winners []*write, stmts []*stmt) {
 	rows := int64(0)
 	for _, w := range winners {
 		for _, st := range w.guards {
@@ -344,6 +344,6 @@ func (l *lane) count(winners []*write, stmts []*stmt) {
 	for _, st := range stmts {
 		rows += st.n
 	}
-	l.store.commits.Add(1)
-	l.store.rows.Add(rows)
+	c.store.commits.Add(1)
+	c.store.rows.Add(rows)
 }

@@ -39,8 +39,8 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// house is everything that runs, floor by floor.
-type house struct {
+// server is everything that runs, floor by floor.
+type server struct {
 	version string
 	log     *slog.Logger
 	now     func() time.Time
@@ -75,10 +75,10 @@ type house struct {
 	pipeline *issuance.Pipeline
 
 	// floor 6
-	sealer *seal.Sealer
-	eab    *credential.EAB
-	lists  *crl.Publisher
-	desk   *approval.Desk // requests: recognised again, or waiting for a person
+	sealer    *seal.Sealer
+	eab       *credential.EAB
+	lists     *crl.Publisher
+	approvals *approval.Queue // requests: recognised again, or waiting for a person
 
 	enrolment *enrolment.Enrolment // who may renew what by a certificate
 
@@ -114,10 +114,10 @@ type house struct {
 
 // build makes floors 2 to 8, from the bottom up. Nothing listens yet. What was
 // built when a floor fails is taken down by close.
-func (h *house) build(ctx context.Context) error {
+func (srv *server) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
-		h.buildStore, h.buildAudit, h.buildValidation, h.buildPipeline, h.buildCredentials, h.buildLists, h.buildACME, h.buildEST,
-		h.buildSCEP, h.buildOCSP, h.buildAdmin,
+		srv.buildStore, srv.buildAudit, srv.buildValidation, srv.buildPipeline, srv.buildCredentials, srv.buildLists, srv.buildACME, srv.buildEST,
+		srv.buildSCEP, srv.buildOCSP, srv.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err
@@ -127,13 +127,13 @@ func (h *house) build(ctx context.Context) error {
 }
 
 // buildStore opens the database and looks at its schema.
-func (h *house) buildStore(ctx context.Context) error {
-	cfg := h.cfg.Load()
-	s, err := cfg.OpenStore(ctx, h.node.Chain, h.now)
+func (srv *server) buildStore(ctx context.Context) error {
+	cfg := srv.cfg.Load()
+	s, err := cfg.OpenStore(ctx, srv.node.Chain, srv.now)
 	if err != nil {
 		return err
 	}
-	h.store, h.watch.Store = s, s
+	srv.store, srv.watch.Store = s, s
 	if cfg.Database.Migrate {
 		if err := s.Migrate(ctx); err != nil {
 			return err
@@ -142,50 +142,50 @@ func (h *house) buildStore(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); err != nil {
 		return err
 	}
-	h.metrics.WatchStore(s)
-	h.health.Ask(h.databaseHealth)
+	srv.metrics.WatchStore(s)
+	srv.health.Ask(srv.databaseHealth)
 	return nil
 }
 
 // buildAudit opens this process's chain. Without it nothing may be signed.
-func (h *house) buildAudit(ctx context.Context) error {
-	cfg := h.cfg.Load()
+func (srv *server) buildAudit(ctx context.Context) error {
+	cfg := srv.cfg.Load()
 	var err error
-	if h.auditKey, err = h.openKey(ctx, cfg, "audit", cfg.Audit.Key, cfg.Audit.Passphrase); err != nil {
+	if srv.auditKey, err = srv.openKey(ctx, cfg, "audit", cfg.Audit.Key, cfg.Audit.Passphrase); err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
-	keeper, err := audit.NewKeeper(h.store, h.auditKey, h.node.Chain, h.now, h.log)
+	keeper, err := audit.NewKeeper(srv.store, srv.auditKey, srv.node.Chain, srv.now, srv.log)
 	if err != nil {
 		return err
 	}
-	if err := keeper.Open(ctx, h.node.Former); err != nil {
+	if err := keeper.Open(ctx, srv.node.Former); err != nil {
 		return err
 	}
-	h.audit = keeper
+	srv.audit = keeper
 	return nil
 }
 
-func (h *house) buildValidation(context.Context) error {
-	cfg := h.cfg.Load()
-	v, err := challenge.New(cfg.Challenge, cfg.OwnAddresses(), h.now)
+func (srv *server) buildValidation(context.Context) error {
+	cfg := srv.cfg.Load()
+	v, err := challenge.New(cfg.Challenge, cfg.OwnAddresses(), srv.now)
 	if err != nil {
 		return err
 	}
-	h.validator = v
-	h.leases = lease.New(h.store, h.node.Chain, h.now, h.log)
-	h.limits, err = limit.New(cfg.Limits, h.store, h.now)
+	srv.validator = v
+	srv.leases = lease.New(srv.store, srv.node.Chain, srv.now, srv.log)
+	srv.limits, err = limit.New(cfg.Limits, srv.store, srv.now)
 	return err
 }
 
-func (h *house) buildPipeline(context.Context) error {
-	h.pipeline = issuance.New(issuance.Config{
-		Store: h.store, Node: h.node.Name, Now: h.now, Log: h.log, Observe: h.metrics.Issuance,
+func (srv *server) buildPipeline(context.Context) error {
+	srv.pipeline = issuance.New(issuance.Config{
+		Store: srv.store, Node: srv.node.Name, Now: srv.now, Log: srv.log, Observe: srv.metrics.Issuance,
 	})
 	return nil
 }
 
-func (h *house) buildCredentials(context.Context) error {
-	cfg := h.cfg.Load()
+func (srv *server) buildCredentials(context.Context) error {
+	cfg := srv.cfg.Load()
 	text, err := cfg.KeyEncryption.Read(cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
@@ -194,34 +194,34 @@ func (h *house) buildCredentials(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	if h.sealer, err = seal.New(keks[0], keks[1:]...); err != nil {
+	if srv.sealer, err = seal.New(keks[0], keks[1:]...); err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	h.eab = credential.NewEAB(h.store, h.sealer, h.now)
-	h.estUsers = credential.NewESTUsers(h.store, h.limits, h.now)
-	h.scepChallenges = credential.NewSCEPChallenges(h.store, h.limits, h.now)
-	h.webhooks = credential.NewWebhooks(h.store, h.limits, h.now, h.log)
-	h.desk = approval.New(h.store, h.pipeline, h.now, h.log)
-	h.enrolment = enrolment.New(enrolment.Config{Store: h.store, Pipeline: h.pipeline, Limits: h.limits, Now: h.now})
-	return h.swapWebhooks(cfg)
+	srv.eab = credential.NewEAB(srv.store, srv.sealer, srv.now)
+	srv.estUsers = credential.NewESTUsers(srv.store, srv.limits, srv.now)
+	srv.scepChallenges = credential.NewSCEPChallenges(srv.store, srv.limits, srv.now)
+	srv.webhooks = credential.NewWebhooks(srv.store, srv.limits, srv.now, srv.log)
+	srv.approvals = approval.New(srv.store, srv.pipeline, srv.now, srv.log)
+	srv.enrolment = enrolment.New(enrolment.Config{Store: srv.store, Pipeline: srv.pipeline, Limits: srv.limits, Now: srv.now})
+	return srv.swapWebhooks(cfg)
 }
 
 // buildLists opens this node's folder of revocation lists.
-func (h *house) buildLists(context.Context) error {
+func (srv *server) buildLists(context.Context) error {
 	var err error
-	h.lists, err = crl.New(crl.Deps{
-		Store: h.store, Leases: h.leases, Dir: filepath.Join(h.cfg.Load().State.Dir, "crl"),
-		Now: h.now, Log: h.log, Observe: h.metrics.List,
+	srv.lists, err = crl.New(crl.Deps{
+		Store: srv.store, Leases: srv.leases, Dir: filepath.Join(srv.cfg.Load().State.Dir, "crl"),
+		Now: srv.now, Log: srv.log, Observe: srv.metrics.List,
 	})
 	if err == nil {
-		h.metrics.WatchLists(h.lists, h.now)
+		srv.metrics.WatchLists(srv.lists, srv.now)
 	}
 	return err
 }
 
-func (h *house) buildACME(ctx context.Context) error {
-	cfg := h.cfg.Load()
-	key, err := credential.SharedSecret(ctx, h.store, h.sealer, "acme-nonce", 32)
+func (srv *server) buildACME(ctx context.Context) error {
+	cfg := srv.cfg.Load()
+	key, err := credential.SharedSecret(ctx, srv.store, srv.sealer, "acme-nonce", 32)
 	if err != nil {
 		return err
 	}
@@ -230,32 +230,32 @@ func (h *house) buildACME(ctx context.Context) error {
 		return err
 	}
 	alone := strings.HasPrefix(database, "sqlite:")
-	h.acme, err = acme.New(cfg.ACMEConfig(), acme.Deps{
-		Desk:  h.desk,
-		Store: h.store, Pipeline: h.pipeline, Validator: h.validator, EAB: h.eab, Limits: h.limits,
-		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: h.now}),
-		Node:   h.node.Name, Alone: alone, Log: h.log, Now: h.now, Observe: h.metrics.ACME,
+	srv.acme, err = acme.New(cfg.ACMEConfig(), acme.Deps{
+		Approvals: srv.approvals,
+		Store:     srv.store, Pipeline: srv.pipeline, Validator: srv.validator, EAB: srv.eab, Limits: srv.limits,
+		Nonces: acme.NewNonces(acme.NonceConfig{Key: key, OwnEpoch: alone, Now: srv.now}),
+		Node:   srv.node.Name, Alone: alone, Log: srv.log, Now: srv.now, Observe: srv.metrics.ACME,
 	})
 	return err
 }
 
-func (h *house) buildAdmin(context.Context) error {
+func (srv *server) buildAdmin(context.Context) error {
 	var err error
-	h.admin, err = admin.New(admin.Config{
-		Store: h.store, Pipeline: h.pipeline, Inventory: inventory.New(h.store), EAB: h.eab, Lists: h.lists, Tree: h.tree(),
-		Version: api.Version{Version: h.version, Go: runtime.Version()}, Now: h.now,
-		Desk: h.desk, ESTUsers: h.estUsers, SCEPChallenges: h.scepChallenges,
-		Endpoints: func(protocol string) []string { return h.cfg.Load().EndpointNames(protocol) },
-		Health:    h.report,
-		Reload:    h.reload,
+	srv.admin, err = admin.New(admin.Config{
+		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists, Tree: srv.tree(),
+		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
+		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
+		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },
+		Health:    srv.report,
+		Reload:    srv.reload,
 		// This node does not wait for its next look: what it signed meanwhile would
 		// be worth nothing.
-		ListImported: func(ctx context.Context) { h.logged("lists of the CAs above", h.checkParents(ctx)) },
+		ListImported: func(ctx context.Context) { srv.logged("lists of the CAs above", srv.checkParents(ctx)) },
 	})
 	return err
 }
 
 // openKey opens a private key whose operations are counted under name.
-func (h *house) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: h.metrics.Key(name), Now: h.now, Module: cfg.PKCS11.Module})
+func (srv *server) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
+	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: srv.metrics.Key(name), Now: srv.now, Module: cfg.PKCS11.Module})
 }
