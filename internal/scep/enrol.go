@@ -185,7 +185,7 @@ func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*enrolment
 		return nil, nil //nolint:nilnil // a throw-away certificate
 	}
 	holder, err := s.Enrolment.Holder(ctx, signer)
-	if fault.Is(err, fault.NotFound) {
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Malformed) { // what cannot be read is on no record
 		return nil, nil //nolint:nilnil // somebody else's
 	}
 	return holder, err

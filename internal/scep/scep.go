@@ -252,7 +252,7 @@ func compile(e Endpoint) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: accepted}}
+	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: accepted, Bare: true}}
 	if e.Secret != "" {
 		sum := sha256.Sum256([]byte(e.Secret))
 		ep.secret = &sum
