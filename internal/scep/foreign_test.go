@@ -23,7 +23,10 @@ func (d *device) bare(t testing.TB, key any) *device {
 	var b cryptobyte.Builder
 	sequence := func(b *cryptobyte.Builder, f cryptobyte.BuilderContinuation) { b.AddASN1(cbasn1.SEQUENCE, f) }
 	algorithm := func(b *cryptobyte.Builder) {
-		sequence(b, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier([]int{1, 2, 840, 113549, 1, 1, 4}); b.AddASN1NULL() })
+		sequence(b, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier([]int{1, 2, 840, 113549, 1, 1, 4})
+			b.AddASN1NULL()
+		})
 	}
 	sequence(&b, func(b *cryptobyte.Builder) {
 		sequence(b, func(b *cryptobyte.Builder) {
