@@ -31,7 +31,7 @@ type CSR struct {
 	Subject            Name
 	Names              []Identifier     // SAN entries in order, canonical, each once
 	Extensions         []pkix.Extension // requested, other than SAN
-	ChallengePassword  string           // PKCS#9 attribute, or ""
+	ChallengePassword  string           // PKCS#9 attribute, or ""; any octets
 	SignatureAlgorithm x509.SignatureAlgorithm
 }
 
@@ -179,7 +179,7 @@ func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 				err = errors.New("the extensions in the attribute of PKCS#9 and in Microsoft's (1.3.6.1.4.1.311.2.1.14) differ")
 			}
 		case oid.Equal(oidChallengePassword):
-			c.ChallengePassword, err = readText(&values)
+			c.ChallengePassword, err = readSecret(&values)
 			// Its length has no bound of its own: those of device management are
 			// signed documents of several KB (rule S22).
 			if err == nil && !values.Empty() {

@@ -72,3 +72,31 @@ func TestFR10_MicrosoftExtensions(t *testing.T) {
 		}
 	}
 }
+
+// TestFR5_ChallengeIsOctets, whatever string type says of its characters.
+func TestFR5_ChallengeIsOctets(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	for _, c := range []struct {
+		tag    cbasn1.Tag
+		octets string
+		want   string
+	}{
+		{cbasn1.PrintableString, "a#b@c_d!$%{}", "a#b@c_d!$%{}"},
+		{cbasn1.PrintableString, "gr\u00fcn", "gr\u00fcn"},
+		{cbasn1.IA5String, "\xfc#", "\xfc#"},
+		{cbasn1.T61String, "\xfc#", "\xfc#"},
+		{cbasn1.UTF8String, "\xfc#", "\xfc#"},
+		{tagNumericString, "12#", "12#"},
+		{tagVisibleString, "\x80", "\x80"},
+		{tagBMPString, "\x00a\x00#", "a#"},
+		{tagBMPString, "\x00a#", "\x00a#"},
+	} {
+		var value cryptobyte.Builder
+		addText(&value, c.tag, c.octets)
+		got, err := ParseCSR(t.Context(), signInfo(t, key, 0, attributeOf(oidChallengePassword, value.BytesOrPanic())))
+		if err != nil || got.ChallengePassword != c.want {
+			t.Errorf("tag %d, %q: %v, want %q", c.tag, c.octets, err, c.want)
+		}
+	}
+}

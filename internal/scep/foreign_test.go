@@ -89,3 +89,18 @@ func TestFR3_FS2_KeySize(t *testing.T) {
 	huge.cert.PublicKey = d.key.Public() // what it is signed with
 	wantFail(t, d.read(t, e.post(huge.wrap(t, e, ask))), badAlg, "key_size")
 }
+
+// TestFR5_Challenge in a PrintableString, of which it is none.
+func TestFR5_Challenge(t *testing.T) {
+	t.Parallel()
+	const secret = "a#b@c_d!e \xfc"
+	e := newEnv(t, func(ep *Endpoint) { ep.Secret = secret })
+	d := newDevice(t, 0)
+	send := func(tx, secret string) rep {
+		return d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: tx, content: d.csr(t, "dev-1", secret)})))
+	}
+	wantFail(t, send("a", "a#b@c_d!e \xfd"), badRequest, "scep_challenge_wrong")
+	if r := send("b", secret); r.status != pkiSuccess {
+		t.Errorf("%+v", r)
+	}
+}
