@@ -79,8 +79,9 @@ type Options struct {
 	// VPN clients need it, others fail with it.
 	CAInReply bool `yaml:"ca_in_reply,omitempty"`
 	// RenewByPKCSReq takes a PKCSReq that is signed by a valid certificate of ours
-	// as a renewal, which needs no challenge. macOS renews so.
-	RenewByPKCSReq bool `yaml:"renew_by_pkcsreq,omitempty"`
+	// as a renewal, which needs no challenge. macOS, Cisco IOS, sscep and jscep renew
+	// so. Default: true.
+	RenewByPKCSReq *bool `yaml:"renew_by_pkcsreq,omitempty"`
 	// AcceptProtocols are the protocols by which the certificates that renew here
 	// were first enrolled: est, scep, acme, operator. Without it all of them may, and
 	// a warning says so.
@@ -118,6 +119,8 @@ type Options struct {
 	// answers its certificate; without it, 404.
 	NextIssuer string `yaml:"next_issuer,omitempty"`
 }
+
+func (o Options) renewsByPKCSReq() bool { return o.RenewByPKCSReq == nil || *o.RenewByPKCSReq }
 
 // Check reports what is wrong with the options by themselves.
 func (o Options) Check() error {
