@@ -151,10 +151,7 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 		return nil, ask, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").
 			Because("scep_key_mismatch")
 	}
-	if csr.ChallengePassword == "" && c.ep.Manual {
-		return &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
-	}
-	proof, err := s.challenge(ctx, c, csr)
+	proof, err := s.newcomer(ctx, c, csr)
 	switch {
 	case err != nil:
 		return nil, ask, alsoFor(err, notAgain)
@@ -162,6 +159,23 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 		ask.Profile = proof.Profile
 	}
 	return proof, ask, nil
+}
+
+// newcomer judges who renews nothing: by the challenge or, where a person decides, by
+// the key alone. There a challenge that is not right leads to that person as well. It
+// still counts as a guess, and after too many none is compared any more: whether it
+// was right can be told by how transactions of the same requester fit together.
+func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
+	stranger := &credential.Proof{Identity: "key:" + csr.KeyHash.String(), Evidence: evidence("none", "")}
+	if csr.ChallengePassword == "" && c.ep.Manual {
+		return stranger, nil
+	}
+	proof, err := s.challenge(ctx, c, csr)
+	if err != nil && c.ep.Manual && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
+		stranger.Evidence = evidence("challenge_refused", fault.Of(err).Reason)
+		return stranger, nil
+	}
+	return proof, err
 }
 
 // errNoPKCSReq refuses who would renew otherwise.

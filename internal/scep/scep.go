@@ -88,8 +88,8 @@ type Options struct {
 	AcceptProtocols []string `yaml:"accept_protocols,omitempty" jsonschema:"enum=est,enum=scep,enum=acme,enum=operator"`
 	// RenewalGrace is how long after its end a certificate may still be renewed.
 	RenewalGrace time.Duration `yaml:"renewal_grace,omitempty"`
-	// Manual takes requests without a challenge, which a person has to approve.
-	// It needs profiles with approval.
+	// Manual takes requests without a challenge, or with one that is not right, which
+	// a person has to approve. It needs profiles with approval.
 	Manual bool `yaml:"manual,omitempty"`
 	// TripleDES, SHA1 and SingleDES accept, and answer with, what old devices
 	// know. All are off by default. SHA1 holds for messages and certificate
