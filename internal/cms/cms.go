@@ -83,6 +83,10 @@ func (l Limits) or() Limits {
 type Policy struct {
 	SHA1    bool     // signatures with SHA-1
 	Ciphers []Cipher // that may have encrypted a content; nil is all but DES
+	// Bare lets a signer's certificate be one that crypto/x509 cannot read, if issuer,
+	// serial number and key can be read; Verify returns it with nothing else set. It is
+	// for certificates that only carry a key, and are not judged.
+	Bare bool
 }
 
 // Attribute is a signed attribute. Each value is one whole DER element.

@@ -29,7 +29,7 @@ func readName(s *cryptobyte.String) (Name, bool) {
 	var body, issuer cryptobyte.String
 	n.Serial = new(big.Int)
 	ok := s.ReadASN1(&body, cbasn1.SEQUENCE) && body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) &&
-		body.ReadASN1Integer(n.Serial) && body.Empty()
+		readSerial(&body, n.Serial) && body.Empty()
 	n.Issuer = issuer
 	return n, ok
 }

@@ -66,7 +66,11 @@ func (s *SignedData) verify(
 	if err != nil {
 		return nil, err
 	}
-	candidates := info.candidates(slices.Concat(s.Certificates, known))
+	all := slices.Concat(s.Certificates, known)
+	if p.Bare {
+		all = append(all, s.bare()...)
+	}
+	candidates := info.candidates(all)
 	if len(candidates) == 0 {
 		return nil, fault.New(fault.Unverified, "signed message: no certificate that can be read is its signer's").Because("cms_signer")
 	}
@@ -80,6 +84,18 @@ func (s *SignedData) verify(
 		}
 	}
 	return nil, err
+}
+
+// bare returns the certificates of the message of which no more is read than names
+// them, and their keys.
+func (s *SignedData) bare() []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, der := range s.RawCertificates {
+		if c, ok := readBare(der); ok {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // check checks everything about a signer but the signature.

@@ -156,9 +156,13 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		}
 		_, err = d.scep.Check(ctx, here("s"), secret, subjectCSR(t, "router-8"))
 		refused(t, err, fault.Denied, "scep_challenge_wrong_subject")
-		for _, wrong := range []string{"", secret + " ", c.ID} {
+		for _, wrong := range []string{secret + " ", c.ID} {
 			_, err = d.scep.Check(ctx, here("s"), wrong, csr)
 			refused(t, err, fault.Unauthenticated, "scep_challenge_wrong")
+		}
+		for range 2 * limit.Defaults().WrongSecrets.Count { // no guess
+			_, err = d.scep.Check(ctx, here("s"), "", csr)
+			refused(t, err, fault.Unauthenticated, "scep_challenge_missing")
 		}
 		if won := use(t, st, p.Claims, 16); won != 1 {
 			t.Errorf("%d certificates for one use", won)

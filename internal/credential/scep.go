@@ -80,9 +80,12 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 // secret (rule S21).
 //
 // Faults: RateLimited for a source that guessed too often; Unauthenticated for a
-// wrong secret; Denied for a challenge that is disabled or meant for something
+// wrong secret, or none, which does not count; Denied for a challenge that is disabled or meant for something
 // else, such as another subject.
 func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, csr *pki.CSR) (*Proof, error) {
+	if secret == "" { // nothing was guessed
+		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").Because(KindSCEP + "_missing")
+	}
 	if err := c.guard.limits.Locked(ctx, a.lock()); err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("check SCEP challenge: %w", err)
 	}
-	if found == nil || secret == "" || !equal(digest, found.Digest) {
+	if found == nil || !equal(digest, found.Digest) {
 		return nil, c.guard.wrong(ctx, &a, KindSCEP)
 	}
 	t := challengeTerms(found)

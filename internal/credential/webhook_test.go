@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -247,5 +248,27 @@ func TestWebhookIsGuarded(t *testing.T) {
 		if err := w.Swap(hooks); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+// TestFR2_NoChallengeLocksOutNobodyElse: who presents none is asked about, and
+// counted apart from those who do.
+func TestFR2_NoChallengeLocksOutNobodyElse(t *testing.T) {
+	t.Parallel()
+	st := storetest.SQLite(t)
+	ctx, d, m := t.Context(), newDevices(t, st), newMDM(t)
+	w := newWebhooks(t, d, st, m)
+	csr := subjectCSR(t, "router-7")
+	m.says(http.StatusOK, `{"allow": false}`)
+	for range limit.Defaults().WrongSecrets.Count {
+		_, err := w.Check(ctx, "mdm", here("a"), "t", "", csr)
+		refused(t, err, fault.Denied, "webhook_refused")
+	}
+	if _, err := w.Check(ctx, "mdm", here("a"), "t", "", csr); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("without a challenge, once more: %v", err)
+	}
+	m.says(http.StatusOK, `{"allow": true}`)
+	if _, err := w.Check(ctx, "mdm", here("a"), "t", "c", csr); err != nil {
+		t.Errorf("with a challenge: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ type CSR struct {
 	Subject            Name
 	Names              []Identifier     // SAN entries in order, canonical, each once
 	Extensions         []pkix.Extension // requested, other than SAN
-	ChallengePassword  string           // PKCS#9 attribute, or ""
+	ChallengePassword  string           // PKCS#9 attribute, or ""; any octets
 	SignatureAlgorithm x509.SignatureAlgorithm
 }
 
@@ -154,6 +154,7 @@ func (c *CSR) readKey(spki []byte) error {
 
 func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 	seen := map[string]bool{}
+	var requested cryptobyte.String // the extensions, by either attribute
 	for !attributes.Empty() {
 		var attribute, values cryptobyte.String
 		if !attributes.ReadASN1(&attribute, cbasn1.SEQUENCE) {
@@ -169,12 +170,16 @@ func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 		seen[oid.String()] = true
 		var err error
 		switch {
-		case oid.Equal(oidExtensionRequest):
-			err = c.parseExtensions(values)
-		case oid.Equal(oidMicrosoftExtension):
-			err = errors.New("extensions in the outdated Microsoft attribute 1.3.6.1.4.1.311.2.1.14, which is not read")
+		case oid.Equal(oidExtensionRequest), oid.Equal(oidMicrosoftExtension):
+			switch {
+			case requested == nil:
+				requested = values
+				err = c.parseExtensions(values)
+			case !bytes.Equal(requested, values):
+				err = errors.New("the extensions in the attribute of PKCS#9 and in Microsoft's (1.3.6.1.4.1.311.2.1.14) differ")
+			}
 		case oid.Equal(oidChallengePassword):
-			c.ChallengePassword, err = readText(&values)
+			c.ChallengePassword, err = readSecret(&values)
 			// Its length has no bound of its own: those of device management are
 			// signed documents of several KB (rule S22).
 			if err == nil && !values.Empty() {

@@ -13,6 +13,7 @@ import (
 // Tags that cryptobyte has no name for.
 const (
 	tagNumericString = cbasn1.Tag(18)
+	tagVisibleString = cbasn1.Tag(26)
 	tagBMPString     = cbasn1.Tag(30)
 )
 
@@ -37,7 +38,7 @@ func readText(s *cryptobyte.String) (string, error) {
 				return "", errors.New("a PrintableString with other characters in it")
 			}
 		}
-	case cbasn1.IA5String, cbasn1.T61String, tagNumericString, cbasn1.Tag(26):
+	case cbasn1.IA5String, cbasn1.T61String, tagNumericString, tagVisibleString:
 		for _, c := range body {
 			if c >= 0x80 {
 				return "", errors.New("a character string with octets beyond ASCII")
@@ -45,6 +46,26 @@ func readText(s *cryptobyte.String) (string, error) {
 		}
 	case tagBMPString:
 		return readBMP(body)
+	default:
+		return "", errors.New("a value that is not a character string")
+	}
+	return string(body), nil
+}
+
+// readSecret reads a string as readText does, but for what it may hold: a secret is
+// compared as octets, and shown to nobody. A BMPString is UTF-8 where it can be.
+func readSecret(s *cryptobyte.String) (string, error) {
+	var body cryptobyte.String
+	var tag cbasn1.Tag
+	if !s.ReadAnyASN1(&body, &tag) {
+		return "", errors.New("not a string")
+	}
+	switch tag {
+	case tagBMPString:
+		if text, err := readBMP(body); err == nil {
+			return text, nil
+		}
+	case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String, tagNumericString, tagVisibleString:
 	default:
 		return "", errors.New("a value that is not a character string")
 	}

@@ -45,7 +45,7 @@ func TestSCEP_S18_S21_Renewal(t *testing.T) {
 		t.Errorf("with the same key: %+v", r)
 	}
 	wantFail(t, renew(d, "17", "names", next.csr(t, "dev-2", "")), badRequest, "subject_differs")
-	wantFail(t, renew(d, "19", "pkcsreq", next.csr(t, "dev-1", "")), badRequest, "scep_challenge_wrong")
+	wantFail(t, renew(d, "19", "pkcsreq", next.csr(t, "dev-2", "")), badRequest, "subject_differs")
 	e.sleep(d.cert.NotAfter.Sub(e.now()) + 30*time.Minute)
 	if r := renew(d, "17", "grace", next.csr(t, "dev-1", "")); r.status != pkiSuccess {
 		t.Errorf("within the grace: %+v", r)
@@ -89,7 +89,7 @@ func TestSCEP_S21_RevokedDoesNotRenew(t *testing.T) {
 // without.
 func TestSCEP_S21_MacOSRenewsByPKCSReq(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t, func(ep *Endpoint) { ep.RenewByPKCSReq = true })
+	e := newEnv(t)
 	d, next := newDevice(t, 0).enrol(t, e, "mac-1"), newDevice(t, 1)
 	for tx, challenge := range map[string]string{"with": "an old one-time challenge", "without": ""} {
 		r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: tx, content: next.csr(t, "mac-1", challenge)})))

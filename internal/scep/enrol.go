@@ -138,10 +138,13 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 		}
 		return s.renewal(ctx, c, held, csr)
 	}
-	if held != nil && c.ep.RenewByPKCSReq {
-		if proof, again, err := s.renewal(ctx, c, held, csr); err == nil || csr.ChallengePassword == "" {
+	var notAgain error // why a certificate of ours does not renew
+	if held != nil {
+		proof, again, err := s.byPKCSReq(ctx, c, held, csr)
+		if err == nil || !isRefusal(err) || csr.ChallengePassword == "" && !c.ep.Manual {
 			return proof, again, err
 		}
+		notAgain = err
 	}
 	// The signature of a PKCSReq proves possession of the key; a certificate of
 	// ours may stand in for the throw-away one (RFC 8894, section 2.3; rule S21).
@@ -149,20 +152,66 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 		return nil, ask, fault.New(fault.BadCSR, "the request is for another key than the one that signed the message").
 			Because("scep_key_mismatch")
 	}
-	if csr.ChallengePassword == "" && c.ep.Manual {
-		return &credential.Proof{Identity: byNobody + csr.KeyHash.String(), Evidence: evidence("none", "")}, ask, nil
-	}
-	proof, err := s.challenge(ctx, c, csr)
-	if err == nil && proof.Profile != "" {
+	proof, err := s.newcomer(ctx, c, csr)
+	switch {
+	case err != nil:
+		return nil, ask, alsoFor(err, notAgain)
+	case proof.Profile != "":
 		ask.Profile = proof.Profile
 	}
-	return proof, ask, err
+	return proof, ask, nil
+}
+
+// newcomer judges who renews nothing: by the challenge or, where a person decides, by
+// the key alone. There a challenge that is not right leads to that person as well. It
+// still counts as a guess, and after too many none is compared any more: whether it
+// was right can be told by how transactions of the same requester fit together.
+func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
+	stranger := &credential.Proof{Identity: byNobody + csr.KeyHash.String(), Evidence: evidence("none", "")}
+	if csr.ChallengePassword == "" && c.ep.Manual {
+		return stranger, nil
+	}
+	proof, err := s.challenge(ctx, c, csr)
+	if err != nil && c.ep.Manual && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
+		stranger.Evidence = evidence("challenge_refused", fault.Of(err).Reason)
+		return stranger, nil
+	}
+	return proof, err
+}
+
+// errNoPKCSReq refuses who would renew otherwise.
+var errNoPKCSReq error = fault.New(fault.Denied, "the certificate that signed the request does not renew it, because renew_by_pkcsreq "+
+	"is off here: send a RenewalReq, or a challenge password").Because("renew_by_pkcsreq_off")
+
+// byPKCSReq renews for clients that know no RenewalReq. The certificate is all that
+// they present.
+func (s *Server) byPKCSReq(
+	ctx context.Context, c *call, held *enrolment.Holder, csr *pki.CSR,
+) (*credential.Proof, issuance.Request, error) {
+	if !c.ep.renewsByPKCSReq() {
+		return nil, issuance.Request{}, errNoPKCSReq
+	}
+	return s.renewal(ctx, c, held, csr)
+}
+
+// alsoFor adds to a refusal, for the log, a second cause, if there is one.
+func alsoFor(err, second error) error {
+	if second == nil {
+		return err
+	}
+	f := *fault.Of(err)
+	if f.Err == nil {
+		f.Err = second
+	} else {
+		f.Err = fmt.Errorf("%w; %w", f.Err, second)
+	}
+	return &f
 }
 
 // challenge judges a challenge password: that of the endpoint, one that a webhook
 // knows, or one on record.
 func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
-	if c.ep.secret != nil {
+	if c.ep.secret != nil && csr.ChallengePassword != "" {
 		// A source that is locked out is told so whatever it presents.
 		if err := s.Limits.Locked(ctx, c.ep.Name+" "+c.source); err != nil {
 			return nil, err
@@ -187,7 +236,7 @@ func (s *Server) held(ctx context.Context, signer *x509.Certificate) (*enrolment
 		return nil, nil //nolint:nilnil // a throw-away certificate
 	}
 	holder, err := s.Enrolment.Holder(ctx, signer)
-	if fault.Is(err, fault.NotFound) {
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Malformed) { // what cannot be read is on no record
 		return nil, nil //nolint:nilnil // somebody else's
 	}
 	return holder, err

@@ -263,7 +263,7 @@ func TestSCEP_S17_S18_S24_Refusals(t *testing.T) {
 		"no content":      {d.wrap(t, e, message{typ: "19", transaction: "r", envelope: []byte{}}), badMessageCheck, "scep_unreadable"},
 		"other key":       {other.wrap(t, e, message{typ: "19", transaction: "r", content: good}), badRequest, "scep_key_mismatch"},
 		"wrong secret":    {d.wrap(t, e, message{typ: "19", transaction: "r", content: d.csr(t, "dev-1", "guess")}), badRequest, "scep_challenge_wrong"},
-		"no secret":       {d.wrap(t, e, message{typ: "19", transaction: "r", content: d.csr(t, "dev-1", "")}), badRequest, "scep_challenge_wrong"},
+		"no secret":       {d.wrap(t, e, message{typ: "19", transaction: "r", content: d.csr(t, "dev-1", "")}), badRequest, "scep_challenge_missing"},
 		"renewal by none": {d.wrap(t, e, message{typ: "17", transaction: "r", content: good}), badRequest, "renewal_signer"},
 	} {
 		if r := d.read(t, e.post(c.der)); r.fail != string(rune('0'+int(c.fail))) || !strings.Contains(r.text, "["+c.reason+"]") || r.content != nil || r.transaction != "r" {

@@ -79,16 +79,17 @@ type Options struct {
 	// VPN clients need it, others fail with it.
 	CAInReply bool `yaml:"ca_in_reply,omitempty"`
 	// RenewByPKCSReq takes a PKCSReq that is signed by a valid certificate of ours
-	// as a renewal, which needs no challenge. macOS renews so.
-	RenewByPKCSReq bool `yaml:"renew_by_pkcsreq,omitempty"`
+	// as a renewal, which needs no challenge. macOS, Cisco IOS, sscep and jscep renew
+	// so. Default: true.
+	RenewByPKCSReq *bool `yaml:"renew_by_pkcsreq,omitempty"`
 	// AcceptProtocols are the protocols by which the certificates that renew here
 	// were first enrolled: est, scep, acme, operator. Without it all of them may, and
 	// a warning says so.
 	AcceptProtocols []string `yaml:"accept_protocols,omitempty" jsonschema:"enum=est,enum=scep,enum=acme,enum=operator"`
 	// RenewalGrace is how long after its end a certificate may still be renewed.
 	RenewalGrace time.Duration `yaml:"renewal_grace,omitempty"`
-	// Manual takes requests without a challenge, which a person has to approve.
-	// It needs profiles with approval.
+	// Manual takes requests without a challenge, or with one that is not right, which
+	// a person has to approve. It needs profiles with approval.
 	Manual bool `yaml:"manual,omitempty"`
 	// TripleDES, SHA1 and SingleDES accept, and answer with, what old devices
 	// know. All are off by default. SHA1 holds for messages and certificate
@@ -118,6 +119,8 @@ type Options struct {
 	// answers its certificate; without it, 404.
 	NextIssuer string `yaml:"next_issuer,omitempty"`
 }
+
+func (o Options) renewsByPKCSReq() bool { return o.RenewByPKCSReq == nil || *o.RenewByPKCSReq }
 
 // Check reports what is wrong with the options by themselves.
 func (o Options) Check() error {
@@ -252,7 +255,7 @@ func compile(e Endpoint) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: accepted}}
+	ep := &endpoint{Endpoint: e, policy: cms.Policy{SHA1: e.SHA1, Ciphers: accepted, Bare: true}}
 	if e.Secret != "" {
 		sum := sha256.Sum256([]byte(e.Secret))
 		ep.secret = &sum

@@ -38,9 +38,9 @@ func refused(t *testing.T, err error, status int, reason string) {
 }
 
 // holds runs the whole-store oracle.
-func (h *server) holds(t *testing.T) {
+func (srv *server) holds(t *testing.T) {
 	t.Helper()
-	report, err := verify.CheckCA(t.Context(), h.store, verify.Config{Now: time.Now(), AuditKeys: []crypto.PublicKey{h.auditKey.Public()}})
+	report, err := verify.CheckCA(t.Context(), srv.store, verify.Config{Now: time.Now(), AuditKeys: []crypto.PublicKey{srv.auditKey.Public()}})
 	if err != nil {
 		t.Fatal(err)
 	}
