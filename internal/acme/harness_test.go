@@ -44,9 +44,11 @@ type env struct {
 	store   *store.Store
 	server  *Server
 	handler http.Handler
+	ca      *issuancetest.CA
 	signer  *issuancetest.Key
 	root    *x509.Certificate
 	eab     *credential.EAB
+	sealer  *seal.Sealer
 	dns     *dnstest.Server
 	ahead   atomic.Int64 // nanoseconds that the clock runs ahead
 
@@ -109,10 +111,11 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.sealer = sealer
 	e.eab = credential.NewEAB(st, sealer, e.now)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	ca := issuancetest.New(t, st, e.now, "web", nil)
-	e.signer, e.root = ca.Key, ca.Root
+	e.ca, e.signer, e.root = ca, ca.Key, ca.Root
 	e.server, err = New(cfg, Deps{
 		Store: st, Pipeline: ca.Pipeline, Validator: validator, EAB: e.eab, Limits: limits, Node: st.Node(), Alone: true,
 		Nonces: NewNonces(NonceConfig{Key: bytes.Repeat([]byte{9}, 32), OwnEpoch: true, Now: e.now}),

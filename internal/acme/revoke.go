@@ -26,7 +26,8 @@ type revokePayload struct {
 // revokeCert revokes a certificate (RFC 8555, section 7.6). The account that
 // ordered it may, an account that holds valid authorizations for all its names,
 // and whoever has its key; a proof by the key says that the key is in hands that
-// speak for it, so it is entered as compromised and blocked (rule A47).
+// speak for it, so it is entered as compromised and blocked (rule A47). Who has
+// proved the names alone knows nothing of the key, and blocks none.
 func (s *Server) revokeCert(w http.ResponseWriter, r *http.Request, c *call) error {
 	var p revokePayload
 	if err := c.decode(&p); err != nil {
@@ -47,20 +48,19 @@ func (s *Server) revokeCert(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return missing(err, "the certificate was not issued here")
 	}
-	requester := ""
+	revocation := issuance.Revocation{CertificateID: row.ID, Reason: reason, RequestID: c.id}
 	if c.account != nil {
-		requester, err = c.actor(), s.mayRevoke(r.Context(), c, row)
+		err = s.mayRevoke(r.Context(), c, row)
+		revocation.Requester = c.actor()
+		revocation.BlockKey = row.Requester == c.actor() || c.holdsKey(der) == nil
 	} else {
-		reason = pki.KeyCompromise
-		requester, err = "key:"+c.key.thumbprint, c.holdsKey(der)
+		err = c.holdsKey(der)
+		revocation.Reason, revocation.Requester, revocation.BlockKey = pki.KeyCompromise, "key:"+c.key.thumbprint, true
 	}
 	if err != nil {
 		return err
 	}
-	err = s.Pipeline.Revoke(r.Context(), issuance.Revocation{
-		CertificateID: row.ID, Reason: reason, Requester: requester, RequestID: c.id,
-	})
-	if err != nil {
+	if err := s.Pipeline.Revoke(r.Context(), revocation); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

@@ -84,6 +84,57 @@ func TestACME_A47_TheKeyOverrulesTheReason(t *testing.T) {
 	wantProblem(t, b.postJWK(b.base+"/revoke-cert", revokePayloadOf(leaf.Raw, pki.Superseded)), 400, "alreadyRevoked")
 }
 
+// TestFS10_WhoseWordBlocksAKey: who merely proves the same names revokes for
+// keyCompromise and blocks nothing; the key itself and the account that ordered
+// the certificate block it, also when it stands revoked for keyCompromise.
+func TestFS10_WhoseWordBlocksAKey(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		e := newIdleEnv(t, st)
+		e.run(t)
+		owner, stranger := e.account(t), e.account(t)
+		stranger.ready("a.localhost")
+		blocked := func(k crypto.Signer) bool {
+			t.Helper()
+			hash, err := pki.HashKey(k.Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			is, err := st.BlockedKey(t.Context(), hash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return is
+		}
+		for name, again := range map[string]func(c *client, k crypto.Signer, payload any) *response{
+			"key": func(c *client, k crypto.Signer, payload any) *response {
+				b := e.bearer(t, k)
+				return b.postJWK(b.base+"/revoke-cert", payload)
+			},
+			"owner": func(c *client, _ crypto.Signer, payload any) *response { return c.post(c.base+"/revoke-cert", payload) },
+		} {
+			key := newECKey(t, elliptic.P256())
+			payload := revokePayloadOf(owner.issue(key, "a.localhost")[0].Raw, pki.KeyCompromise)
+			want(t, stranger.post(stranger.base+"/revoke-cert", payload), 200)
+			wantProblem(t, stranger.post(stranger.base+"/revoke-cert", payload), 400, "alreadyRevoked")
+			if blocked(key) {
+				t.Fatalf("%s: an account with a proof of the name blocked another's key", name)
+			}
+			for range 2 {
+				wantProblem(t, again(owner, key, payload), 400, "alreadyRevoked")
+				if !blocked(key) {
+					t.Errorf("%s: not blocked", name)
+				}
+			}
+		}
+		key := newECKey(t, elliptic.P256())
+		want(t, owner.post(owner.base+"/revoke-cert", revokePayloadOf(owner.issue(key, "a.localhost")[0].Raw, pki.KeyCompromise)), 200)
+		if !blocked(key) {
+			t.Error("the account that ordered the certificate did not block its key")
+		}
+	})
+}
+
 func (e *env) row(t *testing.T, leaf *x509.Certificate) *store.Certificate {
 	t.Helper()
 	row, err := e.server.Pipeline.Lookup(t.Context(), leaf.Raw)

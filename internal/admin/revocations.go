@@ -27,7 +27,9 @@ func (s *Server) RevokeCertificate(ctx context.Context, r api.RevokeCertificateR
 	if err != nil {
 		return nil, err
 	}
-	revocation := issuance.Revocation{CertificateID: row.ID, Reason: reason, Requester: requester(ctx), RequestID: web.RequestID(ctx)}
+	revocation := issuance.Revocation{
+		CertificateID: row.ID, Reason: reason, Requester: requester(ctx), RequestID: web.RequestID(ctx), BlockKey: true,
+	}
 	if at := r.Body.InvalidityAt; !at.IsZero() {
 		revocation.InvalidityAt = &at
 	}

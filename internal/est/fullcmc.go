@@ -222,6 +222,7 @@ func (x *exchange) revoke(ctx context.Context, r cmc.Revocation) error {
 	}
 	return x.Pipeline.Revoke(ctx, issuance.Revocation{
 		CertificateID: row.ID, Reason: r.Reason, InvalidityAt: r.InvalidityAt, Requester: by.identity(), RequestID: web.RequestID(ctx),
+		BlockKey: own || row.Requester == by.identity(),
 	})
 }
 

@@ -38,7 +38,8 @@ type Page struct {
 	Next    string // cursor of the next call; empty when all is done
 }
 
-// RevokeMatching revokes the next page of a selection. A page ends after some
+// RevokeMatching revokes the next page of a selection, for an operator: a key
+// compromise blocks the keys. A page ends after some
 // thousand certificates or two seconds, whatever comes first. What it has revoked
 // is durable even if it returns an error; who calls again with the same cursor,
 // or with none, goes on where it ended, because revoked certificates are not
@@ -123,13 +124,15 @@ func (p *Pipeline) revokePart(ctx context.Context, s Selection, part []store.Rev
 	defer cancel()
 	at := p.now()
 	r := store.Revocation{Reason: s.Match.Reason, RevokedAt: at, InvalidityAt: s.InvalidityAt, Requester: s.Requester}
+	block := r.Reason == pki.KeyCompromise
 	events := make([]store.Event, len(part))
 	for i, c := range part {
 		events[i] = event(actionRevoked, "success", at, s.Requester, c.ID, s.RequestID, revocationDetail{
 			Issuer: c.IssuerID, Serial: c.Serial, Reason: s.Match.Reason.String(), InvalidityAt: s.InvalidityAt, Where: s.Where,
+			KeyBlocked: block,
 		})
 	}
-	err = p.store.RevokeAll(ctx, part, r, events)
+	err = p.store.RevokeAll(ctx, part, r, block, events)
 	if !fault.Is(err, fault.Conflict) {
 		if err == nil {
 			revoked = len(part)
@@ -137,7 +140,7 @@ func (p *Pipeline) revokePart(ctx context.Context, s Selection, part []store.Rev
 		return revoked, err
 	}
 	for i := range part {
-		err := p.store.RevokeAll(ctx, part[i:i+1], r, events[i:i+1])
+		err := p.store.RevokeAll(ctx, part[i:i+1], r, block, events[i:i+1])
 		if fault.Is(err, fault.Conflict) {
 			continue
 		}

@@ -403,7 +403,7 @@ func TestX14_CompromisedKeyIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rev := issuance.Revocation{CertificateID: cert.ID, Reason: pki.Superseded, Requester: "uid:0"}
+		rev := issuance.Revocation{CertificateID: cert.ID, Reason: pki.Superseded, Requester: "uid:0", BlockKey: true}
 		for _, tt := range []struct {
 			reason pki.Reason
 			want   fault.Kind

@@ -24,6 +24,7 @@ const (
 	actionRevoked      = "certificate.revoked"
 	actionNotRevoked   = "certificate.not_revoked"
 	actionHoldReleased = "certificate.hold_released"
+	actionKeyBlocked   = "certificate.key_blocked"
 )
 
 // row is the reservation of one draft.

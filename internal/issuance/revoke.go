@@ -27,12 +27,20 @@ type Revocation struct {
 	InvalidityAt  *time.Time // when the key or the name became bad, if known
 	Requester     string     // "account:<id>", "key:<hash>", "uid:<n>"
 	RequestID     string
+
+	// BlockKey says that the requester may speak for the key: its holder, an
+	// operator, or who enrolled the certificate. Only then a key compromise
+	// blocks it.
+	BlockKey bool
 }
 
+func (r *Revocation) blocks() bool { return r.BlockKey && r.Reason == pki.KeyCompromise }
+
 // Revoke records a revocation, durable when it returns. A key compromise puts
-// the key on the block list in the same transaction (rule X14). A request that
-// comes again finds AlreadyRevoked, with the date and the reason, and changes
-// nothing.
+// the key on the block list in the same transaction (rule X14), if the requester
+// may speak for the key. A request that comes again finds AlreadyRevoked, with
+// the date and the reason, and changes nothing but that: the key of a certificate
+// that stands revoked for its compromise is blocked if it was not.
 //
 // Faults: NotFound; AlreadyRevoked, unless the change is one that rule C8
 // allows; BadRevocationReason; Malformed for an impossible invalidity date.
@@ -50,11 +58,20 @@ func (p *Pipeline) Revoke(ctx context.Context, r Revocation) error {
 	sum := sha256.Sum256(row.DER)
 	ev := event(actionRevoked, "success", at, r.Requester, row.ID, r.RequestID, revocationDetail{
 		Issuer: row.IssuerID, Serial: row.Serial, Reason: r.Reason.String(), Former: former(row),
-		InvalidityAt: r.InvalidityAt, SHA256: pki.KeyHash(sum).String(),
+		InvalidityAt: r.InvalidityAt, SHA256: pki.KeyHash(sum).String(), KeyBlocked: r.blocks(),
 	})
-	return p.store.Revoke(ctx, row.ID, store.Revocation{
+	err = p.store.Revoke(ctx, row.ID, store.Revocation{
 		Reason: r.Reason, RevokedAt: at, InvalidityAt: r.InvalidityAt, Requester: r.Requester,
-	}, r.Reason == pki.KeyCompromise, ev)
+	}, r.blocks(), ev)
+	if r.blocks() && fault.Is(err, fault.AlreadyRevoked) {
+		ev = event(actionKeyBlocked, "success", at, r.Requester, row.ID, r.RequestID, revocationDetail{
+			Issuer: row.IssuerID, Serial: row.Serial, Reason: r.Reason.String(), KeyBlocked: true,
+		})
+		if failed := p.store.BlockKey(ctx, row.ID, at, ev); failed != nil {
+			return failed
+		}
+	}
+	return err
 }
 
 // Release takes back a hold; Reason and InvalidityAt are not looked at.
@@ -84,6 +101,7 @@ type revocationDetail struct {
 	InvalidityAt *time.Time `json:"invalidity_date,omitempty"`
 	SHA256       string     `json:"sha256,omitempty"` // of the certificate
 	Where        string     `json:"where,omitempty"`  // the expression, of a revocation in bulk
+	KeyBlocked   bool       `json:"key_blocked,omitempty"`
 }
 
 func former(row *store.Certificate) string {

@@ -267,7 +267,7 @@ func (l *lab) issue(name string) *issuance.Certificate {
 
 func (l *lab) revoke(c *issuance.Certificate, reason pki.Reason) {
 	l.t.Helper()
-	if err := l.pipeline.Revoke(context.Background(), issuance.Revocation{CertificateID: c.ID, Reason: reason, Requester: "uid:0"}); err != nil {
+	if err := l.pipeline.Revoke(context.Background(), issuance.Revocation{CertificateID: c.ID, Reason: reason, Requester: "uid:0", BlockKey: true}); err != nil {
 		l.t.Fatal(err)
 	}
 }

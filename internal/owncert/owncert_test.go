@@ -88,7 +88,7 @@ func (l *lab) ensure(k *Keeper) *Pair {
 
 func (l *lab) revoke(c *x509.Certificate, reason pki.Reason) {
 	l.t.Helper()
-	r := issuance.Revocation{IssuerID: "ca", Serial: pki.SerialFromBig(c.SerialNumber), Reason: reason, Requester: "uid:0"}
+	r := issuance.Revocation{IssuerID: "ca", Serial: pki.SerialFromBig(c.SerialNumber), Reason: reason, Requester: "uid:0", BlockKey: true}
 	if err := l.Pipeline.Revoke(l.t.Context(), r); err != nil {
 		l.t.Fatal(err)
 	}

@@ -254,7 +254,7 @@ func TestFT2_RevokedRAIsUsedNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := issuance.Revocation{IssuerID: "ca", Serial: pki.SerialFromBig(old.SerialNumber), Reason: pki.KeyCompromise, Requester: "test"}
+	r := issuance.Revocation{IssuerID: "ca", Serial: pki.SerialFromBig(old.SerialNumber), Reason: pki.KeyCompromise, Requester: "test", BlockKey: true}
 	if err := e.pipeline.Revoke(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestFS7_PolledRenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := issuance.Revocation{CertificateID: row.ID, Reason: pki.KeyCompromise, Requester: "uid:0"}
+	r := issuance.Revocation{CertificateID: row.ID, Reason: pki.KeyCompromise, Requester: "uid:0", BlockKey: true}
 	if err := e.pipeline.Revoke(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

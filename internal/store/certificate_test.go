@@ -181,8 +181,8 @@ func TestX14_Revoke(t *testing.T) {
 		}
 		invalid := base.Add(-time.Hour)
 		up := store.Revocation{Reason: pki.KeyCompromise, RevokedAt: base.Add(time.Hour), InvalidityAt: &invalid, Requester: "account:1"}
-		noErr(t, s.Revoke(ctx, c.ID, up, false, event("certificate.revoked")))
-		wantKind(t, s.Revoke(ctx, c.ID, up, false, event("x")), fault.AlreadyRevoked)
+		noErr(t, s.Revoke(ctx, c.ID, up, true, event("certificate.revoked")))
+		wantKind(t, s.Revoke(ctx, c.ID, up, true, event("x")), fault.AlreadyRevoked)
 		if blocked, err := s.BlockedKey(ctx, key); !blocked || err != nil {
 			t.Errorf("key blocked after compromise: %t, %v", blocked, err)
 		}

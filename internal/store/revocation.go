@@ -61,8 +61,7 @@ func raiseSequence(certID string) []*stmt {
 var errLost = errors.New("not revoked")
 
 // Revoke revokes an issued or imported certificate and raises its issuer's
-// sequence. blockKey, and the reason keyCompromise, put the public key on the
-// block list. It is fault.AlreadyRevoked for a revoked one, except where the
+// sequence. blockKey puts the public key on the block list. It is fault.AlreadyRevoked for a revoked one, except where the
 // change is allowed: a hold to a final reason, any reason to keyCompromise. The
 // time of revocation then stays.
 func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKey bool, ev Event) error {
@@ -73,7 +72,7 @@ func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKe
 		events:  []Event{ev},
 		lost:    func(int) error { return errLost },
 	}
-	if blockKey || r.Reason == pki.KeyCompromise {
+	if blockKey {
 		w.effects = append(w.effects, blockKeyOf(certID, r.RevokedAt))
 	}
 	if err := s.commit(ctx, w); !errors.Is(err, errLost) {
@@ -89,6 +88,21 @@ func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKe
 	default:
 		return fault.New(fault.Conflict, "a certificate that is %s cannot be revoked", c.Status)
 	}
+}
+
+// BlockKey puts the public key of a certificate on the block list. It writes
+// nothing, and no event, if the key is there already.
+func (s *Store) BlockKey(ctx context.Context, certID string, at time.Time, ev Event) error {
+	st := blockKeyOf(certID, at)
+	st.need = 1
+	err := s.commit(ctx, &write{
+		what: "block key", guards: []*stmt{st}, events: []Event{ev},
+		lost: func(int) error { return errLost },
+	})
+	if errors.Is(err, errLost) {
+		return nil
+	}
+	return err
 }
 
 // Release takes back a hold. It is fault.Conflict with the reason "not_on_hold"
@@ -128,8 +142,8 @@ func (s *Store) ForgetReleased(ctx context.Context, issuerID string, seq int64) 
 // RevokeAll revokes certificates in one transaction that raises the sequence of
 // each issuer once: their rows share it. It is fault.Conflict, and nothing is
 // revoked, if one of them cannot be (any more). An invalidity date before a
-// certificate's time becomes its notBefore.
-func (s *Store) RevokeAll(ctx context.Context, certs []Revocable, r Revocation, events []Event) error {
+// certificate's time becomes its notBefore. blockKey is as for Revoke.
+func (s *Store) RevokeAll(ctx context.Context, certs []Revocable, r Revocation, blockKey bool, events []Event) error {
 	if len(certs) == 0 {
 		return nil
 	}
@@ -147,7 +161,7 @@ func (s *Store) RevokeAll(ctx context.Context, certs []Revocable, r Revocation, 
 	for size := 64; size > 0; size /= 2 {
 		for len(certs) >= size {
 			w.guards = append(w.guards, insertRevocations(certs[:size], r))
-			if r.Reason == pki.KeyCompromise {
+			if blockKey {
 				w.effects = append(w.effects, blockKeys(certs[:size], r.RevokedAt))
 			}
 			certs = certs[size:]

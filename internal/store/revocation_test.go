@@ -42,7 +42,7 @@ func TestC8_ReasonsThatFollowOneAnother(t *testing.T) {
 					var err error
 					refusal := fault.AlreadyRevoked
 					if bulk {
-						err, refusal = s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}}, revocation(second, time.Hour), []store.Event{event("x")}), fault.Conflict
+						err, refusal = s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}}, revocation(second, time.Hour), false, []store.Event{event("x")}), fault.Conflict
 					} else {
 						err = s.Revoke(ctx, c.ID, revocation(second, time.Hour), false, event("x"))
 					}
@@ -149,8 +149,8 @@ func TestRevokeAll(t *testing.T) {
 		early := base.Add(-24 * time.Hour)
 		r := revocation(pki.KeyCompromise, 0)
 		r.InvalidityAt = &early
-		noErr(t, s.RevokeAll(ctx, nil, r, nil))
-		noErr(t, s.RevokeAll(ctx, certs[:90], r, events[:90]))
+		noErr(t, s.RevokeAll(ctx, nil, r, true, nil))
+		noErr(t, s.RevokeAll(ctx, certs[:90], r, true, events[:90]))
 		for _, id := range []string{"ca-1", "ca-2"} {
 			if i, err := s.Issuer(ctx, id); err != nil || i.RevocationSeq != 1 {
 				t.Errorf("%s: %+v, %v; want sequence 1", id, i, err)
@@ -169,8 +169,8 @@ func TestRevokeAll(t *testing.T) {
 		// One that is revoked already: nothing happens, not even to the sequence.
 		before, err := s.AuditHeads(ctx)
 		noErr(t, err)
-		wantKind(t, s.RevokeAll(ctx, certs[80:], r, events[80:]), fault.Conflict)
-		wantKind(t, s.RevokeAll(ctx, []store.Revocable{{ID: "none", IssuerID: "ca-1"}}, r, events[:1]), fault.Conflict)
+		wantKind(t, s.RevokeAll(ctx, certs[80:], r, true, events[80:]), fault.Conflict)
+		wantKind(t, s.RevokeAll(ctx, []store.Revocable{{ID: "none", IssuerID: "ca-1"}}, r, true, events[:1]), fault.Conflict)
 		after, err := s.AuditHeads(ctx)
 		noErr(t, err)
 		if diff := cmp.Diff(before, after); diff != "" {
@@ -211,7 +211,7 @@ func TestRevocationsAtOnce(t *testing.T) {
 			}
 			for part := range slices.Chunk(certs, 10) {
 				all.Go(func() {
-					switch err := s.RevokeAll(ctx, part, revocation(pki.Superseded, 0), make([]store.Event, len(part))); {
+					switch err := s.RevokeAll(ctx, part, revocation(pki.Superseded, 0), false, make([]store.Event, len(part))); {
 					case err == nil:
 						won.Add(int64(len(part)))
 					case !fault.Is(err, fault.Conflict):

@@ -229,7 +229,7 @@ func (w *world) row(cert *x509.Certificate) *store.Certificate {
 
 func (w *world) revoke(cert *x509.Certificate, reason pki.Reason) {
 	w.t.Helper()
-	r := issuance.Revocation{CertificateID: w.row(cert).ID, Reason: reason, Requester: "uid:0"}
+	r := issuance.Revocation{CertificateID: w.row(cert).ID, Reason: reason, Requester: "uid:0", BlockKey: true}
 	w.must(w.CA.Pipeline.Revoke(w.t.Context(), r))
 }
 
