@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/youmark/pkcs8"
+
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 const (
@@ -82,24 +84,13 @@ func passphrase(secret Secret) ([]byte, error) {
 }
 
 // writeNew writes a file that must not exist yet, all or nothing.
-func writeNew(path string, data []byte) error { return write(path, data, os.Link) } // fails where path exists
-
-// Replace writes a file of mode 0600 in the place of the one that is there, if any,
-// all or nothing. It is on disk when Replace returns.
-func Replace(path string, data []byte) error { return write(path, data, os.Rename) }
-
-// write fills and syncs a temporary file and puts it into place.
-func write(path string, data []byte, place func(from, to string) error) (err error) {
+func writeNew(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if gone := os.Remove(tmp.Name()); !errors.Is(gone, os.ErrNotExist) {
-			err = errors.Join(err, gone)
-		}
-	}()
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Sync()
@@ -107,14 +98,10 @@ func write(path string, data []byte, place func(from, to string) error) (err err
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := place(tmp.Name(), path); err != nil {
+	if err := os.Link(tmp.Name(), path); err != nil { // fails where path exists
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.SyncDir(dir)
 }
 
 // openFile reads and decrypts a key file.
