@@ -50,7 +50,7 @@ func (r *run) reseal(ctx context.Context, ca CA, a *ChangeQuorumAct, before *hol
 		return "", err
 	}
 	defer ca.giveBack(opened) //nolint:errcheck // nothing is lost with it
-	sealed, err := os.ReadFile(ca.path(keyFile))
+	sealed, err := files.ReadSecret(ca.path(keyFile))
 	if err != nil {
 		return "", fmt.Errorf("read key: %w", err)
 	}

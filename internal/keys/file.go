@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -18,7 +17,6 @@ import (
 
 const (
 	pemEncrypted = "ENCRYPTED PRIVATE KEY" // RFC 7468, section 11
-	maxKeyFile   = 64 << 10
 )
 
 // kdf is the cost of every file that Generate writes. OpenSSL refuses scrypt
@@ -106,7 +104,7 @@ func writeNew(path string, data []byte) (err error) {
 
 // openFile reads and decrypts a key file.
 func openFile(path string, secret Secret) (fileKey, error) {
-	text, err := readKeyFile(path)
+	text, err := files.ReadSecret(path)
 	if err != nil {
 		return fileKey{}, fmt.Errorf("open key: %w", err)
 	}
@@ -115,22 +113,4 @@ func openFile(path string, secret Secret) (fileKey, error) {
 		return fileKey{}, fmt.Errorf("open key %s: %w", path, err)
 	}
 	return fileKey{signer}, nil
-}
-
-func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%s has mode %04o: others may read it; chmod 600 it", path, info.Mode().Perm())
-	}
-	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }

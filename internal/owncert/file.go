@@ -43,7 +43,7 @@ func (f File) Load(ctx context.Context, have []Generation) ([]Generation, error)
 
 // Read returns what the file holds.
 func (f File) Read() (*Pair, error) {
-	text, err := os.ReadFile(f.Path)
+	text, err := files.ReadSecret(f.Path)
 	if err != nil {
 		return nil, err
 	}
