@@ -21,7 +21,7 @@ const module = "github.com/privyseal/privyseal/"
 // no others.
 var floors = [][]string{
 	0:  {"internal/fault", "api", "migrations"},
-	1:  {"internal/pki", "internal/strictyaml", "internal/work"},
+	1:  {"internal/files", "internal/pki", "internal/strictyaml", "internal/work"},
 	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript", "internal/seal"},
 	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease", "internal/statedir"},
 	4:  {"internal/ca"},
@@ -37,7 +37,7 @@ var floors = [][]string{
 
 // ceremonyReaches are the packages that the offline tool may link: no store,
 // no network.
-var ceremonyReaches = []string{"internal/fault", "internal/pki", "internal/strictyaml", "internal/profile", "internal/hierarchy", "internal/calaw", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript", "internal/opensslca"}
+var ceremonyReaches = []string{"internal/fault", "internal/files", "internal/pki", "internal/strictyaml", "internal/profile", "internal/hierarchy", "internal/calaw", "internal/keys", "internal/issuer", "internal/quorum", "internal/transcript", "internal/opensslca"}
 
 // onlyIn names the packages that may import a library; everybody else goes
 // through them.

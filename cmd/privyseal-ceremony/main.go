@@ -10,12 +10,18 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/privyseal/privyseal/internal/keys"
 )
 
 // version is set at build time (see Makefile).
 var version = "dev"
 
 func main() {
+	if err := keys.NoCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "privyseal-ceremony:", err)
+		os.Exit(1)
+	}
 	root := commands()
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "privyseal-ceremony:", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/commands"
 	"github.com/privyseal/privyseal/internal/dev"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/operator"
 )
 
@@ -19,6 +20,10 @@ import (
 var version = "dev"
 
 func main() {
+	if err := keys.NoCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "privyseal:", err)
+		os.Exit(1)
+	}
 	cli := operator.New(time.Now, os.Getenv)
 	root := &cobra.Command{
 		Use: "privyseal", Short: "A private certificate authority that you run yourself",

@@ -2,10 +2,13 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +43,7 @@ func params() testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "sql": execSQL, "occupy": occupy, "mode": mode,
+			"ready": ready, "sql": execSQL, "occupy": occupy, "mode": mode, "nocore": noCore,
 		},
 	}
 }
@@ -74,6 +77,21 @@ func occupy(ts *testscript.TestScript, _ bool, args []string) {
 	ln, err := net.Listen("tcp", args[0])
 	ts.Check(err)
 	ts.Defer(func() { _ = ln.Close() })
+}
+
+// noCore checks that the background process leaves no core dump: what the kernel
+// allows is told on Linux only.
+func noCore(ts *testscript.TestScript, _ bool, _ []string) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", cmd.Process.Pid))
+		ts.Check(err)
+		if !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+			ts.Fatalf("core dumps are possible:\n%s", limits)
+		}
+	}
 }
 
 // mode checks the permissions of files.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -83,12 +84,11 @@ func (k *Keeper) writeSegment(ctx context.Context, dir, node string, upTo int64)
 	}
 	first := events[0].Seq
 	file = filepath.Join(dir, fmt.Sprintf("audit-%s-%d-%d.jsonl", filepath.Base(node), first, upTo))
-	part := file + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := files.Create(file, 0o600)
 	if err != nil {
 		return "", 0, err
 	}
-	defer func() { err = errors.Join(err, ignoreClosed(f.Close())) }()
+	defer f.Discard()
 	w := bufio.NewWriter(f)
 	enc := json.NewEncoder(w)
 	for from := first; from <= upTo; {
@@ -106,26 +106,10 @@ func (k *Keeper) writeSegment(ctx context.Context, dir, node string, upTo int64)
 			from = e.Seq + 1
 		}
 	}
-	if err := errors.Join(w.Flush(), f.Sync(), f.Close()); err != nil {
+	if err := w.Flush(); err != nil {
 		return "", 0, err
 	}
-	return file, upTo, errors.Join(os.Rename(part, file), syncDir(dir))
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return file, upTo, f.Commit()
 }
 
 // walkArchives takes the events of the segment files, oldest first in each chain.

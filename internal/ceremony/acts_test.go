@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -80,7 +81,7 @@ func TestG2_10_CrossSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := writeFile(filepath.Join(dir, "leaf.pem"), pki.EncodeChain(below), 0o600); err != nil {
+	if err := files.Write(filepath.Join(dir, "leaf.pem"), pki.EncodeChain(below), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	openssl(t, "verify", "-attime", "1795262400", "-CAfile", ca.path(certFile),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -76,7 +77,7 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
-	if err := errors.Join(writeFile(ca.path(crlFile), der, 0o644), writeFile(ca.path(crlFile+".pem"), text, 0o644)); err != nil {
+	if err := errors.Join(files.Write(ca.path(crlFile), der, 0o644), files.Write(ca.path(crlFile+".pem"), text, 0o644)); err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	return der, nil
@@ -123,7 +124,7 @@ func (ca CA) takeNumber(used ...*big.Int) (*big.Int, error) {
 		}
 	}
 	next := new(big.Int).Add(number, big.NewInt(1))
-	if err := writeFile(ca.path(numberTxt), []byte(hexNumber(next)+"\n"), 0o644); err != nil {
+	if err := files.Write(ca.path(numberTxt), []byte(hexNumber(next)+"\n"), 0o644); err != nil {
 		return nil, err
 	}
 	return number, nil

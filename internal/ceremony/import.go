@@ -51,9 +51,9 @@ func RunImport(ctx context.Context, im Import, c Console, o Options, now func() 
 		return fmt.Errorf("import: %w", err)
 	}
 	r.journal.Acts = []done{{CA: name, SaveAs: "ca"}}
-	files, err := r.collectOut()
+	texts, err := r.collectOut()
 	if err == nil {
-		err = writeOut(r.out(), files)
+		err = writeOut(r.out(), texts)
 	}
 	if err != nil {
 		return fmt.Errorf("write out folder: %w", err)

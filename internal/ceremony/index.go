@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/opensslca"
 )
@@ -23,7 +24,7 @@ func (ca CA) Index() ([]opensslca.Entry, error) {
 }
 
 func (ca CA) writeIndex(entries []opensslca.Entry) error {
-	return writeFile(ca.path(indexFile), opensslca.FormatIndex(entries), 0o644)
+	return files.Write(ca.path(indexFile), opensslca.FormatIndex(entries), 0o644)
 }
 
 // revoked returns the index's revoked entries.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -72,7 +73,7 @@ func (j *journal) write() error {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	return writeFile(j.path, append(text, '\n'), 0o600)
+	return files.Write(j.path, append(text, '\n'), 0o600)
 }
 
 // begun announces an act, and finished says that it is in the transcript.
@@ -117,5 +118,5 @@ func (j *journal) close() error {
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove journal: %w", err)
 	}
-	return syncDir(filepath.Dir(j.path))
+	return files.SyncDir(filepath.Dir(j.path))
 }

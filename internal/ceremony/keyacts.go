@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/transcript"
@@ -49,7 +50,7 @@ func (r *run) reseal(ctx context.Context, ca CA, a *ChangeQuorumAct, before *hol
 		return "", err
 	}
 	defer ca.giveBack(opened) //nolint:errcheck // nothing is lost with it
-	sealed, err := os.ReadFile(ca.path(keyFile))
+	sealed, err := files.ReadSecret(ca.path(keyFile))
 	if err != nil {
 		return "", fmt.Errorf("read key: %w", err)
 	}
@@ -74,7 +75,7 @@ func (r *run) reseal(ctx context.Context, ca CA, a *ChangeQuorumAct, before *hol
 	}
 	before.Next = h
 	if err := errors.Join(
-		writeFile(ca.path(newKeyFile), text, 0o400),
+		files.Write(ca.path(newKeyFile), text, 0o400),
 		before.write(ca.path(quorumFile)),
 	); err != nil {
 		return "", err
@@ -82,7 +83,7 @@ func (r *run) reseal(ctx context.Context, ca CA, a *ChangeQuorumAct, before *hol
 	if err := os.Rename(ca.path(newKeyFile), ca.path(keyFile)); err != nil {
 		return "", fmt.Errorf("replace key file: %w", err)
 	}
-	if err := syncDir(ca.path("private")); err != nil {
+	if err := files.SyncDir(ca.path("private")); err != nil {
 		return "", err
 	}
 	clear(r.opened[a.CA].secret)
@@ -161,5 +162,5 @@ func wipe(ca CA) error {
 	if err = errors.Join(err, f.Sync(), f.Close(), os.Remove(path)); err != nil {
 		return fmt.Errorf("destroy key: %w", err)
 	}
-	return syncDir(ca.path("private"))
+	return files.SyncDir(ca.path("private"))
 }

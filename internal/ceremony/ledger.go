@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/transcript"
 )
@@ -51,7 +52,7 @@ func (l *ledger) holds(ca CA) error {
 	return l.GoesOn(chain[0].PublicKey)
 }
 
-func (l *ledger) write() error { return writeFile(l.path, l.Bytes(), 0o644) }
+func (l *ledger) write() error { return files.Write(l.path, l.Bytes(), 0o644) }
 
 // held returns when a ceremony of the given file was completed, zero if never.
 func (l *ledger) held(config string) time.Time {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/opensslca"
@@ -74,7 +75,7 @@ func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder, record func() er
 	}
 	for _, c := range f.Issued {
 		name := strings.ToUpper(string(pki.SerialFromBig(c.SerialNumber))) + ".pem"
-		if err := writeFile(ca.path("newcerts/"+name), pki.EncodeChain(c.Raw), 0o444); err != nil {
+		if err := files.Write(ca.path("newcerts/"+name), pki.EncodeChain(c.Raw), 0o444); err != nil {
 			return err
 		}
 	}
@@ -82,24 +83,24 @@ func (ca CA) takeOver(ctx context.Context, f *opensslca.Folder, record func() er
 	for _, c := range f.Chain {
 		chain = append(chain, c.Raw)
 	}
-	return writeFile(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
+	return files.Write(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
 }
 
 // writeNumbers writes the index, the last list and the numbers that come next.
 func (ca CA) writeNumbers(f *opensslca.Folder) error {
-	files := map[string][]byte{
+	texts := map[string][]byte{
 		indexFile: opensslca.FormatIndex(f.Index),
 		numberTxt: []byte(hexNumber(f.CRLNumber) + "\n"),
 	}
 	if f.CRL != nil {
-		files[crlFile] = f.CRL.Raw
-		files[crlFile+".pem"] = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: f.CRL.Raw})
+		texts[crlFile] = f.CRL.Raw
+		texts[crlFile+".pem"] = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: f.CRL.Raw})
 	}
 	if f.Serial != nil { // for openssl; serials from here are random
-		files["serial"] = []byte(hexNumber(f.Serial) + "\n")
+		texts["serial"] = []byte(hexNumber(f.Serial) + "\n")
 	}
-	for name, text := range files {
-		if err := writeFile(ca.path(name), text, 0o644); err != nil {
+	for name, text := range texts {
+		if err := files.Write(ca.path(name), text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -115,7 +116,7 @@ func (ca CA) writeForeignKey(ctx context.Context, key crypto.Signer) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(path, text, 0o400); err != nil { // G1-25
+		if err := files.Write(path, text, 0o400); err != nil { // G1-25
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 // manifestFile lists what the out folder holds, as sha256sum -c reads it.
@@ -86,17 +88,17 @@ func (r *run) checkOut() error {
 
 // finish fills the out folder and ends the journal.
 func (r *run) finish() error {
-	files, err := r.collectOut()
+	texts, err := r.collectOut()
 	if err != nil {
 		return fmt.Errorf("write out folder: %w", err)
 	}
-	if err := writeOut(r.out(), files); err != nil {
+	if err := writeOut(r.out(), texts); err != nil {
 		return fmt.Errorf("write out folder: %w", err)
 	}
 	if err := r.journal.close(); err != nil {
 		return err
 	}
-	r.console.say("\nDone. What may leave this machine is in %s (%d files and %s). No private key is among it.", r.out(), len(files), manifestFile)
+	r.console.say("\nDone. What may leave this machine is in %s (%d files and %s). No private key is among it.", r.out(), len(texts), manifestFile)
 	return nil
 }
 
@@ -104,7 +106,7 @@ func (r *run) finish() error {
 // has acted, with its certificate and those above it, its list, its transcript,
 // and what it has signed in this ceremony.
 func (r *run) collectOut() (map[string][]byte, error) {
-	files := map[string][]byte{}
+	texts := map[string][]byte{}
 	for _, d := range r.journal.Acts {
 		ca := r.cas[d.CA]
 		for from, to := range map[string]string{certFile: "ca.pem", crlFile: "ca.crl", transcriptFile: "transcript.json"} {
@@ -115,9 +117,9 @@ func (r *run) collectOut() (map[string][]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			files[d.CA+"/"+to] = text
+			texts[d.CA+"/"+to] = text
 		}
-		files[d.CA+"/transcript.md"] = []byte(r.ledgers[d.CA].Markdown())
+		texts[d.CA+"/transcript.md"] = []byte(r.ledgers[d.CA].Markdown())
 		if d.Serial == "" || d.SaveAs == "ca" {
 			continue
 		}
@@ -126,31 +128,31 @@ func (r *run) collectOut() (map[string][]byte, error) {
 			return nil, err
 		}
 		name := d.CA + "/" + d.SaveAs
-		files[name+".pem"] = signed
-		files[name+"-chain.pem"] = append(bytes.Clone(signed), files[d.CA+"/ca.pem"]...)
+		texts[name+".pem"] = signed
+		texts[name+"-chain.pem"] = append(bytes.Clone(signed), texts[d.CA+"/ca.pem"]...)
 	}
-	return files, nil
+	return texts, nil
 }
 
 // writeOut writes the files and, last, their manifest. It refuses to let a
 // private key leave.
-func writeOut(dir string, files map[string][]byte) error {
+func writeOut(dir string, texts map[string][]byte) error {
 	var manifest strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if bytes.Contains(files[name], []byte("PRIVATE KEY")) {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if bytes.Contains(texts[name], []byte("PRIVATE KEY")) {
 			return fmt.Errorf("%s holds a private key", name)
 		}
 		to := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // it is to be read
 			return err
 		}
-		if err := writeFile(to, files[name], 0o644); err != nil {
+		if err := files.Write(to, texts[name], 0o644); err != nil {
 			return err
 		}
-		sum := sha256.Sum256(files[name])
+		sum := sha256.Sum256(texts[name])
 		fmt.Fprintf(&manifest, "%s  %s\n", hex.EncodeToString(sum[:]), path.Clean(name))
 	}
-	return writeFile(filepath.Join(dir, manifestFile), []byte(manifest.String()), 0o644)
+	return files.Write(filepath.Join(dir, manifestFile), []byte(manifest.String()), 0o644)
 }
 
 // printable keeps what others wrote from disturbing a record.

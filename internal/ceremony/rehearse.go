@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -105,7 +106,7 @@ func (ca CA) copyPublic(to CA) (crypto.Signer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("copy: %w", err)
 		}
-		if err := writeFile(to.path(name), text, 0o600); err != nil {
+		if err := files.Write(to.path(name), text, 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -117,7 +118,7 @@ func (ca CA) copyPublic(to CA) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeFile(to.path(certFile), pki.EncodeChain(twins...), 0o600)
+	return key, files.Write(to.path(certFile), pki.EncodeChain(twins...), 0o600)
 }
 
 // twinChain returns certificates that say what those of a chain say, each signed

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/calaw"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -65,11 +66,11 @@ func Root(ctx context.Context, ca CA, spec RootSpec) (*x509.Certificate, error) 
 // first list, and last the chain, so that a folder that has one is complete.
 func (ca CA) found(chain ...[]byte) error {
 	for _, f := range []struct{ name, text string }{{indexFile, ""}, {numberTxt, firstNumber + "\n"}} {
-		if err := writeFile(ca.path(f.name), []byte(f.text), 0o644); err != nil {
+		if err := files.Write(ca.path(f.name), []byte(f.text), 0o644); err != nil {
 			return err
 		}
 	}
-	return writeFile(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
+	return files.Write(ca.path(certFile), pki.EncodeChain(chain...), 0o444)
 }
 
 // selfSign makes the certificate by the same two steps as every other one.

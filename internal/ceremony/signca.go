@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -82,14 +83,14 @@ func (ca CA) certify(
 			return nil, err
 		}
 	}
-	if err := writeFile(ca.path(filed("csr", draft.Serial())), request, 0o444); err != nil {
+	if err := files.Write(ca.path(filed("csr", draft.Serial())), request, 0o444); err != nil {
 		return nil, err
 	}
 	der, err := ca.sign(ctx, i, draft, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(ca.path(filed("newcerts", draft.Serial())), pki.EncodeChain(der), 0o444); err != nil {
+	if err := files.Write(ca.path(filed("newcerts", draft.Serial())), pki.EncodeChain(der), 0o444); err != nil {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/quorum"
@@ -82,7 +83,7 @@ func (h *holders) write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write custodians: %w", err)
 	}
-	return writeFile(path, append(out, '\n'), 0o644)
+	return files.Write(path, append(out, '\n'), 0o644)
 }
 
 // opened is a CA's key in this run: what opens it, and who opened it.
@@ -237,7 +238,7 @@ func (r *run) hand(name, custodian string, set quorum.Set, share quorum.Share) e
 	sheet := share.Sheet(quorum.Sheet{Ceremony: r.file.Name, Custodian: custodian, Opens: "the key of " + name, Date: r.now()})
 	if r.options.Sheets != "" {
 		path := filepath.Join(r.options.Sheets, fmt.Sprintf("%s-%s-%d.txt", name, set.ID, share.Number()))
-		if err := writeFile(path, []byte(sheet), 0o600); err != nil {
+		if err := files.Write(path, []byte(sheet), 0o600); err != nil {
 			return err
 		}
 		c.say("\n%s: your sheet is %s. Print it; nobody else reads it.", custodian, path)

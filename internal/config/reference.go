@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -17,13 +18,13 @@ import (
 type Reference string
 
 // Read returns the secret, without the newline that an editor leaves at the end
-// Of a file. Relative paths start at dir.
+// of a file, which others may not read. Relative paths start at dir.
 func (r Reference) Read(dir string) ([]byte, error) {
 	scheme, rest, _ := strings.Cut(string(r), ":")
 	var value []byte
 	switch {
 	case scheme == "file" && rest != "":
-		text, err := os.ReadFile(strictyaml.Under(dir, rest))
+		text, err := files.ReadSecret(strictyaml.Under(dir, rest))
 		if err != nil {
 			// The path is already in the reference.
 			return nil, fmt.Errorf("secret %s: %w", r, fault.Cause(err))

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/privyseal/privyseal/internal/credential"
-	"github.com/privyseal/privyseal/internal/statedir"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -39,5 +39,5 @@ func makeESTUser(ctx context.Context, dir string, log *slog.Logger, s *store.Sto
 	if err != nil {
 		return err
 	}
-	return statedir.WriteFile(file, []byte(password+"\n"), 0o600)
+	return files.Write(file, []byte(password+"\n"), 0o600)
 }

@@ -16,12 +16,12 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/seal"
-	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // makeSecrets makes the secrets that DIR lacks.
@@ -43,7 +43,7 @@ func makeSecrets(dir string) error {
 		if _, err := os.Stat(file); err == nil {
 			continue
 		}
-		if err := statedir.WriteFile(file, []byte(fresh()+"\n"), 0o600); err != nil {
+		if err := files.Write(file, []byte(fresh()+"\n"), 0o600); err != nil {
 			return fmt.Errorf("make secrets: %w", err)
 		}
 	}
@@ -116,8 +116,8 @@ func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer)
 	}
 	if err := errors.Join(
 		audit.Close(),
-		statedir.WriteFile(filepath.Join(o.Dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
-		statedir.WriteFile(filepath.Join(o.Dir, "root.crl"), list, 0o644),
+		files.Write(filepath.Join(o.Dir, "root.pem"), pki.EncodeChain(rootCert.Raw), 0o644),
+		files.Write(filepath.Join(o.Dir, "root.crl"), list, 0o644),
 	); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (o *Options) hold(ctx context.Context, now func() time.Time, out io.Writer)
 	if _, err := fmt.Fprintf(out, said, offline, passphrase); err != nil {
 		return err
 	}
-	return statedir.WriteFile(filepath.Join(o.Dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
+	return files.Write(filepath.Join(o.Dir, chainFile), pki.EncodeChain(issued.Raw, rootCert.Raw), 0o644)
 }
 
 // certifyIssuer makes the key of the issuing CA and has the root certify it.

@@ -22,9 +22,9 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/scep"
-	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
@@ -238,7 +238,7 @@ func (o *Options) applyDatabase(c *config.Config) error {
 		}
 		if _, secret := u.User.Password(); secret || u.Query().Has("password") {
 			c.Database.URL = "file:secrets/database"
-			return statedir.WriteFile(filepath.Join(o.Dir, "secrets", "database"), []byte(o.Database+"\n"), 0o600)
+			return files.Write(filepath.Join(o.Dir, "secrets", "database"), []byte(o.Database+"\n"), 0o600)
 		}
 	}
 	return nil
@@ -275,5 +275,5 @@ func writeConfig(file string, c *config.Config) error {
 	}
 	const head = "# Written by `privyseal dev`, whose flags win over it and are written back.\n" +
 		"# `privyseal serve --config` with this file starts the same server.\n"
-	return statedir.WriteFile(file, append([]byte(head), text...), 0o600)
+	return files.Write(file, append([]byte(head), text...), 0o600)
 }

@@ -8,9 +8,9 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
-	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // One tier is a self-signed CA that issues to subscribers by itself: whoever has
@@ -41,8 +41,8 @@ func (o *Options) holdOneTier(
 	}
 	text := pki.EncodeChain(cert.Raw)
 	rootFile := filepath.Join(o.Dir, "root.pem")
-	if err := errors.Join(audit.Close(), statedir.WriteFile(rootFile, text, 0o644)); err != nil {
+	if err := errors.Join(audit.Close(), files.Write(rootFile, text, 0o644)); err != nil {
 		return err
 	}
-	return statedir.WriteFile(filepath.Join(o.Dir, chainFile), text, 0o644)
+	return files.Write(filepath.Join(o.Dir, chainFile), text, 0o644)
 }

@@ -7,16 +7,16 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/youmark/pkcs8"
+
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 const (
 	pemEncrypted = "ENCRYPTED PRIVATE KEY" // RFC 7468, section 11
-	maxKeyFile   = 64 << 10
 )
 
 // kdf is the cost of every file that Generate writes. OpenSSL refuses scrypt
@@ -82,24 +82,13 @@ func passphrase(secret Secret) ([]byte, error) {
 }
 
 // writeNew writes a file that must not exist yet, all or nothing.
-func writeNew(path string, data []byte) error { return write(path, data, os.Link) } // fails where path exists
-
-// Replace writes a file of mode 0600 in the place of the one that is there, if any,
-// all or nothing. It is on disk when Replace returns.
-func Replace(path string, data []byte) error { return write(path, data, os.Rename) }
-
-// write fills and syncs a temporary file and puts it into place.
-func write(path string, data []byte, place func(from, to string) error) (err error) {
+func writeNew(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if gone := os.Remove(tmp.Name()); !errors.Is(gone, os.ErrNotExist) {
-			err = errors.Join(err, gone)
-		}
-	}()
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Sync()
@@ -107,19 +96,15 @@ func write(path string, data []byte, place func(from, to string) error) (err err
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := place(tmp.Name(), path); err != nil {
+	if err := os.Link(tmp.Name(), path); err != nil { // fails where path exists
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.SyncDir(dir)
 }
 
 // openFile reads and decrypts a key file.
 func openFile(path string, secret Secret) (fileKey, error) {
-	text, err := readKeyFile(path)
+	text, err := files.ReadSecret(path)
 	if err != nil {
 		return fileKey{}, fmt.Errorf("open key: %w", err)
 	}
@@ -128,22 +113,4 @@ func openFile(path string, secret Secret) (fileKey, error) {
 		return fileKey{}, fmt.Errorf("open key %s: %w", path, err)
 	}
 	return fileKey{signer}, nil
-}
-
-func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%s has mode %04o: others may read it; chmod 600 it", path, info.Mode().Perm())
-	}
-	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }

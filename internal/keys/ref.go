@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 // Ref says where a private key lives: "file:PATH" is an encrypted PKCS#8 file,
@@ -123,7 +125,7 @@ func (r Ref) Available(module string) error {
 		return err
 	}
 	if path, ok := r.path(); ok {
-		return missing(path)
+		return files.CheckSecret(path)
 	}
 	if !withPKCS11 {
 		return fmt.Errorf("%s: %w", r, errNoPKCS11)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -124,8 +125,8 @@ func (f *Folder) readCA(paths map[string]string, secret keys.Secret) error {
 	if ca := f.Chain[0]; !ca.BasicConstraintsValid || !ca.IsCA {
 		return fmt.Errorf("certificate %s: %s is not a CA certificate", paths["certificate"], ca.Subject)
 	}
-	if text, err = readFile(paths["private_key"], maxFile); err != nil {
-		return err
+	if text, err = files.ReadSecret(paths["private_key"]); err != nil {
+		return fmt.Errorf("key: %w", err)
 	}
 	defer clear(text)
 	if f.Key, f.Encrypted, err = keys.DecryptForeign(text, secret); err != nil {

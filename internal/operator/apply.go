@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -126,7 +127,7 @@ func (a *application) write(name string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // nothing in it is secret
 		return err
 	}
-	return writePublic(path, text)
+	return files.Write(path, text, public)
 }
 
 // ceremony writes the file of a ceremony. People add to it who is present, and

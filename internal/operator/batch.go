@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 const (
@@ -290,12 +291,8 @@ func (b *batch) keep(r *api.BatchResult) error {
 		_, _ = fmt.Fprintf(b.errs, "%s: refused: %s\n", clean(r.Name), clean(r.Problem.Error()))
 	}
 	if b.dir != "" && r.Problem.Status == 0 {
-		out, err := os.CreateTemp(b.dir, ".privyseal-*")
-		if err != nil {
+		if err := files.Write(b.file(r.Name), []byte(r.Certificate.Chain), public); err != nil {
 			return fmt.Errorf("keep certificate: %w", err)
-		}
-		if err := writeOut(out, b.file(r.Name), r.Certificate.Chain); err != nil {
-			return errors.Join(fmt.Errorf("keep certificate: %w", err), os.Remove(out.Name()))
 		}
 	}
 	switch {

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 // progressEvery is how often a long export says how far it is.
 const progressEvery = 2 * time.Second
+
+// public is the mode of a file that everybody may read: certificates, requests.
+const public fs.FileMode = 0o644
 
 func (c *CLI) certExport() *cobra.Command {
 	var f filter
@@ -83,16 +86,21 @@ func (c *CLI) save(cmd *cobra.Command, body io.Reader, format api.ExportFormat, 
 	return nil
 }
 
+// saveFile writes all of body to a file, or nothing.
 func saveFile(path string, body io.Reader) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".privyseal-*")
+	out, err := files.Create(path, public)
 	if err != nil {
+		return usagef("--out: %s", err)
+	}
+	defer out.Discard()
+	return fill(out, body)
+}
+
+func fill(out *files.Out, body io.Reader) error {
+	if _, err := io.Copy(out, body); err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone by then, unless something failed
-	if _, err := io.Copy(f, body); err != nil {
-		return err
-	}
-	return writeOut(f, path, "")
+	return out.Commit()
 }
 
 // counter counts marks in what passes, and reports now and then.

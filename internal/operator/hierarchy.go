@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 func (c *CLI) hierarchy() *cobra.Command {
@@ -228,16 +228,16 @@ what is issued or revoked here later is not in the file.`,
 				return err
 			}
 			defer func() { _ = body.Close() }()
-			file, err := os.CreateTemp(filepath.Dir(out), ".privyseal-*") // mode 0600: it names customers
+			file, err := files.Create(out, 0o600) // it names customers
 			if err != nil {
 				return usagef("--out: %s", err)
 			}
-			defer func() { _ = os.Remove(file.Name()) }() // gone by then, unless something failed
+			defer file.Discard()
 			n, err := io.Copy(file, body)
-			if err = errors.Join(err, file.Close()); err != nil {
+			if err != nil {
 				return fmt.Errorf("export broke off: %w", err)
 			}
-			if err := os.Rename(file.Name(), out); err != nil {
+			if err := file.Commit(); err != nil {
 				return err
 			}
 			cmd.PrintErrf("wrote %d bytes to %s\n", n, out)

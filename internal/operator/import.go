@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/opensslca"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -268,7 +269,7 @@ func (c *CLI) secret(ref string) keys.Secret {
 		kind, rest, _ := strings.Cut(ref, ":")
 		switch kind {
 		case "file":
-			text, err := os.ReadFile(rest)
+			text, err := files.ReadSecret(rest)
 			return bytes.TrimRight(text, "\r\n"), err
 		case "env":
 			if v := c.getenv(rest); v != "" {

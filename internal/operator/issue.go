@@ -6,12 +6,12 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 // maxCSR is far more than any request needs.
@@ -135,13 +135,13 @@ func readCSR(cmd *cobra.Command, path string) (string, error) {
 }
 
 func issue(cmd *cobra.Command, client *api.Client, r api.IssueRequest, f issueFlags) error {
-	var out *os.File
+	var out *files.Out
 	if f.out != "" { // made before the call, so that a certificate is not issued for nowhere
 		var err error
-		if out, err = os.CreateTemp(filepath.Dir(f.out), ".privyseal-*"); err != nil {
+		if out, err = files.Create(f.out, public); err != nil {
 			return usagef("--out: %s", err)
 		}
-		defer func() { _ = os.Remove(out.Name()) }() // gone by then, unless something failed
+		defer out.Discard()
 	}
 	cert, err := client.Issue(cmd.Context(), r)
 	if err != nil {
@@ -149,7 +149,7 @@ func issue(cmd *cobra.Command, client *api.Client, r api.IssueRequest, f issueFl
 	}
 	cmd.PrintErrf("issued %s by %s, good until %s\n", cert.Serial, cert.Issuer, stamp(cert.NotAfter))
 	if out != nil {
-		if err := writeOut(out, f.out, cert.Chain); err != nil {
+		if err := fill(out, strings.NewReader(cert.Chain)); err != nil {
 			return fmt.Errorf("the certificate was issued (privyseal cert show %s --pem), but not written: %w", cert.Serial, err)
 		}
 	}
@@ -160,19 +160,6 @@ func issue(cmd *cobra.Command, client *api.Client, r api.IssueRequest, f issueFl
 		_, err = io.WriteString(cmd.OutOrStdout(), cert.Chain)
 	}
 	return err
-}
-
-func writeOut(out *os.File, path, text string) error {
-	if _, err := out.WriteString(text); err != nil {
-		return err
-	}
-	if err := out.Chmod(0o644); err != nil { // a certificate is public
-		return err
-	}
-	if err := out.Close(); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), path)
 }
 
 func preview(cmd *cobra.Command, client *api.Client, r api.IssueRequest, asJSON bool) error {

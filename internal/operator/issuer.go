@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +51,7 @@ is what the ceremony asks for.`,
 			}
 			cmd.PrintErrf("%s\nSHA-256 %s\n", csr.Subject, csr.SHA256)
 			if out != "" {
-				if err := writePublic(out, []byte(csr.CSR)); err != nil {
+				if err := saveFile(out, strings.NewReader(csr.CSR)); err != nil {
 					return err
 				}
 			}
@@ -156,14 +156,4 @@ func readSmall(cmd *cobra.Command, path string) ([]byte, error) {
 		return nil, usagef("%s: is larger than %d bytes", path, maxSmall)
 	}
 	return text, nil
-}
-
-// writePublic writes a file that everybody may read, all or nothing.
-func writePublic(path string, text []byte) error {
-	out, err := os.CreateTemp(filepath.Dir(path), ".privyseal-*")
-	if err != nil {
-		return usagef("--out: %s", err)
-	}
-	defer func() { _ = os.Remove(out.Name()) }() // gone by then, unless something failed
-	return writeOut(out, path, string(text))
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -42,7 +43,7 @@ func (f File) Load(ctx context.Context, have []Generation) ([]Generation, error)
 
 // Read returns what the file holds.
 func (f File) Read() (*Pair, error) {
-	text, err := os.ReadFile(f.Path)
+	text, err := files.ReadSecret(f.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (f File) Keep(_ context.Context, all []Generation) ([]Generation, error) {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("keep certificate: %w", err)
 	}
-	if err := keys.Replace(f.Path, append(text, pki.EncodeChain(p.TLS().Certificate...)...)); err != nil {
+	if err := files.Write(f.Path, append(text, pki.EncodeChain(p.TLS().Certificate...)...), 0o600); err != nil {
 		return nil, fmt.Errorf("keep certificate: %w", err)
 	}
 	return all[:1], nil

@@ -163,7 +163,8 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 }
 
 // newcomer judges who renews nothing: by the challenge or, where a person decides, by
-// the key alone. There a challenge that is not right leads to that person as well. It
+// the key alone. There a challenge that is not right leads to that person as well,
+// unless a webhook has said no. It
 // still counts as a guess, and after too many none is compared any more: whether it
 // was right can be told by how transactions of the same requester fit together.
 func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
@@ -172,7 +173,7 @@ func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credenti
 		return stranger, nil
 	}
 	proof, err := s.challenge(ctx, c, csr)
-	if err != nil && c.ep.Manual && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
+	if err != nil && c.ep.Manual && c.ep.Webhook == "" && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
 		stranger.Evidence = evidence("challenge_refused", fault.Of(err).Reason)
 		return stranger, nil
 	}

@@ -77,13 +77,15 @@ func newLab(t *testing.T) *lab {
 	if err := os.CopyFS(l.dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := filepath.Glob(filepath.Join(l.dir, "keys", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range keys {
-		if err := os.Chmod(k, 0o600); err != nil { // CopyFS adds to the mode
-			t.Fatal(err)
+	for _, files := range []string{"keys/*", "secrets/*", "scep-challenge"} {
+		found, err := filepath.Glob(filepath.Join(l.dir, filepath.FromSlash(files)))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v, %v", files, found, err)
+		}
+		for _, f := range found {
+			if err := os.Chmod(f, 0o600); err != nil { // CopyFS adds to the mode
+				t.Fatal(err)
+			}
 		}
 	}
 	text := l.read(t)

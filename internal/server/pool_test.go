@@ -24,10 +24,10 @@ import (
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
-	"github.com/privyseal/privyseal/internal/statedir"
 )
 
 // newIssuer makes an issuing CA below the lab's root, with its key and chain in
@@ -61,7 +61,7 @@ func (l *lab) newIssuerBelow(t *testing.T, above ceremony.CA, id string, spec ce
 	for _, c := range up {
 		ders = append(ders, c.Raw)
 	}
-	if err := statedir.WriteFile(filepath.Join(l.dir, id+".pem"), pki.EncodeChain(ders...), 0o600); err != nil {
+	if err := files.Write(filepath.Join(l.dir, id+".pem"), pki.EncodeChain(ders...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("  - id: %s\n    key: file:keys/%s.key\n    passphrase: file:secrets/issuer\n    certificate: %s.pem\n    ocsp: {signer: issuer}\n%s", id, id, id, more)

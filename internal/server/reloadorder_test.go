@@ -15,10 +15,10 @@ import (
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/devca"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/keys/hsmtest"
-	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -44,13 +44,13 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := statedir.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
+	if err := files.Write(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
 		t.Fatalf("the list of another CA: %v", err)
 	}
-	if err := statedir.WriteFile(file, good, 0o600); err != nil {
+	if err := files.Write(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.follow(t.Context()); err != nil {
@@ -81,7 +81,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := statedir.WriteFile(filepath.Join(l.dir, "secrets", "pin"), []byte("4321"), 0o600); err != nil {
+	if err := files.Write(filepath.Join(l.dir, "secrets", "pin"), []byte("4321"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l.change(t, "issuers:\n", "issuers:\n  - id: dev-t-1\n    key: "+string(ref)+"\n    passphrase: file:secrets/pin\n")
@@ -102,7 +102,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 		h.changing.Lock()   // the server follows too
 		h.changing.Unlock() //nolint:staticcheck // SA2001: only waits
 	}
-	if err := statedir.WriteFile(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
+	if err := files.Write(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Reload(t.Context()); err != nil {

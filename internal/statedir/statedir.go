@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -67,40 +67,8 @@ func (n *Node) name(file string) error {
 	if err != nil {
 		return fmt.Errorf("write node name: %w", err)
 	}
-	return WriteFile(file, append(text, '\n'), 0o600)
+	return files.Write(file, append(text, '\n'), 0o600)
 }
 
 // Release gives the state folder up.
 func (n *Node) Release() error { return n.lock.Close() }
-
-// WriteFile replaces a file in one step: after a crash it is the old one or the
-// new one, whole.
-func WriteFile(path string, content []byte, mode os.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, fault.Cause(err))
-		}
-	}()
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
