@@ -55,7 +55,8 @@ func (s *Server) binding(ctx context.Context, c *call, raw json.RawMessage) (kid
 }
 
 // checkMAC verifies the binding with the operator's key. A source that guesses
-// is locked out for a while.
+// is locked out for a while; who has the key, and an algorithm that does not fit
+// it, does not guess.
 func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
 	source := "eab:" + limit.Source(c.from)
 	if err := s.Limits.Locked(ctx, source); err != nil {
@@ -68,8 +69,11 @@ func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
 	if err == nil {
 		return nil
 	}
-	if f := fault.Of(err); f.Kind == fault.Unavailable || f.Kind == fault.Internal {
+	switch f := fault.Of(err); {
+	case f.Kind == fault.Unavailable || f.Kind == fault.Internal:
 		return err
+	case f.Reason == "eab_algorithm":
+		return inner("externalAccountBinding", err)
 	}
 	if limited := s.Limits.WrongSecret(ctx, source); limited != nil {
 		return limited

@@ -1,11 +1,16 @@
 package acme
 
 import (
+	"bytes"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
+	"hash"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +18,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // bind returns a binding of the client's key, with changes.
@@ -132,6 +138,59 @@ func TestACME_A26_GuessingIsLimited(t *testing.T) {
 	wantProblem(t, guess(mac), 429, "rateLimited")
 	e.sleep(time.Hour)
 	want(t, guess(mac), http.StatusCreated)
+}
+
+// bindWith returns a binding of the client's key by any MAC, which the library
+// does not make with a short key.
+func (c *client) bindWith(kid string, mac []byte, alg string) json.RawMessage {
+	protected, err := json.Marshal(map[string]string{"alg": alg, "kid": kid, "url": c.base + "/new-account"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	covered := b64(string(protected)) + "." + b64(string(jwkOf(c.t, c.key.Public())))
+	sum := hmac.New(map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}[alg], mac)
+	sum.Write([]byte(covered))
+	part := strings.Split(covered, ".")
+	body, err := json.Marshal(map[string]string{
+		"protected": part[0], "payload": part[1], "signature": base64.RawURLEncoding.EncodeToString(sum.Sum(nil)),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return body
+}
+
+// TestFR14_EveryMACFitsAKey: new keys are good for all three algorithms. A short
+// one of old is refused with those that are too long for it, which is no guess.
+func TestFR14_EveryMACFitsAKey(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, func(_ *Config, l *limit.Config) { l.WrongSecrets = limit.Rate{Count: 1, Per: time.Hour} })
+	register := func(kid string, mac []byte, alg string) *response {
+		c := e.client(t, "eab")
+		binding := c.bindWith(kid, mac, alg)
+		return c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": binding})
+	}
+	kid, mac := e.newEAB(t, credential.NewKey{})
+	for _, alg := range []string{"HS256", "HS384", "HS512"} {
+		want(t, register(kid, mac, alg), http.StatusCreated)
+	}
+	old := bytes.Repeat([]byte("k"), 32)
+	key := store.EABKey{KID: "old", HMAC: e.sealer.Seal("eab:old", old), CreatedBy: "test", CreatedAt: e.now()}
+	if err := e.store.CreateEAB(t.Context(), key, store.Event{At: e.now(), Action: "eab.created"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, alg := range []string{"HS384", "HS512", "HS384"} {
+		p := wantProblem(t, register("old", old, alg), http.StatusBadRequest, "malformed")
+		if p.Reason != "eab_algorithm" || !strings.Contains(p.Detail, "HS256") {
+			t.Errorf("%s: %+v", alg, p)
+		}
+	}
+	want(t, register("old", old, "HS256"), http.StatusCreated)
+	// What is not signed with the key tells nothing of it, and is a guess.
+	p := wantProblem(t, register("old", bytes.Repeat([]byte("x"), 64), "HS512"), http.StatusForbidden, "unauthorized")
+	if p.Reason != "eab_refused" {
+		t.Errorf("a guess: %+v", p)
+	}
 }
 
 func TestACME_A27_BindingPolicy(t *testing.T) {

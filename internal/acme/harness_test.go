@@ -47,6 +47,7 @@ type env struct {
 	signer  *issuancetest.Key
 	root    *x509.Certificate
 	eab     *credential.EAB
+	sealer  *seal.Sealer
 	dns     *dnstest.Server
 	ahead   atomic.Int64 // nanoseconds that the clock runs ahead
 
@@ -109,6 +110,7 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.sealer = sealer
 	e.eab = credential.NewEAB(st, sealer, e.now)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	ca := issuancetest.New(t, st, e.now, "web", nil)

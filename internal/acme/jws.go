@@ -6,9 +6,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
+	"hash"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -135,15 +139,39 @@ func (m *message) verify(ctx context.Context, key crypto.PublicKey) error {
 		return fault.New(fault.BadAlgorithm,
 			"signature algorithm %q does not fit the key, which needs %q", m.header.Alg, want)
 	}
-	return pki.UseKey(ctx, key, func() error { return m.verifyWith(key, accepted) })
+	return pki.UseKey(ctx, key, func() error { return m.verifyWith(key) })
 }
 
 // verifyMAC checks the signature of an external account binding with the octets
-// of its key.
-func (m *message) verifyMAC(key []byte) error { return m.verifyWith(key, acceptedMACs) }
+// of its key. A key shorter than the hash is refused (RFC 7518, section 3.2), but
+// only once the MAC shows that the client has it; the library cannot do that.
+func (m *message) verifyMAC(key []byte) error {
+	var of func() hash.Hash
+	switch jose.SignatureAlgorithm(m.header.Alg) {
+	case jose.HS256:
+		of = sha256.New
+	case jose.HS384:
+		of = sha512.New384
+	case jose.HS512:
+		of = sha512.New
+	default:
+		return fault.New(fault.Malformed, "algorithm %q is no MAC that is accepted", m.header.Alg)
+	}
+	mac, dot := hmac.New(of, key), strings.LastIndexByte(m.compact, '.')
+	_, _ = mac.Write([]byte(m.compact[:dot]))
+	sent, err := decodeBase64(m.compact[dot+1:])
+	if err != nil || !hmac.Equal(sent, mac.Sum(nil)) {
+		return fault.Wrap(fault.Unverified, err, "the JWS signature does not verify")
+	}
+	if len(key) < mac.Size() {
+		return fault.New(fault.Malformed, "the EAB key is too short for %s: use HS256, or ask the operator for a new key, which is good for %s too",
+			m.header.Alg, m.header.Alg).Because("eab_algorithm")
+	}
+	return nil
+}
 
-func (m *message) verifyWith(key any, list []jose.SignatureAlgorithm) error {
-	parsed, err := jose.ParseSignedCompact(m.compact, list)
+func (m *message) verifyWith(key crypto.PublicKey) error {
+	parsed, err := jose.ParseSignedCompact(m.compact, accepted)
 	if err != nil {
 		return fault.Wrap(fault.Malformed, err, "the JWS cannot be parsed")
 	}

@@ -27,7 +27,7 @@ import (
 const ClaimEAB = "eab"
 
 const (
-	hmacSize       = 32 // RFC 2104: as long as SHA-256's output
+	hmacSize       = 64 // as long as SHA-512's output: HS256, HS384 and HS512 work (RFC 7518, section 3.2)
 	kidSize        = 16
 	maxDescription = 256
 	maxScope       = 256 // profiles, and name patterns, in one key

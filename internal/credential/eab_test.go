@@ -67,7 +67,7 @@ func TestEABKeyRoundTrip(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	kid, text := d.create(t, NewKey{Description: "team a", MaxUses: 1})
-	if len(text) != 43 || strings.HasPrefix(text, "-") || strings.HasPrefix(kid, "-") {
+	if len(text) != 86 || strings.HasPrefix(text, "-") || strings.HasPrefix(kid, "-") {
 		t.Errorf("kid %q, hmac of %d characters: a command line could not carry them", kid, len(text))
 	}
 	want, err := base64.RawURLEncoding.DecodeString(text)
