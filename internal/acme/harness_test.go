@@ -44,6 +44,7 @@ type env struct {
 	store   *store.Store
 	server  *Server
 	handler http.Handler
+	ca      *issuancetest.CA
 	signer  *issuancetest.Key
 	root    *x509.Certificate
 	eab     *credential.EAB
@@ -114,7 +115,7 @@ func newIdleEnv(t testing.TB, st *store.Store, change ...func(*Config, *limit.Co
 	e.eab = credential.NewEAB(st, sealer, e.now)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	ca := issuancetest.New(t, st, e.now, "web", nil)
-	e.signer, e.root = ca.Key, ca.Root
+	e.ca, e.signer, e.root = ca, ca.Key, ca.Root
 	e.server, err = New(cfg, Deps{
 		Store: st, Pipeline: ca.Pipeline, Validator: validator, EAB: e.eab, Limits: limits, Node: st.Node(), Alone: true,
 		Nonces: NewNonces(NonceConfig{Key: bytes.Repeat([]byte{9}, 32), OwnEpoch: true, Now: e.now}),

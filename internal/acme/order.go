@@ -186,7 +186,7 @@ func (s *Server) newOrder(w http.ResponseWriter, r *http.Request, c *call) error
 		return err
 	}
 	o.Profile = prof.Name()
-	if err := prof.CheckNames(o.Identifiers); err != nil {
+	if err := s.checkNames(c.ep, prof, o.Identifiers); err != nil {
 		return err
 	}
 	if c.account.EABKID != "" { // the binding may be good for some profiles and names only (rule A27)

@@ -12,10 +12,14 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
+// NameConstraints is the reason of faults of CheckNames.
+const NameConstraints = "name_constraints"
+
 // CheckNames applies the name constraints of every CA in the chain to every
 // name of the child (RFC 5280, sections 4.2.1.10 and 6.1.4).
 func CheckNames(chain []*x509.Certificate, c Child) error {
-	var names []pki.Identifier // read when the first constraint shows up
+	var names []pki.Identifier // read when the first constraint shows up; those that no CA has refused yet
+	var bad []*fault.Error
 	for _, ca := range chain {
 		value, ok := extension(ca, oidNameConstraints)
 		if !ok {
@@ -23,30 +27,31 @@ func CheckNames(chain []*x509.Certificate, c Child) error {
 		}
 		nc, err := pki.ParseNameConstraints(value)
 		if err != nil {
-			return denied("name_constraints", "the constraints of %s cannot be read: %v", ca.Subject, err)
+			return denied(NameConstraints, "the constraints of %s cannot be read: %v", ca.Subject, err)
 		}
 		if names == nil {
 			if names, err = constrainedNames(c); err != nil {
-				return denied("name_constraints", "%v", err)
+				return denied(NameConstraints, "%v", err)
 			}
 		}
-		var bad []*fault.Error
-		for _, id := range names {
-			if why := violates(nc, id); why != "" {
+		names = slices.DeleteFunc(names, func(id pki.Identifier) bool {
+			why := violates(nc, id)
+			if why != "" {
 				bad = append(bad, fault.New(fault.RejectedIdentifier, "%s %q: %s of %s", id.Type, id.Value, why, ca.Subject).
-					Because("name_constraints").About(string(id.Type), id.Value))
+					Because(NameConstraints).About(string(id.Type), id.Value))
 			}
-		}
-		if len(bad) > 0 {
-			f := fault.New(fault.RejectedIdentifier, "%s", bad[0].Detail).Because("name_constraints")
-			if len(bad) == 1 {
-				f.Identifier = bad[0].Identifier
-			}
-			f.Sub = bad
-			return f
-		}
+			return why != ""
+		})
 	}
-	return nil
+	if len(bad) == 0 {
+		return nil
+	}
+	f := fault.New(fault.RejectedIdentifier, "%s", bad[0].Detail).Because(NameConstraints)
+	if len(bad) == 1 {
+		f.Identifier = bad[0].Identifier
+	}
+	f.Sub = bad
+	return f
 }
 
 // constrainedNames returns every name of the child that constraints look at:

@@ -216,8 +216,9 @@ func (p *Pipeline) issue(ctx context.Context, r Request, out *Outcome) (*Certifi
 		return nil, p.rejected(ctx, r, err)
 	}
 	for try := 0; ; try++ {
-		signer := candidates[try%len(candidates)]
-		v, err := p.judge(ctx, rules, signer, r)
+		var signer *ca.CA
+		var v *judged
+		signer, candidates, v, err = p.judgeAny(ctx, rules, candidates, try, r)
 		if err != nil {
 			return nil, p.rejected(ctx, r, err)
 		}

@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"crypto"
+	"slices"
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/calaw"
@@ -40,8 +41,7 @@ func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 	if err != nil {
 		return Preview{Fault: fault.Of(err)}
 	}
-	signer := candidates[0]
-	v, err := p.judge(ctx, rules, signer, r)
+	signer, _, v, err := p.judgeAny(ctx, rules, candidates, 0, r)
 	if err == nil {
 		_, err = v.issuer.Draft(v.template, pki.NewSerial())
 	}
@@ -50,6 +50,45 @@ func (p *Pipeline) Preview(ctx context.Context, r Request) Preview {
 		out.Template = v.template
 	}
 	return out
+}
+
+// judgeAny judges a request for the candidate whose turn it is. The constraints
+// within a pool may differ: a CA that may not certify the names is left out as
+// long as others are left.
+func (p *Pipeline) judgeAny(
+	ctx context.Context, rules *Rules, candidates []*ca.CA, try int, r Request,
+) (signer *ca.CA, left []*ca.CA, v *judged, err error) {
+	for {
+		signer = candidates[try%len(candidates)]
+		v, err = p.judge(ctx, rules, signer, r)
+		if len(candidates) == 1 || err == nil || fault.Of(err).Reason != hierarchy.NameConstraints {
+			return signer, candidates, v, err
+		}
+		candidates = slices.DeleteFunc(candidates, func(c *ca.CA) bool { return c == signer })
+	}
+}
+
+// CheckNames reports, before there is a request, whether one of the CAs behind a
+// name that sign may certify these names: a front-end asks before it lets anybody
+// prove them. The fault is RejectedIdentifier, with one Sub for each name that the
+// preferred CA may not certify. While there is no CA it is nil.
+func (p *Pipeline) CheckNames(behind string, names []pki.Identifier) error {
+	candidates, err := p.rules.Load().CAs.Candidates(behind, false, p.now())
+	if err != nil {
+		return nil //nolint:nilerr // Issue says so, when there is still none
+	}
+	child := hierarchy.Child{Names: names, RawSubject: []byte{0x30, 0}} // no subject
+	var first error
+	for _, c := range candidates {
+		err := hierarchy.CheckNames(c.Chain(), child)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // judge is steps 1 and 2 of the door: the profile makes the template, the

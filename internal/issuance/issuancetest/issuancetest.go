@@ -72,11 +72,12 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 	return c
 }
 
-// AddIssuer puts a second CA, with a root of its own, beside that of New.
-func (c *CA) AddIssuer(t testing.TB, st *store.Store, now func() time.Time, id string) {
+// AddIssuer puts a second CA, with a root of its own, beside that of New. change
+// is as for New.
+func (c *CA) AddIssuer(t testing.TB, st *store.Store, now func() time.Time, id string, change ...func(*x509.Certificate)) {
 	t.Helper()
 	other := &CA{Key: &Key{Private: NewKey(t)}}
-	set := other.put(t, st, now(), "root-of-"+id, id)
+	set := other.put(t, st, now(), "root-of-"+id, id, change...)
 	c.Change(func(r *issuance.Rules) { r.CAs = ca.NewSet(append(slices.Clone(r.CAs.All()), set.All()...)...) })
 }
 
