@@ -25,6 +25,12 @@ func (l *logBook) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func (l *logBook) has(parts ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -72,7 +72,7 @@ func (s *Server) readAttempt(ctx context.Context, id string) (*attempt, work.Key
 	if err != nil {
 		return nil, work.Key{}, unreadable(err)
 	}
-	return &attempt{Authorization: *z, endpoint: account.Endpoint}, keyOf(id, account), nil
+	return &attempt{Authorization: *z, endpoint: account.Endpoint, eabKID: account.EABKID}, keyOf(id, account), nil
 }
 
 func (s *Server) claimAttempt(ctx context.Context, a *attempt, start bool) (bool, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
@@ -29,6 +31,7 @@ const recordDelay = time.Second
 type attempt struct {
 	store.Authorization
 	endpoint string        // of the account
+	eabKID   string        // of the EAB key that made the account, if any
 	claimed  time.Time     // until when no other node takes it
 	recorded chan struct{} // closed once its outcome is on record; nil if nobody waits
 }
@@ -99,6 +102,9 @@ func (s *Server) record(ctx context.Context, a *attempt, rec challenge.Record, c
 	}
 	switch {
 	case err == nil:
+		if outcome == statusInvalid {
+			s.logFailure(ctx, a, rec, cause)
+		}
 		return outcome, next
 	case fault.Is(err, fault.Conflict): // it was deactivated meanwhile
 		return outcome, work.Done
@@ -109,6 +115,20 @@ func (s *Server) record(ctx context.Context, a *attempt, rec challenge.Record, c
 	}
 	s.Log.ErrorContext(ctx, "validation not recorded", "authorization", a.ID, "error", err)
 	return "error", next
+}
+
+// logFailure tells an operator whose validation failed, where and why.
+func (s *Server) logFailure(ctx context.Context, a *attempt, rec challenge.Record, cause error) {
+	var tried []string
+	for _, h := range rec.Hops {
+		for _, ip := range h.Tried {
+			if !slices.Contains(tried, ip.String()) {
+				tried = append(tried, ip.String())
+			}
+		}
+	}
+	s.Log.InfoContext(ctx, "validation failed", "name", display(&a.Authorization), "address", strings.Join(tried, ","),
+		"method", a.Attempted, "cause", fault.Of(cause).Error(), "account", a.AccountID, "eab_key", a.eabKID, "authorization", a.ID)
 }
 
 // again reports whether another attempt may end better. What CAA or policy says
