@@ -257,7 +257,7 @@ func TestEABKeys(t *testing.T) {
 	c := admintest.Start(t, nil, "web-a-1").Client(t)
 	ctx := t.Context()
 	secret, err := c.CreateEAB(ctx, api.NewEABKey{Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"}})
-	if err != nil || len(secret.HMAC) != 43 || secret.Key.MaxUses != 1 || secret.Key.CreatedBy != uid() || secret.Key.Status != "active" {
+	if err != nil || len(secret.HMAC) != 86 || secret.Key.MaxUses != 1 || secret.Key.CreatedBy != uid() || secret.Key.Status != "active" {
 		t.Fatalf("%+v, %v", secret, err)
 	}
 	unlimited := 0
