@@ -164,9 +164,9 @@ func (s *Server) prove(ctx context.Context, c *call, csr *pki.CSR) (*credential.
 
 // newcomer judges who renews nothing: by the challenge or, where a person decides, by
 // the key alone. There a challenge that is not right leads to that person as well,
-// unless a webhook has said no. It
-// still counts as a guess, and after too many none is compared any more: whether it
-// was right can be told by how transactions of the same requester fit together.
+// unless a webhook has said no. It still counts as a guess, and after too many none is
+// compared any more: whether it was right can be told by how transactions of the same
+// requester fit together.
 func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
 	stranger := &credential.Proof{Identity: byNobody + csr.KeyHash.String(), Evidence: evidence("none", "")}
 	if csr.ChallengePassword == "" && c.ep.Manual {
