@@ -68,6 +68,9 @@ type Key struct {
 	// OneCSR refuses another CSR of the same identity in the same transaction
 	// (rule S19).
 	OneCSR bool
+	// Admit, if set, is asked before a new request is taken, and never about one that
+	// comes again.
+	Admit func(context.Context) error
 	// Spent, if set, is why nothing new may be had: the one-time credential was
 	// right, but is used up. What it was used for is still answered (rule E12).
 	Spent error
@@ -145,6 +148,9 @@ func (q *Queue) fresh(ctx context.Context, k *Key) error {
 				return fault.New(fault.BadCSR, "the transaction has another certificate request").Because("transaction_reused")
 			}
 		}
+	}
+	if k.Spent == nil && k.Admit != nil {
+		return k.Admit(ctx)
 	}
 	return k.Spent
 }

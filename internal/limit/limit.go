@@ -50,6 +50,12 @@ type Config struct {
 	// passwords and challenges enrol, which many devices may share, is not limited by
 	// it. Default: 60 in 1h.
 	Enrolments Rate `yaml:"enrolments" json:"enrolments"`
+	// Unproved is how many new requests that prove nothing one source may leave for a
+	// person to decide (SCEP endpoints with manual). Default: 100 in 1h.
+	Unproved Rate `yaml:"unproved" json:"unproved"`
+	// UnprovedWaiting is how many of those may wait at one endpoint at a time; 0 is
+	// without limit. Of one key it is 20 at most. Default: 1000.
+	UnprovedWaiting int `yaml:"unproved_waiting" json:"unproved_waiting"`
 	// UnreadableBySource is how many SCEP messages of one source to one RA key may
 	// turn out to be unreadable. Default: 100 in 10m.
 	UnreadableBySource Rate `yaml:"unreadable_by_source" json:"unreadable_by_source"`
@@ -70,6 +76,8 @@ func Defaults() Config {
 		PendingAuthorizations: 3000,
 		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
 		Enrolments:            Rate{Count: 60, Per: time.Hour},
+		Unproved:              Rate{Count: 100, Per: time.Hour},
+		UnprovedWaiting:       1000,
 		UnreadableBySource:    Rate{Count: 100, Per: 10 * time.Minute},
 		UnreadableByEnvelope:  Rate{Count: 10, Per: time.Hour},
 		UnreadableByRecipient: Rate{Count: 3000, Per: 10 * time.Minute},
@@ -84,10 +92,12 @@ func (c Config) Check() error {
 	}
 	return errors.Join(
 		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets), rate("enrolments", c.Enrolments),
+		rate("unproved", c.Unproved),
 		rate("unreadable_by_source", c.UnreadableBySource), rate("unreadable_by_envelope", c.UnreadableByEnvelope),
 		rate("unreadable_by_recipient", c.UnreadableByRecipient),
 		strictyaml.WrongIf(c.PendingOrders < 0, "pending_orders", "cannot be negative"),
 		strictyaml.WrongIf(c.PendingAuthorizations < 0, "pending_authorizations", "cannot be negative"),
+		strictyaml.WrongIf(c.UnprovedWaiting < 0, "unproved_waiting", "cannot be negative"),
 	)
 }
 

@@ -38,7 +38,7 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	ask.RequestID = web.RequestID(ctx)
 	made, err := s.Approvals.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
-		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook,
+		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook, Admit: s.admit(c, proof),
 	}, ask)
 	if err != nil {
 		if proof.Hook != "" && isRefusal(err) {
@@ -47,6 +47,16 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 		return nil, err
 	}
 	return c.granted(made)
+}
+
+// admit bounds what strangers leave for a person to decide; nil for others.
+func (s *Server) admit(c *call, proof *credential.Proof) func(context.Context) error {
+	if !strings.HasPrefix(proof.Identity, byNobody) {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		return s.Limits.UnprovedRequest(ctx, c.ep.Name, byNobody, proof.Identity, c.source)
+	}
 }
 
 // isRefusal reports whether an error is the rules' last word on a request that is
