@@ -28,9 +28,19 @@ func (s *Server) checkCSR(ctx context.Context, c *call, o *store.Order, csr *pki
 		return fault.New(fault.InvalidProfile, "profile %q does not exist any more", o.Profile)
 	}
 	_, err = prof.Apply(profile.Request{
-		CSR: csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+		CSR: csr, Subject: proved(csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
 	}, s.Now())
 	return err
+}
+
+// proved returns what an order proves of a subject: the common name that sameNames
+// has compared. Whatever else a CSR has there is the client's word alone.
+func proved(csr *pki.CSR) *pki.Name {
+	subject := pki.Name{}
+	if cn := csr.Subject.CommonName(); cn != "" {
+		subject = pki.SingleName(pki.Attribute{OID: pki.OIDCommonName, Value: cn})
+	}
+	return &subject
 }
 
 // badCSR says a fault of the key to be certified in ACME's words: badPublicKey

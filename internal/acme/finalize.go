@@ -200,7 +200,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	}
 	cert, err := s.Pipeline.Issue(ctx, issuance.Request{
 		Endpoint: o.Endpoint, Protocol: "acme", Profile: o.Profile, Issuer: ep.Issuer, Origin: "order:" + o.ID,
-		CSR: j.csr, Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+		CSR: j.csr, Subject: proved(j.csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
 		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID, DecideBy: o.Expires,
 		While: &store.OrderStands{ID: o.ID, Bound: ep.RequireEAB},
 	})

@@ -45,6 +45,18 @@ func (p *Profile) Outline() Outline {
 	return o
 }
 
+// Taken returns the attributes of the subject beside the common name that the
+// profile takes from a request.
+func (p *Profile) Taken() []string {
+	var all []string
+	for _, f := range p.fields {
+		if f.fixed == "" && !f.forbidden && !f.oid.Equal(pki.OIDCommonName) {
+			all = append(all, pki.AttributeName(f.oid))
+		}
+	}
+	return all
+}
+
 // only returns the one kind of key that the rules take, "" if there are several.
 func (k keyRules) only() string {
 	var kinds []string
