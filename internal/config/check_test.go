@@ -67,7 +67,6 @@ func TestCheck(t *testing.T) {
 		"cipher that is none":      {"triple_des: true\n      sha1: true\n      single_des: true\n", "ciphers: [aes-ecb]\n", "endpoints[3].scep.ciphers", "want some of aes-gcm"},
 		"ciphers and old ones":     {"      path: default\n", "      path: default\n      ciphers: [aes-gcm]\n", "endpoints[3].scep.ciphers", "leave out triple_des"},
 		"CA profile":               {"- tls-server\n", "- issuing-ca\n", "endpoints[0].profiles[0]", "makes CAs"},
-		"FS9 unproved subject":     {"- tls-server\n", "- device\n", "endpoints[0].profiles[0]", "takes serialNumber, C, ST, L, O, dnQualifier, UID, OU, DC from requests"},
 		"unknown issuer":           {"issuer: dev-a-1\n    profiles", "issuer: dev-b-1\n    profiles", "endpoints[0].issuer", `did you mean "dev-a-1"?`},
 		"unknown profile":          {"- tls-server\n", "- tls-sever\n", "endpoints[0].profiles[0]", `did you mean "tls-server"?`},
 		"usage not in issuer":      {"- tls-server-short\n", "- odd\n", "endpoints[0].profiles[1]", "issuer dev-a-1 cannot sign it"},
@@ -215,5 +214,20 @@ func TestReferences(t *testing.T) {
 		if _, err := ref.Read(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v, want …%s…", ref, err, want)
 		}
+	}
+}
+
+// TestFS9_ProfilesThatACMEDoesNotProve are warned of: what they would take is left out.
+func TestFS9_ProfilesThatACMEDoesNotProve(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	if f, err := Load(l.file()); err != nil || len(f.Warnings) > 0 {
+		t.Fatalf("%v %+v", err, f.Warnings)
+	}
+	l.change(t, "- tls-server\n", "- device\n")
+	f, err := Load(l.file())
+	if err != nil || len(f.Warnings) != 1 || f.Warnings[0].Key != "endpoints[0].profiles[0]" ||
+		!strings.Contains(f.Warnings[0].What, "takes serialNumber, C, ST, L, O, dnQualifier, UID, OU, DC from requests") {
+		t.Errorf("%v %+v", err, f.Warnings)
 	}
 }
