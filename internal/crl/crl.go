@@ -72,6 +72,7 @@ const (
 // Publisher publishes lists. It is safe for concurrent use.
 type Publisher struct {
 	Deps
+	woken       chan struct{} // makes Run look before its time
 	local       *localLists
 	authorities atomic.Pointer[map[string]*authority] // by id, aliases too
 	seen        atomic.Bool                           // the store was looked at
@@ -108,7 +109,7 @@ func New(d Deps) (*Publisher, error) {
 	for _, err := range wrong {
 		d.Log.Error("list on disk not usable", "error", err)
 	}
-	p := &Publisher{Deps: d, local: s, state: map[string]*state{}}
+	p := &Publisher{Deps: d, local: s, state: map[string]*state{}, woken: make(chan struct{}, 1)}
 	p.authorities.Store(&map[string]*authority{})
 	return p, nil
 }
@@ -127,6 +128,15 @@ func (p *Publisher) Swap(all *ca.Set, configs map[string]Config) {
 		}
 	}
 	p.authorities.Store(&byID)
+	p.wake() // a CA that is new here has no list yet
+}
+
+// wake makes Run look at once.
+func (p *Publisher) wake() {
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
 }
 
 func (p *Publisher) authority(id string) (*authority, error) {
@@ -150,15 +160,7 @@ func (p *Publisher) of(id string) *state {
 func (p *Publisher) Run(ctx context.Context) error {
 	var builds sync.WaitGroup
 	defer builds.Wait()
-	woken := make(chan struct{}, 1)
-	builds.Go(func() {
-		p.Store.Changes(ctx, func(store.Change) {
-			select {
-			case woken <- struct{}{}:
-			default:
-			}
-		})
-	})
+	builds.Go(func() { p.Store.Changes(ctx, func(store.Change) { p.wake() }) })
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	failing := false
@@ -172,7 +174,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-woken:
+		case <-p.woken:
 		}
 	}
 }

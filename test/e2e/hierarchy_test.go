@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,6 +145,13 @@ func drill(t *testing.T, h *house) {
 	await(t, "ready again", func() bool { // the revoked one stays a warning until it is taken out of the file
 		out, _ := h.try(t, "status")
 		return strings.Contains(out, "issuer web-2") && strings.Contains(out, "there are warnings") && !strings.Contains(out, "failed")
+	})
+
+	await(t, "web-2 has its first list, which is made in the background", func() bool {
+		resp, err := http.Get("http://" + h.Addr.HTTP + "/crl/web-2.crl")
+		noError(t, err)
+		noError(t, resp.Body.Close())
+		return resp.StatusCode == http.StatusOK
 	})
 
 	// 4. Clients renew: what they get now is accepted, what they had is not.
