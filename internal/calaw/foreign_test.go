@@ -25,6 +25,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/test/need"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -350,9 +351,7 @@ func TestFR19_ForeignCAsByRFC5280(t *testing.T) {
 // looks: validity that does not nest, and a stock root, stand.
 func TestFR19_AgreesWithOpenSSL(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
-	}
+	need.Program(t, "openssl")
 	for name, c := range map[string][]*x509.Certificate{
 		"renewed root": chain(t, made{"root", func(c *x509.Certificate) { c.NotBefore = now.AddDate(0, -1, 0) }}, made{key: "sub"}),
 		"stock root":   chain(t, made{"root", func(c *x509.Certificate) { c.KeyUsage = 0 }}, made{key: "sub"}),
