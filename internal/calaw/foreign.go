@@ -159,7 +159,7 @@ func (j *judged) form(i int, c *x509.Certificate) {
 			"%s has no authority key identifier: verifiers have to guess which of several "+
 				"certificates of %s is above it; a renewed certificate should have one", c.Subject, c.Issuer)
 	}
-	if _, said := extension(c, oidKeyUsage); !said {
+	if _, said := pki.Extension(c.Extensions, oidKeyUsage); !said {
 		add(&j.Warnings, "no_key_usage",
 			"%s has no key usage, as openssl req -x509 makes it: RFC 5280 takes its use as not restricted, "+
 				"some verifiers refuse it; a renewed certificate should have a critical one with "+
@@ -181,7 +181,7 @@ func (j *judged) form(i int, c *x509.Certificate) {
 					"know them pass over them; a renewed certificate should mark them", c.Subject, word)
 		}
 	}
-	if _, said := extension(c, oidBasicConstraints); !said { // validate lets only a root pass without
+	if _, said := pki.Extension(c.Extensions, oidBasicConstraints); !said { // validate lets only a root pass without
 		add(&j.Warnings, "no_basic_constraints",
 			"the root %s has no basic constraints (X.509 version %d): verifiers accept it only because "+
 				"they trust it already; have the CAs below certified by a root of version 3", c.Subject, c.Version)
@@ -195,7 +195,7 @@ func (j *judged) form(i int, c *x509.Certificate) {
 // usage looks at what the CA's own key may sign. No key usage is every one.
 func (j *judged) usage() {
 	c := j.chain[0]
-	if _, said := extension(c, oidKeyUsage); !said {
+	if _, said := pki.Extension(c.Extensions, oidKeyUsage); !said {
 		return
 	}
 	if c.KeyUsage&x509.KeyUsageCertSign == 0 {
@@ -215,7 +215,7 @@ func (j *judged) usage() {
 // constraints says what directory name constraints mean for this server.
 func (j *judged) constraints() {
 	for _, c := range j.chain {
-		value, ok := extension(c, oidNameConstraints)
+		value, ok := pki.Extension(c.Extensions, oidNameConstraints)
 		if !ok {
 			continue
 		}
@@ -271,16 +271,6 @@ var (
 	oidKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 )
-
-// extension returns the value of an extension; ok is false if it is absent.
-func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) (value []byte, ok bool) {
-	for _, e := range c.Extensions {
-		if e.Id.Equal(oid) {
-			return e.Value, true
-		}
-	}
-	return nil, false
-}
 
 // Signed checks a CA certificate that was signed here (it first, root last): what
 // path validation makes of it, and our laws.

@@ -59,8 +59,8 @@ func validate(chain []*x509.Certificate) *Finding {
 // validateCA checks a certificate by itself (RFC 5280, section 6.1.4, k, n and o).
 // The CA's own usage decides what it may do, not whether it may stand.
 func validateCA(c *x509.Certificate, i int, root bool) *Finding {
-	_, constrained := extension(c, oidBasicConstraints)
-	_, used := extension(c, oidKeyUsage)
+	_, constrained := pki.Extension(c.Extensions, oidBasicConstraints)
+	_, used := pki.Extension(c.Extensions, oidKeyUsage)
 	switch {
 	case constrained && !c.IsCA:
 		return found("not_a_ca", "%s is not a CA's certificate: its basic constraints say CA:FALSE", c.Subject)
@@ -79,7 +79,7 @@ func validateCA(c *x509.Certificate, i int, root bool) *Finding {
 					"and which is not known here: have it certified without", c.Subject, e.Id)
 		}
 	}
-	if value, ok := extension(c, oidNameConstraints); ok {
+	if value, ok := pki.Extension(c.Extensions, oidNameConstraints); ok {
 		if _, err := pki.ParseNameConstraints(value); err != nil {
 			return found("name_constraints",
 				"the name constraints of %s cannot be read (%v), so that nobody can tell what is allowed "+
@@ -148,7 +148,7 @@ func validateBelow(chain []*x509.Certificate, i int) *Finding {
 		if err == nil {
 			err = hierarchy.CheckNames(chain[i:i+1], child)
 		}
-		if _, constrained := extension(ca, oidNameConstraints); err != nil && constrained {
+		if _, constrained := pki.Extension(ca.Extensions, oidNameConstraints); err != nil && constrained {
 			return found("name_constraints", "%s may not stand below %s: %s", c.Subject, ca.Subject, detail(err))
 		}
 	}

@@ -43,10 +43,8 @@ func facts(c *x509.Certificate) string {
 	line("list at", c.CRLDistributionPoints...)
 	line("issuer at", c.IssuingCertificateURL...)
 	line("OCSP at", c.OCSPServer...)
-	for _, e := range c.Extensions {
-		if e.Id.Equal(oidNameConstraints) {
-			line("constraints", constraintText(e.Value)...)
-		}
+	if value, ok := pki.Extension(c.Extensions, oidNameConstraints); ok {
+		line("constraints", constraintText(value)...)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -3,7 +3,6 @@ package enrolment
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
 	"slices"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -11,8 +10,6 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 )
-
-var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // Renewal is the request of a holder for its certificate once more: the same
 // profile, the same names, octet by octet.
@@ -31,7 +28,8 @@ func (e *Enrolment) Renewal(h *Holder, csr *pki.CSR) (issuance.Request, error) {
 	if err != nil {
 		return ask, err
 	}
-	if !bytes.Equal(t.RawSubject, h.Certificate.RawSubject) || !bytes.Equal(san, rawSAN(h.Certificate)) {
+	had, _ := pki.Extension(h.Certificate.Extensions, pki.OIDSubjectAltName)
+	if !bytes.Equal(t.RawSubject, h.Certificate.RawSubject) || !bytes.Equal(san, had) {
 		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any more: enrol anew",
 			ask.Profile).Because("renewal_profile")
 	}
@@ -50,7 +48,7 @@ func (e *Enrolment) Again(cert *x509.Certificate, csr *pki.CSR, profileName stri
 	if err != nil {
 		return ask, refuse("subject", "its subject cannot be read")
 	}
-	if san := rawSAN(cert); san != nil {
+	if san, ok := pki.Extension(cert.Extensions, pki.OIDSubjectAltName); ok {
 		if ask.Names, err = pki.ParseSAN(san); err != nil {
 			return ask, refuse("names", "its alternative names cannot be read")
 		}
@@ -91,16 +89,6 @@ func compare(subject pki.Name, names []pki.Identifier, asked pki.Name, askedName
 	if len(askedNames) > 0 && !slices.Equal(folded(names), folded(askedNames)) {
 		const what = "certificate request: its alternative names are not those of the client certificate"
 		return fault.New(fault.Denied, what).Because("names_differ")
-	}
-	return nil
-}
-
-// rawSAN is the value of a certificate's subjectAltName, nil without one.
-func rawSAN(cert *x509.Certificate) []byte {
-	for _, e := range cert.Extensions {
-		if e.Id.Equal(oidSAN) {
-			return e.Value
-		}
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func newCSR(t testing.TB, key crypto.Signer, cn string, options ...csrOption) []
 		if err != nil {
 			t.Fatal(err)
 		}
-		withAttribute(oidExtensionReq, []pkix.Extension{{Id: oidSAN, Value: san}})(t, &r)
+		withAttribute(oidExtensionReq, []pkix.Extension{{Id: pki.OIDSubjectAltName, Value: san}})(t, &r)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 )
 
 var (
-	oidSAN        = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidSerial     = asn1.ObjectIdentifier{2, 5, 4, 5}
 	oidChangeName = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 7, 36} // RFC 6402, section 2.8
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // TestEST_E1_Paths: operations with and without a label, and nothing else.
@@ -233,7 +234,7 @@ func TestEST_E15_E16_CSRAttributes(t *testing.T) {
 	if v := read("rsa"); !strings.Contains(string(v.KeyInfo.Bytes), string(marshal(t, oidRSAKey))) || len(v.KeyInfo.Bytes) < 3072/8 {
 		t.Errorf("the placeholder has %d octets", len(v.KeyInfo.Bytes))
 	}
-	if v := read("tls-server"); !strings.Contains(string(v.Attributes.Bytes), string(marshal(t, struct{ OID asn1.ObjectIdentifier }{oidSAN}))) {
+	if v := read("tls-server"); !strings.Contains(string(v.Attributes.Bytes), string(marshal(t, struct{ OID asn1.ObjectIdentifier }{pki.OIDSubjectAltName}))) {
 		t.Error("tls-server does not ask for alternative names")
 	}
 	if v := read("device"); v.Subject != nil || v.KeyInfo.FullBytes != nil {

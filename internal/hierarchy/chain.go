@@ -16,7 +16,7 @@ func Describe(c *x509.Certificate) (Child, error) {
 	if child.EKU, err = usages(c); err != nil {
 		return child, err
 	}
-	if value, ok := extension(c, oidSAN); ok {
+	if value, ok := pki.Extension(c.Extensions, pki.OIDSubjectAltName); ok {
 		child.Names, err = pki.ParseSAN(value)
 	}
 	return child, err

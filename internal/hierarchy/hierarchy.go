@@ -127,22 +127,11 @@ func checkValidity(chain []*x509.Certificate, c Child) error {
 var (
 	oidEKU             = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
-	oidSAN             = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
-
-// extension returns the value of an extension; ok is false if it is absent.
-func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) (value []byte, ok bool) {
-	for _, e := range c.Extensions {
-		if e.Id.Equal(oid) {
-			return e.Value, true
-		}
-	}
-	return nil, false
-}
 
 // usages reads the extended key usages of a certificate; nil where it has none.
 func usages(c *x509.Certificate) ([]asn1.ObjectIdentifier, error) {
-	value, ok := extension(c, oidEKU)
+	value, ok := pki.Extension(c.Extensions, oidEKU)
 	if !ok {
 		return nil, nil
 	}

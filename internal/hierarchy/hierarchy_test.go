@@ -293,7 +293,7 @@ func certificateOf(t *testing.T, c Child, parent *x509.Certificate) *x509.Certif
 		if err != nil {
 			t.Fatal(err)
 		}
-		template.ExtraExtensions = []pkix.Extension{{Id: oidSAN, Critical: len(c.RawSubject) == 2, Value: value}}
+		template.ExtraExtensions = []pkix.Extension{{Id: pki.OIDSubjectAltName, Critical: len(c.RawSubject) == 2, Value: value}}
 	}
 	return sign(t, template, parent)
 }

@@ -21,7 +21,7 @@ func CheckNames(chain []*x509.Certificate, c Child) error {
 	var names []pki.Identifier // read when the first constraint shows up; those that no CA has refused yet
 	var bad []*fault.Error
 	for _, ca := range chain {
-		value, ok := extension(ca, oidNameConstraints)
+		value, ok := pki.Extension(ca.Extensions, oidNameConstraints)
 		if !ok {
 			continue
 		}

@@ -61,12 +61,8 @@ func NewResponder(ca, delegate *x509.Certificate, signer Signer) (*Responder, er
 }
 
 func hasNoCheck(c *x509.Certificate) bool {
-	for _, e := range c.Extensions {
-		if e.Id.Equal(oidOCSPNoCheck) {
-			return true
-		}
-	}
-	return false
+	_, ok := pki.Extension(c.Extensions, oidOCSPNoCheck)
+	return ok
 }
 
 func newResponder(named, included *x509.Certificate, signer Signer) (*Responder, error) {

@@ -25,7 +25,7 @@ func crmfTemplate(t testing.TB, key any) cmctest.Template {
 	if err != nil {
 		t.Fatal(err)
 	}
-	extensions, err := asn1.Marshal([]pkix.Extension{{Id: oidSAN, Value: san}, {Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: []byte{0x30, 0}}})
+	extensions, err := asn1.Marshal([]pkix.Extension{{Id: OIDSubjectAltName, Value: san}, {Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: []byte{0x30, 0}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,6 @@ var (
 	oidExtensionRequest   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
 	oidChallengePassword  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
 	oidMicrosoftExtension = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
-	oidSAN                = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
 
 // badCSR is the fault of a request that cannot be taken.
@@ -219,7 +218,7 @@ func (c *CSR) parseExtensionList(list cryptobyte.String) error {
 			return fmt.Errorf("the extension %s twice", oid)
 		}
 		seen[oid.String()] = true
-		if !oid.Equal(oidSAN) {
+		if !oid.Equal(OIDSubjectAltName) {
 			c.Extensions = append(c.Extensions, pkix.Extension{Id: oid, Critical: critical, Value: value})
 			continue
 		}

@@ -113,7 +113,7 @@ func TestParseCSR_Algorithms(t *testing.T) {
 }
 
 // rawExt builds an extension whose value is the given DER.
-func rawExt(value ...byte) pkix.Extension { return pkix.Extension{Id: oidSAN, Value: value} }
+func rawExt(value ...byte) pkix.Extension { return pkix.Extension{Id: OIDSubjectAltName, Value: value} }
 
 func TestA41_BadCSR(t *testing.T) {
 	t.Parallel()

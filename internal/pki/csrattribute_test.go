@@ -31,7 +31,7 @@ func requestFor(t testing.TB, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := asn1.Marshal([]pkix.Extension{{Id: oidSAN, Value: san}, {Id: []int{2, 5, 29, 15}, Critical: true, Value: []byte{3, 2, 5, 0xa0}}})
+	der, err := asn1.Marshal([]pkix.Extension{{Id: OIDSubjectAltName, Value: san}, {Id: []int{2, 5, 29, 15}, Critical: true, Value: []byte{3, 2, 5, 0xa0}}})
 	if err != nil {
 		t.Fatal(err)
 	}

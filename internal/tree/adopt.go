@@ -6,14 +6,11 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
-	"slices"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
@@ -22,8 +19,6 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
-
-var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // Record is a certificate that a CA issued before it came here.
 type Record struct {
@@ -123,8 +118,8 @@ func read(row *store.Certificate, ca *x509.Certificate, der []byte) error {
 	if name, err := pki.ParseNameDER(c.RawSubject); err == nil {
 		row.Subject = name.String()
 	}
-	if at := slices.IndexFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidSAN) }); at >= 0 {
-		if names, err := pki.ParseSAN(c.Extensions[at].Value); err == nil { // what the old CA wrote may be odd
+	if value, ok := pki.Extension(c.Extensions, pki.OIDSubjectAltName); ok {
+		if names, err := pki.ParseSAN(value); err == nil { // what the old CA wrote may be odd
 			row.Names = names
 		}
 	}

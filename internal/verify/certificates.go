@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"slices"
 
@@ -14,7 +13,6 @@ import (
 )
 
 var (
-	oidSAN        = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidNoRevAvail = asn1.ObjectIdentifier{2, 5, 29, 56}                  // RFC 9608
 	oidNoCheck    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5} // RFC 6960, section 4.2.2.2.1
 )
@@ -135,26 +133,18 @@ func (c *check) issued(row *store.Certificate) {
 	if err := pki.CertifiedBy(cert, chain[0]); err != nil {
 		c.find(3, subject, "it does not verify to its issuer %s: %v", row.IssuerID, err)
 	}
-	names, err := sans(cert)
+	child, err := hierarchy.Describe(cert)
 	if err != nil {
-		c.find(3, subject, "its names cannot be read: %v", err)
+		c.find(3, subject, "its names or usages cannot be read: %v", err)
 		return
 	}
-	if !sameNames(names, row.Names) {
+	if !sameNames(child.Names, row.Names) {
 		c.find(3, subject, "its names are not those on record")
 	}
-	c.nested(row, cert, chain, names)
-	c.located(row, cert)
-}
-
-func (c *check) nested(row *store.Certificate, cert *x509.Certificate, chain []*x509.Certificate, names []pki.Identifier) {
-	child := hierarchy.Child{
-		CA: cert.IsCA, MaxPathLen: pathLen(cert), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
-		Names: names, RawSubject: cert.RawSubject, EKU: ekus(cert),
-	}
 	if err := hierarchy.Check(chain, child); err != nil {
-		c.find(3, "certificate "+row.ID, "%v", err)
+		c.find(3, subject, "%v", err)
 	}
+	c.located(row, cert)
 }
 
 // located: whoever holds the certificate can find out whether it is revoked.
@@ -165,15 +155,6 @@ func (c *check) located(row *store.Certificate, cert *x509.Certificate) {
 	if len(cert.CRLDistributionPoints) == 0 || len(cert.OCSPServer) == 0 {
 		c.find(3, "certificate "+row.ID, "it carries no CRL or no OCSP location")
 	}
-}
-
-func sans(cert *x509.Certificate) ([]pki.Identifier, error) {
-	for _, e := range cert.Extensions {
-		if e.Id.Equal(oidSAN) {
-			return pki.ParseSAN(e.Value)
-		}
-	}
-	return nil, nil
 }
 
 func sameNames(a, b []pki.Identifier) bool {
@@ -189,26 +170,6 @@ func sameNames(a, b []pki.Identifier) bool {
 }
 
 func has(cert *x509.Certificate, oid asn1.ObjectIdentifier) bool {
-	return slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oid) })
-}
-
-func pathLen(cert *x509.Certificate) int {
-	if cert.MaxPathLen == 0 && !cert.MaxPathLenZero {
-		return -1
-	}
-	return cert.MaxPathLen
-}
-
-// ekus returns the extended key usages as object identifiers, whether Go has a
-// name for them or not.
-func ekus(cert *x509.Certificate) []asn1.ObjectIdentifier {
-	var oids []asn1.ObjectIdentifier
-	for _, e := range cert.Extensions {
-		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 37}) {
-			if _, err := asn1.Unmarshal(e.Value, &oids); err != nil {
-				return nil
-			}
-		}
-	}
-	return oids
+	_, ok := pki.Extension(cert.Extensions, oid)
+	return ok
 }
