@@ -22,6 +22,13 @@ func (e *env) asks(t *testing.T) *approval.Queue {
 	t.Helper()
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Approval = true
+	e.profile(t, cfg)
+	return approval.New(e.store, e.server.Pipeline, e.now, slog.New(slog.DiscardHandler))
+}
+
+// profile puts another profile in the place of tls-server.
+func (e *env) profile(t *testing.T, cfg profile.Config) {
+	t.Helper()
 	p, err := profile.Compile("tls-server", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +37,6 @@ func (e *env) asks(t *testing.T) *approval.Queue {
 	rules.Profiles = maps.Clone(rules.Profiles)
 	rules.Profiles["tls-server"] = p
 	e.server.Pipeline.Swap(rules)
-	return approval.New(e.store, e.server.Pipeline, e.now, slog.New(slog.DiscardHandler))
 }
 
 // waiting finalizes an order that a person has to decide.

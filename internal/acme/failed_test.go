@@ -8,6 +8,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/test/logtest"
 )
 
 // TestFR21_AFailedValidationIsLogged: one line says what was asked where, and
@@ -15,7 +16,7 @@ import (
 func TestFR21_AFailedValidationIsLogged(t *testing.T) {
 	t.Parallel()
 	e := newIdleEnv(t, storetest.SQLite(t))
-	var log logBook
+	var log logtest.Buffer
 	e.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 	e.restart()
 	stop := e.run(t)

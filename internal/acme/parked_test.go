@@ -1,46 +1,16 @@
 package acme
 
 import (
-	"bytes"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/test/logtest"
 )
-
-// logBook is a log that a test reads.
-type logBook struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBook) has(parts ...string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range parts {
-		if !strings.Contains(l.b.String(), p) {
-			return false
-		}
-	}
-	return true
-}
 
 // A row on which a worker panics, or that cannot be read, is ended, logged and
 // counted; the next start does not try it again, and others are served.
@@ -48,7 +18,7 @@ func TestFS19_RowsThatCannotBeWorkedOnAreParked(t *testing.T) {
 	t.Parallel()
 	storetest.EachURL(t, func(t *testing.T, url string, st *store.Store) {
 		e := newIdleEnv(t, st)
-		var log logBook
+		var log logtest.Buffer
 		e.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 		e.restart()
 		stop := e.run(t)
@@ -73,12 +43,12 @@ func TestFS19_RowsThatCannotBeWorkedOnAreParked(t *testing.T) {
 		stop()
 		e.server.Validator, e.server.Pipeline = validator, pipeline
 		for _, id := range []string{idOf(corrupt), idOf(panics), idOf(pending.Authorizations[0])} {
-			if !log.has("level=ERROR", "id="+id) {
-				t.Errorf("%s is not in the log: %s", id, log.b.String())
+			if !log.Has("level=ERROR", "id="+id) {
+				t.Errorf("%s is not in the log: %s", id, log.String())
 			}
 		}
-		if !log.has("nil pointer", "goroutine", "internal/acme/validate.go") {
-			t.Errorf("no stack in the log: %s", log.b.String())
+		if !log.Has("nil pointer", "goroutine", "internal/acme/validate.go") {
+			t.Errorf("no stack in the log: %s", log.String())
 		}
 
 		e.restart()

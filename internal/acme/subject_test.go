@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"maps"
 	"net/http"
 	"testing"
 
@@ -22,14 +21,7 @@ func TestFS9_SubjectThatWasNotProved(t *testing.T) {
 	cfg.Subject = profile.Subject{Fields: []profile.Field{
 		{Attribute: "CN", Max: 2}, {Attribute: "O"}, {Attribute: "serialNumber"}, {Attribute: "UID"}, {Attribute: "L", Fixed: "Basel"},
 	}, Others: "refuse"}
-	p, err := profile.Compile("tls-server", cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := *e.server.Pipeline.Rules()
-	rules.Profiles = maps.Clone(rules.Profiles)
-	rules.Profiles["tls-server"] = p
-	e.server.Pipeline.Swap(rules)
+	e.profile(t, cfg)
 
 	c := e.account(t)
 	for name, tc := range map[string]struct {

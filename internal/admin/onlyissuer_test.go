@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
 
 type ownKey struct{ *ecdsa.PrivateKey }
@@ -34,14 +35,7 @@ func TestOnlyIssuer(t *testing.T) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := pkitest.Certify(t, template, template, key.Public(), key)
 	open := func(id, pool string) *ca.CA {
 		i, err := issuer.NewOffline(id, []*x509.Certificate{cert}, ownKey{key}, issuer.Locations{})
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -52,15 +53,7 @@ func authority(cn string, serial int64, years int) *x509.Certificate {
 
 func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, by key) *x509.Certificate {
 	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return pkitest.Certify(t, template, parent, pub, by)
 }
 
 // hierarchy is a root, renewed with the same key, and an issuing CA below it.

@@ -16,6 +16,7 @@ import (
 	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
 
 // A policy CA is made offline below a root, in a folder like a root's.
@@ -50,15 +51,7 @@ func selfSigned(t *testing.T, key crypto.Signer) *x509.Certificate {
 		NotBefore: epoch.AddDate(-1, 0, 0), NotAfter: epoch.AddDate(30, 0, 0), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte("another method"),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return pkitest.Certify(t, template, template, key.Public(), key)
 }
 
 func TestG2_10_CrossSign(t *testing.T) {

@@ -28,28 +28,12 @@ import (
 	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/server"
+	"github.com/privyseal/privyseal/test/logtest"
 )
 
 // upWithin is when a server that does not start is given up: opening keys takes
 // seconds under the race detector.
 const upWithin = 2 * time.Minute
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // newOptions are the flags of a test's own folder, on free ports.
 func newOptions(t *testing.T, tiers int) *devca.Options {
@@ -72,7 +56,7 @@ func newOptions(t *testing.T, tiers int) *devca.Options {
 func start(t *testing.T, o *devca.Options) (said string, stop func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	var out, log lockedBuffer
+	var out, log logtest.Buffer
 	done := make(chan error, 1)
 	e := server.Env{Version: "test", Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now}
 	go func() { done <- run(ctx, o, e, &out) }()

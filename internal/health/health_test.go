@@ -20,6 +20,7 @@ import (
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -51,15 +52,7 @@ func certificate(t *testing.T, cn string, from, until time.Time, parent *x509.Ce
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return pkitest.Certify(t, template, parent, pub, by)
 }
 
 // inputs are a root of twenty years and the issuers a-1 and b-1 of the pool "web",

@@ -19,6 +19,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/test/need"
 )
 
@@ -45,15 +46,7 @@ func sign(t testing.TB, template, parent *x509.Certificate) *x509.Certificate {
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key().Public(), key())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return pkitest.Certify(t, template, parent, key().Public(), key())
 }
 
 // build makes a chain from the root down and returns it issuer first. Each CA

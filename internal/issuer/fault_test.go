@@ -21,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/profile"
 )
 
@@ -422,14 +423,7 @@ func TestFR19_ShortKeysSignLists(t *testing.T) {
 		SerialNumber: big.NewInt(1), RawSubject: nameDER(t, "CN=Old Root"), IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(5, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := pkitest.Certify(t, template, template, key.Public(), key)
 	i, err := NewOffline("old", []*x509.Certificate{cert}, softSigner{key}, Locations{})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/publish"
 )
 
@@ -30,15 +31,7 @@ func root(t *testing.T) *x509.Certificate {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "<Root>"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return pkitest.Certify(t, template, template, key.Public(), key)
 }
 
 // TestSwap: what is published follows the CAs, and the page of the roots shows the

@@ -25,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/verify"
 )
 
@@ -176,15 +177,7 @@ func newForeign(t *testing.T, cn string) *foreign {
 
 func (f *foreign) sign(t *testing.T, template, parent *x509.Certificate, public any) *x509.Certificate {
 	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, f.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return pkitest.Certify(t, template, parent, public, f.key)
 }
 
 // below makes an issuer whose certificate the foreign root signs, and returns its

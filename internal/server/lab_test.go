@@ -23,6 +23,7 @@ import (
 	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/statedir"
+	"github.com/privyseal/privyseal/test/logtest"
 )
 
 // ceremonyText is what the ceremony of prepared showed: the passphrase of the root.
@@ -154,32 +155,15 @@ const upWithin = 2 * time.Minute
 // running is a server that a test started.
 type running struct {
 	stop   func() error
-	log    *lockedBuffer
+	log    *logtest.Buffer
 	server *server
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // serve starts the server that the lab's file describes and waits until it is
 // up.
 func (l *lab) serve(t *testing.T) *running {
 	t.Helper()
-	r := &running{log: &lockedBuffer{}}
+	r := &running{log: &logtest.Buffer{}}
 	cfg, err := config.Load(l.file())
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/statedir"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/test/logtest"
 )
 
 func TestServe(t *testing.T) {
@@ -433,7 +434,7 @@ func TestStartRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var log lockedBuffer
+			var log logtest.Buffer
 			err = Run(t.Context(), testEnv(&log), n, cfg, func() { t.Error("it started") })
 			if err == nil || !strings.Contains(err.Error(), tc.says(l)) {
 				t.Errorf("got %v, want …%s…", err, tc.says(l))

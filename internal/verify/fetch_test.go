@@ -18,6 +18,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -231,15 +232,7 @@ func TestFT16_VerifyFetches(t *testing.T) {
 func newLeaf(t testing.TB, by *party, list string) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(0x1000), NotBefore: at.Add(-time.Hour), NotAfter: at.AddDate(0, 1, 0), CRLDistributionPoints: []string{list}}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, by.key.Public(), by.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return leaf
+	return pkitest.Certify(t, template, by.cert, by.key.Public(), by.key)
 }
 
 // FuzzFetched: whatever answers, it is judged and nothing panics.

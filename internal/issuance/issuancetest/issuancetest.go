@@ -22,6 +22,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -145,13 +146,5 @@ func Certify(t testing.TB, template, parent *x509.Certificate, pub crypto.Public
 	t.Helper()
 	up := *parent
 	up.PublicKey = nil
-	der, err := x509.CreateCertificate(rand.Reader, template, &up, pub, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return pkitest.Certify(t, template, &up, pub, key)
 }
