@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cmc/cmctest"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
@@ -84,6 +85,30 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 	r := d.post(t, "/simpleenroll", csr)
 	if refused(t, r, http.StatusServiceUnavailable, "busy"); r.header.Get("Retry-After") != "5" {
 		t.Errorf("%v", r.header)
+	}
+}
+
+// TestFS2_BusyBareKey does not run beside others either: a message that is signed by
+// the key of one of its requests is refused for now, and not for its signature.
+func TestFS2_BusyBareKey(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	key := issuancetest.NewKey(t)
+	data := cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(1, newCSR(t, key, "d"))})
+	signed, err := cms.ParseSignedData(signCMC(t, throwAway(t, key), key, data), cms.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed.Certificates, signed.Signers[0].Name = nil, cms.Name{SubjectKeyID: []byte("key id")}
+	m, err := cmc.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &exchange{c: &client{}}
+	if by, err := x.signer(t.Context(), signed, m); err != nil || !strings.HasPrefix(by.name, "key:") {
+		t.Errorf("%+v, %v", by, err)
+	}
+	pkitest.Busy(t)
+	if by, err := x.signer(t.Context(), signed, m); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("%+v, %v", by, err)
 	}
 }
 
