@@ -162,8 +162,8 @@ func (q *Queue) Approve(ctx context.Context, id string, by Actor) (*View, error)
 	if v.Protocol == "acme" {
 		expires = v.ExpiresAt // the order's
 	}
-	err = q.decide(ctx, &v.Request, store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}, by)
-	if err != nil {
+	approved := store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}
+	if err := q.decide(ctx, &v.Request, approved, by); err != nil {
 		return nil, err
 	}
 	if err := q.issue(ctx, id); err != nil && !passing(err) {
@@ -236,8 +236,10 @@ func (q *Queue) issue(ctx context.Context, id string) error {
 		return err
 	}
 	why := fault.Of(err).Detail
-	if err := q.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server); err != nil && !fault.Is(err, fault.Conflict) {
-		q.log.ErrorContext(ctx, "refusal of an approved request not recorded", "request", id, "cause", why, "error", err)
+	failed := q.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server)
+	if failed != nil && !fault.Is(failed, fault.Conflict) {
+		q.log.ErrorContext(ctx, "refusal of an approved request not recorded",
+			"request", id, "cause", why, "error", failed)
 	}
 	return err
 }

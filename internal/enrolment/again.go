@@ -32,8 +32,8 @@ func (e *Enrolment) Renewal(h *Holder, csr *pki.CSR) (issuance.Request, error) {
 		return ask, err
 	}
 	if !bytes.Equal(t.RawSubject, h.Certificate.RawSubject) || !bytes.Equal(san, rawSAN(h.Certificate)) {
-		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any more: enrol anew",
-			ask.Profile).Because("renewal_profile")
+		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any more: "+
+			"enrol anew", ask.Profile).Because("renewal_profile")
 	}
 	return ask, nil
 }

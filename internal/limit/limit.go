@@ -148,9 +148,10 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 		text := fmt.Sprintf("the account has %d pending orders, the most that it may have%s", p.Orders, what)
 		return refuse(text, until(p.OrdersUntil, now))
 	}
-	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && p.Authorizations+authorizations > l.cfg.PendingAuthorizations {
+	most := l.cfg.PendingAuthorizations
+	if most > 0 && authorizations > 0 && p.Authorizations+authorizations > most {
 		text := fmt.Sprintf("the account has pending orders with %d pending authorizations, and may have %d with this "+
-			"order's %d%s", p.Authorizations, l.cfg.PendingAuthorizations, authorizations, what)
+			"order's %d%s", p.Authorizations, most, authorizations, what)
 		return refuse(text, until(p.AuthorizationsUntil, now))
 	}
 	return nil
