@@ -88,6 +88,22 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 	}
 }
 
+// TestFS2_BusyAnchor does not run beside others either: a certificate that could not be
+// judged is not taken for one that does not count.
+func TestFS2_BusyAnchor(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	e := newEnv(t)
+	maker := newFactory(t, e)
+	err := e.server.Swap(Config{Endpoints: []Endpoint{{
+		Name: "e", Issuer: "ca", Profiles: []string{"device"}, Auth: AuthEither, Anchors: []*x509.Certificate{maker.root},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := newCSR(t, issuancetest.NewKey(t), "device-1")
+	pkitest.Busy(t)
+	refused(t, maker.make("77", nil).post(t, "/simpleenroll", csr), http.StatusServiceUnavailable, "busy")
+}
+
 // TestFS2_BusyBareKey does not run beside others either: a message that is signed by
 // the key of one of its requests is refused for now, and not for its signature.
 func TestFS2_BusyBareKey(t *testing.T) { //nolint:paralleltest // it fills the process's queue
