@@ -218,6 +218,7 @@ func TestFS1_Unreadable(t *testing.T) {
 			}
 		}
 		wantLimited(t, other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "k"}))
+		wantLimited(t, other.Unreadable(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "k"})) // at once
 		if err := other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "another"}); err != nil {
 			t.Errorf("another key: %v", err)
 		}
