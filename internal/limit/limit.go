@@ -193,7 +193,9 @@ func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Dur
 	if err != nil || wait <= 0 {
 		return err
 	}
-	l.remember(key, wait)
+	if burst == r.burst() { // a smaller one holds for as long as others use up theirs, which may end at any time
+		l.remember(key, wait)
+	}
 	return refuse(detail, wait)
 }
 
