@@ -51,6 +51,11 @@ func TestFR4_TheLogHasTheCause(t *testing.T) {
 		{"22", "no list", message{content: issuerAndSerial(e.ca.RawSubject, d.cert.SerialNumber)}, "no revocation list"},
 		{"20", "garbage", message{content: []byte("garbage")}, "IssuerAndSubject"},
 		{"20", "no such transaction", message{content: issuerAndSubject(t, e, "dev")}, "no request of this transaction"},
+		{
+			"20", "no issuer",
+			message{transaction: "enrol-dev", content: issuerAndCommonName(t, []byte{0x30, 2, 5, 0}, "dev")},
+			"a name in the content",
+		},
 		{"20", "another subject", message{transaction: "enrol-dev", content: issuerAndSubject(t, e, "other")}, "another subject"},
 	} {
 		c.m.typ = c.typ

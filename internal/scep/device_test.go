@@ -101,13 +101,18 @@ func TestSCEP_S21_MacOSRenewsByPKCSReq(t *testing.T) {
 
 func issuerAndSubject(t testing.TB, e *env, cn string) []byte {
 	t.Helper()
+	return issuerAndCommonName(t, e.ca.RawSubject, cn)
+}
+
+func issuerAndCommonName(t testing.TB, issuer []byte, cn string) []byte {
+	t.Helper()
 	name := pki.CommonNameOnly(cn)
 	subject, err := name.DER()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(e.ca.RawSubject); b.AddBytes(subject) })
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(issuer); b.AddBytes(subject) })
 	return b.BytesOrPanic()
 }
 

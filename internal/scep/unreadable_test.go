@@ -152,7 +152,7 @@ func TestFS1_OneAnswer(t *testing.T) {
 	polls := map[string][]byte{
 		"garbage": []byte("garbage"), "a request": secret, "a number": mine, "wrong subject": issuerAndSubject(t, e, "victim"),
 		"an octet more":          append(issuerAndSubject(t, e, "holder"), 0),
-		"issuer that is no name": append([]byte{0x30, 0x19, 0x30, 2, 5, 0}, issuerAndSubject(t, e, "holder")[2+len(e.ca.RawSubject):]...),
+		"issuer that is no name": issuerAndCommonName(t, []byte{0x30, 2, 5, 0}, "holder"),
 	}
 	requests := brokenRequests(t, victim)
 	contents := map[string]map[string][]byte{"17": requests, "18": requests, "19": requests, "20": polls, "21": lookups, "22": lookups}
