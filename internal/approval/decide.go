@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -101,9 +102,17 @@ func changes(v *View) (all []string) {
 		all = append(all, fmt.Sprintf("the subject would be %q and was %q", t.Subject, v.Subject))
 	}
 	if !slices.Equal(t.Names, v.Names) {
-		all = append(all, fmt.Sprintf("the names would be %v and were %v", t.Names, v.Names))
+		all = append(all, fmt.Sprintf("the names would be %s and were %s", texts(t.Names), texts(v.Names)))
 	}
 	return append(all, "what would be signed now is not what the request came for")
+}
+
+func texts(names []pki.Identifier) []string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = string(n.Type) + ":" + n.Value
+	}
+	return all
 }
 
 func same(row *store.Request, p *issuance.Preview) bool {
