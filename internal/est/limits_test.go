@@ -35,8 +35,12 @@ func TestFS2_HugeIntermediateInFullCMC(t *testing.T) {
 	asked := issuancetest.NewKey(t)
 	data := cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(10, newCSR(t, asked, "one", withDNS("one.test")))})
 	send := func(code int, up *x509.Certificate, key crypto.Signer) *cmcAnswer {
-		own := newCA(t, "leaf", up, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }, leaf.Public(), key)
-		der, err := cms.Sign(cms.Message{Type: cmc.OIDPKIData, Content: data, Certificates: []*x509.Certificate{own, up}}, cms.Signer{Certificate: own, Key: leaf})
+		own := newCA(t, "leaf", up, func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature
+		}, leaf.Public(), key)
+		der, err := cms.Sign(cms.Message{
+			Type: cmc.OIDPKIData, Content: data, Certificates: []*x509.Certificate{own, up},
+		}, cms.Signer{Certificate: own, Key: leaf})
 		if err != nil {
 			t.Fatal(err)
 		}

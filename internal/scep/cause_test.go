@@ -74,10 +74,12 @@ func TestFR4_LimitedAnswersHaveTheCauseToo(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := newDevice(t, 0)
-	c := &call{attributes: attributes{typ: getCert}, ep: e.server.current()["default"], source: "192.0.2.1", ra: &e.server.current()["default"].ras.list()[0]}
+	ep := e.server.current()["default"]
+	c := &call{attributes: attributes{typ: getCert}, ep: ep, source: "192.0.2.1", ra: &ep.ras.list()[0]}
 	why := &hidden{fault.New(fault.BadCSR, "the cause")}
 	for range 101 {
-		if f := fault.Of(e.server.unreadable(t.Context(), c, why)); !strings.Contains(f.Error(), "the cause") || strings.Contains(failInfoText(f), "the cause") {
+		f := fault.Of(e.server.unreadable(t.Context(), c, why))
+		if !strings.Contains(f.Error(), "the cause") || strings.Contains(failInfoText(f), "the cause") {
 			t.Fatalf("%v; on the wire: %s", f, failInfoText(f))
 		}
 	}
