@@ -158,7 +158,9 @@ func (q *Queue) fresh(ctx context.Context, k *Key) error {
 // Poll answers a client that asks for the outcome of a transaction (SCEP's
 // CertPoll, rule S19): the certificate, Pending, Denied once that is final, or
 // NotFound. The key is the one that the poll proved possession of.
-func (q *Queue) Poll(ctx context.Context, endpoint, transactionID string, key pki.KeyHash) (*issuance.Certificate, *store.Request, error) {
+func (q *Queue) Poll(
+	ctx context.Context, endpoint, transactionID string, key pki.KeyHash,
+) (*issuance.Certificate, *store.Request, error) {
 	rows, err := q.store.Transaction(ctx, endpoint, transactionID, q.now())
 	if err != nil {
 		return nil, nil, err

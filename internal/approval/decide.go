@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -101,9 +102,17 @@ func changes(v *View) (all []string) {
 		all = append(all, fmt.Sprintf("the subject would be %q and was %q", t.Subject, v.Subject))
 	}
 	if !slices.Equal(t.Names, v.Names) {
-		all = append(all, fmt.Sprintf("the names would be %v and were %v", t.Names, v.Names))
+		all = append(all, fmt.Sprintf("the names would be %s and were %s", texts(t.Names), texts(v.Names)))
 	}
 	return append(all, "what would be signed now is not what the request came for")
+}
+
+func texts(names []pki.Identifier) []string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = string(n.Type) + ":" + n.Value
+	}
+	return all
 }
 
 func same(row *store.Request, p *issuance.Preview) bool {
@@ -162,8 +171,8 @@ func (q *Queue) Approve(ctx context.Context, id string, by Actor) (*View, error)
 	if v.Protocol == "acme" {
 		expires = v.ExpiresAt // the order's
 	}
-	err = q.decide(ctx, &v.Request, store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}, by)
-	if err != nil {
+	approved := store.Decision{Status: store.RequestApproved, Digest: v.TemplateDigest, Expires: expires}
+	if err := q.decide(ctx, &v.Request, approved, by); err != nil {
 		return nil, err
 	}
 	if err := q.issue(ctx, id); err != nil && !passing(err) {
@@ -236,8 +245,10 @@ func (q *Queue) issue(ctx context.Context, id string) error {
 		return err
 	}
 	why := fault.Of(err).Detail
-	if err := q.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server); err != nil && !fault.Is(err, fault.Conflict) {
-		q.log.ErrorContext(ctx, "refusal of an approved request not recorded", "request", id, "cause", why, "error", err)
+	failed := q.reject(ctx, row, "approved, but refused when it was to be issued: "+why, server)
+	if failed != nil && !fault.Is(failed, fault.Conflict) {
+		q.log.ErrorContext(ctx, "refusal of an approved request not recorded",
+			"request", id, "cause", why, "error", failed)
 	}
 	return err
 }

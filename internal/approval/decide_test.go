@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,27 @@ func TestApprovalIsOfOneTemplate(t *testing.T) {
 		}
 		d.holds(t)
 	})
+}
+
+// The one who decides is told which names have changed.
+func TestChangedNamesAreShown(t *testing.T) {
+	t.Parallel()
+	st := storetest.SQLite(t)
+	d := newFixture(t, st)
+	k, r := ask(t, "asked", "a.example.test")
+	id := d.waiting(t, k, r)
+	were := []pki.Identifier{{Type: pki.DNS, Value: "b.example.test"}, {Type: pki.DNS, Value: "c.example.test"}}
+	noErr(t, st.RenewTemplate(t.Context(), id, make([]byte, 32), "CN=b.example.test", were))
+	v, err := d.Show(t.Context(), id)
+	noErr(t, err)
+	want := []string{
+		`the subject would be "` + v.Preview.Template.Subject + `" and was "CN=b.example.test"`,
+		"the names would be [dns:a.example.test] and were [dns:b.example.test dns:c.example.test]",
+		"what would be signed now is not what the request came for",
+	}
+	if !v.Changed || !slices.Equal(v.Changes, want) {
+		t.Errorf("%t, %q", v.Changed, v.Changes)
+	}
 }
 
 // An approval outlives a key that is away: it is given back and used later.

@@ -43,7 +43,8 @@ func TestFR3_BareSigner(t *testing.T) {
 	t.Parallel()
 	for _, serial := range [][]byte{{0xfe}, {0}, {1}, {0, 0, 1}, {0xff, 0xff, 2}, bytes.Repeat([]byte{0x7f}, maxSerial)} {
 		id := spoil(deviceRSA(), serial)
-		s := mustParseSigned(t, forgery{id: id, certs: [][]byte{id.cert.Raw}, name: element(cbasn1.SEQUENCE, id.cert.RawIssuer, element(cbasn1.INTEGER, serial))}.der())
+		name := element(cbasn1.SEQUENCE, id.cert.RawIssuer, element(cbasn1.INTEGER, serial))
+		s := mustParseSigned(t, forgery{id: id, certs: [][]byte{id.cert.Raw}, name: name}.der())
 		if _, err := x509.ParseCertificate(id.cert.Raw); err == nil || len(s.Certificates) != 0 {
 			t.Fatal("crypto/x509 reads it")
 		}

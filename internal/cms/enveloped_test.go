@@ -331,10 +331,16 @@ func TestEncryptRefuses(t *testing.T) {
 	ra := raRSA().cert
 	_, err := Encrypt(t.Context(), nil, nil, p256().cert, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_type")
-	small := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: big.NewInt(1<<62 + 1), E: 65537}}
+	small := &x509.Certificate{
+		RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber,
+		PublicKey: &rsa.PublicKey{N: big.NewInt(1<<62 + 1), E: 65537},
+	}
 	_, err = Encrypt(t.Context(), nil, nil, small, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_size")
-	huge := &x509.Certificate{RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber, PublicKey: &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8192, 1), E: 65537}}
+	huge := &x509.Certificate{
+		RawIssuer: ra.RawIssuer, SerialNumber: ra.SerialNumber,
+		PublicKey: &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8192, 1), E: 65537},
+	}
 	_, err = Encrypt(t.Context(), nil, nil, huge, AES128CBC, KeyTransport{})
 	wantFault(t, err, fault.BadPublicKey, "key_size")
 	for _, c := range []struct {

@@ -49,18 +49,7 @@ func (n Name) Matches(c *x509.Certificate) bool {
 	if n.Serial == nil {
 		return len(n.SubjectKeyID) > 0 && bytes.Equal(n.SubjectKeyID, c.SubjectKeyId)
 	}
-	if c.SerialNumber == nil || n.Serial.Cmp(c.SerialNumber) != 0 {
-		return false
-	}
-	if bytes.Equal(n.Issuer, c.RawIssuer) {
-		return true
-	}
-	mine, err := pki.ParseNameDER(n.Issuer)
-	if err != nil {
-		return false
-	}
-	theirs, err := pki.ParseNameDER(c.RawIssuer)
-	return err == nil && mine.EqualRFC5280(theirs)
+	return c.SerialNumber != nil && n.Serial.Cmp(c.SerialNumber) == 0 && pki.SameName(n.Issuer, c.RawIssuer)
 }
 
 // sameCertificate reports whether a certificate is among others.

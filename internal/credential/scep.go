@@ -80,11 +80,12 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 // secret (rule S21).
 //
 // Faults: RateLimited for a source that guessed too often; Unauthenticated for a
-// wrong secret, or none, which does not count; Denied for a challenge that is disabled or meant for something
-// else, such as another subject.
+// wrong secret, or none, which does not count; Denied for a challenge that is
+// disabled or meant for something else, such as another subject.
 func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, csr *pki.CSR) (*Proof, error) {
 	if secret == "" { // nothing was guessed
-		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").Because(KindSCEP + "_missing")
+		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").
+			Because(KindSCEP + "_missing")
 	}
 	if err := c.guard.limits.Locked(ctx, a.lock()); err != nil {
 		return nil, err

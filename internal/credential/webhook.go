@@ -77,7 +77,8 @@ func (c *WebhookConfig) Check() error {
 
 func callable(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && u.User == nil && u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
+	return err == nil && u.Host != "" && u.User == nil && u.Fragment == "" &&
+		(u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
 }
 
 func loopback(host string) bool {
@@ -97,7 +98,9 @@ type Webhook struct {
 // Check reports what is wrong with the webhook.
 func (h *Webhook) Check() error {
 	return errors.Join(
-		strictyaml.WrongIf(len(h.Key) < minKey, "key", "it has %d bytes, want %d or more", len(h.Key), minKey), h.WebhookConfig.Check())
+		strictyaml.WrongIf(len(h.Key) < minKey, "key", "it has %d bytes, want %d or more", len(h.Key), minKey),
+		h.WebhookConfig.Check(),
+	)
 }
 
 // minKey is as long as the output of the signature's hash.

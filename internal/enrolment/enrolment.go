@@ -25,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -77,6 +78,9 @@ type Holder struct {
 
 // Identity is the holder's name in records.
 func (h *Holder) Identity() string { return holderPrefix + h.Row.ID }
+
+// Foreign is the name in records of who has the key of a certificate that is not ours.
+func Foreign(cert *x509.Certificate) string { return foreignPrefix + pki.Fingerprint(cert.Raw) }
 
 // Line is what issuance.Request.Lineage is for what the holder enrols for itself.
 func (h *Holder) Line() string { return h.first.ID }

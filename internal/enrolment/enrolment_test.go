@@ -218,6 +218,64 @@ func TestFS15_ImportedSubject(t *testing.T) {
 	}
 }
 
+// TestFS7_NoBasis: what a request rested on and cannot be read any more lets nobody in.
+func TestFS7_NoBasis(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, storetest.SQLite(t))
+	for name, b := range map[string]issuance.Basis{"of nothing": {}, "of a certificate that is gone": {Holder: "gone"}} {
+		chain, err := e.Chain(t.Context(), b)
+		if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != "certificate_unknown" {
+			t.Errorf("%s: %v, %v", name, chain, err)
+		}
+	}
+	if chain, err := e.Chain(t.Context(), issuance.Basis{Chain: [][]byte{{5, 0}}}); err == nil {
+		t.Errorf("of what is no certificate: %v", chain)
+	}
+}
+
+// TestFS5_Reserved: a row alone, whose certificate was never issued, counts for
+// nothing.
+func TestFS5_Reserved(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, storetest.SQLite(t))
+	h := e.issue("device-9", issuance.Request{Requester: "est_user:u", Protocol: "est"})
+	e.check(h, here, "")
+	h.Row.Status = "reserved"
+	e.check(h, here, "certificate_unknown")
+}
+
+// TestFS15_Again: a certificate whose names cannot be read, or whose profile is gone,
+// is not given again.
+func TestFS15_Again(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, storetest.SQLite(t))
+	h := e.issue("device-9", issuance.Request{Requester: "est_user:u", Protocol: "est"})
+	csr := &pki.CSR{PublicKey: e.key.Public(), Subject: pki.CommonNameOnly("device-9")}
+	other := &pki.CSR{PublicKey: e.key.Public(), Subject: pki.CommonNameOnly("device-8")}
+	noNames := &x509.Certificate{
+		RawSubject: h.Certificate.RawSubject,
+		Extensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: []byte{5, 0}}},
+	}
+	for name, c := range map[string]struct {
+		cert   *x509.Certificate
+		csr    *pki.CSR
+		reason string
+	}{
+		"subject": {&x509.Certificate{RawSubject: []byte{5, 0}}, csr, "certificate_subject"},
+		"names":   {noNames, csr, "certificate_names"},
+		"profile": {h.Certificate, other, "subject_differs"},
+	} {
+		_, err := e.Again(c.cert, c.csr, "gone")
+		if !fault.Is(err, fault.Denied) || fault.Of(err).Reason != c.reason {
+			t.Errorf("%s: %v, want %s", name, err, c.reason)
+		}
+	}
+	h.Row.Profile = "gone"
+	if _, err := e.Renewal(h, csr); !fault.Is(err, fault.InvalidProfile) {
+		t.Error(err)
+	}
+}
+
 func TestCheckProtocols(t *testing.T) {
 	t.Parallel()
 	if err := enrolment.CheckProtocols(enrolment.Protocols); err != nil {

@@ -50,7 +50,7 @@ func (c *presented) identity() string {
 	if c.holder != nil {
 		return c.holder.Identity()
 	}
-	return "certificate_sha256:" + pki.Fingerprint(c.cert.Raw)
+	return enrolment.Foreign(c.cert)
 }
 
 func (c *presented) basis(renew bool) issuance.Basis {

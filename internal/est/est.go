@@ -50,7 +50,7 @@ type Endpoint struct {
 	Auth            Auth
 	Anchors         []*x509.Certificate // whose certificates may enrol first, such as a manufacturer's CAs
 	AcceptProfiles  []string            // profiles of our certificates that log in here, beside Profiles
-	AcceptProtocols []string            // by which the certificates that log in and renew here were enrolled; empty is any
+	AcceptProtocols []string            // by which our certificates must first have been enrolled; empty is any
 	RAProfiles      []string            // profiles of our certificates that may enrol for others (cmcRA)
 	OwnNames        Names               // what a client with our certificate may ask for in simpleenroll
 	AnchorNames     Names               // the same for one with an anchor's certificate

@@ -138,8 +138,8 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	signers, err := signed.Verify(ctx, cms.Policy{}, known...)
 	if err != nil {
 		if len(signed.Signers) == 1 && signed.Signers[0].Name.Serial == nil {
-			return x.bareKey(ctx, m, err, func(key crypto.PublicKey) bool {
-				return signed.VerifyKey(ctx, signed.Signers[0], key, cms.Policy{}) == nil
+			return x.bareKey(ctx, m, err, func(key crypto.PublicKey) error {
+				return signed.VerifyKey(ctx, signed.Signers[0], key, cms.Policy{})
 			})
 		}
 		return nil, err
@@ -151,7 +151,12 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	case string(cert.RawIssuer) == string(cert.RawSubject):
 		key, ok := cert.PublicKey.(publicKey)
 		stranger := fault.New(fault.Unverified, "the message is signed by a key that is in none of its requests").Because("cmc_signer")
-		return x.bareKey(ctx, m, stranger, func(other crypto.PublicKey) bool { return ok && key.Equal(other) })
+		return x.bareKey(ctx, m, stranger, func(other crypto.PublicKey) error {
+			if ok && key.Equal(other) {
+				return nil
+			}
+			return stranger
+		})
 	}
 	found, err := x.judge(ctx, x.ep, append([]*x509.Certificate{cert}, signed.Certificates...), false)
 	if err != nil {
@@ -160,13 +165,21 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 	return &cmcSigner{found, found.identity()}, nil
 }
 
-// bareKey looks for the request whose key signed the message.
+// bareKey looks for the request whose key signed the message; signedBy is nil for
+// that one. A request that could not be looked at for now may be the one.
 func (x *exchange) bareKey(
-	ctx context.Context, m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) bool,
+	ctx context.Context, m *cmc.Message, otherwise error, signedBy func(crypto.PublicKey) error,
 ) (*cmcSigner, error) {
 	for i := range m.Requests {
-		if csr, err := readRequest(ctx, &m.Requests[i], false); err == nil && signedBy(csr.PublicKey) {
+		csr, err := readRequest(ctx, &m.Requests[i], false)
+		if err == nil {
+			err = signedBy(csr.PublicKey)
+		}
+		switch {
+		case err == nil:
 			return &cmcSigner{name: "key:" + csr.KeyHash.String()}, nil
+		case fault.Is(err, fault.Unavailable):
+			return nil, err
 		}
 	}
 	return nil, otherwise

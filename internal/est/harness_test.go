@@ -344,7 +344,8 @@ func (e *env) decide(t testing.TB, id string, approve bool) {
 
 func (e *env) revoke(t testing.TB, id string, reason pki.Reason) {
 	t.Helper()
-	if err := e.pipeline.Revoke(t.Context(), issuance.Revocation{CertificateID: id, Reason: reason, Requester: "uid:0", BlockKey: true}); err != nil {
+	r := issuance.Revocation{CertificateID: id, Reason: reason, Requester: "uid:0", BlockKey: true}
+	if err := e.pipeline.Revoke(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 }

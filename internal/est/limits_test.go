@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/cmc/cmctest"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
@@ -34,8 +35,12 @@ func TestFS2_HugeIntermediateInFullCMC(t *testing.T) {
 	asked := issuancetest.NewKey(t)
 	data := cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(10, newCSR(t, asked, "one", withDNS("one.test")))})
 	send := func(code int, up *x509.Certificate, key crypto.Signer) *cmcAnswer {
-		own := newCA(t, "leaf", up, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }, leaf.Public(), key)
-		der, err := cms.Sign(cms.Message{Type: cmc.OIDPKIData, Content: data, Certificates: []*x509.Certificate{own, up}}, cms.Signer{Certificate: own, Key: leaf})
+		own := newCA(t, "leaf", up, func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature
+		}, leaf.Public(), key)
+		der, err := cms.Sign(cms.Message{
+			Type: cmc.OIDPKIData, Content: data, Certificates: []*x509.Certificate{own, up},
+		}, cms.Signer{Certificate: own, Key: leaf})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,6 +89,46 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 	r := d.post(t, "/simpleenroll", csr)
 	if refused(t, r, http.StatusServiceUnavailable, "busy"); r.header.Get("Retry-After") != "5" {
 		t.Errorf("%v", r.header)
+	}
+}
+
+// TestFS2_BusyAnchor does not run beside others either: a certificate that could not be
+// judged is not taken for one that does not count.
+func TestFS2_BusyAnchor(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	e := newEnv(t)
+	maker := newFactory(t, e)
+	err := e.server.Swap(Config{Endpoints: []Endpoint{{
+		Name: "e", Issuer: "ca", Profiles: []string{"device"}, Auth: AuthEither, Anchors: []*x509.Certificate{maker.root},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := newCSR(t, issuancetest.NewKey(t), "device-1")
+	pkitest.Busy(t)
+	refused(t, maker.make("77", nil).post(t, "/simpleenroll", csr), http.StatusServiceUnavailable, "busy")
+}
+
+// TestFS2_BusyBareKey does not run beside others either: a message that is signed by
+// the key of one of its requests is refused for now, and not for its signature.
+func TestFS2_BusyBareKey(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	key := issuancetest.NewKey(t)
+	data := cmctest.PKIData(nil, []cmctest.Part{cmctest.PKCS10(1, newCSR(t, key, "d"))})
+	signed, err := cms.ParseSignedData(signCMC(t, throwAway(t, key), key, data), cms.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed.Certificates, signed.Signers[0].Name = nil, cms.Name{SubjectKeyID: []byte("key id")}
+	m, err := cmc.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &exchange{c: &client{}}
+	if by, err := x.signer(t.Context(), signed, m); err != nil || !strings.HasPrefix(by.name, "key:") {
+		t.Errorf("%+v, %v", by, err)
+	}
+	pkitest.Busy(t)
+	if by, err := x.signer(t.Context(), signed, m); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("%+v, %v", by, err)
 	}
 }
 

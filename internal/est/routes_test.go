@@ -62,6 +62,7 @@ func TestEST_E1_Configuration(t *testing.T) {
 		"anchor_names":         func(e *Endpoint) { e.AnchorNames = "x" },
 		"renew_key":            func(e *Endpoint) { e.RenewKey = "x" },
 		"challenge_password":   func(e *Endpoint) { e.Challenge = "x" },
+		"accept_protocols[0]":  func(e *Endpoint) { e.AcceptProtocols = []string{"cmp"} },
 		"negative":             func(e *Endpoint) { e.Grace = -time.Second },
 	} {
 		bad := good

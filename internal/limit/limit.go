@@ -148,9 +148,10 @@ func (l *Limiter) NewOrder(ctx context.Context, accountID string, authorizations
 		text := fmt.Sprintf("the account has %d pending orders, the most that it may have%s", p.Orders, what)
 		return refuse(text, until(p.OrdersUntil, now))
 	}
-	if l.cfg.PendingAuthorizations > 0 && authorizations > 0 && p.Authorizations+authorizations > l.cfg.PendingAuthorizations {
+	most := l.cfg.PendingAuthorizations
+	if most > 0 && authorizations > 0 && p.Authorizations+authorizations > most {
 		text := fmt.Sprintf("the account has pending orders with %d pending authorizations, and may have %d with this "+
-			"order's %d%s", p.Authorizations, l.cfg.PendingAuthorizations, authorizations, what)
+			"order's %d%s", p.Authorizations, most, authorizations, what)
 		return refuse(text, until(p.AuthorizationsUntil, now))
 	}
 	return nil
@@ -192,7 +193,9 @@ func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Dur
 	if err != nil || wait <= 0 {
 		return err
 	}
-	l.remember(key, wait)
+	if burst == r.burst() { // a smaller one holds for as long as others use up theirs, which may end at any time
+		l.remember(key, wait)
+	}
 	return refuse(detail, wait)
 }
 

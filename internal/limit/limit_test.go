@@ -218,8 +218,33 @@ func TestFS1_Unreadable(t *testing.T) {
 			}
 		}
 		wantLimited(t, other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "k"}))
+		wantLimited(t, other.Unreadable(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "k"})) // at once
 		if err := other.MayRead(ctx, limit.Envelope{Source: "d", Recipient: "ra", Key: "another"}); err != nil {
 			t.Errorf("another key: %v", err)
 		}
 	})
+}
+
+// TestFS1_UnreadableByAll: where all sources together have used up the rate of a
+// recipient, a source with room of its own waits until there is some again, no longer.
+func TestFS1_UnreadableByAll(t *testing.T) {
+	t.Parallel()
+	ctx, c := t.Context(), newClock()
+	cfg := limit.Defaults()
+	cfg.UnreadableByRecipient = limit.Rate{Count: 3, Per: 3 * time.Second}
+	l := newLimiter(t, cfg, storetest.SQLite(t), c)
+	a, b := limit.Envelope{Source: "a", Recipient: "ra"}, limit.Envelope{Source: "b", Recipient: "ra"}
+	for range 3 {
+		if err := l.Unreadable(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLimited(t, l.MayRead(ctx, a))
+	if err := l.MayRead(ctx, b); err != nil {
+		t.Errorf("who sent nothing: %v", err)
+	}
+	c.advance(2 * time.Second)
+	if err := l.MayRead(ctx, a); err != nil {
+		t.Errorf("once there is room again: %v", err)
+	}
 }

@@ -2,7 +2,6 @@ package limit
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -24,15 +23,16 @@ func (l *Limiter) UnprovedRequest(ctx context.Context, endpoint, prefix, identit
 	if err != nil {
 		return err
 	}
-	full := ""
+	full := func(format string, n int) error {
+		return fault.New(fault.RateLimited, format, n).Because("unproved_waiting").After(unprovedRetry)
+	}
 	switch {
 	case own >= unprovedByKey:
-		full = fmt.Sprintf("%d requests of this key wait at this endpoint for an operator's decision: poll for one of them", own)
+		return full("%d requests of this key wait at this endpoint for an operator's decision: "+
+			"poll for one of them", own)
 	case l.cfg.UnprovedWaiting > 0 && all >= l.cfg.UnprovedWaiting:
-		full = fmt.Sprintf("%d requests wait at this endpoint for an operator's decision, the most that may: have some decided", all)
-	}
-	if full != "" {
-		return fault.New(fault.RateLimited, "%s", full).Because("unproved_waiting").After(unprovedRetry)
+		return full("%d requests wait at this endpoint for an operator's decision, the most that may: "+
+			"have some decided", all)
 	}
 	return l.take(ctx, "unproved "+source, l.cfg.Unproved, "too many requests without a proof from this source")
 }

@@ -175,7 +175,8 @@ func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 				requested = values
 				err = c.parseExtensions(values)
 			case !bytes.Equal(requested, values):
-				err = errors.New("the extensions in the attribute of PKCS#9 and in Microsoft's (1.3.6.1.4.1.311.2.1.14) differ")
+				err = errors.New("the extensions in the attribute of PKCS#9 and in Microsoft's " +
+					"(1.3.6.1.4.1.311.2.1.14) differ")
 			}
 		case oid.Equal(oidChallengePassword):
 			c.ChallengePassword, err = readSecret(&values)

@@ -65,7 +65,8 @@ func readSecret(s *cryptobyte.String) (string, error) {
 		if text, err := readBMP(body); err == nil {
 			return text, nil
 		}
-	case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String, tagNumericString, tagVisibleString:
+	case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String,
+		tagNumericString, tagVisibleString:
 	default:
 		return "", errors.New("a value that is not a character string")
 	}

@@ -59,7 +59,9 @@ func IntactCSR(ctx context.Context, der []byte) bool {
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)
 	if isRSA && signatureAlgorithm(p.algorithm, outdatedAlgorithms) == x509.MD5WithRSA {
 		digest := md5.Sum(whole) //nolint:gosec // see the import
-		return UseKey(ctx, key, func() error { return rsa.VerifyPKCS1v15(key, crypto.MD5, digest[:], p.signature) }) == nil
+		return UseKey(ctx, key, func() error {
+			return rsa.VerifyPKCS1v15(key, crypto.MD5, digest[:], p.signature)
+		}) == nil
 	}
 	return c.verify(ctx, whole, p.algorithm, p.signature, true) == nil
 }

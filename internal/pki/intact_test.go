@@ -64,7 +64,8 @@ func TestFR4_IntactCSR(t *testing.T) {
 		if !IntactCSR(t.Context(), der) {
 			t.Errorf("%s: not intact", name)
 		}
-		if IntactCSR(t.Context(), append(slices.Clone(der), '\n')) || IntactCSR(t.Context(), der[:len(der)-1]) || IntactCSR(t.Context(), append([]byte{}, der[1:]...)) {
+		if IntactCSR(t.Context(), append(slices.Clone(der), '\n')) || IntactCSR(t.Context(), der[:len(der)-1]) ||
+			IntactCSR(t.Context(), append([]byte{}, der[1:]...)) {
 			t.Errorf("%s: intact with more or less of it", name)
 		}
 		for _, at := range []int{12, len(der) / 2, len(der) - 1} {

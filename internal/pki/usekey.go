@@ -158,8 +158,8 @@ func NewQueue(parallel, waiting int) *Queue {
 // queueRetry is when a client that found a full queue should come back.
 const queueRetry = 5 * time.Second
 
-var errBusy = fault.New(fault.Unavailable, "too many requests at a time; try again in %d seconds", queueRetry/time.Second).
-	Because("busy").After(queueRetry)
+var errBusy = fault.New(fault.Unavailable, "too many requests at a time; try again in %d seconds",
+	queueRetry/time.Second).Because("busy").After(queueRetry)
 
 // Do runs f in its turn. Its fault is Unavailable, and f has not run, if too many
 // wait already or ctx ends first.

@@ -51,6 +51,11 @@ func TestFR4_TheLogHasTheCause(t *testing.T) {
 		{"22", "no list", message{content: issuerAndSerial(e.ca.RawSubject, d.cert.SerialNumber)}, "no revocation list"},
 		{"20", "garbage", message{content: []byte("garbage")}, "IssuerAndSubject"},
 		{"20", "no such transaction", message{content: issuerAndSubject(t, e, "dev")}, "no request of this transaction"},
+		{
+			"20", "no issuer",
+			message{transaction: "enrol-dev", content: issuerAndCommonName(t, []byte{0x30, 2, 5, 0}, "dev")},
+			"a name in the content",
+		},
 		{"20", "another subject", message{transaction: "enrol-dev", content: issuerAndSubject(t, e, "other")}, "another subject"},
 	} {
 		c.m.typ = c.typ
@@ -69,10 +74,12 @@ func TestFR4_LimitedAnswersHaveTheCauseToo(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	d := newDevice(t, 0)
-	c := &call{attributes: attributes{typ: getCert}, ep: e.server.current()["default"], source: "192.0.2.1", ra: &e.server.current()["default"].ras.list()[0]}
+	ep := e.server.current()["default"]
+	c := &call{attributes: attributes{typ: getCert}, ep: ep, source: "192.0.2.1", ra: &ep.ras.list()[0]}
 	why := &hidden{fault.New(fault.BadCSR, "the cause")}
 	for range 101 {
-		if f := fault.Of(e.server.unreadable(t.Context(), c, why)); !strings.Contains(f.Error(), "the cause") || strings.Contains(failInfoText(f), "the cause") {
+		f := fault.Of(e.server.unreadable(t.Context(), c, why))
+		if !strings.Contains(f.Error(), "the cause") || strings.Contains(failInfoText(f), "the cause") {
 			t.Fatalf("%v; on the wire: %s", f, failInfoText(f))
 		}
 	}

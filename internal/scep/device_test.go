@@ -101,13 +101,18 @@ func TestSCEP_S21_MacOSRenewsByPKCSReq(t *testing.T) {
 
 func issuerAndSubject(t testing.TB, e *env, cn string) []byte {
 	t.Helper()
+	return issuerAndCommonName(t, e.ca.RawSubject, cn)
+}
+
+func issuerAndCommonName(t testing.TB, issuer []byte, cn string) []byte {
+	t.Helper()
 	name := pki.CommonNameOnly(cn)
 	subject, err := name.DER()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(e.ca.RawSubject); b.AddBytes(subject) })
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(issuer); b.AddBytes(subject) })
 	return b.BytesOrPanic()
 }
 
@@ -164,12 +169,17 @@ func TestSCEP_S17_S19_PendingAndPoll(t *testing.T) {
 func (e *env) publishList(t testing.TB) []byte {
 	t.Helper()
 	now := time.Now()
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, e.ca, e.caKey.Private)
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+	}, e.ca, e.caKey.Private)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(list)
-	if err := e.store.PutCRL(t.Context(), store.CRLRecord{IssuerID: "ca", Number: 1, ThisUpdate: now, NextUpdate: now.Add(time.Hour), SHA256: sum[:], Size: int64(len(list))}, 0, bytes.NewReader(list)); err != nil {
+	record := store.CRLRecord{
+		IssuerID: "ca", Number: 1, ThisUpdate: now, NextUpdate: now.Add(time.Hour), SHA256: sum[:], Size: int64(len(list)),
+	}
+	if err := e.store.PutCRL(t.Context(), record, 0, bytes.NewReader(list)); err != nil {
 		t.Fatal(err)
 	}
 	return list

@@ -191,8 +191,8 @@ func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credenti
 }
 
 // errNoPKCSReq refuses who would renew otherwise.
-var errNoPKCSReq error = fault.New(fault.Denied, "the certificate that signed the request does not renew it, because renew_by_pkcsreq "+
-	"is off here: send a RenewalReq, or a challenge password").Because("renew_by_pkcsreq_off")
+var errNoPKCSReq error = fault.New(fault.Denied, "the certificate that signed the request does not renew it, because "+
+	"renew_by_pkcsreq is off here: send a RenewalReq, or a challenge password").Because("renew_by_pkcsreq_off")
 
 // byPKCSReq renews for clients that know no RenewalReq. The certificate is all that
 // they present.

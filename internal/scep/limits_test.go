@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"net/http"
 	"testing"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
 
@@ -34,7 +36,14 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 	e := newEnv(t)
 	d := newDevice(t, 0)
 	body := d.wrap(t, e, message{typ: "19", transaction: "busy", content: d.csr(t, "dev-1", testSecret)})
+	ep := e.server.current()["default"]
+	c := &call{attributes: attributes{typ: pkcsReq}, ep: ep, source: "192.0.2.1", ra: &ep.ras.list()[0]}
 	pkitest.Busy(t)
+	// What cannot be read is told the same as what would wait for its signature.
+	err := e.server.unreadable(t.Context(), c, &hidden{errors.New("the cause")})
+	if !fault.Is(err, fault.Unavailable) {
+		t.Error(err)
+	}
 	w := e.post(body)
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "5" || !bytes.Contains(w.Body.Bytes(), []byte("[busy]")) {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)

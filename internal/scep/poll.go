@@ -6,6 +6,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -65,15 +66,15 @@ func (s *Server) polledKey(ctx context.Context, c *call) (pki.KeyHash, error) {
 		return key, err
 	}
 	for i := range rows {
-		if askedBy(&rows[i], held.Row) {
+		if askedBy(&rows[i], held) {
 			copy(key[:], rows[i].KeyHash)
 		}
 	}
 	return key, nil
 }
 
-func askedBy(row *store.Request, held *store.Certificate) bool {
-	return row.Identity == "certificate:"+held.ID && len(row.KeyHash) == len(pki.KeyHash{})
+func askedBy(row *store.Request, held *enrolment.Holder) bool {
+	return row.Identity == held.Identity() && len(row.KeyHash) == len(pki.KeyHash{})
 }
 
 // readIssuerAndSubject reads the content of a CertPoll (RFC 8894, section 3.3.3).

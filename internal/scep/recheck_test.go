@@ -121,3 +121,16 @@ func TestFS7_ProofGone(t *testing.T) {
 		})
 	}
 }
+
+// TestFS7_WebhookGone: what one webhook let in does not count where another one, or
+// none, judges by now.
+func TestFS7_WebhookGone(t *testing.T) {
+	t.Parallel()
+	for now, want := range map[string]bool{"mdm": true, "other": false, "": false} {
+		ep := &endpoint{}
+		ep.Webhook = now
+		if got := ep.takes(credential.KindWebhook + ":mdm"); got != want {
+			t.Errorf("with the webhook %q: %t", now, got)
+		}
+	}
+}

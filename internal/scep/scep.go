@@ -129,7 +129,8 @@ func (o Options) Check() error {
 		enrolment.CheckProtocols(o.AcceptProtocols),
 		strictyaml.OneOf("ca_bundle", o.CABundle, append([]string{""}, Bundles...)...),
 		strictyaml.OneOf("ra_key", o.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096"),
-		strictyaml.WrongIf(o.RAKeyRef != "" && o.SeparateRAKeys, "separate_ra_keys", "there is one key in a token: leave it out besides ra_key_ref"),
+		strictyaml.WrongIf(o.RAKeyRef != "" && o.SeparateRAKeys, "separate_ra_keys",
+			"there is one key in a token: leave it out besides ra_key_ref"),
 		strictyaml.WrongIf(o.RenewalGrace < 0, "renewal_grace", "want a positive time"),
 	)
 }

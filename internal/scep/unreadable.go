@@ -41,10 +41,12 @@ func hideRefusal(err error) error {
 // The one answer to each group of messages. Which one it is depends on the
 // messageType alone, which everybody can read.
 var (
-	errUnreadable = fault.New(fault.Unverified, "the encrypted part of the message cannot be decrypted or read, or is not exactly one DER "+
-		"certificate request whose own signature is right; the log of the server tells which").Because("scep_unreadable")
-	errNothing = fault.New(fault.NotFound, "the encrypted part of the message cannot be decrypted or read, or names no certificate, list or "+
-		"request that is here for its sender; the log of the server tells which").Because("scep_unreadable")
+	errUnreadable = fault.New(fault.Unverified, "the encrypted part of the message cannot be decrypted or read, "+
+		"or is not exactly one DER certificate request whose own signature is right; "+
+		"the log of the server tells which").Because("scep_unreadable")
+	errNothing = fault.New(fault.NotFound, "the encrypted part of the message cannot be decrypted or read, "+
+		"or names no certificate, list or request that is here for its sender; "+
+		"the log of the server tells which").Because("scep_unreadable")
 )
 
 // unreadable returns the answer to a message of the type.

@@ -144,15 +144,17 @@ func TestFS1_OneAnswer(t *testing.T) {
 	mine := issuerAndSerial(e.ca.RawSubject, holder.cert.SerialNumber)
 	lookups := map[string][]byte{
 		"garbage": []byte("garbage"), "a request": secret, "an octet more": append(slices.Clone(mine), 0),
-		"unknown certificate": issuerAndSerial(e.ca.RawSubject, big.NewInt(7)), "unknown issuer": issuerAndSerial(holder.cert.RawSubject, big.NewInt(7)),
-		"no such number": issuerAndSerial(e.ca.RawSubject, big.NewInt(0)), "issuer that is no name": issuerAndSerial([]byte{0x30, 2, 5, 0}, big.NewInt(7)),
-		"a huge number": issuerAndSerial(e.ca.RawSubject, new(big.Int).Lsh(big.NewInt(1), 3000)),
-		"two names":     issuerAndSubject(t, e, "holder"),
+		"unknown certificate":    issuerAndSerial(e.ca.RawSubject, big.NewInt(7)),
+		"unknown issuer":         issuerAndSerial(holder.cert.RawSubject, big.NewInt(7)),
+		"no such number":         issuerAndSerial(e.ca.RawSubject, big.NewInt(0)),
+		"issuer that is no name": issuerAndSerial([]byte{0x30, 2, 5, 0}, big.NewInt(7)),
+		"a huge number":          issuerAndSerial(e.ca.RawSubject, new(big.Int).Lsh(big.NewInt(1), 3000)),
+		"two names":              issuerAndSubject(t, e, "holder"),
 	}
 	polls := map[string][]byte{
 		"garbage": []byte("garbage"), "a request": secret, "a number": mine, "wrong subject": issuerAndSubject(t, e, "victim"),
 		"an octet more":          append(issuerAndSubject(t, e, "holder"), 0),
-		"issuer that is no name": append([]byte{0x30, 0x19, 0x30, 2, 5, 0}, issuerAndSubject(t, e, "holder")[2+len(e.ca.RawSubject):]...),
+		"issuer that is no name": issuerAndCommonName(t, []byte{0x30, 2, 5, 0}, "holder"),
 	}
 	requests := brokenRequests(t, victim)
 	contents := map[string]map[string][]byte{"17": requests, "18": requests, "19": requests, "20": polls, "21": lookups, "22": lookups}
@@ -170,7 +172,8 @@ func TestFS1_OneAnswer(t *testing.T) {
 		}
 		for who, d := range map[string]*device{"stranger": stranger, "holder": holder} {
 			first := told{
-				HTTP: http.StatusOK, Type: typePKIAnswer, Status: pkiFailure, FailInfo: fmt.Sprint(int(want.fail)), Text: want.text + " [scep_unreadable]",
+				HTTP: http.StatusOK, Type: typePKIAnswer,
+				Status: pkiFailure, FailInfo: fmt.Sprint(int(want.fail)), Text: want.text + " [scep_unreadable]",
 				Recipient: "0123456789abcdef", Hash: crypto.SHA256, Signer: e.ra().SerialNumber.String(), Cache: "no-store",
 			}
 			for name, envelope := range envelopes {
@@ -181,7 +184,8 @@ func TestFS1_OneAnswer(t *testing.T) {
 			}
 		}
 	}
-	if r := holder.read(t, e.post(holder.wrap(t, e, message{typ: "20", transaction: "enrol-holder", content: issuerAndSubject(t, e, "holder")}))); r.status != pkiSuccess {
+	right := message{typ: "20", transaction: "enrol-holder", content: issuerAndSubject(t, e, "holder")}
+	if r := holder.read(t, e.post(holder.wrap(t, e, right))); r.status != pkiSuccess {
 		t.Errorf("the poll that is right: %+v", r)
 	}
 }
