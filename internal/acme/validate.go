@@ -82,8 +82,12 @@ func (s *Server) stillOurs(ctx context.Context, a *attempt) (bool, error) {
 	if s.Alone || now.Before(a.claimed) {
 		return true, nil
 	}
-	a.claimed = now.Add(claimFor)
-	return s.Store.ClaimChallenge(ctx, a.ID, now, a.claimed)
+	until := now.Add(claimFor)
+	ours, err := s.Store.ClaimChallenge(ctx, a.ID, now, until)
+	if ours {
+		a.claimed = until
+	}
+	return ours, err
 }
 
 // record puts the outcome of an attempt on record.
