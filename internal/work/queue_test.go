@@ -203,6 +203,59 @@ func TestFS4_AccountsOfOneSourceTakeTurns(t *testing.T) {
 	})
 }
 
+// An item to which its target is lent need not come to it: what it connects to may
+// have changed. Then the next one that waits has its turn.
+func TestFS4_WhoDoesNotComeToItsTargetLendsItOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := wide
+		b.Running = 4
+		x := newBench(b)
+		x.do = func(i *item, turn *Turn) Next {
+			switch i.tries++; {
+			case i.key.Owner == "waits" && i.tries > 1:
+			case !turn.Enter("shared"):
+				return Wait
+			case !turn.Enter("shared"):
+				t.Error("an attempt that has entered was refused")
+			default:
+				time.Sleep(time.Second)
+			}
+			return Done
+		}
+		for n := range 3 {
+			x.add(t, &item{key: Key{ID: fmt.Sprint("busy-", n), Owner: "busy", Source: fmt.Sprint(n)}})
+		}
+		for n := range 5 {
+			x.add(t, &item{key: Key{ID: fmt.Sprint("waits-", n), Owner: "waits", Source: fmt.Sprint("s", n)}})
+		}
+		x.run(t, time.Minute)
+		if x.Held() != 0 || len(x.running) != 0 || len(x.waiting) != 0 {
+			t.Errorf("left over: %d held, %v, %v", x.Held(), x.running, x.waiting)
+		}
+	})
+}
+
+// An attempt that ends with Wait though nothing refused it is made again.
+func TestFS4_WaitForNoTarget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(wide)
+		i := &item{key: Key{ID: "1"}}
+		x.do = func(i *item, _ *Turn) Next {
+			if i.tries++; i.tries < 3 {
+				return Wait
+			}
+			return Done
+		}
+		x.add(t, i)
+		x.run(t, time.Minute)
+		if i.tries != 3 || x.Held() != 0 {
+			t.Errorf("%d tries, %d held", i.tries, x.Held())
+		}
+	})
+}
+
 // Nothing is forgotten, whatever shares targets with whatever, and no share is
 // exceeded.
 func TestFS4_EveryItemIsDone(t *testing.T) {
