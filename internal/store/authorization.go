@@ -127,8 +127,8 @@ func (s *Store) swap(ctx context.Context, what string, st *stmt) (bool, error) {
 }
 
 // FinishChallenge settles a pending authorization: valid until expires, or
-// invalid, and with it its pending orders. It is fault.Conflict if it is settled already or another challenge
-// was attempted.
+// invalid, and with it its pending orders. It is fault.Conflict if it is settled
+// already or another challenge was attempted.
 func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage, validatedAt, expires time.Time, ev *Event) error {
 	status, at := "invalid", (*time.Time)(nil)
 	if valid {
