@@ -52,11 +52,11 @@ func (c *check) pointers(ctx context.Context) error {
 	var all []pointer
 	for _, row := range rows {
 		chain := c.chains[row.ID]
-		if len(chain) > 1 {
-			all = append(all, c.pointersOf("issuer "+row.ID, chain[0], chain[1])...)
-		}
 		if len(chain) == 0 {
 			continue
+		}
+		if len(chain) > 1 {
+			all = append(all, c.pointersOf("issuer "+row.ID, chain[0], chain[1])...)
 		}
 		leaf, err := c.newest(ctx, row.ID)
 		if err != nil {
@@ -138,11 +138,11 @@ func (c *check) fetchAll(ctx context.Context, all []pointer) {
 		if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil {
 			continue // ldap and https are for those who can
 		}
-		if key := p.kind + " " + p.url + " " + string(p.body); seen[key] {
+		key := p.kind + " " + p.url + " " + string(p.body)
+		if seen[key] {
 			continue
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		if c.report.Fetched >= maxFetches || ctx.Err() != nil {
 			c.report.NotFetched++
 			continue
