@@ -169,7 +169,8 @@ func TestFS4_NobodyIsStarved(t *testing.T) {
 				}
 				var honest []*item
 				for n := range 20 { // one now, and one each second
-					i := &item{key: Key{ID: fmt.Sprint("honest-", n), Owner: "honest", Source: "elsewhere"}, takes: 10 * time.Millisecond, target: "shared"}
+					i := &item{key: Key{ID: fmt.Sprint("honest-", n), Owner: "honest", Source: "elsewhere"},
+						takes: 10 * time.Millisecond, target: "shared"}
 					honest = append(honest, i)
 					time.AfterFunc(time.Duration(n)*time.Second, func() { _ = x.Add(i.key, i) })
 				}
@@ -360,7 +361,8 @@ func TestSweepTakesWhatNobodyHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := newBench(Bounds{Running: 8, Held: 10, HeldOwner: 2, HeldSource: 10})
-		for id, target := range map[string]string{"1": "gone", "2": "claimed by another", "3": "", "4": "", "5": "", "6": "away", "7": ""} {
+		for id, target := range map[string]string{"1": "gone", "2": "claimed by another", "3": "", "4": "", "5": "",
+			"6": "away", "7": ""} {
 			x.rows[id] = &item{key: Key{ID: id, Owner: "a"}, target: target, takes: 10 * time.Minute}
 		}
 		x.add(t, x.rows["3"])
@@ -407,10 +409,12 @@ func TestFS19_PanicsAreParked(t *testing.T) {
 		if left := fmt.Sprint(x.list(t.Context(), false)); left != "[stuck] <nil>" || stuck.tries != 1 {
 			t.Errorf("left %s, the one that cannot be ended was tried %d times", left, stuck.tries)
 		}
-		if diff := cmp.Diff([]string{"corrupt", "reads", "stuck", "works"}, slices.Sorted(slices.Values(x.ended))); diff != "" || x.Parked() != 4 || x.Held() != 0 {
+		if diff := cmp.Diff([]string{"corrupt", "reads", "stuck", "works"},
+			slices.Sorted(slices.Values(x.ended))); diff != "" || x.Parked() != 4 || x.Held() != 0 {
 			t.Errorf("%d parked, %d held (-want +got):\n%s", x.Parked(), x.Held(), diff)
 		}
-		for _, want := range []string{"level=ERROR", "id=works", "panic: on working at works", "queue_test.go", "panic: on ending stuck", "bad JSON"} {
+		for _, want := range []string{"level=ERROR", "id=works", "panic: on working at works", "queue_test.go",
+			"panic: on ending stuck", "bad JSON"} {
 			if !strings.Contains(x.log.String(), want) {
 				t.Errorf("the log lacks %q: %s", want, x.log.String())
 			}
