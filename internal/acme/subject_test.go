@@ -20,7 +20,8 @@ func TestFS9_SubjectThatWasNotProved(t *testing.T) {
 	e := newEnv(t)
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Subject = profile.Subject{Fields: []profile.Field{
-		{Attribute: "CN", Max: 2}, {Attribute: "O"}, {Attribute: "serialNumber"}, {Attribute: "UID"}, {Attribute: "L", Fixed: "Basel"},
+		{Attribute: "CN", Max: 2}, {Attribute: "O"}, {Attribute: "serialNumber"}, {Attribute: "UID"},
+		{Attribute: "L", Fixed: "Basel"},
 	}, Others: "refuse"}
 	p, err := profile.Compile("tls-server", cfg)
 	if err != nil {
@@ -39,7 +40,8 @@ func TestFS9_SubjectThatWasNotProved(t *testing.T) {
 		"attributes": {
 			[]pkix.AttributeTypeAndValue{
 				{Type: pki.OIDOrganization, Value: "Another"}, {Type: pki.OIDCommonName, Value: "a.localhost"},
-				{Type: pki.OIDSerialNumber, Value: "SN-1"}, {Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, Value: "admin"},
+				{Type: pki.OIDSerialNumber, Value: "SN-1"},
+				{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, Value: "admin"},
 			}, "CN=a.localhost,L=Basel",
 		},
 		"two common names": {

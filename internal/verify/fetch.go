@@ -116,7 +116,9 @@ func (c *check) pointersOf(subject string, cert, by *x509.Certificate) []pointer
 	}
 	answer := func(content []byte) error { return judgeAnswer(content, cert, by, c.Now) }
 	for _, at := range cert.OCSPServer {
-		all = append(all, pointer{subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: answer})
+		all = append(all, pointer{
+			subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: answer,
+		})
 	}
 	return all
 }
@@ -180,7 +182,8 @@ func fetch(ctx context.Context, client *http.Client, p pointer) ([]byte, error) 
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %d %s%s", res.StatusCode, http.StatusText(res.StatusCode), hint(res.StatusCode, p.kind))
+		return nil, fmt.Errorf("the answer is %d %s%s",
+			res.StatusCode, http.StatusText(res.StatusCode), hint(res.StatusCode, p.kind))
 	}
 	content, err := io.ReadAll(io.LimitReader(res.Body, p.limit+1))
 	switch {
