@@ -143,7 +143,8 @@ func (s *Server) authorize(ctx context.Context, c *call, o *store.Order) (all, f
 			Expires: o.Expires, Token: newToken(), CreatedAt: o.CreatedAt,
 		}
 		if len(challenge.Offered(wanted[i].Identifier, wanted[i].Wildcard)) == 0 {
-			return nil, nil, fault.New(fault.RejectedIdentifier, "no challenge can prove %s", id.Value).About(string(id.Type), id.Value)
+			return nil, nil, fault.New(fault.RejectedIdentifier, "no challenge can prove %s", id.Value).
+				About(string(id.Type), id.Value)
 		}
 	}
 	held, err := s.Store.ReusableAuthorizations(ctx, c.account.ID, namesOf(o.Identifiers), s.Now().Add(reuseMargin))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -53,7 +54,8 @@ func TestFS8_OrderIsJudgedAgainWhenItIsReserved(t *testing.T) {
 				stop := e.run(t)
 				kid, mac := e.newEAB(t, credential.NewKey{Endpoint: "eab"})
 				client := e.client(t, "eab")
-				client.register(map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": client.bind(kid, mac, nil, "")})
+				client.register(map[string]any{"termsOfServiceAgreed": true,
+					"externalAccountBinding": client.bind(kid, mac, nil, "")})
 				o, u := client.ready("a.localhost", "b.localhost")
 				stop()
 				before := e.signer.Used.Load()
@@ -102,4 +104,29 @@ func TestFS8_OrdersPlacedAfterTheKeyWasDisabled(t *testing.T) {
 	}
 	e.sleep(time.Second)
 	c.issue(nil, "a.localhost")
+}
+
+// A request whose endpoint or order is gone is neither approved nor signed, and
+// says so.
+func TestFS8_NothingIsLeftToJudge(t *testing.T) {
+	t.Parallel()
+	e := newIdleEnv(t, storetest.SQLite(t))
+	for name, c := range map[string]struct {
+		endpoint string
+		kind     fault.Kind
+		reason   string
+	}{
+		"endpoint gone": {"gone", fault.Denied, "endpoint_gone"},
+		"order gone":    {"default", fault.NotFound, ""},
+	} {
+		row := &store.Request{Endpoint: c.endpoint, Origin: "order:gone"}
+		err := e.server.recheck(t.Context(), row, issuance.Request{})
+		if !fault.Is(err, c.kind) || fault.Of(err).Reason != c.reason {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := e.server.issue(t.Context(), &job{order: store.Order{ID: "1", Endpoint: "gone"}})
+	if fault.Of(err).Reason != "endpoint_gone" {
+		t.Errorf("an order whose endpoint is gone: %v", err)
+	}
 }

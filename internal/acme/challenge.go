@@ -111,7 +111,9 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 // spared its polls.
 func (s *Server) awaitValidation(ctx context.Context, c *call, a *store.Authorization, claimed time.Time) error {
 	recorded := make(chan struct{})
-	waiting := &attempt{Authorization: *a, endpoint: c.ep.Name, eabKID: c.account.EABKID, claimed: claimed, recorded: recorded}
+	waiting := &attempt{
+		Authorization: *a, endpoint: c.ep.Name, eabKID: c.account.EABKID, claimed: claimed, recorded: recorded,
+	}
 	if s.work.validations.Add(keyOf(a.ID, c.account), waiting) != nil {
 		return nil // a sweep finds it
 	}

@@ -12,7 +12,8 @@ import (
 func TestFR16_NamesThatTheCAMayNotCertify(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, func(cfg *Config, _ *limit.Config) {
-		cfg.Endpoints = append(cfg.Endpoints, Endpoint{Name: "narrow", Issuer: "narrow", Profiles: []string{"tls-server"}, DefaultProfile: "tls-server"})
+		cfg.Endpoints = append(cfg.Endpoints, Endpoint{Name: "narrow", Issuer: "narrow", Profiles: []string{"tls-server"},
+			DefaultProfile: "tls-server"})
 	})
 	e.ca.AddIssuer(t, e.store, e.now, "narrow", func(c *x509.Certificate) {
 		c.PermittedDNSDomainsCritical = true
@@ -24,7 +25,8 @@ func TestFR16_NamesThatTheCAMayNotCertify(t *testing.T) {
 		return c.post(c.base+"/new-order", map[string]any{"identifiers": dnsNames(names...)})
 	}
 	p := wantProblem(t, order("a.out.localhost", "a.in.localhost", "*.no.in.localhost"), 403, "rejectedIdentifier")
-	if p.Reason != "name_constraints" || len(p.Subproblems) != 2 || p.Subproblems[0].Identifier.Value != "a.out.localhost" ||
+	if p.Reason != "name_constraints" || len(p.Subproblems) != 2 ||
+		p.Subproblems[0].Identifier.Value != "a.out.localhost" ||
 		p.Subproblems[1].Identifier.Value != "*.no.in.localhost" || p.Subproblems[1].Type != errorURN+"rejectedIdentifier" {
 		t.Errorf("%+v", p)
 	}

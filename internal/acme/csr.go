@@ -65,7 +65,8 @@ func (s *Server) notAccountKey(ctx context.Context, c *call, thumbprint string) 
 		}
 	}
 	if used {
-		return fault.New(fault.BadCSR, "the CSR's key is an account's key; a certificate needs a key of its own").Because("account_key")
+		return fault.New(fault.BadCSR, "the CSR's key is an account's key; a certificate needs a key of its own").
+			Because("account_key")
 	}
 	return nil
 }
@@ -80,7 +81,8 @@ func sameNames(csr *pki.CSR, ordered []pki.Identifier) error {
 	var bad []*fault.Error
 	for _, id := range csr.Names {
 		if _, ok := want[id]; !ok {
-			bad = append(bad, fault.New(fault.BadCSR, "the CSR names %s %s, which the order does not", id.Type, id.Value).About(string(id.Type), id.Value))
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR names %s %s, which the order does not", id.Type, id.Value).
+				About(string(id.Type), id.Value))
 			continue
 		}
 		want[id] = true
@@ -95,7 +97,8 @@ func sameNames(csr *pki.CSR, ordered []pki.Identifier) error {
 	}
 	for _, id := range ordered {
 		if !want[id] {
-			bad = append(bad, fault.New(fault.BadCSR, "the CSR lacks %s %s, which the order has", id.Type, id.Value).About(string(id.Type), id.Value))
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR lacks %s %s, which the order has", id.Type, id.Value).
+				About(string(id.Type), id.Value))
 		}
 	}
 	return combine(bad)

@@ -148,7 +148,8 @@ func (c *client) bindWith(kid string, mac []byte, alg string) json.RawMessage {
 		c.t.Fatal(err)
 	}
 	covered := b64(string(protected)) + "." + b64(string(jwkOf(c.t, c.key.Public())))
-	sum := hmac.New(map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}[alg], mac)
+	of := map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}[alg]
+	sum := hmac.New(of, mac)
 	sum.Write([]byte(covered))
 	part := strings.Split(covered, ".")
 	body, err := json.Marshal(map[string]string{
@@ -168,7 +169,8 @@ func TestFR14_EveryMACFitsAKey(t *testing.T) {
 	register := func(kid string, mac []byte, alg string) *response {
 		c := e.client(t, "eab")
 		binding := c.bindWith(kid, mac, alg)
-		return c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": binding})
+		return c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true,
+			"externalAccountBinding": binding})
 	}
 	kid, mac := e.newEAB(t, credential.NewKey{})
 	for _, alg := range []string{"HS256", "HS384", "HS512"} {

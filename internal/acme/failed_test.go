@@ -40,7 +40,8 @@ func TestFR21_AFailedValidationIsLogged(t *testing.T) {
 		t.Fatalf("%d lines:\n%s", n, text)
 	}
 	for _, part := range []string{
-		"level=INFO", "name=bad.localhost", "method=http-01", "address=127.0.0.1", "cause=", "404", "account=" + idOf(c.kid), "eab_key=" + kid,
+		"level=INFO", "name=bad.localhost", "method=http-01", "address=127.0.0.1", "cause=", "404",
+		"account=" + idOf(c.kid), "eab_key=" + kid,
 	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("without %s:\n%s", part, text)

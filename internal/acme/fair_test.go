@@ -134,13 +134,15 @@ func TestFS4_TooManyUnderWay(t *testing.T) {
 	c.e = idle
 	r := c.post(strings.Replace(pending.Authorizations[0], "/authz/", "/chall/", 1)+"/http-01", "{}")
 	p := wantProblem(t, r, http.StatusTooManyRequests, "rateLimited")
-	if !strings.Contains(p.Detail, "500 validations") || !strings.Contains(p.Detail, "wait") || r.header.Get("Retry-After") == "" {
+	if !strings.Contains(p.Detail, "500 validations") || !strings.Contains(p.Detail, "wait") ||
+		r.header.Get("Retry-After") == "" {
 		t.Errorf("%+v %v", p, r.header)
 	}
 	if a := decodeInto[authorizationView](t, c.read(pending.Authorizations[0])); a.Challenges[0].Status != statusPending {
 		t.Errorf("the challenge is %+v", a.Challenges[0])
 	}
-	p = wantProblem(t, c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost"))), http.StatusTooManyRequests, "rateLimited")
+	p = wantProblem(t, c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost"))),
+		http.StatusTooManyRequests, "rateLimited")
 	if !strings.Contains(p.Detail, "500 orders") {
 		t.Errorf("%+v", p)
 	}
@@ -152,7 +154,9 @@ func TestFS4_TooManyUnderWay(t *testing.T) {
 func TestFS4_AccountsOfOneNetworkAreOneSource(t *testing.T) {
 	t.Parallel()
 	for a, b := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8:1:2::1": "2001:db8:1:2:ffff::9"} {
-		if x, y := keyOf("1", &store.Account{ID: "x", CreatedFrom: a}), keyOf("1", &store.Account{ID: "y", CreatedFrom: b}); x.Source != y.Source || x.Owner == y.Owner {
+		x := keyOf("1", &store.Account{ID: "x", CreatedFrom: a})
+		y := keyOf("1", &store.Account{ID: "y", CreatedFrom: b})
+		if x.Source != y.Source || x.Owner == y.Owner {
 			t.Errorf("%+v, %+v", x, y)
 		}
 	}

@@ -315,7 +315,9 @@ func proof(authzs []store.Authorization) (json.RawMessage, error) {
 	list := make([]evidence, len(authzs))
 	for i := range authzs {
 		a := &authzs[i]
-		list[i] = evidence{Authorization: a.ID, Name: display(a), Method: a.Attempted, ValidatedAt: stamp(value(a.ValidatedAt))}
+		list[i] = evidence{
+			Authorization: a.ID, Name: display(a), Method: a.Attempted, ValidatedAt: stamp(value(a.ValidatedAt)),
+		}
 	}
 	return json.Marshal(list)
 }

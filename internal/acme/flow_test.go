@@ -72,7 +72,8 @@ func TestACME_A46_AlternateChains(t *testing.T) {
 		return []*x509.Certificate{e.issuing(), issuancetest.Certify(t, &up, root, e.root.PublicKey, key), root}
 	}
 	rules := *e.server.Pipeline.Rules()
-	rules.CAs = ca.NewSet(ca.Of(rules.CAs.Get("web").Issuer(), cross("Expired Root", now.Add(-time.Minute)), cross("Other Root", now.AddDate(1, 0, 0))))
+	rules.CAs = ca.NewSet(ca.Of(rules.CAs.Get("web").Issuer(), cross("Expired Root", now.Add(-time.Minute)),
+		cross("Other Root", now.AddDate(1, 0, 0))))
 	e.server.Pipeline.Swap(rules)
 
 	r := c.read(o.Certificate)

@@ -164,8 +164,8 @@ func (m *message) verifyMAC(key []byte) error {
 		return fault.Wrap(fault.Unverified, err, "the JWS signature does not verify")
 	}
 	if len(key) < mac.Size() {
-		return fault.New(fault.Malformed, "the EAB key is too short for %s: use HS256, or ask the operator for a new key, which is good for %s too",
-			m.header.Alg, m.header.Alg).Because("eab_algorithm")
+		return fault.New(fault.Malformed, "the EAB key is too short for %s: use HS256, or ask the operator for a new "+
+			"key, which is good for %s too", m.header.Alg, m.header.Alg).Because("eab_algorithm")
 	}
 	return nil
 }

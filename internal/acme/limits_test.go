@@ -36,7 +36,8 @@ func TestFS2_HugeKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		parts := strings.Split(signed, ".")
-		body, err := json.Marshal(map[string]string{"protected": parts[0], "payload": parts[1], "signature": b.EncodeToString(signature)})
+		body, err := json.Marshal(map[string]string{"protected": parts[0], "payload": parts[1],
+			"signature": b.EncodeToString(signature)})
 		if err != nil {
 			t.Fatal(err)
 		}

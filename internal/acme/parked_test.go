@@ -31,7 +31,8 @@ func TestFS19_RowsThatCannotBeWorkedOnAreParked(t *testing.T) {
 		_, r := c.respond(pending.Authorizations[0], "http-01")
 		want(t, r, http.StatusOK)
 		want(t, c.post(o.Finalize, csrPayload(csr(t, nil, "panics.localhost"))), http.StatusOK)
-		if err := st.StartFinalize(t.Context(), idOf(corrupt), csr(t, nil, "corrupt.localhost"), st.Node(), e.now().Add(-time.Second)); err != nil {
+		if err := st.StartFinalize(t.Context(), idOf(corrupt), csr(t, nil, "corrupt.localhost"), st.Node(),
+			e.now().Add(-time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		storetest.Exec(t, url, `UPDATE orders SET identifiers = '{}' WHERE id = '`+idOf(corrupt)+`'`)
@@ -54,7 +55,8 @@ func TestFS19_RowsThatCannotBeWorkedOnAreParked(t *testing.T) {
 		e.restart()
 		e.run(t)
 		c.issue(nil, "others.localhost")
-		if got := decodeInto[orderView](t, c.read(panics)); got.Status != statusInvalid || !strings.Contains(string(got.Error), "place a new order") {
+		if got := decodeInto[orderView](t, c.read(panics)); got.Status != statusInvalid ||
+			!strings.Contains(string(got.Error), "place a new order") {
 			t.Errorf("%+v %s", got, got.Error)
 		}
 		if status, r := c.await(pending.Authorizations[0], statusPending); status != statusInvalid {

@@ -25,7 +25,8 @@ func TestFR13_PostAsGetOfPublicResources(t *testing.T) {
 		plain, posted := e.get(http.MethodGet, "/acme/default"+path), c.post(c.base+path, "")
 		want(t, plain, code)
 		want(t, posted, code)
-		if string(posted.body) != string(plain.body) || posted.header.Get("Content-Type") != plain.header.Get("Content-Type") {
+		if string(posted.body) != string(plain.body) ||
+			posted.header.Get("Content-Type") != plain.header.Get("Content-Type") {
 			t.Errorf("%s: %s by POST, %s by GET", path, posted.body, plain.body)
 		}
 		if nonces := posted.header.Values("Replay-Nonce"); len(nonces) != 1 {
@@ -39,7 +40,8 @@ func TestFR13_PostAsGetOfPublicResources(t *testing.T) {
 		wantProblem(t, c.postJWK(c.base+path, ""), http.StatusBadRequest, "malformed") // nobody's account
 		wantProblem(t, e.get(http.MethodPost, "/acme/default"+path), http.StatusUnsupportedMediaType, "malformed")
 		wantProblem(t, e.postRaw(c.base+path, c.signed(c.base+"/new-order", "")), http.StatusForbidden, "unauthorized")
-		if r := e.get(http.MethodPut, "/acme/default"+path); r.code != http.StatusMethodNotAllowed || !strings.Contains(r.header.Get("Allow"), "POST") {
+		if r := e.get(http.MethodPut, "/acme/default"+path); r.code != http.StatusMethodNotAllowed ||
+			!strings.Contains(r.header.Get("Allow"), "POST") {
 			t.Errorf("%s: PUT: %d, Allow %q", path, r.code, r.header.Get("Allow"))
 		}
 	}

@@ -27,8 +27,11 @@ func (s *Server) readJob(ctx context.Context, id string) (*job, work.Key, error)
 	if err != nil {
 		return nil, work.Key{}, unreadable(err)
 	}
-	k, err := s.keyByAccount(ctx, id, o.AccountID)
-	return &job{order: *o, authzs: authzs, done: make(chan struct{})}, k, err
+	account, err := s.Store.Account(ctx, o.AccountID)
+	if err != nil {
+		return nil, work.Key{}, unreadable(err)
+	}
+	return &job{order: *o, authzs: authzs, done: make(chan struct{})}, keyOf(id, account), nil
 }
 
 // claimJob makes this node the one that finishes an order. The time since which
@@ -79,14 +82,6 @@ func (s *Server) claimAttempt(ctx context.Context, a *attempt, start bool) (bool
 	until := s.Now().Add(claimFor)
 	a.claimed = until
 	return s.Store.ClaimChallenge(ctx, a.ID, s.due(start), until)
-}
-
-func (s *Server) keyByAccount(ctx context.Context, id, accountID string) (work.Key, error) {
-	account, err := s.Store.Account(ctx, accountID)
-	if err != nil {
-		return work.Key{}, unreadable(err)
-	}
-	return keyOf(id, account), nil
 }
 
 // unreadable tells a row that is gone or broken from a database that is away.

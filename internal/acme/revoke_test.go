@@ -128,7 +128,8 @@ func TestFS10_WhoseWordBlocksAKey(t *testing.T) {
 			}
 		}
 		key := newECKey(t, elliptic.P256())
-		want(t, owner.post(owner.base+"/revoke-cert", revokePayloadOf(owner.issue(key, "a.localhost")[0].Raw, pki.KeyCompromise)), 200)
+		want(t, owner.post(owner.base+"/revoke-cert",
+			revokePayloadOf(owner.issue(key, "a.localhost")[0].Raw, pki.KeyCompromise)), 200)
 		if !blocked(key) {
 			t.Error("the account that ordered the certificate did not block its key")
 		}

@@ -19,7 +19,8 @@ func TestFS9_SubjectThatWasNotProved(t *testing.T) {
 	e := newEnv(t)
 	cfg := profile.BuiltIn()["tls-server"]
 	cfg.Subject = profile.Subject{Fields: []profile.Field{
-		{Attribute: "CN", Max: 2}, {Attribute: "O"}, {Attribute: "serialNumber"}, {Attribute: "UID"}, {Attribute: "L", Fixed: "Basel"},
+		{Attribute: "CN", Max: 2}, {Attribute: "O"}, {Attribute: "serialNumber"}, {Attribute: "UID"},
+		{Attribute: "L", Fixed: "Basel"},
 	}, Others: "refuse"}
 	e.profile(t, cfg)
 
@@ -31,7 +32,8 @@ func TestFS9_SubjectThatWasNotProved(t *testing.T) {
 		"attributes": {
 			[]pkix.AttributeTypeAndValue{
 				{Type: pki.OIDOrganization, Value: "Another"}, {Type: pki.OIDCommonName, Value: "a.localhost"},
-				{Type: pki.OIDSerialNumber, Value: "SN-1"}, {Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, Value: "admin"},
+				{Type: pki.OIDSerialNumber, Value: "SN-1"},
+				{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, Value: "admin"},
 			}, "CN=a.localhost,L=Basel",
 		},
 		"two common names": {

@@ -82,12 +82,18 @@ func (s *Server) stillOurs(ctx context.Context, a *attempt) (bool, error) {
 	if s.Alone || now.Before(a.claimed) {
 		return true, nil
 	}
-	a.claimed = now.Add(claimFor)
-	return s.Store.ClaimChallenge(ctx, a.ID, now, a.claimed)
+	until := now.Add(claimFor)
+	ours, err := s.Store.ClaimChallenge(ctx, a.ID, now, until)
+	if ours {
+		a.claimed = until
+	}
+	return ours, err
 }
 
 // record puts the outcome of an attempt on record.
-func (s *Server) record(ctx context.Context, a *attempt, rec challenge.Record, cause error) (outcome string, next work.Next) {
+func (s *Server) record(
+	ctx context.Context, a *attempt, rec challenge.Record, cause error,
+) (outcome string, next work.Next) {
 	var err error
 	outcome, next = statusValid, work.Done
 	switch {
@@ -128,7 +134,8 @@ func (s *Server) logFailure(ctx context.Context, a *attempt, rec challenge.Recor
 		}
 	}
 	s.Log.InfoContext(ctx, "validation failed", "name", display(&a.Authorization), "address", strings.Join(tried, ","),
-		"method", a.Attempted, "cause", fault.Of(cause).Error(), "account", a.AccountID, "eab_key", a.eabKID, "authorization", a.ID)
+		"method", a.Attempted, "cause", fault.Of(cause).Error(), "account", a.AccountID, "eab_key", a.eabKID,
+		"authorization", a.ID)
 }
 
 // again reports whether another attempt may end better. What CAA or policy says

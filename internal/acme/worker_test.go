@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
+	"github.com/privyseal/privyseal/internal/work"
 )
 
 // idOf is the last part of a URL.
@@ -236,6 +237,41 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	e.run(t)
 	if status, r := c.await(u, statusProcessing); status != statusValid {
 		t.Errorf("%s", r.body)
+	}
+}
+
+// An attempt that waited for longer than its claim lasts is made only once it is
+// claimed again: another node may have it.
+func TestAttemptIsClaimedAgain(t *testing.T) {
+	t.Parallel()
+	e := newIdleEnv(t, storetest.SQLite(t))
+	e.server.Alone = false
+	c := e.account(t)
+	o, _ := c.order("a.localhost")
+	_, r := c.respond(o.Authorizations[0], "http-01")
+	want(t, r, http.StatusOK)
+	a, _, err := e.server.readAttempt(t.Context(), idOf(o.Authorizations[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.sleep(claimFor + time.Second)
+	e.server.Store = storetest.Open(t, storetest.SQLiteURL(t), "node-1") // without a table: it can only fail
+	if next := e.server.validate(t.Context(), a, nil); next != work.After(recordDelay) {
+		t.Errorf("without a database: %v", next)
+	}
+	e.server.Store = e.store
+	if ours, err := e.store.ClaimChallenge(t.Context(), a.ID, e.now(), e.now().Add(claimFor)); err != nil || !ours {
+		t.Fatal(ours, err)
+	}
+	if ours, err := e.server.stillOurs(t.Context(), a); err != nil || ours {
+		t.Fatalf("another node has it: %t, %v", ours, err)
+	}
+	if next := e.server.validate(t.Context(), a, nil); next != work.Done || e.outcomes("http-01") != "" {
+		t.Errorf("another node has it: %v, %s", next, e.outcomes("http-01"))
+	}
+	e.sleep(claimFor + time.Second)
+	if ours, err := e.server.stillOurs(t.Context(), a); err != nil || !ours {
+		t.Errorf("nobody has it any more: %t, %v", ours, err)
 	}
 }
 

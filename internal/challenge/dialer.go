@@ -101,7 +101,8 @@ func (d *Dialer) connect(
 	var first error
 	for i, ip := range candidates {
 		if admit != nil && !admit(ip) {
-			return nil, fault.New(fault.Unavailable, "%s is at the address %s, at which too many validations are under way", host, ip).Because(reasonBusy)
+			return nil, fault.New(fault.Unavailable,
+				"%s is at the address %s, at which too many validations are under way", host, ip).Because(reasonBusy)
 		}
 		hop.Tried = append(hop.Tried, ip)
 		conn, err := d.dial(ctx, netip.AddrPortFrom(ip, port), len(candidates)-i)

@@ -18,7 +18,8 @@ func TestUnknownChallengeTypeIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []pki.Identifier{{Type: pki.DNS, Value: "a.test"}, {Type: pki.IP, Value: "127.0.0.1"}, {Type: "email", Value: "a@b.test"}} {
+	for _, id := range []pki.Identifier{{Type: pki.DNS, Value: "a.test"}, {Type: pki.IP, Value: "127.0.0.1"},
+		{Type: "email", Value: "a@b.test"}} {
 		for _, typ := range []string{"", "tls-alpn-02", "HTTP-01", "email-reply-00"} {
 			rec, err := v.Validate(t.Context(), Task{Type: typ, Identifier: id, Token: "t"})
 			if f := fault.Of(err); f == nil || f.Kind != fault.Malformed || rec.Hops != nil || rec.TXT != "" {
@@ -53,16 +54,18 @@ func TestMethodsAreWhatTheTableSays(t *testing.T) {
 // An address that is not admitted is not dialled, and the attempt says so.
 func TestFS4_AddressThatIsNotAdmitted(t *testing.T) {
 	t.Parallel()
-	v, err := New(Config{Resolver: "127.0.0.1:9", AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, nil, time.Now)
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	v, err := New(Config{Resolver: "127.0.0.1:9", AllowCIDRs: loopback}, nil, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, typ := range []string{HTTP01, TLSALPN01} {
 		var asked []netip.Addr
-		task := Task{Type: typ, Identifier: pki.Identifier{Type: pki.IP, Value: "127.0.0.1"}, Token: "t", Admit: func(ip netip.Addr) bool {
-			asked = append(asked, ip)
-			return false
-		}}
+		task := Task{Type: typ, Identifier: pki.Identifier{Type: pki.IP, Value: "127.0.0.1"}, Token: "t",
+			Admit: func(ip netip.Addr) bool {
+				asked = append(asked, ip)
+				return false
+			}}
 		rec, err := v.Validate(t.Context(), task)
 		if !IsBusy(err) || len(asked) != 1 || len(rec.Hops[0].Tried) != 0 {
 			t.Errorf("%s: asked for %v, tried %v: %v", typ, asked, rec.Hops, err)

@@ -84,7 +84,8 @@ func (p *Publisher) draft(ctx context.Context, a *authority, k key, last lent, o
 		return issuer.CRL{}, err
 	}
 	list := issuer.CRL{
-		Number: big.NewInt(number), ThisUpdate: this, NextUpdate: began.Add(a.Config.Validity), NextPublish: began.Add(a.Config.Interval),
+		Number: big.NewInt(number), ThisUpdate: this,
+		NextUpdate: began.Add(a.Config.Validity), NextPublish: began.Add(a.Config.Interval),
 	}
 	if k.shard > 0 {
 		list.Point = a.Issuer().Locations().List(k.shard)
@@ -104,7 +105,9 @@ func (p *Publisher) mark(ctx context.Context, a *authority, k key, seq, number i
 }
 
 // put stores a signed list, which publishes it.
-func (p *Publisher) put(ctx context.Context, a *authority, k key, list issuer.CRL, signed *issuer.SignedCRL, seq, after int64, o Options) error {
+func (p *Publisher) put(
+	ctx context.Context, a *authority, k key, list issuer.CRL, signed *issuer.SignedCRL, seq, after int64, o Options,
+) error {
 	detail, err := json.Marshal(map[string]any{
 		"list": k.String(), "number": list.Number.Int64(), "entries": signed.Entries, "sha256": hex.EncodeToString(signed.SHA256[:]),
 		"this_update": list.ThisUpdate.UTC(), "next_update": list.NextUpdate.UTC(), "revocation_seq": seq,
@@ -137,7 +140,9 @@ func date(c Config, last *held, now time.Time, clockWasWrong bool) (time.Time, e
 
 // together builds the delta list that goes with a new complete list, from the two
 // complete ones.
-func (p *Publisher) together(ctx context.Context, a *authority, list issuer.CRL, last lent, current *issuer.SignedCRL, seq int64, o Options) error {
+func (p *Publisher) together(
+	ctx context.Context, a *authority, list issuer.CRL, last lent, current *issuer.SignedCRL, seq int64, o Options,
+) error {
 	return p.signDelta(ctx, a, list, last, seqIs(seq), func(each func(issuer.Revoked) error) error {
 		r, err := newReader(current.Reader())
 		if err != nil {
@@ -195,7 +200,9 @@ func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) err
 
 // signDelta signs and publishes the difference between a complete list and what
 // holds now.
-func (p *Publisher) signDelta(ctx context.Context, a *authority, list issuer.CRL, base lent, seq func() int64, current issuer.Entries, o Options) error {
+func (p *Publisher) signDelta(
+	ctx context.Context, a *authority, list issuer.CRL, base lent, seq func() int64, current issuer.Entries, o Options,
+) error {
 	old, err := newReader(base.content())
 	if err != nil {
 		return err

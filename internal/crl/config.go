@@ -61,7 +61,8 @@ func (c Config) Check() error {
 		strictyaml.WrongIf(c.Validity < 2*c.Interval, "validity", "want twice the interval or more"),
 		strictyaml.WrongIf(c.Skew < 0 || c.Skew > 24*time.Hour, "skew", "want 0s to 24h"),
 		strictyaml.WrongIf(c.Shards < 0 || c.Shards > maxShards, "shards", "want 0 to %d", maxShards),
-		strictyaml.WrongIf(c.Delta != 0 && (c.Delta < time.Minute || c.Delta > c.Interval/2), "delta", "want 1m to half the interval"),
+		strictyaml.WrongIf(c.Delta != 0 && (c.Delta < time.Minute || c.Delta > c.Interval/2),
+			"delta", "want 1m to half the interval"),
 		err,
 	)
 }

@@ -300,7 +300,9 @@ func (p *Publisher) buildDue(ctx context.Context, a *authority, checked *int64) 
 
 // due returns the lists of an issuer whose time has come, and whether one of them
 // is because of a revocation that is published at once.
-func (p *Publisher) due(ctx context.Context, a *authority, row *store.IssuerRecord, checked int64) (due []key, urgent bool, err error) {
+func (p *Publisher) due(
+	ctx context.Context, a *authority, row *store.IssuerRecord, checked int64,
+) (due []key, urgent bool, err error) {
 	now := p.Now()
 	for _, k := range p.keys(a, row.CRLShards) {
 		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {

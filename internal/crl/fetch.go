@@ -109,13 +109,15 @@ func (p *Publisher) accept(ctx context.Context, a *authority, have, h *held, r s
 		return err
 	}
 	defer list.Close() //nolint:errcheck // only read
-	switch lost := (losses{}); {
+	switch {
 	case a.Issuer() != nil:
 		return p.guard(ctx, a, last, h.thisUpdate, list.content())
 	case r.LossesAccepted > have.number: // of this list, or of one that this node never had
 		return nil
-	default:
-		err := lost.since(ctx, p.Store, a.ID, last.content(), list.content())
-		return errors.Join(err, lost.refusal(a.ID, h.number, have.number))
 	}
+	lost := losses{}
+	if err := lost.since(ctx, p.Store, a.ID, last.content(), list.content()); err != nil {
+		return err
+	}
+	return lost.refusal(a.ID, h.number, have.number)
 }

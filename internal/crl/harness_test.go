@@ -156,7 +156,8 @@ func (c *ca) swap(n *node) {
 	check(c.t, err)
 	set := authorities.Build(authorities.Inputs{
 		Declared: []authorities.Declaration{
-			{ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"}}, {ID: id, Locations: c.urls},
+			{ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"}},
+			{ID: id, Locations: c.urls},
 		},
 		Records: records, Keys: map[string]issuer.Signer{id: c.key}, Now: c.clock.now(),
 	})
@@ -178,8 +179,9 @@ func (c *ca) certificate(life time.Duration) store.Certificate {
 	now, serial := c.clock.now(), pki.NewSerial()
 	return store.Certificate{
 		ID: store.NewID(), IssuerID: id, Serial: serial, Node: "node-1", Profile: "tls-server", Requester: "uid:0",
-		Subject: "CN=x", NotBefore: now.Add(min(life, 0)), NotAfter: now.Add(life), TBS: []byte("tbs"), Origin: "request:" + store.NewID(),
-		Shard: c.urls.Shard(serial), ReservedAt: now, KeyHash: []byte(serial),
+		Subject: "CN=x", NotBefore: now.Add(min(life, 0)), NotAfter: now.Add(life), TBS: []byte("tbs"),
+		Origin: "request:" + store.NewID(),
+		Shard:  c.urls.Shard(serial), ReservedAt: now, KeyHash: []byte(serial),
 	}
 }
 

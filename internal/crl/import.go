@@ -75,7 +75,9 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 
 // putImported stores a list that may follow the one before, which publishes it,
 // unless it takes back revocations and nobody has accepted that.
-func (p *Publisher) putImported(ctx context.Context, a *authority, list *x509.RevocationList, have *held, o Options) error {
+func (p *Publisher) putImported(
+	ctx context.Context, a *authority, list *x509.RevocationList, have *held, o Options,
+) error {
 	lost, newest, err := p.compareImported(ctx, a.ID, list.Raw)
 	if err != nil {
 		return err
@@ -107,7 +109,8 @@ func (p *Publisher) putImported(ctx context.Context, a *authority, list *x509.Re
 		return fmt.Errorf("import list: %w", err)
 	}
 	return p.Store.PutCRL(ctx, record, after, bytes.NewReader(list.Raw), store.Event{
-		At: p.Now(), Action: "crl.imported", Outcome: "success", Actor: o.Actor, Subject: a.ID, RequestID: o.RequestID, Detail: detail,
+		At: p.Now(), Action: "crl.imported", Outcome: "success",
+		Actor: o.Actor, Subject: a.ID, RequestID: o.RequestID, Detail: detail,
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/privyseal/privyseal/internal/files"
 )
 
 // key names a series of lists.
@@ -297,12 +299,7 @@ func (s *localLists) adopt(h *held) error {
 		return errors.Join(fmt.Errorf("adopt list: %w", err), os.Remove(h.path))
 	}
 	h.path = path
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("adopt list: %w", err)
-	}
-	defer d.Close() //nolint:errcheck // only synced
-	if err := d.Sync(); err != nil {
+	if err := files.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("adopt list: %w", err)
 	}
 	return s.keep(h)

@@ -140,11 +140,12 @@ func (l losses) refusal(id string, number, last int64) error {
 	if more := len(serials) - shownLosses; more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))
 	}
-	return fault.New(fault.Conflict, "list %d of %s takes back %d of the revocations of list %d, which is published (%s), "+
-		"and nothing here says that those certificates have expired: clients would trust them again. "+
-		"Was the CA's index restored from an old copy? Revoke them again where the key is, for the same reasons "+
-		"and with the old dates as invalidity dates, sign a new list and import that. "+
-		"If you know that they have expired: privyseal crl import FILE --accept-lost 'WHY'",
+	return fault.New(fault.Conflict,
+		"list %d of %s takes back %d of the revocations of list %d, which is published (%s), "+
+			"and nothing here says that those certificates have expired: clients would trust them again. "+
+			"Was the CA's index restored from an old copy? Revoke them again where the key is, for the same reasons "+
+			"and with the old dates as invalidity dates, sign a new list and import that. "+
+			"If you know that they have expired: privyseal crl import FILE --accept-lost 'WHY'",
 		number, id, len(l), last, strings.Join(named, "; ")).Because("crl_entries_lost")
 }
 

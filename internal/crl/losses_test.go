@@ -23,7 +23,8 @@ import (
 
 // entry is one of an offline CA's list.
 func (c *ca) entry(serial *big.Int, reason pki.Reason) x509.RevocationListEntry {
-	return x509.RevocationListEntry{SerialNumber: serial, RevocationTime: c.clock.now().Add(-2 * time.Hour), ReasonCode: int(reason)}
+	return x509.RevocationListEntry{SerialNumber: serial, RevocationTime: c.clock.now().Add(-2 * time.Hour),
+		ReasonCode: int(reason)}
 }
 
 // numbered is a list of the root of that number and with those entries.
@@ -38,12 +39,14 @@ func (c *ca) below(life time.Duration) *big.Int {
 	c.t.Helper()
 	now := c.clock.now()
 	cert := issuancetest.Certify(c.t, &x509.Certificate{
-		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Former"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.Add(life), KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: pki.NewSerial().Big(), Subject: pkix.Name{CommonName: "Former"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             now.AddDate(-1, 0, 0), NotAfter: now.Add(life), KeyUsage: x509.KeyUsageCertSign,
 	}, c.root, issuancetest.NewKey(c.t).Public(), c.rootKey)
 	check(c.t, c.store.PutIssuer(c.t.Context(), store.IssuerRecord{
-		ID: "former-" + cert.NotAfter.Format("150405"), Name: "former", State: "active", ParentID: "root", Certificate: cert.Raw,
-		NotAfter: cert.NotAfter, CreatedAt: now,
+		ID: "former-" + cert.NotAfter.Format("150405"), Name: "former", State: "active", ParentID: "root",
+		Certificate: cert.Raw,
+		NotAfter:    cert.NotAfter, CreatedAt: now,
 	}))
 	return cert.SerialNumber
 }
@@ -105,7 +108,8 @@ func TestFT5_AnImportedListCarriesEveryRevocation(t *testing.T) {
 			return pair{one(c.entry(serial, pki.KeyCompromise)), one(c.entry(serial, pki.Unspecified))}
 		}, ""},
 		"twice, and milder once": {func(c *ca) pair {
-			return pair{one(c.entry(unknown, pki.KeyCompromise)), one(c.entry(unknown, pki.KeyCompromise), c.entry(unknown, pki.CertificateHold))}
+			return pair{one(c.entry(unknown, pki.KeyCompromise)),
+				one(c.entry(unknown, pki.KeyCompromise), c.entry(unknown, pki.CertificateHold))}
 		}, "keyCompromise became certificateHold"},
 		"stricter": {func(c *ca) pair {
 			return pair{one(c.entry(unknown, pki.Superseded)), one(c.entry(unknown, pki.KeyCompromise))}
@@ -126,7 +130,8 @@ func TestFT5_AnImportedListCarriesEveryRevocation(t *testing.T) {
 				check(t, err)
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), string(pki.SerialFromBig(lists.was[0].SerialNumber))) {
+			if err == nil || !strings.Contains(err.Error(), tt.says) ||
+				!strings.Contains(err.Error(), string(pki.SerialFromBig(lists.was[0].SerialNumber))) {
 				t.Fatalf("got %v, want a refusal that says %q", err, tt.says)
 			}
 			wantReason(t, err, "crl_entries_lost")
@@ -161,7 +166,8 @@ func TestFT5_LossesThatAnOperatorAccepts(t *testing.T) {
 		_, err := n.Import(t.Context(), c.numbered(11, milder), crl.Options{AcceptLost: why})
 		wantReason(t, err, "lost_reason")
 	}
-	_, err := n.Import(t.Context(), c.numbered(11, milder), crl.Options{Actor: "uid:0", AcceptLost: "both expired in 2020"})
+	_, err := n.Import(t.Context(), c.numbered(11, milder),
+		crl.Options{Actor: "uid:0", AcceptLost: "both expired in 2020"})
 	check(t, err)
 	second.round(t)
 	check(t, n.take(t, c.numbered(12, milder))) // loses nothing more
@@ -184,7 +190,8 @@ func TestFT5_LossesThatAnOperatorAccepts(t *testing.T) {
 			check(t, json.Unmarshal(e.Detail, &got))
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"4d": "it is not on the list", "4e": "keyCompromise became superseded"}, got.Lost); diff != "" ||
+	lost := map[string]string{"4d": "it is not on the list", "4e": "keyCompromise became superseded"}
+	if diff := cmp.Diff(lost, got.Lost); diff != "" ||
 		got.Accepted != "both expired in 2020" || got.Count != 2 {
 		t.Errorf("audited: %+v\n%s", got, diff)
 	}
@@ -200,7 +207,8 @@ func (c *ca) put(number int64, der []byte) {
 	check(c.t, err)
 	sum := sha256.Sum256(der)
 	check(c.t, c.store.PutCRL(c.t.Context(), store.CRLRecord{
-		IssuerID: "root", Number: number, ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate, SHA256: sum[:], Size: int64(len(der)),
+		IssuerID: "root", Number: number, ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate, SHA256: sum[:],
+		Size: int64(len(der)),
 	}, number-1, bytes.NewReader(der)))
 }
 
@@ -217,7 +225,8 @@ func TestFT5_AListThatIsFetchedCarriesEveryRevocation(t *testing.T) {
 	if l := n.list(t, c, "root"); l.Number.Int64() != 10 {
 		t.Errorf("list %d is served", l.Number)
 	}
-	if alarms := strings.Join(n.Alarms(), "\n"); !strings.Contains(alarms, "list 11 of root takes back 1 of the revocations of list 10") {
+	alarms := strings.Join(n.Alarms(), "\n")
+	if !strings.Contains(alarms, "list 11 of root takes back 1 of the revocations of list 10") {
 		t.Errorf("alarms: %s", alarms)
 	}
 	for _, entry := range []x509.RevocationListEntry{first, second} {

@@ -102,7 +102,8 @@ func (p *Publisher) lists(a *authority) []Status {
 func (p *Publisher) status(a *authority, k key) Status {
 	at := issuer.Locations{CRL: a.Locations.CRL}
 	s := Status{
-		Issuer: a.ID, Shard: k.shard, Delta: k.delta, Offline: a.imported(), Name: k.String(), URL: at.List(k.shard), State: StateMissing,
+		Issuer: a.ID, Shard: k.shard, Delta: k.delta, Offline: a.imported(),
+		Name: k.String(), URL: at.List(k.shard), State: StateMissing,
 	}
 	if k.delta {
 		s.URL = at.Delta()

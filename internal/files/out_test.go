@@ -22,12 +22,14 @@ func TestFS20_Links(t *testing.T) {
 	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, to := range map[string]string{"direct": "sub/file", "twice": "direct", "new": "sub/new", "absolute": file, "null": os.DevNull, "loop": "loop", "folder": "sub"} {
+	for name, to := range map[string]string{"direct": "sub/file", "twice": "direct", "new": "sub/new", "absolute": file,
+		"null": os.DevNull, "loop": "loop", "folder": "sub"} {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for link, want := range map[string]string{"direct": "sub/file", "twice": "sub/file", "new": "sub/new", "absolute": "sub/file", "null": ""} {
+	for link, want := range map[string]string{"direct": "sub/file", "twice": "sub/file", "new": "sub/new",
+		"absolute": "sub/file", "null": ""} {
 		link := filepath.Join(dir, link)
 		if err := files.Write(link, []byte(link), 0o644); err != nil {
 			t.Errorf("%s: %v", link, err)

@@ -34,7 +34,8 @@ func TestFS16_Secret(t *testing.T) {
 				}
 				continue
 			}
-			if want := fmt.Sprintf("%s has mode %04o: others may reach the secret in it; chmod 600 %s", path, mode, path); err == nil || err.Error() != want || text != nil {
+			want := fmt.Sprintf("%s has mode %04o: others may reach the secret in it; chmod 600 %s", path, mode, path)
+			if err == nil || err.Error() != want || text != nil {
 				t.Errorf("%o: %v", mode, err)
 			}
 		}
@@ -42,7 +43,8 @@ func TestFS16_Secret(t *testing.T) {
 	if _, err := files.ReadSecret(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
 		t.Errorf("a folder: %v", err)
 	}
-	for _, err := range []error{files.CheckSecret(filepath.Join(dir, "gone")), func() error { _, err := files.ReadSecret(filepath.Join(dir, "gone")); return err }()} {
+	for _, err := range []error{files.CheckSecret(filepath.Join(dir, "gone")),
+		func() error { _, err := files.ReadSecret(filepath.Join(dir, "gone")); return err }()} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("none: %v", err)
 		}

@@ -81,7 +81,8 @@ func (p *Pipeline) open(r Request, v *judged) *store.Request {
 	return &store.Request{
 		ID: r.Record.ID, Origin: r.Origin, Endpoint: r.Endpoint, Identity: r.Record.Identity, CSRDigest: r.Record.CSRDigest,
 		TransactionID: r.Record.TransactionID, Protocol: r.Protocol, Profile: r.Profile, Issuer: r.Issuer, Requester: r.Requester,
-		RequestID: r.RequestID, KeyHash: v.key[:], Subject: subject, Status: store.RequestOpen, CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
+		RequestID: r.RequestID, KeyHash: v.key[:], Subject: subject, Status: store.RequestOpen,
+		CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
 	}
 }
 
@@ -102,8 +103,8 @@ func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 		row.ExpiresAt = row.CreatedAt.Add(ApprovalLife)
 	}
 	a := asked{
-		RawSubject: r.RawSubject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence, Claims: r.Claims, Lineage: r.Lineage,
-		By: r.By,
+		RawSubject: r.RawSubject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence,
+		Claims: r.Claims, Lineage: r.Lineage, By: r.By,
 	}
 	if r.Names != nil {
 		a.Names = &r.Names

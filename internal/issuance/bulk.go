@@ -39,11 +39,10 @@ type Page struct {
 }
 
 // RevokeMatching revokes the next page of a selection, for an operator: a key
-// compromise blocks the keys. A page ends after some
-// thousand certificates or two seconds, whatever comes first. What it has revoked
-// is durable even if it returns an error; who calls again with the same cursor,
-// or with none, goes on where it ended, because revoked certificates are not
-// selected.
+// compromise blocks the keys. A page ends after some thousand certificates or two
+// seconds, whatever comes first. What it has revoked is durable even if it returns
+// an error; who calls again with the same cursor, or with none, goes on where it
+// ended, because revoked certificates are not selected.
 func (p *Pipeline) RevokeMatching(ctx context.Context, s Selection) (Page, error) {
 	began := p.now()
 	if err := p.checkSelection(&s, began); err != nil {

@@ -21,8 +21,10 @@ func (c *lab) narrow(t *testing.T, id, domain string) {
 	key, sg, now := newKey(t), &signer{key: newKey(t)}, time.Now()
 	template := func(cn string) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(int64(len(c.signers) + 2)), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
-			NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+			SerialNumber: big.NewInt(int64(len(c.signers) + 2)), Subject: pkix.Name{CommonName: cn}, IsCA: true,
+			BasicConstraintsValid: true,
+			NotBefore:             now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0),
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 	}
 	root := sign(t, template("Root above "+domain), template("Root above "+domain), key.Public(), key)
@@ -34,7 +36,8 @@ func (c *lab) narrow(t *testing.T, id, domain string) {
 	putIssuer(t, c.store, id, "root-"+domain, cert)
 	c.signers, c.inputs.Keys[id] = append(c.signers, sg), sg
 	c.inputs.Declared = append(c.inputs.Declared, ca.Declaration{ID: id, Pool: "pool", Locations: issuer.Locations{
-		CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id, CAIssuers: "http://ca.test/issuers/" + id + ".cer",
+		CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id,
+		CAIssuers: "http://ca.test/issuers/" + id + ".cer",
 	}})
 }
 

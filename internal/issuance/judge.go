@@ -135,7 +135,7 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 
 // checkKey refuses keys that are known to be compromised (rules X13 and X14).
 func (p *Pipeline) checkKey(ctx context.Context, pub crypto.PublicKey, h pki.KeyHash) error {
-	if rules := p.rules.Load(); rules.KnownKeys.Has(pub, h) {
+	if p.rules.Load().KnownKeys.Has(pub, h) {
 		return fault.New(fault.BadPublicKey, "the public key is on a list of keys that strangers know").Because("known_key")
 	}
 	blocked, err := p.store.BlockedKey(ctx, h)

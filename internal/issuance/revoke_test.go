@@ -257,7 +257,8 @@ func TestX14_SameKey(t *testing.T) {
 		}
 		other := c.issueOne(t, "a.example.test")
 		for i, reason := range []pki.Reason{pki.KeyCompromise, pki.Superseded, pki.CertificateHold} {
-			if err := c.pipeline.Revoke(t.Context(), issuance.Revocation{CertificateID: certs[i].ID, Reason: reason, BlockKey: true}); err != nil {
+			if err := c.pipeline.Revoke(t.Context(), issuance.Revocation{CertificateID: certs[i].ID, Reason: reason,
+				BlockKey: true}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -107,7 +107,8 @@ func TestPoolChoosesByHealth(t *testing.T) {
 	c.pipeline.Swap(rules)
 	from("request:8b", "c-1")
 	r.Issuer = "a-1"
-	if _, err := c.pipeline.Issue(t.Context(), r); fault.Of(err).Reason != "issuer_barred" || strings.Contains(fault.Of(err).Detail, "weak") {
+	if _, err := c.pipeline.Issue(t.Context(), r); fault.Of(err).Reason != "issuer_barred" ||
+		strings.Contains(fault.Of(err).Detail, "weak") {
 		t.Errorf("a weak issuer: %v", err)
 	}
 	// A node that has not heard of the successor: the order must not fail for good.
@@ -185,7 +186,8 @@ func TestG1_03_G1_19_G2_22_G2_33_G2_38_WhoSignsWhat(t *testing.T) {
 	}
 	child := newKey(t)
 	putIssuer(t, c.store, "sixth", "fifth", sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(60), Subject: pkix.Name{CommonName: "Sixth"}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(60), Subject: pkix.Name{CommonName: "Sixth"}, NotBefore: time.Now(),
+		NotAfter: time.Now().Add(time.Hour),
 	}, c.pipeline.Rules().CAs.Get("fifth").Certificate(), child.Public(), c.inputs.Keys["fifth"].(*signer).key))
 	c.change(t, nil)
 	r.Origin = "request:above"

@@ -198,7 +198,8 @@ func TestFS3_TheCacheIsBoundedInOctets(t *testing.T) { //nolint:paralleltest // 
 			serial := pki.SerialFromBig(new(big.Int).Lsh(big.NewInt(int64(n)+1), 120))
 			key := hashOIDs[0].oid
 			key = fmt.Append(make([]byte, 0, 120), hex.EncodeToString(key), serial, strings.Repeat("k", 60))
-			c.put(newEntry(string(key), make([]byte, size), reading{standings: []standing{{serial: serial}}}, golden, golden.Add(time.Hour)))
+			c.put(newEntry(string(key), make([]byte, size), reading{standings: []standing{{serial: serial}}}, golden,
+				golden.Add(time.Hour)))
 		}
 		entries, octets := c.size()
 		taken := int(heap() - before)

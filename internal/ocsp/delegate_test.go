@@ -108,8 +108,9 @@ func TestOCSP_O6_DelegateIsRenewed(t *testing.T) {
 func TestDelegateThatCannotBeHad(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, storetest.SQLite(t), "")
-	d := NewDelegate(DelegateConfig{Pipeline: l.pipeline, Folder: owncert.Folder{IssuerID: caID, Node: "n", Dir: filepath.Join(t.TempDir(), "ocsp"), Store: l.store,
-		Secret: func() ([]byte, error) { return []byte("x"), nil }, Now: l.clock.now, Log: quiet()}})
+	d := NewDelegate(DelegateConfig{Pipeline: l.pipeline,
+		Folder: owncert.Folder{IssuerID: caID, Node: "n", Dir: filepath.Join(t.TempDir(), "ocsp"), Store: l.store,
+			Secret: func() ([]byte, error) { return []byte("x"), nil }, Now: l.clock.now, Log: quiet()}})
 	h := l.serve(l.policy(), d.Responder)
 	c := l.issue("a.example.test")
 	down := errors.New("the token is gone")

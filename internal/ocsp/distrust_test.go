@@ -36,7 +36,8 @@ func TestFT2_AnswersOfARevokedDelegateAreForgotten(t *testing.T) {
 	late.each(func(e *entry) { kept = e })
 
 	serial := pki.SerialFromBig(first.Certificate().SerialNumber)
-	if err := l.pipeline.Revoke(t.Context(), issuance.Revocation{IssuerID: caID, Serial: serial, Reason: pki.KeyCompromise, Requester: "uid:0", BlockKey: true}); err != nil {
+	if err := l.pipeline.Revoke(t.Context(), issuance.Revocation{IssuerID: caID, Serial: serial,
+		Reason: pki.KeyCompromise, Requester: "uid:0", BlockKey: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Ensure(t.Context()); err != nil {

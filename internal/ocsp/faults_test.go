@@ -119,7 +119,8 @@ func TestDatabaseDown(t *testing.T) {
 		}
 		l := newLab(t, s, "")
 		own := New(Config{Store: s, Now: l.clock.now, Log: quiet()})
-		if err := l.swap(own, Authority{caID, Answers{l.policy(func(p *Policy) { p.Outage = outage }), l.own()}}); err != nil {
+		if err := l.swap(own, Authority{caID, Answers{l.policy(func(p *Policy) { p.Outage = outage }),
+			l.own()}}); err != nil {
 			t.Fatal(err)
 		}
 		kept, other := l.ask(l.issue("a.example.test")).der(), l.ask(l.issue("b.example.test")).der()

@@ -147,7 +147,8 @@ func (l *lab) set() *authorities.Set {
 	}
 	set := authorities.Build(authorities.Inputs{
 		Declared: []authorities.Declaration{{ID: caID, Locations: issuer.Locations{
-			CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1", CAIssuers: "http://ca.test/issuers/web-1.cer",
+			CRL: "http://ca.test/crl/web-1.crl", OCSP: "http://ca.test/ocsp/web-1",
+			CAIssuers: "http://ca.test/issuers/web-1.cer",
 		}}},
 		Records: records, Keys: map[string]issuer.Signer{caID: l.key}, Now: l.clock.now(),
 	})
@@ -267,7 +268,8 @@ func (l *lab) issue(name string) *issuance.Certificate {
 
 func (l *lab) revoke(c *issuance.Certificate, reason pki.Reason) {
 	l.t.Helper()
-	if err := l.pipeline.Revoke(context.Background(), issuance.Revocation{CertificateID: c.ID, Reason: reason, Requester: "uid:0", BlockKey: true}); err != nil {
+	if err := l.pipeline.Revoke(context.Background(),
+		issuance.Revocation{CertificateID: c.ID, Reason: reason, Requester: "uid:0", BlockKey: true}); err != nil {
 		l.t.Fatal(err)
 	}
 }

@@ -166,7 +166,8 @@ func (s *Server) Swap(all *ca.Set, answers map[string]Answers) error {
 		}
 		if was := old[c.ID]; was != nil {
 			made.counts = was.counts
-			if was.Policy == made.Policy && was.Offline == made.Offline && slices.EqualFunc(was.names, made.names, issuerName.equal) {
+			if was.Policy == made.Policy && was.Offline == made.Offline &&
+				slices.EqualFunc(was.names, made.names, issuerName.equal) {
 				was.facts.Store(made.facts.Load())
 				made = was
 			}
@@ -196,7 +197,8 @@ func newAuthority(c *ca.CA, how Answers, below []*ca.CA) (*authority, error) {
 	}
 	place, _ := c.KeyState()
 	made := &authority{
-		ID: c.ID, Policy: how.Policy, Offline: place == ca.KeyElsewhere, cache: newCache(how.Policy.Cache), counts: &counts{}, known: unseen,
+		ID: c.ID, Policy: how.Policy, Offline: place == ca.KeyElsewhere,
+		cache: newCache(how.Policy.Cache), counts: &counts{}, known: unseen,
 	}
 	known := &facts{ids: c.IDs(), signer: how.Signer, below: map[pki.Serial]time.Time{}}
 	for _, b := range below {

@@ -29,7 +29,8 @@ func TestFT15_ResponderBelowDirectoryConstraints(t *testing.T) {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), IsCA: true, BasicConstraintsValid: true, KeyUsage: caUsage,
 			Subject: pkix.Name{
-				Country: []string{"DE"}, Province: []string{"Bremen"}, Locality: []string{"Bremen"}, Organization: []string{"Example"}, CommonName: cn,
+				Country: []string{"DE"}, Province: []string{"Bremen"}, Locality: []string{"Bremen"},
+				Organization: []string{"Example"}, CommonName: cn,
 			},
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10-int(serial), 0, 0),
 		}
@@ -48,7 +49,8 @@ func TestFT15_ResponderBelowDirectoryConstraints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := r.Certificate().Subject; !strings.HasPrefix(s.CommonName, "OCSP responder") || len(s.Country) != 1 || s.Country[0] != "DE" {
+	if s := r.Certificate().Subject; !strings.HasPrefix(s.CommonName, "OCSP responder") || len(s.Country) != 1 ||
+		s.Country[0] != "DE" {
 		t.Errorf("the responder is called %s", s)
 	}
 }

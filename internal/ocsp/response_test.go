@@ -155,7 +155,8 @@ func TestOCSP_O1_O9_GoldenMessages(t *testing.T) {
 	}
 	key := &signer{Signer: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{5}, 32))}
 	l := &lab{t: t, root: smallCA(t)}
-	ca := issuancetest.Certify(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+	ca := issuancetest.Certify(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"},
+		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: caUsage, NotBefore: golden, NotAfter: golden.AddDate(10, 0, 0), SubjectKeyId: []byte{1}}, l.root, key.Public(), newKey(t, ""))
 	r, err := issuer.NewResponder(ca, respond(t, ca, key, key), key)
 	if err != nil {

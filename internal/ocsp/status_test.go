@@ -50,7 +50,8 @@ func TestOfflineCA_AListFromTheFuture(t *testing.T) {
 	h := l.serveAll(Authority{"root", Answers{l.policy(), func() (*issuer.Responder, error) { return r, nil }}})
 	answer := func() parsed {
 		t.Helper()
-		return read(t, getPath(h, "/ocsp/root/"+pathOf(ask{ca: l.root, serials: []*big.Int{big.NewInt(0x1002)}}.der())).Body.Bytes())
+		return read(t, getPath(h, "/ocsp/root/"+pathOf(ask{ca: l.root,
+			serials: []*big.Int{big.NewInt(0x1002)}}.der())).Body.Bytes())
 	}
 	from := l.clock.now().Add(time.Minute).Truncate(time.Second)
 	l.publish(1, from, from.Add(3*time.Hour))

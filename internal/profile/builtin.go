@@ -154,8 +154,8 @@ func scepRA(usage ...string) Config {
 // anyName takes every attribute that a name can have.
 func anyName() Subject {
 	return Subject{Fields: append(optional("CN", "SN", "GN", "serialNumber", "C", "ST", "L", "STREET", "O", "title",
-		"postalCode", "initials", "generationQualifier", "dnQualifier", "pseudonym", "organizationIdentifier", "UID", "emailAddress"),
-		Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})}
+		"postalCode", "initials", "generationQualifier", "dnQualifier", "pseudonym", "organizationIdentifier", "UID",
+		"emailAddress"), Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})}
 }
 
 // ownName takes the CA's own name with a CN of its own or one more, which is what a

@@ -144,7 +144,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, contact *[]string,
 	}
 	if deactivate {
 		w.guards = append(w.guards, must(`UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid'`, id))
-		w.effects = append(w.effects, may(`UPDATE authorizations SET status = 'deactivated' WHERE account_id = $1 AND status = 'pending'`, id),
+		w.effects = append(w.effects,
+			may(`UPDATE authorizations SET status = 'deactivated' WHERE account_id = $1 AND status = 'pending'`, id),
 			may(`UPDATE orders SET status = 'invalid' WHERE account_id = $1 AND status = 'pending'`, id))
 	}
 	return s.commit(ctx, w)

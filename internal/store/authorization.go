@@ -109,7 +109,8 @@ func (s *Store) ReusableAuthorizations(ctx context.Context, accountID string, na
 // authorization, once. at is when another worker may take the attempt if the
 // starter has not finished it; see ClaimChallenge.
 func (s *Store) StartChallenge(ctx context.Context, authzID, typ, thumbprint string, at time.Time) (started bool, err error) {
-	return s.swap(ctx, "start challenge", must(`UPDATE authorizations SET attempted = $1, thumbprint = $2, next_attempt_at = $3
+	return s.swap(ctx, "start challenge", must(`UPDATE authorizations
+		SET attempted = $1, thumbprint = $2, next_attempt_at = $3
 		WHERE id = $4 AND status = 'pending' AND attempted = '' AND expires > $3`, typ, thumbprint, at, authzID))
 }
 
@@ -127,8 +128,8 @@ func (s *Store) swap(ctx context.Context, what string, st *stmt) (bool, error) {
 }
 
 // FinishChallenge settles a pending authorization: valid until expires, or
-// invalid, and with it its pending orders. It is fault.Conflict if it is settled already or another challenge
-// was attempted.
+// invalid, and with it its pending orders. It is fault.Conflict if it is settled
+// already or another challenge was attempted.
 func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage, validatedAt, expires time.Time, ev *Event) error {
 	status, at := "invalid", (*time.Time)(nil)
 	if valid {
@@ -172,7 +173,8 @@ func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.R
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
 // fault.Conflict if the authorization is settled.
 func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage) error {
-	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations SET attempts = $1, next_attempt_at = $2, error = $3
+	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations
+		SET attempts = $1, next_attempt_at = $2, error = $3
 		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the authorization is settled")
@@ -184,8 +186,9 @@ func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int
 // the one that has waited longest first.
 func (s *Store) PendingChallenges(ctx context.Context, due time.Time, limit int) ([]string, error) {
 	var ids []string
-	err := s.query(ctx, "read due authorizations", `SELECT a.id FROM authorizations a WHERE a.status = 'pending' AND a.attempted <> ''
-		AND a.next_attempt_at <= $1 ORDER BY a.next_attempt_at, a.id LIMIT $2`, []any{due, limit}, scanIDs(&ids))
+	err := s.query(ctx, "read due authorizations", `SELECT a.id FROM authorizations a
+		WHERE a.status = 'pending' AND a.attempted <> '' AND a.next_attempt_at <= $1
+		ORDER BY a.next_attempt_at, a.id LIMIT $2`, []any{due, limit}, scanIDs(&ids))
 	return ids, err
 }
 

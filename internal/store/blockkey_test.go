@@ -23,7 +23,8 @@ func TestFS10_TheCallerDecidesWhatIsBlocked(t *testing.T) {
 				c.KeyHash = key[:]
 				c = issue(t, s, c)
 				if r := revocation(pki.KeyCompromise, 0); bulk {
-					noErr(t, s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}}, r, block, []store.Event{event("x")}))
+					noErr(t, s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}}, r, block,
+						[]store.Event{event("x")}))
 				} else {
 					noErr(t, s.Revoke(ctx, c.ID, r, block, event("x")))
 				}

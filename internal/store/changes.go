@@ -100,12 +100,6 @@ const (
 	relistenMax = 5 * time.Second
 )
 
-// share locks rows against changes and not against others that share them.
-func (*postgres) share(tables string) string { return " FOR SHARE OF " + tables }
-
-// share is nothing: the committer is the only writer.
-func (*sqlite) share(string) string { return "" }
-
 // listen takes notifications on a connection of its own, and connects again
 // whenever it is lost.
 func (p *postgres) listen(ctx context.Context, each func(Change)) {

@@ -73,8 +73,9 @@ func (s *Store) openCRL(r CRLRecord, first []byte) *write {
 		what: "put CRL",
 		guards: []*stmt{
 			must(`UPDATE issuers SET last_crl_number = CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number END WHERE id = $2`, r.Number, r.IssuerID),
-			must(`INSERT INTO crls (issuer_id, shard, number, this_update, next_update, sha256, size, entries, revocation_seq, losses_accepted,
-				complete) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
+			must(`INSERT INTO crls (issuer_id, shard, number, this_update, next_update, sha256, size, entries,
+				revocation_seq, losses_accepted, complete)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
 				r.IssuerID, r.row(), r.Number, r.ThisUpdate, r.NextUpdate, r.SHA256, r.Size, r.Entries, r.RevocationSeq,
 				r.LossesAccepted, false),
 		},
@@ -117,14 +118,14 @@ func (s *Store) closeCRL(r CRLRecord, after int64, events []Event) *write {
 	}
 }
 
-const selectCRL = `SELECT c.issuer_id, c.shard, c.number, c.this_update, c.next_update, c.sha256, c.size, c.entries, c.revocation_seq,
-	c.losses_accepted FROM crls c `
+const selectCRL = `SELECT c.issuer_id, c.shard, c.number, c.this_update, c.next_update, c.sha256, c.size, c.entries,
+	c.revocation_seq, c.losses_accepted FROM crls c `
 
 func scanCRLs(into *[]CRLRecord) func(scanFunc) error {
 	return func(scan scanFunc) error {
 		var r CRLRecord
-		err := scan(&r.IssuerID, &r.Shard, &r.Number, &r.ThisUpdate, &r.NextUpdate, &r.SHA256, &r.Size, &r.Entries, &r.RevocationSeq,
-			&r.LossesAccepted)
+		err := scan(&r.IssuerID, &r.Shard, &r.Number, &r.ThisUpdate, &r.NextUpdate, &r.SHA256, &r.Size, &r.Entries,
+			&r.RevocationSeq, &r.LossesAccepted)
 		if r.Shard < 0 {
 			r.Shard, r.Delta = -1-r.Shard, true
 		}

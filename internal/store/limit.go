@@ -13,7 +13,8 @@ import (
 // to come again. Clocks of nodes that differ shift a limit by the difference.
 func (s *Store) UpdateLimit(ctx context.Context, key string, now time.Time, period, burst time.Duration) (allowed bool, retryAfter time.Duration, err error) {
 	var tat int64
-	allowed, err = s.swap(ctx, "update limit", must(`INSERT INTO limits (key, tat) VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))
+	allowed, err = s.swap(ctx, "update limit", must(`INSERT INTO limits (key, tat)
+		VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))
 		ON CONFLICT (key) DO UPDATE SET tat = $3 + CASE WHEN limits.tat > $2 THEN limits.tat ELSE $2 END
 			WHERE limits.tat <= CAST($2 AS bigint) + CAST($4 AS bigint)
 		RETURNING tat`, key, now.UnixMicro(), period.Microseconds(), burst.Microseconds()).returning(&tat))
@@ -53,12 +54,14 @@ func (s *Store) AcquireLease(ctx context.Context, name, holder string, now time.
 
 // RenewLease extends a lease; false if another holder has taken it.
 func (s *Store) RenewLease(ctx context.Context, name string, token int64, now time.Time, ttl time.Duration) (bool, error) {
-	return s.swap(ctx, "renew lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now.Add(ttl), name, token))
+	return s.swap(ctx, "renew lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`,
+		now.Add(ttl), name, token))
 }
 
 // ReleaseLease lets others have a lease at once. The row stays, for its token.
 func (s *Store) ReleaseLease(ctx context.Context, name string, token int64, now time.Time) error {
-	_, err := s.swap(ctx, "release lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`, now, name, token))
+	_, err := s.swap(ctx, "release lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`,
+		now, name, token))
 	return err
 }
 
@@ -76,7 +79,8 @@ func (s *Store) PutSecretOnce(ctx context.Context, name string, sealed []byte) (
 // ReplaceSecret stores a secret sealed anew, if it still is what was read;
 // fault.Conflict otherwise.
 func (s *Store) ReplaceSecret(ctx context.Context, name string, old, sealed []byte) error {
-	won, err := s.swap(ctx, "replace secret", must(`UPDATE secrets SET sealed = $1 WHERE name = $2 AND sealed = $3`, sealed, name, old))
+	won, err := s.swap(ctx, "replace secret", must(`UPDATE secrets SET sealed = $1 WHERE name = $2 AND sealed = $3`,
+		sealed, name, old))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the secret was changed in the meantime")
 	}

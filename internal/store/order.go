@@ -127,17 +127,25 @@ func (s *Store) Order(ctx context.Context, id string) (*Order, []Authorization, 
 // ended holds of a pending order "o" that can never become ready as of $2: its
 // time is over, or that of one of its authorizations, which may also have ended
 // otherwise (RFC 8555, section 7.1.6).
-const ended = `(o.expires <= $2 OR EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations a ON a.id = l.authorization_id
+const ended = `(o.expires <= $2 OR EXISTS (SELECT 1 FROM order_authorizations l
+	LEFT JOIN authorizations a ON a.id = l.authorization_id
 	WHERE l.order_id = o.id AND (a.id IS NULL OR a.status NOT IN ('pending', 'valid') OR a.expires <= $2)))`
+
+// certified holds of an order "o" that has its certificate.
+const certified = `EXISTS (SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id
+	WHERE g.origin = 'order:' || o.id AND c.status = 'issued')`
 
 // OrdersByAccount returns ids of an account's orders after the given one, oldest
 // first, without those that are invalid by now (RFC 8555, section 7.1.2.1).
-func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, now time.Time, limit int) ([]string, error) {
+func (s *Store) OrdersByAccount(
+	ctx context.Context, accountID, after string, now time.Time, limit int,
+) ([]string, error) {
 	var ids []string
 	err := s.query(ctx, "list orders", `SELECT o.id FROM orders o WHERE o.account_id = $1 AND (
 			o.status = 'processing' OR o.status = 'pending' AND NOT `+ended+`
-			OR EXISTS (SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id WHERE g.origin = 'order:' || o.id AND c.status = 'issued')
-			OR o.status = 'waiting' AND EXISTS (SELECT 1 FROM requests q WHERE q.origin = 'order:' || o.id AND q.status IN ('pending', 'approved')))
+			OR `+certified+`
+			OR o.status = 'waiting' AND EXISTS (SELECT 1 FROM requests q
+				WHERE q.origin = 'order:' || o.id AND q.status IN ('pending', 'approved')))
 		AND o.id > $3 ORDER BY o.id LIMIT $4`, []any{accountID, now, after, limit}, scanIDs(&ids))
 	return ids, err
 }
@@ -163,7 +171,8 @@ type Pending struct {
 func (s *Store) CountPending(ctx context.Context, accountID string, now time.Time) (Pending, error) {
 	var p Pending
 	const orders = `FROM orders o WHERE o.account_id = $1 AND o.status = 'pending' AND NOT ` + ended
-	const authorizations = `FROM authorizations z WHERE z.account_id = $1 AND z.status = 'pending' AND z.expires > $2 AND EXISTS
+	const authorizations = `FROM authorizations z
+		WHERE z.account_id = $1 AND z.status = 'pending' AND z.expires > $2 AND EXISTS
 		(SELECT 1 FROM order_authorizations m JOIN orders o ON o.id = m.order_id
 		WHERE m.authorization_id = z.id AND o.status = 'pending' AND NOT ` + ended + `)`
 	err := s.engine.read(ctx,
@@ -220,15 +229,17 @@ func (s *Store) failOrder(ctx context.Context, orderID, from string, problem jso
 // UnfinishedOrders returns the ids of orders without a certificate that are to be
 // finished: those that a node is processing, those that any node has been
 // processing since before overdue, and those that a person has approved.
-func (s *Store) UnfinishedOrders(ctx context.Context, node string, now, overdue time.Time, limit int) ([]string, error) {
-	const none = `NOT EXISTS (SELECT 1 FROM origins g JOIN certificates c ON c.id = g.certificate_id
-		WHERE g.origin = 'order:' || o.id AND c.status = 'issued')`
+func (s *Store) UnfinishedOrders(
+	ctx context.Context, node string, now, overdue time.Time, limit int,
+) ([]string, error) {
 	var ids []string
 	err := s.engine.read(ctx,
-		query{`SELECT o.id FROM orders o WHERE o.status = 'processing' AND o.processing_at < $1 AND (o.processing_at < $2 OR o.node = $3)
-			AND ` + none + ` ORDER BY o.processing_at, o.id LIMIT $4`, []any{now, overdue, node, limit}, scanIDs(&ids)},
+		query{`SELECT o.id FROM orders o WHERE o.status = 'processing' AND o.processing_at < $1
+			AND (o.processing_at < $2 OR o.node = $3) AND NOT ` + certified + `
+			ORDER BY o.processing_at, o.id LIMIT $4`, []any{now, overdue, node, limit}, scanIDs(&ids)},
 		query{`SELECT o.id FROM orders o JOIN requests q ON q.origin = 'order:' || o.id
-			WHERE o.status = 'waiting' AND q.status = 'approved' AND ` + none + ` ORDER BY o.id LIMIT $1`, []any{limit}, scanIDs(&ids)})
+			WHERE o.status = 'waiting' AND q.status = 'approved' AND NOT ` + certified + `
+			ORDER BY o.id LIMIT $1`, []any{limit}, scanIDs(&ids)})
 	if err != nil {
 		return nil, unavailable("read unfinished orders", err)
 	}

@@ -208,6 +208,9 @@ func eachRow(rows pgx.Rows, each func(scanFunc) error) error {
 
 func (p *postgres) gather() time.Duration { return 0 } // the round trip gathers enough
 
+// share locks rows against changes and not against others that share them.
+func (*postgres) share(tables string) string { return " FOR SHARE OF " + tables }
+
 func (p *postgres) begin(ctx context.Context) (txn, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {

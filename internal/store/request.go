@@ -180,8 +180,11 @@ func (s *Store) Transaction(ctx context.Context, endpoint, transactionID string,
 
 // CountPendingRequests counts the requests that wait at an endpoint and have not
 // expired: all whose identity begins with prefix, and those of one identity.
-func (s *Store) CountPendingRequests(ctx context.Context, endpoint, prefix, identity string, now time.Time) (all, own int, err error) {
-	err = s.queryRow(ctx, "count waiting requests", `SELECT COUNT(*), COALESCE(SUM(CASE WHEN identity = $1 THEN 1 ELSE 0 END), 0)
+func (s *Store) CountPendingRequests(
+	ctx context.Context, endpoint, prefix, identity string, now time.Time,
+) (all, own int, err error) {
+	err = s.queryRow(ctx, "count waiting requests", `SELECT COUNT(*),
+		COALESCE(SUM(CASE WHEN identity = $1 THEN 1 ELSE 0 END), 0)
 		FROM requests WHERE status = 'pending' AND endpoint = $2 AND expires_at > $3 AND identity LIKE $4`,
 		[]any{identity, endpoint, now, prefix + "%"}, &all, &own)
 	return all, own, err

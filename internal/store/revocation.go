@@ -61,9 +61,10 @@ func raiseSequence(certID string) []*stmt {
 var errLost = errors.New("not revoked")
 
 // Revoke revokes an issued or imported certificate and raises its issuer's
-// sequence. blockKey puts the public key on the block list. It is fault.AlreadyRevoked for a revoked one, except where the
-// change is allowed: a hold to a final reason, any reason to keyCompromise. The
-// time of revocation then stays.
+// sequence. blockKey puts the public key on the block list. It is
+// fault.AlreadyRevoked for a revoked one, except where the change is allowed: a
+// hold to a final reason, any reason to keyCompromise. The time of revocation then
+// stays.
 func (s *Store) Revoke(ctx context.Context, certID string, r Revocation, blockKey bool, ev Event) error {
 	w := &write{
 		what:    "revoke certificate",

@@ -42,7 +42,8 @@ func TestC8_ReasonsThatFollowOneAnother(t *testing.T) {
 					var err error
 					refusal := fault.AlreadyRevoked
 					if bulk {
-						err, refusal = s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}}, revocation(second, time.Hour), false, []store.Event{event("x")}), fault.Conflict
+						err, refusal = s.RevokeAll(ctx, []store.Revocable{{ID: c.ID, IssuerID: c.IssuerID}},
+							revocation(second, time.Hour), false, []store.Event{event("x")}), fault.Conflict
 					} else {
 						err = s.Revoke(ctx, c.ID, revocation(second, time.Hour), false, event("x"))
 					}

@@ -173,6 +173,9 @@ func integers(args []any) []any {
 // store's share of the CPU; each caller has its answer sooner than without.
 func (e *sqlite) gather() time.Duration { return 2 * time.Millisecond }
 
+// share is nothing: the committer is the only writer.
+func (*sqlite) share(string) string { return "" }
+
 func (e *sqlite) begin(ctx context.Context) (txn, error) {
 	if e.conn == nil {
 		if err := e.connect(ctx); err != nil {

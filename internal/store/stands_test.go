@@ -44,7 +44,8 @@ func TestFS8_ReservationNeedsAnOrderThatStands(t *testing.T) {
 			a, o := processing(t, s, "a.test", "b.test")
 			noErr(t, c.change(a, o))
 			cert := newCertificate("order:"+o.ID, "a.test", "b.test")
-			err := s.ReserveFor(ctx, cert, store.Reservation{While: &store.OrderStands{ID: o.ID, Bound: true}}, event("certificate.intent"))
+			err := s.ReserveFor(ctx, cert, store.Reservation{While: &store.OrderStands{ID: o.ID, Bound: true}},
+				event("certificate.intent"))
 			if c.stands && err != nil || !c.stands && !store.HasCeased(err) {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -75,7 +75,8 @@ func TestFT4_RemoveIssuer(t *testing.T) {
 		now := time.Now()
 		put := func(id, parent string, lastCRL int64) {
 			t.Helper()
-			r := store.IssuerRecord{ID: id, Name: id, State: "active", ParentID: parent, Certificate: []byte(id), LastCRLNumber: lastCRL, CreatedAt: now}
+			r := store.IssuerRecord{ID: id, Name: id, State: "active", ParentID: parent, Certificate: []byte(id),
+				LastCRLNumber: lastCRL, CreatedAt: now}
 			noErr(t, s.PutIssuer(t.Context(), r))
 		}
 		put("root", "", 0)
@@ -86,15 +87,18 @@ func TestFT4_RemoveIssuer(t *testing.T) {
 		c.IssuerID = "issuing"
 		noErr(t, s.Reserve(t.Context(), c, nil, event("x")))
 		for id, reason := range map[string]string{"root": "issuer_used", "listing": "issuer_used", "issuing": "issuer_used"} {
-			if err := s.RemoveIssuer(t.Context(), id, []byte(id), event("issuer.removed")); !fault.Is(err, fault.Conflict) || fault.Of(err).Reason != reason {
+			err := s.RemoveIssuer(t.Context(), id, []byte(id), event("issuer.removed"))
+			if !fault.Is(err, fault.Conflict) || fault.Of(err).Reason != reason {
 				t.Errorf("%s: %v, want %s", id, err, reason)
 			}
 		}
-		if err := s.RemoveIssuer(t.Context(), "broken", []byte("other"), event("issuer.removed")); fault.Of(err).Reason != "issuer_changed" {
+		err := s.RemoveIssuer(t.Context(), "broken", []byte("other"), event("issuer.removed"))
+		if fault.Of(err).Reason != "issuer_changed" {
 			t.Errorf("another certificate by now: %v", err)
 		}
 		noErr(t, s.InstallIssuers(t.Context(), []store.Installation{{
-			IssuerRecord: store.IssuerRecord{ID: "broken", ParentID: "root", Certificate: []byte("b2")}, Replaces: []byte("broken"), ReplacedAt: now,
+			IssuerRecord: store.IssuerRecord{ID: "broken", ParentID: "root", Certificate: []byte("b2")},
+			Replaces:     []byte("broken"), ReplacedAt: now,
 		}}))
 		noErr(t, s.RemoveIssuer(t.Context(), "broken", []byte("b2"), event("issuer.removed")))
 		events, _, err := s.AuditTail(t.Context(), 10, "")

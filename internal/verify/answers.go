@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -101,7 +102,7 @@ func judgeAnswer(content []byte, cert, by *x509.Certificate, now time.Time) erro
 		return errors.New("the answer is no OCSP response")
 	}
 	if outer.Status != 0 {
-		return fmt.Errorf("it answers %s", or(refusals[outer.Status], "with a status that does not exist"))
+		return fmt.Errorf("it answers %s", cmp.Or(refusals[outer.Status], "with a status that does not exist"))
 	}
 	if err := usable(outer.Response.Data, by); err != nil {
 		return err
@@ -138,11 +139,4 @@ func usable(der []byte, by *x509.Certificate) error {
 		}
 	}
 	return nil
-}
-
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }

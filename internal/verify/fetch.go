@@ -52,11 +52,11 @@ func (c *check) pointers(ctx context.Context) error {
 	var all []pointer
 	for _, row := range rows {
 		chain := c.chains[row.ID]
-		if len(chain) > 1 {
-			all = append(all, c.pointersOf("issuer "+row.ID, chain[0], chain[1])...)
-		}
 		if len(chain) == 0 {
 			continue
+		}
+		if len(chain) > 1 {
+			all = append(all, c.pointersOf("issuer "+row.ID, chain[0], chain[1])...)
 		}
 		leaf, err := c.newest(ctx, row.ID)
 		if err != nil {
@@ -116,7 +116,9 @@ func (c *check) pointersOf(subject string, cert, by *x509.Certificate) []pointer
 	}
 	answer := func(content []byte) error { return judgeAnswer(content, cert, by, c.Now) }
 	for _, at := range cert.OCSPServer {
-		all = append(all, pointer{subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: answer})
+		all = append(all, pointer{
+			subject: subject, kind: "OCSP responder", url: at, body: ask, limit: maxSmall, judge: answer,
+		})
 	}
 	return all
 }
@@ -138,11 +140,11 @@ func (c *check) fetchAll(ctx context.Context, all []pointer) {
 		if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil {
 			continue // ldap and https are for those who can
 		}
-		if key := p.kind + " " + p.url + " " + string(p.body); seen[key] {
+		key := p.kind + " " + p.url + " " + string(p.body)
+		if seen[key] {
 			continue
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		if c.report.Fetched >= maxFetches || ctx.Err() != nil {
 			c.report.NotFetched++
 			continue
@@ -180,7 +182,8 @@ func fetch(ctx context.Context, client *http.Client, p pointer) ([]byte, error) 
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %d %s%s", res.StatusCode, http.StatusText(res.StatusCode), hint(res.StatusCode, p.kind))
+		return nil, fmt.Errorf("the answer is %d %s%s",
+			res.StatusCode, http.StatusText(res.StatusCode), hint(res.StatusCode, p.kind))
 	}
 	content, err := io.ReadAll(io.LimitReader(res.Body, p.limit+1))
 	switch {

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -63,7 +64,8 @@ func newParty(t testing.TB, cn string, above *party, points ...string) *party {
 
 func (p *party) list(t testing.TB, until time.Time) []byte {
 	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: at.Add(-2 * time.Hour), NextUpdate: until}, p.cert, p.key)
+	der, err := x509.CreateRevocationList(rand.Reader,
+		&x509.RevocationList{Number: big.NewInt(1), ThisUpdate: at.Add(-2 * time.Hour), NextUpdate: until}, p.cert, p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +75,30 @@ func (p *party) list(t testing.TB, until time.Time) []byte {
 func (p *party) answer(t testing.TB, cert *x509.Certificate, status int, until time.Time) []byte {
 	t.Helper()
 	der, err := xocsp.CreateResponse(p.cert, p.cert, xocsp.Response{
-		Status: status, SerialNumber: cert.SerialNumber, ThisUpdate: at.Add(-2 * time.Hour), NextUpdate: until, IssuerHash: crypto.SHA1,
+		Status: status, SerialNumber: cert.SerialNumber, ThisUpdate: at.Add(-2 * time.Hour), NextUpdate: until,
+		IssuerHash: crypto.SHA1,
 	}, p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return der
+}
+
+// A key that costs too much is not computed with.
+func TestFT16_AnswersWithUnusableKeys(t *testing.T) {
+	t.Parallel()
+	root := newParty(t, "Root", nil)
+	child := newParty(t, "Child", root)
+	content := root.answer(t, child.cert, xocsp.Good, at.Add(time.Hour))
+	if err := judgeAnswer(content, child.cert, root.cert, at); err != nil {
+		t.Fatal(err)
+	}
+	by := *root.cert
+	by.PublicKey = &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8192, 1), E: 65537}
+	err := judgeAnswer(content, child.cert, &by, at)
+	if err == nil || !strings.Contains(err.Error(), "a key that is not used") {
+		t.Error(err)
+	}
 }
 
 // TestFT16_WhatCertificatesPointTo: what is missing, out of date or another CA's is
@@ -104,10 +124,12 @@ func TestFT16_WhatCertificatesPointTo(t *testing.T) {
 	next := at.AddDate(0, 1, 0)
 	child := newParty(t, "Issuing", root)
 	for path, content := range map[string][]byte{
-		"/list": root.list(t, next), "/old": root.list(t, at.Add(-time.Hour)), "/others": other.list(t, next), "/twins": twin.list(t, next),
-		"/junk": []byte("<html>"), "/root.cer": root.cert.Raw, "/other.cer": other.cert.Raw,
+		"/list": root.list(t, next), "/old": root.list(t, at.Add(-time.Hour)), "/others": other.list(t, next),
+		"/twins": twin.list(t, next),
+		"/junk":  []byte("<html>"), "/root.cer": root.cert.Raw, "/other.cer": other.cert.Raw,
 		"/good": root.answer(t, child.cert, xocsp.Good, next), "/revoked": root.answer(t, child.cert, xocsp.Revoked, next),
-		"/stale": root.answer(t, child.cert, xocsp.Good, at.Add(-time.Hour)), "/unknown": root.answer(t, child.cert, xocsp.Unknown, next),
+		"/stale":   root.answer(t, child.cert, xocsp.Good, at.Add(-time.Hour)),
+		"/unknown": root.answer(t, child.cert, xocsp.Unknown, next),
 		"/refused": xocsp.UnauthorizedErrorResponse, "/stranger": other.answer(t, child.cert, xocsp.Good, next),
 		"/long": bytes.Repeat([]byte("x"), maxSmall+1),
 	} {
@@ -152,7 +174,8 @@ func TestFT16_WhatCertificatesPointTo(t *testing.T) {
 		switch {
 		case tt.want == "" && len(c.report.Findings) > 0:
 			t.Errorf("%s: %v", name, c.report.Findings)
-		case tt.want != "" && (len(c.report.Findings) != 1 || !strings.Contains(c.report.Findings[0].What, tt.want) || !strings.Contains(c.report.Findings[0].What, tt.url)):
+		case tt.want != "" && (len(c.report.Findings) != 1 || !strings.Contains(c.report.Findings[0].What, tt.want) ||
+			!strings.Contains(c.report.Findings[0].What, tt.url)):
 			t.Errorf("%s: %v, want one with %q", name, c.report.Findings, tt.want)
 		}
 	}
@@ -192,10 +215,12 @@ func TestFT16_VerifyFetches(t *testing.T) {
 	t.Cleanup(server.Close)
 	s := storetest.SQLite(t)
 	root := newParty(t, "Root", nil)
-	issuing := newParty(t, "Issuing", root, server.URL+"/crl/root-1.crl", server.URL+"/ocsp/root-1", server.URL+"/issuers/root-1.cer")
+	issuing := newParty(t, "Issuing", root, server.URL+"/crl/root-1.crl", server.URL+"/ocsp/root-1",
+		server.URL+"/issuers/root-1.cer")
 	for _, r := range []store.IssuerRecord{
 		{ID: "ca-1", State: "offline", Certificate: root.cert.Raw, NotAfter: root.cert.NotAfter, CreatedAt: at},
-		{ID: "web-1", State: "active", ParentID: "ca-1", Certificate: issuing.cert.Raw, NotAfter: issuing.cert.NotAfter, CreatedAt: at},
+		{ID: "web-1", State: "active", ParentID: "ca-1", Certificate: issuing.cert.Raw, NotAfter: issuing.cert.NotAfter,
+			CreatedAt: at},
 	} {
 		if err := s.PutIssuer(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -203,7 +228,8 @@ func TestFT16_VerifyFetches(t *testing.T) {
 	}
 	leaf := newLeaf(t, issuing, server.URL+"/crl/web-1.crl")
 	_, err := s.ImportCertificates(t.Context(), []store.Certificate{{
-		ID: "leaf", IssuerID: "web-1", Serial: "1000", DER: leaf.Raw, NotAfter: leaf.NotAfter, ReservedAt: at, KeyHash: []byte("k"),
+		ID: "leaf", IssuerID: "web-1", Serial: "1000", DER: leaf.Raw, NotAfter: leaf.NotAfter, ReservedAt: at,
+		KeyHash: []byte("k"),
 	}}, store.Event{At: at})
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +257,8 @@ func TestFT16_VerifyFetches(t *testing.T) {
 
 func newLeaf(t testing.TB, by *party, list string) *x509.Certificate {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(0x1000), NotBefore: at.Add(-time.Hour), NotAfter: at.AddDate(0, 1, 0), CRLDistributionPoints: []string{list}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(0x1000), NotBefore: at.Add(-time.Hour),
+		NotAfter: at.AddDate(0, 1, 0), CRLDistributionPoints: []string{list}}
 	return pkitest.Certify(t, template, by.cert, by.key.Public(), by.key)
 }
 

@@ -51,14 +51,16 @@ func issued(t *testing.T, s *store.Store, n int) {
 	}, root, key.Public(), rootKey)
 	for _, r := range []store.IssuerRecord{
 		{ID: "root", Name: "root", State: "offline", Certificate: root.Raw, Subject: "CN=Root", NotAfter: root.NotAfter, CreatedAt: now},
-		{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: issuing.Raw, Subject: "CN=Issuing", NotAfter: issuing.NotAfter, CreatedAt: now},
+		{ID: "web-1", Name: "web", Generation: 1, State: "active", ParentID: "root", Certificate: issuing.Raw,
+			Subject: "CN=Issuing", NotAfter: issuing.NotAfter, CreatedAt: now},
 	} {
 		if err := s.PutIssuer(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	iss, err := issuer.New("web-1", []*x509.Certificate{issuing, root}, key, issuer.Locations{
-		CRL: "http://issuing.test/crl/web-1.crl", OCSP: "http://issuing.test/ocsp/web-1", CAIssuers: "http://issuing.test/issuers/web-1.cer",
+		CRL: "http://issuing.test/crl/web-1.crl", OCSP: "http://issuing.test/ocsp/web-1",
+		CAIssuers: "http://issuing.test/issuers/web-1.cer",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -292,14 +292,17 @@ func (q *Queue[T]) finish(ctx context.Context, e *entry[T], turn *Turn, next Nex
 		q.lend(e.lent)
 	}
 	e.lent = ""
-	if next == Wait && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		next = Done // whoever sweeps next has it
+	}
+	if next == Wait {
 		q.wait(e, turn.refused)
 	}
 	q.more.Signal()
 	q.mu.Unlock()
-	switch {
-	case next == Wait && ctx.Err() == nil:
-	case next < 0 || ctx.Err() != nil:
+	switch next {
+	case Wait:
+	case Done:
 		q.release(e.key.ID)
 	default:
 		time.AfterFunc(time.Duration(next), func() { q.push(e) })

@@ -169,7 +169,8 @@ func TestFS4_NobodyIsStarved(t *testing.T) {
 				}
 				var honest []*item
 				for n := range 20 { // one now, and one each second
-					i := &item{key: Key{ID: fmt.Sprint("honest-", n), Owner: "honest", Source: "elsewhere"}, takes: 10 * time.Millisecond, target: "shared"}
+					i := &item{key: Key{ID: fmt.Sprint("honest-", n), Owner: "honest", Source: "elsewhere"},
+						takes: 10 * time.Millisecond, target: "shared"}
 					honest = append(honest, i)
 					time.AfterFunc(time.Duration(n)*time.Second, func() { _ = x.Add(i.key, i) })
 				}
@@ -199,6 +200,59 @@ func TestFS4_AccountsOfOneSourceTakeTurns(t *testing.T) {
 		x.run(t, time.Minute)
 		if diff := cmp.Diff([]string{"a1", "d1", "b1", "c1", "a2", "c2", "a3", "a4"}, x.order); diff != "" {
 			t.Errorf("order (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An item to which its target is lent need not come to it: what it connects to may
+// have changed. Then the next one that waits has its turn.
+func TestFS4_WhoDoesNotComeToItsTargetLendsItOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := wide
+		b.Running = 4
+		x := newBench(b)
+		x.do = func(i *item, turn *Turn) Next {
+			switch i.tries++; {
+			case i.key.Owner == "waits" && i.tries > 1:
+			case !turn.Enter("shared"):
+				return Wait
+			case !turn.Enter("shared"):
+				t.Error("an attempt that has entered was refused")
+			default:
+				time.Sleep(time.Second)
+			}
+			return Done
+		}
+		for n := range 3 {
+			x.add(t, &item{key: Key{ID: fmt.Sprint("busy-", n), Owner: "busy", Source: fmt.Sprint(n)}})
+		}
+		for n := range 5 {
+			x.add(t, &item{key: Key{ID: fmt.Sprint("waits-", n), Owner: "waits", Source: fmt.Sprint("s", n)}})
+		}
+		x.run(t, time.Minute)
+		if x.Held() != 0 || len(x.running) != 0 || len(x.waiting) != 0 {
+			t.Errorf("left over: %d held, %v, %v", x.Held(), x.running, x.waiting)
+		}
+	})
+}
+
+// An attempt that ends with Wait though nothing refused it is made again.
+func TestFS4_WaitForNoTarget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(wide)
+		i := &item{key: Key{ID: "1"}}
+		x.do = func(i *item, _ *Turn) Next {
+			if i.tries++; i.tries < 3 {
+				return Wait
+			}
+			return Done
+		}
+		x.add(t, i)
+		x.run(t, time.Minute)
+		if i.tries != 3 || x.Held() != 0 {
+			t.Errorf("%d tries, %d held", i.tries, x.Held())
 		}
 	})
 }
@@ -307,7 +361,8 @@ func TestSweepTakesWhatNobodyHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := newBench(Bounds{Running: 8, Held: 10, HeldOwner: 2, HeldSource: 10})
-		for id, target := range map[string]string{"1": "gone", "2": "claimed by another", "3": "", "4": "", "5": "", "6": "away", "7": ""} {
+		for id, target := range map[string]string{"1": "gone", "2": "claimed by another", "3": "", "4": "", "5": "",
+			"6": "away", "7": ""} {
 			x.rows[id] = &item{key: Key{ID: id, Owner: "a"}, target: target, takes: 10 * time.Minute}
 		}
 		x.add(t, x.rows["3"])
@@ -354,10 +409,12 @@ func TestFS19_PanicsAreParked(t *testing.T) {
 		if left := fmt.Sprint(x.list(t.Context(), false)); left != "[stuck] <nil>" || stuck.tries != 1 {
 			t.Errorf("left %s, the one that cannot be ended was tried %d times", left, stuck.tries)
 		}
-		if diff := cmp.Diff([]string{"corrupt", "reads", "stuck", "works"}, slices.Sorted(slices.Values(x.ended))); diff != "" || x.Parked() != 4 || x.Held() != 0 {
+		if diff := cmp.Diff([]string{"corrupt", "reads", "stuck", "works"},
+			slices.Sorted(slices.Values(x.ended))); diff != "" || x.Parked() != 4 || x.Held() != 0 {
 			t.Errorf("%d parked, %d held (-want +got):\n%s", x.Parked(), x.Held(), diff)
 		}
-		for _, want := range []string{"level=ERROR", "id=works", "panic: on working at works", "queue_test.go", "panic: on ending stuck", "bad JSON"} {
+		for _, want := range []string{"level=ERROR", "id=works", "panic: on working at works", "queue_test.go",
+			"panic: on ending stuck", "bad JSON"} {
 			if !strings.Contains(x.log.String(), want) {
 				t.Errorf("the log lacks %q: %s", want, x.log.String())
 			}

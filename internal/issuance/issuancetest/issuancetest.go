@@ -56,7 +56,10 @@ func (k *Key) SignContext(_ context.Context, digest []byte, opts crypto.SignerOp
 
 // New makes the issuing CA of the given id in a store, with the built-in profiles
 // and those given. change alters its certificate before the root signs it.
-func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config, change ...func(*x509.Certificate)) *CA {
+func New(
+	t testing.TB, st *store.Store, now func() time.Time, id string, extra map[string]profile.Config,
+	change ...func(*x509.Certificate),
+) *CA {
 	t.Helper()
 	c := &CA{Key: &Key{Private: NewKey(t)}}
 	rules := issuance.Rules{Profiles: map[string]*profile.Profile{}, CAs: c.put(t, st, now(), "root", id, change...)}
@@ -75,7 +78,9 @@ func New(t testing.TB, st *store.Store, now func() time.Time, id string, extra m
 
 // AddIssuer puts a second CA, with a root of its own, beside that of New. change
 // is as for New.
-func (c *CA) AddIssuer(t testing.TB, st *store.Store, now func() time.Time, id string, change ...func(*x509.Certificate)) {
+func (c *CA) AddIssuer(
+	t testing.TB, st *store.Store, now func() time.Time, id string, change ...func(*x509.Certificate),
+) {
 	t.Helper()
 	other := &CA{Key: &Key{Private: NewKey(t)}}
 	set := other.put(t, st, now(), "root-of-"+id, id, change...)
@@ -91,7 +96,9 @@ func (c *CA) Change(f func(*issuance.Rules)) {
 }
 
 // put makes a root and an issuing CA, puts them on record, and returns their set.
-func (c *CA) put(t testing.TB, st *store.Store, at time.Time, root, id string, change ...func(*x509.Certificate)) *ca.Set {
+func (c *CA) put(
+	t testing.TB, st *store.Store, at time.Time, root, id string, change ...func(*x509.Certificate),
+) *ca.Set {
 	t.Helper()
 	rootKey := NewKey(t)
 	authority := func(serial int64, cn string) *x509.Certificate {
@@ -142,7 +149,9 @@ func NewKey(t testing.TB) *ecdsa.PrivateKey {
 
 // Certify signs template with the key given, in the name of parent: whether the key
 // is the parent's is the test's business.
-func Certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+func Certify(
+	t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer,
+) *x509.Certificate {
 	t.Helper()
 	up := *parent
 	up.PublicKey = nil
