@@ -187,10 +187,13 @@ func (srv *server) checkParents(ctx context.Context) error {
 	old := srv.signing.Load()
 	revoked, err := srv.watch.Look(ctx, old.cas())
 	err = errors.Join(err, srv.checkWithdrawn(ctx))
-	if maps.Equal(revoked, srv.told) {
+	if !maps.Equal(revoked, srv.told) {
+		srv.tell(ctx, revoked)
+	}
+	// Not what was told: a set that was prepared before the list came may be in force.
+	if maps.Equal(revoked, old.cas().Revoked()) {
 		return err
 	}
-	srv.tell(ctx, revoked)
 	next := *old
 	next.rules.CAs = old.cas().With(revoked)
 	srv.swapCAs(&next)

@@ -131,6 +131,29 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	}
 }
 
+// A list that comes between the preparing of a change and its being put in force
+// holds afterwards too.
+func TestG2_06_RevokedWhileAChangeIsPrepared(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	h := l.serve(t).server
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	cfg := h.cfg.Load()
+	prepared, err := h.prepare(t.Context(), cfg, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.revoke(t, "dev-a-1")
+	if err := h.putInForce(t.Context(), cfg, prepared); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.client().Issue(t.Context(), api.IssueRequest{
+		Profile: "tls-server", Issuer: "dev-a-1", CSR: newCSR(t, "a.localhost"),
+	})
+	refused(t, err, 503, "issuer_revoked")
+}
+
 // revoke enters an issuer's certificate as revoked at the root, and imports the
 // root's list.
 func (l *lab) revoke(t *testing.T, id string) {
