@@ -108,7 +108,7 @@ func (b *builder) bring(d *Declaration) {
 		return
 	}
 	if have := b.rows[d.ID]; have != nil {
-		if have.cert != nil && !SameKey(have.cert.PublicKey, chain[0].PublicKey) {
+		if have.cert != nil && !pki.SameKey(have.cert.PublicKey, chain[0].PublicKey) {
 			b.refuse(d, errOtherKey)
 		}
 		return
@@ -129,7 +129,7 @@ func (b *builder) bring(d *Declaration) {
 		if i > 0 {
 			id, state = b.nameOf(chain[i]), OfflineRow
 		}
-		if have := b.rows[id]; have != nil && have.cert != nil && !SameKey(have.cert.PublicKey, chain[i].PublicKey) {
+		if have := b.rows[id]; have != nil && have.cert != nil && !pki.SameKey(have.cert.PublicKey, chain[i].PublicKey) {
 			b.refuse(d, fmt.Errorf("%s, above it: %w", id, errOtherKey))
 			return
 		} else if have == nil {

@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -298,13 +297,7 @@ func (c *Current) Store(s *Set) { c.set.Store(s) }
 
 // SameCA reports whether two certificates are of one CA: the same name and key.
 func SameCA(a, b *x509.Certificate) bool {
-	return sameName(a.RawSubject, b.RawSubject) && SameKey(a.PublicKey, b.PublicKey)
-}
-
-// SameKey reports whether two public keys are equal.
-func SameKey(a, b crypto.PublicKey) bool {
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
+	return sameName(a.RawSubject, b.RawSubject) && pki.SameKey(a.PublicKey, b.PublicKey)
 }
 
 func sameName(a, b []byte) bool {

@@ -113,7 +113,7 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	switch {
 	case !ca.IsCA:
 		return nil, fmt.Errorf("issuer %s: %s is not a CA certificate", id, ca.Subject)
-	case !sameKey(ca.PublicKey, signer.Public()):
+	case !pki.SameKey(ca.PublicKey, signer.Public()):
 		return nil, fmt.Errorf("issuer %s: the key is not the one of the certificate %s", id, ca.Subject)
 	}
 	for i, c := range chain {

@@ -45,7 +45,7 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if c.inForce() {
 		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	if old := c.old; old != nil && (!sameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
+	if old := c.old; old != nil && (!pki.SameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
 		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 	}
 	if err := t.fitsRequest(ctx, c.d, c.chain[0]); err != nil {
@@ -202,7 +202,7 @@ func (t *Tree) fitsRequest(ctx context.Context, d ca.Declaration, c *x509.Certif
 	if err != nil || last == nil {
 		return err // a key that came from elsewhere has no request here
 	}
-	if !sameKey(last.csr.PublicKey, c.PublicKey) {
+	if !pki.SameKey(last.csr.PublicKey, c.PublicKey) {
 		return otherKey(d)
 	}
 	have, err := pki.ParseNameDER(c.RawSubject)
@@ -230,7 +230,7 @@ func holds(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
 	}
 	defer key.Close() //nolint:errcheck // it was only looked at
-	if !sameKey(key.Public(), c.PublicKey) {
+	if !pki.SameKey(key.Public(), c.PublicKey) {
 		return otherKey(d)
 	}
 	return nil
