@@ -91,7 +91,7 @@ func TestACAThatSigns(t *testing.T) {
 	h := newHierarchy(t)
 	s := ca.Build(h.in)
 	web, root := s.Get("web-1"), s.Get("root-1")
-	if err := web.MaySign(now); err != nil || web.Parent != root || !root.Above() || web.Service() != "web" {
+	if err := web.MaySign(now); err != nil || web.Parent != root || web.Service() != "web" {
 		t.Fatalf("%+v: %v", web, err)
 	}
 	if got, err := s.Candidates("web", false, now); err != nil || len(got) != 1 || got[0] != web {
@@ -100,8 +100,11 @@ func TestACAThatSigns(t *testing.T) {
 	if place, _ := root.KeyState(); place != ca.KeyElsewhere || root.Barred() == nil {
 		t.Errorf("the root: key %s, barred %v", place, root.Barred())
 	}
-	if !s.Signs(now) || s.Signs(now.AddDate(11, 0, 0)) {
-		t.Error("signs before its end, and not after it")
+	if below := s.Below(root); len(below) != 1 || below[0] != web {
+		t.Errorf("below the root: %v", below)
+	}
+	if err := web.MaySign(now.AddDate(11, 0, 0)); fault.Of(err).Reason != "issuer_expired" {
+		t.Errorf("after its end: %v", err)
 	}
 	if trust := web.Trust(now.AddDate(11, 0, 0)); trust.State != ca.Expired || !trust.Since.Equal(h.issuing.NotAfter) {
 		t.Errorf("after its end: %+v", trust)
@@ -178,6 +181,67 @@ func TestFT4_ABrokenCAStopsNobody(t *testing.T) {
 	h.in.Records[1].Certificate = broken.Raw
 	if err := good.Regress(ca.Build(h.in), now); err == nil || !strings.Contains(err.Error(), "web-1") {
 		t.Errorf("a reload that breaks one that signs: %v", err)
+	}
+}
+
+// TestNotTakenIn: rows and declarations that contradict each other leave their CA
+// pending, and nobody else.
+func TestNotTakenIn(t *testing.T) {
+	t.Parallel()
+	other := newHierarchy(t)
+	for name, tt := range map[string]struct {
+		spoil func(h *hierarchy)
+		id    string
+		why   string
+	}{
+		"an id that has another key": {func(h *hierarchy) {
+			h.in.Declared[0].Initial = []*x509.Certificate{other.issuing, other.root}
+		}, "web-1", "the database knows this name with another key"},
+		"a CA above whose id has another key": {func(h *hierarchy) {
+			h.in.Declared[1].Initial = []*x509.Certificate{other.root}
+			h.in.Declared = append(h.in.Declared, ca.Declaration{
+				ID: "web-3", Initial: []*x509.Certificate{other.issuing, other.root},
+			})
+		}, "web-3", "root-1, above it: the database knows this name with another key"},
+		"a parent that is not there": {func(h *hierarchy) {
+			h.in.Records[1].ParentID = "gone"
+		}, "web-1", "its parent gone is not installed"},
+		"parents in a circle": {func(h *hierarchy) {
+			h.in.Records[0].ParentID = "web-1"
+		}, "web-1", "the CAs above it form a circle"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHierarchy(t)
+			tt.spoil(h)
+			s := ca.Build(h.in)
+			if err := s.Get(tt.id).Pending; err == nil || !strings.HasPrefix(err.Error(), tt.why) {
+				t.Errorf("%v, want %s", err, tt.why)
+			}
+			if web := s.Get("web-1"); tt.id != "web-1" && web.MaySign(now) != nil {
+				t.Errorf("web-1: %v", web.MaySign(now))
+			}
+		})
+	}
+}
+
+// TestAReloadThatLosesAKey: it is refused unless another CA of the pool signs.
+func TestAReloadThatLosesAKey(t *testing.T) {
+	t.Parallel()
+	h := newHierarchy(t)
+	before := ca.Build(h.in)
+	delete(h.in.Keys, "web-1")
+	h.in.Lost = map[string]error{"web-1": errors.New("no such file")}
+	if err := before.Regress(ca.Build(h.in), now); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("nobody takes over: %v", err)
+	}
+	k := newKey(t)
+	beside := certify(t, authority("Web B", 5, 10), h.root, k.Public(), h.rootKey)
+	h.in.Declared = append(h.in.Declared, ca.Declaration{ID: "web-b", Pool: "web"})
+	h.in.Records = append(h.in.Records, ca.NewRecord("web-b", "root-1", string(ca.Active), beside, now))
+	h.in.Keys["web-b"] = k
+	if err := before.Regress(ca.Build(h.in), now); err != nil {
+		t.Errorf("another one of the pool signs: %v", err)
 	}
 }
 
