@@ -274,7 +274,8 @@ func (srv *server) follow(ctx context.Context) error {
 	next := s.cas().Next()
 	due := digestOf(records) != s.digest || !next.IsZero() && !srv.now().Before(next)
 	lost := s.cas().Lost()
-	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), func(err error) bool { return !keys.PINRefused(err) }) {
+	retry := func(err error) bool { return !keys.PINRefused(err) }
+	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), retry) {
 		return nil
 	}
 	fresh, err := srv.prepare(ctx, srv.cfg.Load(), false)
