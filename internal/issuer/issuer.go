@@ -144,7 +144,8 @@ const minRSA = 3072
 // signs no CRL; NewOffline takes over once the certificate exists.
 func SelfSigned(id string, subject []byte, signer Signer) (*Issuer, error) {
 	if k, ok := signer.Public().(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
-		return nil, fmt.Errorf("issuer %s: an RSA key of %d bits is too short for a new CA: want %d or more", id, k.N.BitLen(), minRSA)
+		return nil, fmt.Errorf("issuer %s: an RSA key of %d bits is too short for a new CA: want %d or more",
+			id, k.N.BitLen(), minRSA)
 	}
 	keyID, err := keyIdentifier(signer.Public())
 	if err != nil {

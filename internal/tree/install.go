@@ -133,7 +133,8 @@ func onlyOnce(c *candidate) error {
 		if err != nil || r.ID == c.d.ID || alias || !ca.SameCA(have, c.chain[0]) {
 			continue
 		}
-		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).Because("issuer_elsewhere")
+		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).
+			Because("issuer_elsewhere")
 	}
 	return nil
 }
@@ -151,8 +152,8 @@ func (t *Tree) standing(c *candidate, rows []store.Installation) error {
 	if made == nil || made.Pending == nil {
 		return nil
 	}
-	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s", c.d.ID, fault.Text(made.Pending)).
-		Because("issuer_pending")
+	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s",
+		c.d.ID, fault.Text(made.Pending)).Because("issuer_pending")
 }
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
@@ -298,8 +299,8 @@ func (t *Tree) checkRoom(ctx context.Context, parent string, c *candidate) error
 		total += n
 	}
 	if total >= up.MaxChildren {
-		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, total, up.MaxChildren).
-			Because("max_children")
+		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d",
+			up.ID, total, up.MaxChildren).Because("max_children")
 	}
 	return nil
 }
