@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -110,7 +111,13 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	if err := h.checkParents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l.issue(t, "dev-b-1")
+	b1 := l.issue(t, "dev-b-1")
+	if err := h.tendTLS(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if own := presented(t, l.addr.https); !bytes.Equal(own.RawIssuer, b1.RawIssuer) {
+		t.Errorf("the listener presents a certificate of %s", own.Issuer)
+	}
 	_, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "dev-a-1", CSR: newCSR(t, "a.localhost")})
 	refused(t, err, 503, "issuer_revoked")
 	status, answer := l.readyz(t)
