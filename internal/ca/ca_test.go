@@ -45,8 +45,10 @@ var now = time.Now().Truncate(time.Second)
 // authority is a template of a CA's certificate, years long.
 func authority(cn string, serial int64, years int) *x509.Certificate {
 	return &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(years, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(years, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 }
 
@@ -79,7 +81,8 @@ func newHierarchy(t testing.TB) *hierarchy {
 	h.in = ca.Inputs{
 		Declared: []ca.Declaration{{ID: "web-1", Pool: "web"}, {ID: "root-1", Offline: true}},
 		Records: []store.IssuerRecord{
-			ca.NewRecord("root-1", "", ca.OfflineRow, h.root, now), ca.NewRecord("web-1", "root-1", string(ca.Active), h.issuing, now),
+			ca.NewRecord("root-1", "", ca.OfflineRow, h.root, now),
+			ca.NewRecord("web-1", "root-1", string(ca.Active), h.issuing, now),
 		},
 		Keys: map[string]issuer.Signer{"web-1": h.webKey}, Now: now,
 	}
@@ -159,7 +162,8 @@ func TestFT4_ABrokenCAStopsNobody(t *testing.T) {
 	h.in.Declared = append(h.in.Declared, ca.Declaration{ID: "broken-1", Initial: []*x509.Certificate{broken, h.root}})
 	s := ca.Build(h.in)
 	if s.Get("web-1").MaySign(now) != nil || s.Get("broken-1").Pending == nil || len(s.Fresh()) != 0 {
-		t.Errorf("beside a broken one: %v; it: %v; rows %v", s.Get("web-1").MaySign(now), s.Get("broken-1").Pending, s.Fresh())
+		t.Errorf("beside a broken one: %v; it: %v; rows %v",
+			s.Get("web-1").MaySign(now), s.Get("broken-1").Pending, s.Fresh())
 	}
 	h.in.Records = append(h.in.Records, ca.NewRecord("broken-1", "root-1", "active", broken, now))
 	if s = ca.Build(h.in); s.Get("web-1").MaySign(now) != nil || s.Get("broken-1").Pending == nil {
@@ -251,7 +255,9 @@ func list(t testing.TB, s *store.Store, h *hierarchy, id string, number int64, s
 	listFor(t, s, h, id, number, pki.KeyCompromise, serials...)
 }
 
-func listFor(t testing.TB, s *store.Store, h *hierarchy, id string, number int64, reason pki.Reason, serials ...*big.Int) {
+func listFor(
+	t testing.TB, s *store.Store, h *hierarchy, id string, number int64, reason pki.Reason, serials ...*big.Int,
+) {
 	t.Helper()
 	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0)}
 	for _, serial := range serials {
@@ -265,7 +271,8 @@ func listFor(t testing.TB, s *store.Store, h *hierarchy, id string, number int64
 	}
 	sum := sha256.Sum256(der)
 	err = s.PutCRL(t.Context(), store.CRLRecord{
-		IssuerID: id, Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0), SHA256: sum[:], Size: int64(len(der)),
+		IssuerID: id, Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0),
+		SHA256: sum[:], Size: int64(len(der)),
 	}, 0, bytes.NewReader(der))
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +296,8 @@ func TestFT3_AListHoldsForNameAndKey(t *testing.T) {
 					}
 				}
 				set := ca.Build(h.in)
-				if root := set.Get("root-1"); root != set.Get("ca-renewed") || len(root.Certificates()) != 2 || root.Aliases[0] != "ca-renewed" {
+				root := set.Get("root-1")
+				if root != set.Get("ca-renewed") || len(root.Certificates()) != 2 || root.Aliases[0] != "ca-renewed" {
 					t.Fatalf("the root is %+v", root)
 				}
 				w := ca.Watch{Store: s}

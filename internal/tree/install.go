@@ -45,7 +45,8 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if c.inForce() {
 		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	if old := c.old; old != nil && (!pki.SameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
+	old, fresh := c.old, c.chain[0]
+	if old != nil && (!pki.SameKey(old.PublicKey, fresh.PublicKey) || !bytes.Equal(old.RawSubject, fresh.RawSubject)) {
 		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 	}
 	if err := t.fitsRequest(ctx, c.d, c.chain[0]); err != nil {
