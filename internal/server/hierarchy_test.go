@@ -41,7 +41,9 @@ func refused(t *testing.T, err error, status int, reason string) {
 // holds runs the whole-store oracle.
 func (srv *server) holds(t *testing.T) {
 	t.Helper()
-	report, err := verify.CheckCA(t.Context(), srv.store, verify.Config{Now: time.Now(), AuditKeys: []crypto.PublicKey{srv.auditKey.Public()}})
+	report, err := verify.CheckCA(t.Context(), srv.store, verify.Config{
+		Now: time.Now(), AuditKeys: []crypto.PublicKey{srv.auditKey.Public()},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +223,8 @@ func (f *foreign) sign(t *testing.T, template, parent *x509.Certificate, public 
 // entry of the configuration.
 func (f *foreign) below(t *testing.T, l *lab, id string) string {
 	t.Helper()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", id+".key"))
+	key, err := keys.Generate(ref, "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}
