@@ -30,7 +30,9 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(dev.Command(version, time.Now))
-	root.AddCommand(commands.New(version, time.Now, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()})...)
+	root.AddCommand(commands.New(
+		version, time.Now, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()},
+	)...)
 	root.AddCommand(cli.Groups()...)
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "privyseal:", err)

@@ -14,7 +14,9 @@ import (
 
 // ListIssuers is GET /v1/issuers: the rows, with what the set in force makes of them,
 // then the CAs that have no row.
-func (s *Server) ListIssuers(ctx context.Context, _ api.ListIssuersRequestObject) (api.ListIssuersResponseObject, error) {
+func (s *Server) ListIssuers(
+	ctx context.Context, _ api.ListIssuersRequestObject,
+) (api.ListIssuersResponseObject, error) {
 	records, err := s.cfg.Store.Issuers(ctx)
 	if err != nil {
 		return nil, err
@@ -83,7 +85,9 @@ func issuerOf(r *store.IssuerRecord) (api.Issuer, error) {
 }
 
 // RemoveIssuer is DELETE /v1/issuers/{issuer}.
-func (s *Server) RemoveIssuer(ctx context.Context, r api.RemoveIssuerRequestObject) (api.RemoveIssuerResponseObject, error) {
+func (s *Server) RemoveIssuer(
+	ctx context.Context, r api.RemoveIssuerRequestObject,
+) (api.RemoveIssuerResponseObject, error) {
 	done, err := s.cfg.Tree.Remove(ctx, r.Issuer, byOperator(ctx))
 	if err != nil {
 		return nil, err

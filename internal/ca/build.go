@@ -33,7 +33,10 @@ type Inputs struct {
 // stops nobody else. What the database has wins: from its first start on, it says
 // which certificate of a CA is in force.
 func Build(in Inputs) *Set {
-	b := &builder{Inputs: in, declared: map[string]*Declaration{}, rows: map[string]*row{}, pending: map[string]error{}, refused: map[string]bool{}, owner: map[*row]*CA{}}
+	b := &builder{
+		Inputs: in, declared: map[string]*Declaration{}, rows: map[string]*row{},
+		pending: map[string]error{}, refused: map[string]bool{}, owner: map[*row]*CA{},
+	}
 	for i := range in.Declared {
 		b.declared[in.Declared[i].ID] = &in.Declared[i]
 	}
@@ -101,14 +104,11 @@ func (b *builder) enter(r store.IssuerRecord, fresh bool) {
 // be taken in leaves no row behind.
 func (b *builder) bring(d *Declaration) {
 	chain := d.Initial
-	if len(chain) == 0 || d.Offline && len(chain) > 1 {
-		chain = chain[:min(len(chain), 1)]
-	}
 	if len(chain) == 0 {
 		return
 	}
 	if have := b.rows[d.ID]; have != nil {
-		if have.cert != nil && !SameKey(have.cert.PublicKey, chain[0].PublicKey) {
+		if have.cert != nil && !pki.SameKey(have.cert.PublicKey, chain[0].PublicKey) {
 			b.refuse(d, errOtherKey)
 		}
 		return
@@ -129,7 +129,7 @@ func (b *builder) bring(d *Declaration) {
 		if i > 0 {
 			id, state = b.nameOf(chain[i]), OfflineRow
 		}
-		if have := b.rows[id]; have != nil && have.cert != nil && !SameKey(have.cert.PublicKey, chain[i].PublicKey) {
+		if have := b.rows[id]; have != nil && have.cert != nil && !pki.SameKey(have.cert.PublicKey, chain[i].PublicKey) {
 			b.refuse(d, fmt.Errorf("%s, above it: %w", id, errOtherKey))
 			return
 		} else if have == nil {
@@ -163,7 +163,8 @@ func (b *builder) refuse(d *Declaration, err error) {
 	b.pending[d.ID], b.refused[d.ID] = err, true
 }
 
-var errOtherKey = errors.New("the database knows this name with another key; a name is for one key: give the new issuer a new one")
+var errOtherKey = errors.New("the database knows this name with another key; " +
+	"a name is for one key: give the new issuer a new one")
 
 // nameOf is the id of a CA above an issuer: as it is installed or configured, or
 // else derived from its certificate.
@@ -210,7 +211,8 @@ func (b *builder) join() {
 		if c != nil {
 			c.Aliases = append(c.Aliases, r.ID)
 		} else {
-			c = &CA{Declaration: Declaration{ID: r.ID, Offline: r.State == OfflineRow}, Generation: r.Generation, Stage: stageOf(r.State)}
+			d := Declaration{ID: r.ID, Offline: r.State == OfflineRow}
+			c = &CA{Declaration: d, Generation: r.Generation, Stage: stageOf(r.State)}
 			if b.Locations != nil {
 				c.Locations = b.Locations(r.ID)
 			}
@@ -288,9 +290,6 @@ func (b *builder) certify(c *CA) {
 	v, refused := Judge(c.chains[0], c.Configured && !c.Offline, b.Now)
 	if c.Pending = refused; len(v.NoSigning) > 0 {
 		c.Weak = v.MaySign()
-	}
-	for _, w := range v.Warnings {
-		c.Warnings = append(c.Warnings, w.Detail)
 	}
 	if c.Pending == nil {
 		c.Pending = b.cross(c)

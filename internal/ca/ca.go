@@ -98,8 +98,6 @@ type CA struct {
 	Lost error
 	// Weak is why it signs nothing new although its lists and answers go on.
 	Weak error
-	// Warnings are what an operator should look at.
-	Warnings []string
 
 	chains   [][]*x509.Certificate // in force first, then the others
 	former   []*x509.Certificate   // that it had before
@@ -188,9 +186,6 @@ func (c *CA) Root() bool { return len(c.chains) > 0 && len(c.chains[0]) == 1 }
 // need (responders, lists) and nothing else.
 func (c *CA) Former() bool { return c.Stage == Draining || c.Stage == Retired || c.replaced }
 
-// Above reports whether another CA is below it.
-func (c *CA) Above() bool { return c.above }
-
 // KeyState returns where the key is, and why it is lost.
 func (c *CA) KeyState() (KeyState, error) {
 	switch {
@@ -230,19 +225,25 @@ const retryKey = 10 * time.Second
 func (c *CA) Barred() error {
 	switch {
 	case c.Pending != nil:
-		return fault.New(fault.Unavailable, "the certificate of issuer %q is not taken in: %s", c.ID, fault.Text(c.Pending)).Because("issuer_pending")
+		return fault.New(fault.Unavailable, "the certificate of issuer %q is not taken in: %s", c.ID, fault.Text(c.Pending)).
+			Because("issuer_pending")
 	case len(c.chains) == 0:
 		return fault.New(fault.Unavailable, "issuer %q has no certificate yet", c.ID).Because("no_issuer").After(retryKey)
 	case c.Offline || !c.Configured:
-		return fault.New(fault.NotFound, "the key of CA %q is not on this server: it signs in a ceremony", c.ID).Because("issuer_without_key")
+		return fault.New(fault.NotFound, "the key of CA %q is not on this server: it signs in a ceremony", c.ID).
+			Because("issuer_without_key")
 	case c.revoked.State != "":
-		return fault.New(fault.Unavailable, "issuer %q signs no more certificates: %s", c.ID, c.revoked.Why).Because("issuer_revoked")
+		return fault.New(fault.Unavailable, "issuer %q signs no more certificates: %s", c.ID, c.revoked.Why).
+			Because("issuer_revoked")
 	case c.Former():
-		return fault.New(fault.Denied, "issuer %q has a successor and signs no more certificates", c.ID).Because("issuer_replaced")
+		return fault.New(fault.Denied, "issuer %q has a successor and signs no more certificates", c.ID).
+			Because("issuer_replaced")
 	case c.Weak != nil:
-		return fault.Wrap(fault.Unavailable, c.Weak, fmt.Sprintf("issuer %q signs no new certificates: ask its operators", c.ID)).Because("issuer_barred")
+		return fault.Wrap(fault.Unavailable, c.Weak,
+			fmt.Sprintf("issuer %q signs no new certificates: ask its operators", c.ID)).Because("issuer_barred")
 	case c.signer == nil:
-		return fault.New(fault.Unavailable, "issuer %q has no CA that can sign now", c.ID).Because("no_issuer").After(retryKey)
+		return fault.New(fault.Unavailable, "issuer %q has no CA that can sign now", c.ID).
+			Because("no_issuer").After(retryKey)
 	}
 	return nil
 }
@@ -253,10 +254,11 @@ func (c *CA) Barred() error {
 func (c *CA) Ailing(now time.Time) error {
 	switch cert := c.Certificate(); {
 	case now.After(cert.NotAfter):
-		return fault.New(fault.Unavailable, "its certificate has expired on %s", cert.NotAfter.UTC().Format(time.RFC3339)).Because("issuer_expired")
+		return fault.New(fault.Unavailable, "its certificate has expired on %s",
+			cert.NotAfter.UTC().Format(time.RFC3339)).Because("issuer_expired")
 	case now.Before(cert.NotBefore):
-		return fault.New(fault.Unavailable, "its certificate is not valid before %s; check the clock", cert.NotBefore.UTC().Format(time.RFC3339)).
-			Because("issuer_not_yet_valid")
+		return fault.New(fault.Unavailable, "its certificate is not valid before %s; check the clock",
+			cert.NotBefore.UTC().Format(time.RFC3339)).Because("issuer_not_yet_valid")
 	}
 	return c.signer.Healthy()
 }
@@ -293,7 +295,8 @@ func (c *CA) MayIssue(t *profile.Template, operator, responder bool) error {
 	case !t.CA && self && !c.oneTier:
 		return deny("root_issuance_forbidden", "a self-signed CA issues no end-entity certificates")
 	case !t.CA && !self && (c.Certificate().MaxPathLen > 0 || c.above) && !responder:
-		return deny("middle_ca_issuance_forbidden", "%s is there to certify other CAs and issues no end-entity certificates", c.ID)
+		return deny("middle_ca_issuance_forbidden",
+			"%s is there to certify other CAs and issues no end-entity certificates", c.ID)
 	}
 	return nil
 }

@@ -46,8 +46,10 @@ var now = time.Now().Truncate(time.Second)
 // authority is a template of a CA's certificate, years long.
 func authority(cn string, serial int64, years int) *x509.Certificate {
 	return &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(years, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(years, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: -1,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 }
 
@@ -72,7 +74,8 @@ func newHierarchy(t testing.TB) *hierarchy {
 	h.in = ca.Inputs{
 		Declared: []ca.Declaration{{ID: "web-1", Pool: "web"}, {ID: "root-1", Offline: true}},
 		Records: []store.IssuerRecord{
-			ca.NewRecord("root-1", "", ca.OfflineRow, h.root, now), ca.NewRecord("web-1", "root-1", string(ca.Active), h.issuing, now),
+			ca.NewRecord("root-1", "", ca.OfflineRow, h.root, now),
+			ca.NewRecord("web-1", "root-1", string(ca.Active), h.issuing, now),
 		},
 		Keys: map[string]issuer.Signer{"web-1": h.webKey}, Now: now,
 	}
@@ -84,7 +87,7 @@ func TestACAThatSigns(t *testing.T) {
 	h := newHierarchy(t)
 	s := ca.Build(h.in)
 	web, root := s.Get("web-1"), s.Get("root-1")
-	if err := web.MaySign(now); err != nil || web.Parent != root || !root.Above() || web.Service() != "web" {
+	if err := web.MaySign(now); err != nil || web.Parent != root || web.Service() != "web" {
 		t.Fatalf("%+v: %v", web, err)
 	}
 	if got, err := s.Candidates("web", false, now); err != nil || len(got) != 1 || got[0] != web {
@@ -93,8 +96,11 @@ func TestACAThatSigns(t *testing.T) {
 	if place, _ := root.KeyState(); place != ca.KeyElsewhere || root.Barred() == nil {
 		t.Errorf("the root: key %s, barred %v", place, root.Barred())
 	}
-	if !s.Signs(now) || s.Signs(now.AddDate(11, 0, 0)) {
-		t.Error("signs before its end, and not after it")
+	if below := s.Below(root); len(below) != 1 || below[0] != web {
+		t.Errorf("below the root: %v", below)
+	}
+	if err := web.MaySign(now.AddDate(11, 0, 0)); fault.Of(err).Reason != "issuer_expired" {
+		t.Errorf("after its end: %v", err)
 	}
 	if trust := web.Trust(now.AddDate(11, 0, 0)); trust.State != ca.Expired || !trust.Since.Equal(h.issuing.NotAfter) {
 		t.Errorf("after its end: %+v", trust)
@@ -149,7 +155,8 @@ func TestFT4_ABrokenCAStopsNobody(t *testing.T) {
 	h.in.Declared = append(h.in.Declared, ca.Declaration{ID: "broken-1", Initial: []*x509.Certificate{broken, h.root}})
 	s := ca.Build(h.in)
 	if s.Get("web-1").MaySign(now) != nil || s.Get("broken-1").Pending == nil || len(s.Fresh()) != 0 {
-		t.Errorf("beside a broken one: %v; it: %v; rows %v", s.Get("web-1").MaySign(now), s.Get("broken-1").Pending, s.Fresh())
+		t.Errorf("beside a broken one: %v; it: %v; rows %v",
+			s.Get("web-1").MaySign(now), s.Get("broken-1").Pending, s.Fresh())
 	}
 	h.in.Records = append(h.in.Records, ca.NewRecord("broken-1", "root-1", "active", broken, now))
 	if s = ca.Build(h.in); s.Get("web-1").MaySign(now) != nil || s.Get("broken-1").Pending == nil {
@@ -174,13 +181,76 @@ func TestFT4_ABrokenCAStopsNobody(t *testing.T) {
 	}
 }
 
+// TestNotTakenIn: rows and declarations that contradict each other leave their CA
+// pending, and nobody else.
+func TestNotTakenIn(t *testing.T) {
+	t.Parallel()
+	other := newHierarchy(t)
+	for name, tt := range map[string]struct {
+		spoil func(h *hierarchy)
+		id    string
+		why   string
+	}{
+		"an id that has another key": {func(h *hierarchy) {
+			h.in.Declared[0].Initial = []*x509.Certificate{other.issuing, other.root}
+		}, "web-1", "the database knows this name with another key"},
+		"a CA above whose id has another key": {func(h *hierarchy) {
+			h.in.Declared[1].Initial = []*x509.Certificate{other.root}
+			h.in.Declared = append(h.in.Declared, ca.Declaration{
+				ID: "web-3", Initial: []*x509.Certificate{other.issuing, other.root},
+			})
+		}, "web-3", "root-1, above it: the database knows this name with another key"},
+		"a parent that is not there": {func(h *hierarchy) {
+			h.in.Records[1].ParentID = "gone"
+		}, "web-1", "its parent gone is not installed"},
+		"parents in a circle": {func(h *hierarchy) {
+			h.in.Records[0].ParentID = "web-1"
+		}, "web-1", "the CAs above it form a circle"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHierarchy(t)
+			tt.spoil(h)
+			s := ca.Build(h.in)
+			if err := s.Get(tt.id).Pending; err == nil || !strings.HasPrefix(err.Error(), tt.why) {
+				t.Errorf("%v, want %s", err, tt.why)
+			}
+			if web := s.Get("web-1"); tt.id != "web-1" && web.MaySign(now) != nil {
+				t.Errorf("web-1: %v", web.MaySign(now))
+			}
+		})
+	}
+}
+
+// TestAReloadThatLosesAKey: it is refused unless another CA of the pool signs.
+func TestAReloadThatLosesAKey(t *testing.T) {
+	t.Parallel()
+	h := newHierarchy(t)
+	before := ca.Build(h.in)
+	delete(h.in.Keys, "web-1")
+	h.in.Lost = map[string]error{"web-1": errors.New("no such file")}
+	if err := before.Regress(ca.Build(h.in), now); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("nobody takes over: %v", err)
+	}
+	k := newKey(t)
+	beside := certify(t, authority("Web B", 5, 10), h.root, k.Public(), h.rootKey)
+	h.in.Declared = append(h.in.Declared, ca.Declaration{ID: "web-b", Pool: "web"})
+	h.in.Records = append(h.in.Records, ca.NewRecord("web-b", "root-1", string(ca.Active), beside, now))
+	h.in.Keys["web-b"] = k
+	if err := before.Regress(ca.Build(h.in), now); err != nil {
+		t.Errorf("another one of the pool signs: %v", err)
+	}
+}
+
 // list files a list of the root under an id.
 func list(t testing.TB, s *store.Store, h *hierarchy, id string, number int64, serials ...*big.Int) {
 	t.Helper()
 	listFor(t, s, h, id, number, pki.KeyCompromise, serials...)
 }
 
-func listFor(t testing.TB, s *store.Store, h *hierarchy, id string, number int64, reason pki.Reason, serials ...*big.Int) {
+func listFor(
+	t testing.TB, s *store.Store, h *hierarchy, id string, number int64, reason pki.Reason, serials ...*big.Int,
+) {
 	t.Helper()
 	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0)}
 	for _, serial := range serials {
@@ -194,7 +264,8 @@ func listFor(t testing.TB, s *store.Store, h *hierarchy, id string, number int64
 	}
 	sum := sha256.Sum256(der)
 	err = s.PutCRL(t.Context(), store.CRLRecord{
-		IssuerID: id, Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0), SHA256: sum[:], Size: int64(len(der)),
+		IssuerID: id, Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0),
+		SHA256: sum[:], Size: int64(len(der)),
 	}, 0, bytes.NewReader(der))
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +289,8 @@ func TestFT3_AListHoldsForNameAndKey(t *testing.T) {
 					}
 				}
 				set := ca.Build(h.in)
-				if root := set.Get("root-1"); root != set.Get("ca-renewed") || len(root.Certificates()) != 2 || root.Aliases[0] != "ca-renewed" {
+				root := set.Get("root-1")
+				if root != set.Get("ca-renewed") || len(root.Certificates()) != 2 || root.Aliases[0] != "ca-renewed" {
 					t.Fatalf("the root is %+v", root)
 				}
 				w := ca.Watch{Store: s}

@@ -33,7 +33,10 @@ func TestFT3_AFormerCertificate(t *testing.T) {
 				}
 			}
 			renewed := certify(t, authority("Web", 9, 15), h.root, h.webKey.Public(), h.rootKey)
-			row := store.Installation{IssuerRecord: ca.NewRecord("web-1", "root-1", "active", renewed, now), Replaces: h.issuing.Raw, ReplacedAt: now}
+			row := store.Installation{
+				IssuerRecord: ca.NewRecord("web-1", "root-1", "active", renewed, now),
+				Replaces:     h.issuing.Raw, ReplacedAt: now,
+			}
 			if err := s.InstallIssuers(t.Context(), []store.Installation{row}); err != nil {
 				t.Fatal(err)
 			}
@@ -103,11 +106,13 @@ func TestFT16_TwoIDs(t *testing.T) {
 	set := ca.Build(h.in)
 	for id, other := range map[string]string{"root-1": root, "middle-1": middle} {
 		c := set.Get(id)
-		if c != set.Get(other) || c.ID != id || !slices.Equal(c.Aliases, []string{other}) || !c.Installed() || len(set.ChainOf(other)) == 0 {
+		if c != set.Get(other) || c.ID != id || !slices.Equal(c.Aliases, []string{other}) ||
+			!c.Installed() || len(set.ChainOf(other)) == 0 {
 			t.Errorf("%s and %s: %+v", id, other, c)
 		}
 	}
-	if c := set.Get("leaf-1"); c.Parent != set.Get("middle-1") || c.Parent.Parent != set.Get("root-1") || c.MaySign(now) != nil {
+	if c := set.Get("leaf-1"); c.Parent != set.Get("middle-1") ||
+		c.Parent.Parent != set.Get("root-1") || c.MaySign(now) != nil {
 		t.Errorf("leaf-1: %+v", c)
 	}
 	if len(set.Fresh()) != 2 || set.Fresh()[1].ParentID != root {

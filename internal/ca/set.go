@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -79,12 +78,6 @@ func (s *Set) Behind(name string) []*CA {
 	return nil
 }
 
-// Signing returns the CAs behind a name whose keys are open and that sign new
-// certificates, preferred first.
-func (s *Set) Signing(name string) []*CA {
-	return slices.DeleteFunc(slices.Clone(s.Behind(name)), func(c *CA) bool { return c.signer == nil || c.Former() })
-}
-
 // Chains returns the chains, root last, of the CAs behind a name, those of the
 // preferred one first.
 func (s *Set) Chains(name string) [][]*x509.Certificate {
@@ -137,19 +130,10 @@ func (s *Set) Candidates(name string, responder bool, now time.Time) ([]*CA, err
 	case len(able) > 0:
 		return able, nil
 	case s.Pool(name) && fault.Of(why).Reason == "issuer_replaced": // this node has not heard of the successor yet
-		return nil, fault.New(fault.Unavailable, "pool %q has no issuer that can sign now", name).Because("no_issuer").After(retryKey)
+		return nil, fault.New(fault.Unavailable, "pool %q has no issuer that can sign now", name).
+			Because("no_issuer").After(retryKey)
 	}
 	return nil, why
-}
-
-// Find returns the CA of a certificate, by its name and key; nil if there is none.
-func (s *Set) Find(c *x509.Certificate) *CA {
-	for _, at := range s.all {
-		if own := at.Certificate(); own != nil && SameCA(own, c) {
-			return at
-		}
-	}
-	return nil
 }
 
 // Named returns the CAs of a name in DER, compared as names: clients write the
@@ -196,11 +180,6 @@ func (s *Set) Replaced() []string { return s.replaced }
 
 // Next is when a successor that waits for its time can sign; zero if none does.
 func (s *Set) Next() time.Time { return s.next }
-
-// Signs reports whether any CA signs new certificates at a time.
-func (s *Set) Signs(now time.Time) bool {
-	return slices.ContainsFunc(s.all, func(c *CA) bool { return c.MaySign(now) == nil })
-}
 
 // With returns a set whose CAs have the trust that revoked says, by id; the others
 // are good.
@@ -298,13 +277,7 @@ func (c *Current) Store(s *Set) { c.set.Store(s) }
 
 // SameCA reports whether two certificates are of one CA: the same name and key.
 func SameCA(a, b *x509.Certificate) bool {
-	return sameName(a.RawSubject, b.RawSubject) && SameKey(a.PublicKey, b.PublicKey)
-}
-
-// SameKey reports whether two public keys are equal.
-func SameKey(a, b crypto.PublicKey) bool {
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
+	return sameName(a.RawSubject, b.RawSubject) && pki.SameKey(a.PublicKey, b.PublicKey)
 }
 
 func sameName(a, b []byte) bool {

@@ -81,8 +81,12 @@ func signers(s *Set, c *CA, cert *x509.Certificate) []*CA {
 // the CA; that its key is compromised does.
 func (w *Watch) listed(ctx context.Context, by, c *CA, cert *x509.Certificate, inForce bool) (Trust, error) {
 	e, err := w.entry(ctx, by, cert)
-	if err != nil || e == nil || !inForce && (e.reason == pki.Superseded || e.reason == pki.CessationOfOperation || e.reason == pki.AffiliationChanged) {
+	if err != nil || e == nil {
 		return Trust{}, err
+	}
+	mild := []pki.Reason{pki.Superseded, pki.CessationOfOperation, pki.AffiliationChanged}
+	if !inForce && slices.Contains(mild, e.reason) {
+		return Trust{}, nil
 	}
 	which := "the certificate of " + c.ID
 	if !inForce {
@@ -111,7 +115,8 @@ type entry struct {
 }
 
 func (e *entry) trust(by *CA, what string) Trust {
-	return Trust{State: Revoked, Since: e.at, Why: fmt.Sprintf("%s has revoked %s for %s (list %d)", by.ID, what, e.reason, e.number)}
+	why := fmt.Sprintf("%s has revoked %s for %s (list %d)", by.ID, what, e.reason, e.number)
+	return Trust{State: Revoked, Since: e.at, Why: why}
 }
 
 // entry looks a certificate up on the lists of a CA; nil if none names it.
@@ -159,12 +164,4 @@ func (w *Watch) newest(ctx context.Context, id string) (list, error) {
 	}
 	w.lists[id] = fresh
 	return fresh, nil
-}
-
-// String is for reports.
-func (t Trust) String() string {
-	if t.Since.IsZero() {
-		return string(t.State)
-	}
-	return string(t.State) + " since " + t.Since.UTC().Format(time.DateOnly)
 }

@@ -77,7 +77,9 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
-	if err := errors.Join(files.Write(ca.path(crlFile), der, 0o644), files.Write(ca.path(crlFile+".pem"), text, 0o644)); err != nil {
+	if err := errors.Join(
+		files.Write(ca.path(crlFile), der, 0o644), files.Write(ca.path(crlFile+".pem"), text, 0o644),
+	); err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	return der, nil

@@ -134,7 +134,8 @@ func explainActs(err error) error {
 		case m[1] == "":
 			problems[i].What = actForm
 		default:
-			problems[i].What = fmt.Sprintf("an offline CA does not do %q: its acts are %s. Certificates of end entities are issued online",
+			problems[i].What = fmt.Sprintf(
+				"an offline CA does not do %q: its acts are %s. Certificates of end entities are issued online",
 				m[1], strings.Join(ActNames, ", "))
 			return refuse("act", "%w", problems[i:i+1])
 		}

@@ -18,7 +18,8 @@ func follows(what string, before *x509.RevocationList, entries []issuer.Revoked,
 		return nil
 	}
 	if now.Before(before.ThisUpdate) {
-		return refuse("clock", "%s is from %s, later than this machine's clock says", what, before.ThisUpdate.Format(time.RFC3339))
+		return refuse("clock", "%s is from %s, later than this machine's clock says",
+			what, before.ThisUpdate.Format(time.RFC3339))
 	}
 	listed := make(map[pki.Serial]*issuer.Revoked, len(entries))
 	for n := range entries {
@@ -31,7 +32,8 @@ func follows(what string, before *x509.RevocationList, entries []issuer.Revoked,
 		}
 		is := listed[was.Serial]
 		if is == nil {
-			return refuse("index", "serial %s is on %s for %s since %s but not revoked in %s: was that put back? revoke it again before this act",
+			return refuse("index", "serial %s is on %s for %s since %s but not revoked in %s: "+
+				"was that put back? revoke it again before this act",
 				was.Serial, what, was.Reason, was.At.UTC().Format(time.RFC3339), indexFile)
 		}
 		keepDates(is, was)

@@ -26,7 +26,10 @@ type inputs struct {
 
 // readInputs reads all that the acts name.
 func readInputs(dir string, acts []Act) (*inputs, error) {
-	in := &inputs{dir: dir, requests: map[string]*pki.CSR{}, others: map[string]*x509.Certificate{}, lists: map[string]*x509.RevocationList{}}
+	in := &inputs{
+		dir: dir, requests: map[string]*pki.CSR{}, others: map[string]*x509.Certificate{},
+		lists: map[string]*x509.RevocationList{},
+	}
 	for n, act := range acts {
 		if err := in.read(act); err != nil {
 			return nil, fmt.Errorf("act %d: %w", n+1, err)

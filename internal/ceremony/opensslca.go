@@ -124,8 +124,7 @@ func (ca CA) writeForeignKey(ctx context.Context, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	public, ok := written.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(key.Public()) {
+	if !pki.SameKey(written.Public(), key.Public()) {
 		return errors.Join(refuse("exists", "%s holds another key", path), written.Close())
 	}
 	return written.Close()

@@ -98,7 +98,8 @@ func (r *run) finish() error {
 	if err := r.journal.close(); err != nil {
 		return err
 	}
-	r.console.say("\nDone. What may leave this machine is in %s (%d files and %s). No private key is among it.", r.out(), len(texts), manifestFile)
+	r.console.say("\nDone. What may leave this machine is in %s (%d files and %s). No private key is among it.",
+		r.out(), len(texts), manifestFile)
 	return nil
 }
 

@@ -36,7 +36,10 @@ func (r *run) rehearse(ctx context.Context) (_ []outcome, err error) {
 	s := &stage{file: r.file, in: r.in, cas: map[string]CA{}}
 	for i := range r.file.CAs {
 		name := r.file.CAs[i].Name
-		ca := CA{Dir: filepath.Join(dir, name), Key: keys.Ref("file:throw-away-" + name), Now: r.now, shared: held, Listed: r.cas[name].Listed}
+		ca := CA{
+			Dir: filepath.Join(dir, name), Key: keys.Ref("file:throw-away-" + name), Now: r.now,
+			shared: held, Listed: r.cas[name].Listed,
+		}
 		key, err := r.understudy(name, ca)
 		if err != nil {
 			return nil, fmt.Errorf("rehearse: %s: %w", name, err)

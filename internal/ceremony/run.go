@@ -115,7 +115,8 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 	}
 	r := &run{
 		file: file, path: path, dir: filepath.Dir(path), config: pki.Fingerprint(text), console: c, options: o, now: now,
-		cas: map[string]CA{}, opened: map[string]*opened{}, ledgers: map[string]*ledger{}, people: map[string]*keys.Key{}, shared: openKeys{},
+		cas: map[string]CA{}, opened: map[string]*opened{}, ledgers: map[string]*ledger{},
+		people: map[string]*keys.Key{}, shared: openKeys{},
 	}
 	if r.in, err = readInputs(r.dir, file.Acts); err != nil {
 		return nil, err
@@ -126,7 +127,8 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 	for i := range file.CAs {
 		a := &file.CAs[i]
 		r.cas[a.Name] = CA{
-			Dir: r.abs(a.folder()), Key: a.Key, Secret: r.secret(a.Name), Now: now, Record: r.journal.signing, shared: r.shared, retry: r.retry(a.Name),
+			Dir: r.abs(a.folder()), Key: a.Key, Secret: r.secret(a.Name), Now: now, Record: r.journal.signing,
+			shared: r.shared, retry: r.retry(a.Name),
 		}
 		if err := r.checkAuthority(a); err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Name, err)

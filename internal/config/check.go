@@ -162,8 +162,9 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 			} else if err := f.nests(compiled[p], e.Issuer); err != nil {
 				d.Report(at, "issuer %s cannot sign it: %s", e.Issuer, fault.Text(err))
 			} else if c != nil && e.Protocol == ProtocolACME && len(c.Taken()) > 0 {
-				d.Warn(at, "profile %s takes %s from requests; ACME proves nothing of a subject but the common name and leaves them "+
-					"out: forbid or fix them in a profile of its own; the next release refuses this one", p, strings.Join(c.Taken(), ", "))
+				d.Warn(at, "profile %s takes %s from requests; ACME proves nothing of a subject but the common name "+
+					"and leaves them out: forbid or fix them in a profile of its own; the next release refuses this one",
+					p, strings.Join(c.Taken(), ", "))
 			}
 		}
 		d.Check(key, strictyaml.OneOf("default_profile", e.DefaultProfile, e.Profiles...))
@@ -201,7 +202,8 @@ func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 // warnProtocols warns of an endpoint that does not say whose certificates renew.
 func warnProtocols(d *strictyaml.Document, key string, accepted []string) {
 	if len(accepted) == 0 {
-		d.Warn(key, "certificates that any protocol enrolled renew here; say whose, by the line accept_protocols: [%s] without those that should not",
+		d.Warn(key, "certificates that any protocol enrolled renew here; "+
+			"say whose, by the line accept_protocols: [%s] without those that should not",
 			strings.Join(enrolment.Protocols, ", "))
 	}
 }

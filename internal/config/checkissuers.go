@@ -90,7 +90,8 @@ func (f *File) checkPool(d *strictyaml.Document, key string, is Issuer) {
 		others := slices.DeleteFunc(f.issuerIDs(), func(id string) bool { return id == is.ID })
 		d.Check(key, strictyaml.OneOf("succeeds", is.Succeeds, others...))
 	case is.Pool == "" || f.Issuers[at].Pool != is.Pool:
-		d.Report(key+".succeeds", "issuer %s is of another pool: clients' endpoints name the pool, so that they need not change",
+		d.Report(key+".succeeds",
+			"issuer %s is of another pool: clients' endpoints name the pool, so that they need not change",
 			is.Succeeds)
 	case f.Successor(is.Succeeds) != is.ID:
 		d.Report(key+".succeeds", "issuer %s succeeds %s already", f.Successor(is.Succeeds), is.Succeeds)

@@ -18,7 +18,8 @@ func (f *File) Declarations(observe func(id string) func(keys.Event), now func()
 	var all []ca.Declaration
 	for _, is := range f.Issuers {
 		d := ca.Declaration{
-			ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds, Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
+			ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds,
+			Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
 			Locations: f.Locations(is.ID), Key: is.Key, Secret: is.Passphrase.Secret(f.Dir),
 			KeyConfig: keys.Config{Observe: observe(is.ID), Now: now, Module: f.PKCS11.Module},
 		}

@@ -119,7 +119,8 @@ func (o *OfflineOCSP) complete() {
 // keepsKeys reports whether the server keeps keys of its own in State.Dir: of a
 // listener, or of a delegate that signs OCSP responses.
 func (f *File) keepsKeys() bool {
-	return f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" || slices.ContainsFunc(f.Issuers, func(i Issuer) bool { return i.OCSP.Signer == SignerDelegated })
+	return f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" ||
+		slices.ContainsFunc(f.Issuers, func(i Issuer) bool { return i.OCSP.Signer == SignerDelegated })
 }
 
 func (f *File) checkOCSP(d *strictyaml.Document) {

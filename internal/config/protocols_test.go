@@ -96,7 +96,8 @@ func TestCheckEST(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := cfg.ESTConfig()
-	if err != nil || len(c.Endpoints) != 1 || len(c.Endpoints[0].Anchors) != 1 || len(c.Endpoints[0].Rollover) != 1 || c.Endpoints[0].Grace.Hours() != 720 {
+	if err != nil || len(c.Endpoints) != 1 || len(c.Endpoints[0].Anchors) != 1 ||
+		len(c.Endpoints[0].Rollover) != 1 || c.Endpoints[0].Grace.Hours() != 720 {
 		t.Errorf("%+v %v", c, err)
 	}
 }

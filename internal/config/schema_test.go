@@ -44,7 +44,10 @@ func TestSchemaIsCurrent(t *testing.T) {
 	}
 	// The comments are found by paths that begin at the module's root.
 	t.Chdir(root)
-	for _, pkg := range []string{"internal/config", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep", "internal/credential"} {
+	for _, pkg := range []string{
+		"internal/config", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep",
+		"internal/credential",
+	} {
 		if err := r.AddGoComments("github.com/privyseal/privyseal", "./"+pkg); err != nil {
 			t.Fatal(err)
 		}

@@ -12,10 +12,14 @@ import (
 // neither a secret nor a key file. The group may.
 func TestFS16_FilesThatOthersMayRead(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"secrets/issuer", "secrets/audit", "secrets/state", "secrets/kek", "keys/dev-a-1.key", "keys/audit.key"} {
+	for _, name := range []string{
+		"secrets/issuer", "secrets/audit", "secrets/state", "secrets/kek", "keys/dev-a-1.key", "keys/audit.key",
+	} {
 		l := newLab(t)
 		file := filepath.Join(l.dir, filepath.FromSlash(name))
-		for mode, good := range map[os.FileMode]bool{0o400: true, 0o640: true, 0o644: false, 0o604: false, 0o602: false, 0o601: false} {
+		for mode, good := range map[os.FileMode]bool{
+			0o400: true, 0o640: true, 0o644: false, 0o604: false, 0o602: false, 0o601: false,
+		} {
 			if err := os.Chmod(file, mode); err != nil {
 				t.Fatal(err)
 			}
@@ -26,7 +30,8 @@ func TestFS16_FilesThatOthersMayRead(t *testing.T) {
 			case good:
 			case err == nil:
 				t.Errorf("%s with mode %o is taken", name, mode)
-			case !strings.Contains(err.Error(), fmt.Sprintf("%s has mode %04o", file, mode)) || !strings.Contains(err.Error(), "chmod 600 "+file):
+			case !strings.Contains(err.Error(), fmt.Sprintf("%s has mode %04o", file, mode)) ||
+				!strings.Contains(err.Error(), "chmod 600 "+file):
 				t.Errorf("%s with mode %o: %v", name, mode, err)
 			}
 		}

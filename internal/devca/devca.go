@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -260,10 +261,8 @@ func reachable(addr string) string {
 // of its certificate.
 func withHost(names []string, addr string) []string {
 	host, _, _ := net.SplitHostPort(reachable(addr))
-	for _, n := range names {
-		if n == host {
-			return names
-		}
+	if slices.Contains(names, host) {
+		return names
 	}
 	return append(names[:len(names):len(names)], host)
 }

@@ -109,7 +109,8 @@ func (c CAs) signing(a *ca.CA, able []string, now time.Time) Check {
 	check.State = Failed
 	c.explain(&check, a, err, now)
 	switch {
-	case len(able) > 0, !needed && (a.Stage == ca.Declared && a.Pending == nil || a.Trust(now).State == ca.Revoked || a.Weak != nil):
+	case len(able) > 0,
+		!needed && (a.Stage == ca.Declared && a.Pending == nil || a.Trust(now).State == ca.Revoked || a.Weak != nil):
 		check.State = Warning // others take over, or nobody asks and its operators know
 	case needed:
 		check.Needs = needs
@@ -127,9 +128,11 @@ func (c CAs) explain(check *Check, a *ca.CA, err error, now time.Time) {
 		check.Detail = "its certificate is not taken in: " + fault.Text(a.Pending)
 		check.Remedy = "install another certificate of its key, or privyseal issuer remove if it never signed"
 	case a.Stage == ca.Declared:
-		check.Detail, check.Remedy = "it has no certificate yet: see privyseal issuer csr and install", "privyseal issuer csr, then privyseal issuer install"
+		check.Detail = "it has no certificate yet: see privyseal issuer csr and install"
+		check.Remedy = "privyseal issuer csr, then privyseal issuer install"
 	case a.Lost != nil:
-		check.Detail, check.Remedy = "its key cannot be opened: "+fault.Text(a.Lost), "see to the key, then privyseal config reload"
+		check.Detail = "its key cannot be opened: " + fault.Text(a.Lost)
+		check.Remedy = "see to the key, then privyseal config reload"
 	case trust.State == ca.Revoked:
 		check.Detail, check.Since = "it signs no more certificates: "+trust.Why, trust.Since
 		check.Remedy = "install a successor with another key"
@@ -164,7 +167,8 @@ func (c CAs) ends(check *Check, a *ca.CA, now time.Time) {
 			check.Remedy = "have it renewed, or install a successor"
 		case i == 0 && left < longest:
 			check.State = Warning
-			check.Detail = fmt.Sprintf("%s ends on %s: certificates of %d days are cut to that day", who, date, int(longest.Hours()/24))
+			check.Detail = fmt.Sprintf("%s ends on %s: certificates of %d days are cut to that day",
+				who, date, int(longest.Hours()/24))
 			check.Remedy = "install a successor, or shorten the profiles"
 		default:
 			continue
@@ -184,7 +188,9 @@ func (c CAs) other(a *ca.CA, now time.Time) Check {
 		check.State, check.Detail = Failed, "its certificate is not taken in: "+fault.Text(a.Pending)
 		check.Remedy = "install another certificate of it"
 	case !a.Offline && a.Stage != ca.Retired:
-		check.State, check.Detail = Warning, "it is not in the configuration: no list and no responses are made for the certificates that it signed"
+		check.State = Warning
+		check.Detail = "it is not in the configuration: " +
+			"no list and no responses are made for the certificates that it signed"
 		check.Remedy = "put it back into the configuration"
 	case trust.State != ca.Good:
 		check.State, check.Detail, check.Since = Failed, trust.Why, trust.Since

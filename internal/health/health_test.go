@@ -43,10 +43,13 @@ func newKey(t *testing.T) key {
 	return key{k}
 }
 
-func certificate(t *testing.T, cn string, from, until time.Time, parent *x509.Certificate, pub crypto.PublicKey, by key) *x509.Certificate {
+func certificate(
+	t *testing.T, cn string, from, until time.Time, parent *x509.Certificate, pub crypto.PublicKey, by key,
+) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(from.Unix() + int64(len(cn))), Subject: pkix.Name{CommonName: cn}, NotBefore: from, NotAfter: until, IsCA: true,
+		SerialNumber: big.NewInt(from.Unix() + int64(len(cn))), Subject: pkix.Name{CommonName: cn},
+		NotBefore: from, NotAfter: until, IsCA: true,
 		BasicConstraintsValid: true, MaxPathLen: -1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	if parent == nil {

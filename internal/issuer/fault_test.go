@@ -421,7 +421,8 @@ func TestFR19_ShortKeysSignLists(t *testing.T) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), RawSubject: nameDER(t, "CN=Old Root"), IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(5, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(5, 0, 0),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	cert := pkitest.Certify(t, template, template, key.Public(), key)
 	i, err := NewOffline("old", []*x509.Certificate{cert}, softSigner{key}, Locations{})

@@ -113,7 +113,7 @@ func NewOffline(id string, chain []*x509.Certificate, signer Signer, loc Locatio
 	switch {
 	case !ca.IsCA:
 		return nil, fmt.Errorf("issuer %s: %s is not a CA certificate", id, ca.Subject)
-	case !sameKey(ca.PublicKey, signer.Public()):
+	case !pki.SameKey(ca.PublicKey, signer.Public()):
 		return nil, fmt.Errorf("issuer %s: the key is not the one of the certificate %s", id, ca.Subject)
 	}
 	for i, c := range chain {
@@ -144,7 +144,8 @@ const minRSA = 3072
 // signs no CRL; NewOffline takes over once the certificate exists.
 func SelfSigned(id string, subject []byte, signer Signer) (*Issuer, error) {
 	if k, ok := signer.Public().(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
-		return nil, fmt.Errorf("issuer %s: an RSA key of %d bits is too short for a new CA: want %d or more", id, k.N.BitLen(), minRSA)
+		return nil, fmt.Errorf("issuer %s: an RSA key of %d bits is too short for a new CA: want %d or more",
+			id, k.N.BitLen(), minRSA)
 	}
 	keyID, err := keyIdentifier(signer.Public())
 	if err != nil {

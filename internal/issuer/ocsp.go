@@ -54,7 +54,7 @@ func NewResponder(ca, delegate *x509.Certificate, signer Signer) (*Responder, er
 		return nil, fmt.Errorf("OCSP responder %s: it is a CA", delegate.Subject)
 	case !hasNoCheck(delegate):
 		return nil, fmt.Errorf("OCSP responder %s: it lacks id-pkix-ocsp-nocheck", delegate.Subject)
-	case !sameKey(delegate.PublicKey, signer.Public()):
+	case !pki.SameKey(delegate.PublicKey, signer.Public()):
 		return nil, fmt.Errorf("OCSP responder %s: the key is not the one of its certificate", delegate.Subject)
 	}
 	return newResponder(delegate, delegate, signer)

@@ -102,12 +102,6 @@ func throwAway(pub crypto.PublicKey) (crypto.Signer, error) {
 	return nil, errors.New("no throw-away key of this type")
 }
 
-// sameKey reports whether two public keys are equal.
-func sameKey(a, b crypto.PublicKey) bool {
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
-}
-
 // assemble returns SEQUENCE { tbs, algorithm, signature }: a Certificate or a
 // CertificateList (RFC 5280, sections 4.1 and 5.1).
 func assemble(tbs, algorithm, sig []byte) ([]byte, error) {

@@ -90,7 +90,7 @@ func (i *Issuer) checkTemplate(t *profile.Template) error {
 	}
 	ca := i.Certificate()
 	if ca == nil {
-		if !t.CA || !bytes.Equal(t.RawSubject, i.subject) || !sameKey(t.PublicKey, i.signer.Public()) {
+		if !t.CA || !bytes.Equal(t.RawSubject, i.subject) || !pki.SameKey(t.PublicKey, i.signer.Public()) {
 			return errors.New("a root that does not exist yet signs only itself")
 		}
 		return nil

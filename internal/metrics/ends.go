@@ -16,7 +16,8 @@ type endsCollector struct {
 func (m *Metrics) WatchEnds(ends func() []health.End) {
 	m.registry.MustRegister(&endsCollector{ends, prometheus.NewDesc(
 		"privyseal_ends_timestamp_seconds",
-		"When something ends, in Unix time: a CA's certificate (ca), a list (list), a certificate of the server's own (responder, tls, ra).",
+		"When something ends, in Unix time: a CA's certificate (ca), a list (list), "+
+			"a certificate of the server's own (responder, tls, ra).",
 		[]string{"kind", "id"}, nil,
 	)})
 }

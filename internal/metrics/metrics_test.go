@@ -98,7 +98,9 @@ func TestEvents(t *testing.T) {
 	m.Issuance(issuance.Outcome{Profile: "p", Protocol: "est", IssuerID: "a", Result: "issued"})
 	m.ACME(acme.Event{What: "finalize", Outcome: "valid"})
 	m.SCEP(scep.Event{Endpoint: "scep", Message: "PKCSReq", Status: "SUCCESS"})
-	m.List(crl.Event{Issuer: "a", Kind: "full", Outcome: "published", Latencies: []time.Duration{time.Second, time.Minute}})
+	m.List(crl.Event{
+		Issuer: "a", Kind: "full", Outcome: "published", Latencies: []time.Duration{time.Second, time.Minute},
+	})
 	m.List(crl.Event{Issuer: "r", Kind: "imported", Outcome: "published"})
 	m.RevocationSeen("a", -time.Second)
 	m.Reload("refused")
@@ -107,12 +109,14 @@ func TestEvents(t *testing.T) {
 	m.Issuers(map[string]time.Time{"b": time.Unix(9, 0)})
 	m.Insecure()
 	w := httptest.NewRecorder()
-	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
 	told := "\n" + w.Body.String()
 	for _, want := range []string{
 		`build_info{version="test"} 1`, `http_requests_total{code="200",listener="http",method="GET",route="/roots"} 1`,
 		`http_request_seconds_sum{listener="http",route="/roots"} 1`,
-		`key_operations_total{key="a",op="sign",outcome="ok"} 1`, `key_operations_total{key="a",op="sign",outcome="internal"} 1`,
+		`key_operations_total{key="a",op="sign",outcome="ok"} 1`,
+		`key_operations_total{key="a",op="sign",outcome="internal"} 1`,
 		`key_operation_seconds_count{key="a",op="sign"} 2`, `key_waiting{key="a"} 0`,
 		`issuances_total{issuer="a",profile="p",protocol="est",result="issued"} 1`,
 		`acme_work_total{outcome="valid",work="finalize"} 1`,

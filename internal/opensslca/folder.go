@@ -132,8 +132,7 @@ func (f *Folder) readCA(paths map[string]string, secret keys.Secret) error {
 	if f.Key, f.Encrypted, err = keys.DecryptForeign(text, secret); err != nil {
 		return fmt.Errorf("key %s: %w", paths["private_key"], err)
 	}
-	public, ok := f.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(f.Chain[0].PublicKey) {
+	if !pki.SameKey(f.Key.Public(), f.Chain[0].PublicKey) {
 		return fmt.Errorf("key %s is not the key of the certificate %s", paths["private_key"], paths["certificate"])
 	}
 	if !f.Encrypted {

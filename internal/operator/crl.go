@@ -141,7 +141,8 @@ list all the same; the audit record has the reason and the serials.`,
 		example: `  privyseal crl import root.crl
   privyseal crl import root.crl --accept-lost 'both certificates ended in 2024, seen in the CA index'`,
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&acceptLost, "accept-lost", "", "why the list may take back revocations of the published one, for the audit record")
+			cmd.Flags().StringVar(&acceptLost, "accept-lost", "",
+				"why the list may take back revocations of the published one, for the audit record")
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {

@@ -16,7 +16,10 @@ import (
 func TestFT6_IssuerList(t *testing.T) {
 	t.Parallel()
 	s := admintest.Start(t, nil, "web-a-1", "web-a-2")
-	broken := store.IssuerRecord{ID: "broken-1", Name: "broken-1", Generation: 1, State: "active", ParentID: "root", Certificate: []byte("x"), CreatedAt: time.Now()}
+	broken := store.IssuerRecord{
+		ID: "broken-1", Name: "broken-1", Generation: 1, State: "active", ParentID: "root",
+		Certificate: []byte("x"), CreatedAt: time.Now(),
+	}
 	if err := s.Store.PutIssuer(t.Context(), broken); err != nil {
 		t.Fatal(err)
 	}
@@ -26,9 +29,13 @@ func TestFT6_IssuerList(t *testing.T) {
 	}
 	rules := *s.Pipeline.Rules()
 	rules.CAs = ca.Build(ca.Inputs{
-		Declared: []ca.Declaration{{ID: "root-1", Offline: true}, {ID: "web-a-1", Pool: "web"}, {ID: "web-a-2"}, {ID: "broken-1"}, {ID: "later-1"}},
-		Records:  records, Now: time.Now(),
-		Revoked: map[string]ca.Trust{"web-a-1": {State: ca.Revoked, Why: "root has revoked the certificate of web-a-1 for keyCompromise (list 7)"}},
+		Declared: []ca.Declaration{
+			{ID: "root-1", Offline: true}, {ID: "web-a-1", Pool: "web"}, {ID: "web-a-2"}, {ID: "broken-1"}, {ID: "later-1"},
+		},
+		Records: records, Now: time.Now(),
+		Revoked: map[string]ca.Trust{"web-a-1": {
+			State: ca.Revoked, Why: "root has revoked the certificate of web-a-1 for keyCompromise (list 7)",
+		}},
 	})
 	s.Pipeline.Swap(rules)
 	var out bytes.Buffer

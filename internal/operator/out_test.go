@@ -18,7 +18,8 @@ func TestFS20_Out(t *testing.T) {
 	s := admintest.Start(t, nil, "web-a-1")
 	dir := t.TempDir()
 	csr := filepath.Join(dir, "csr.pem")
-	if err := os.WriteFile(csr, []byte(admintest.CSROf(t, &x509.CertificateRequest{DNSNames: []string{"www.a.test"}})), 0o600); err != nil {
+	text := admintest.CSROf(t, &x509.CertificateRequest{DNSNames: []string{"www.a.test"}})
+	if err := os.WriteFile(csr, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct { // in turn: what is issued is exported

@@ -59,7 +59,9 @@ func TestScripts(t *testing.T) {
 			env.Values["tb"] = tb
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"csr": makeCSR, "exits": exits, "breaks": breaks, "record": putRecord},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"csr": makeCSR, "exits": exits, "breaks": breaks, "record": putRecord,
+		},
 	})
 }
 
@@ -79,7 +81,8 @@ func putRecord(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: record ID")
 	}
 	ts.Check(s.Store.PutIssuer(context.Background(), store.IssuerRecord{
-		ID: args[0], Name: args[0], State: "active", ParentID: "root", Certificate: []byte("broken"), Subject: "CN=Broken", CreatedAt: time.Now(),
+		ID: args[0], Name: args[0], State: "active", ParentID: "root",
+		Certificate: []byte("broken"), Subject: "CN=Broken", CreatedAt: time.Now(),
 	}))
 }
 

@@ -110,7 +110,8 @@ func (c *CLI) status() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
 		use: "status", short: "say whether the server is fit to serve, and if not, why",
-		long:    "Prints every check with its state, ok, warning or failed, and what to do. Exits 0 if all is well, 5 if there are warnings, 1 if something has failed.",
+		long: "Prints every check with its state, ok, warning or failed, and what to do. " +
+			"Exits 0 if all is well, 5 if there are warnings, 1 if something has failed.",
 		example: "  privyseal status\n  privyseal status --json",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {

@@ -81,8 +81,7 @@ func (f File) Keep(_ context.Context, all []Generation) ([]Generation, error) {
 
 // match refuses a key that is not the certificate's.
 func (p *Pair) match() error {
-	public, ok := p.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(p.Certificate.PublicKey) {
+	if !pki.SameKey(p.Key.Public(), p.Certificate.PublicKey) {
 		return errOtherKey
 	}
 	return nil

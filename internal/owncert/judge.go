@@ -112,7 +112,7 @@ func (k *Keeper) due(g *Generation) bool {
 		return true
 	}
 	all := authorities(k.Pipeline, k.Issuer)
-	signs := func(c *ca.CA) bool { return c.Issuer() != nil && !c.Former() && c.Weak == nil }
+	signs := func(c *ca.CA) bool { return c.Barred() == nil }
 	somebody := slices.ContainsFunc(all, signs)
 	for i, p := range g.Pairs {
 		s, c := k.Specs[i], p.Certificate

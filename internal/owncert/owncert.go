@@ -6,8 +6,8 @@
 // use at once what was revoked, whatever the reason, what has expired, what is not
 // on record, and what has a key on the list of compromised keys; and it makes a
 // successor, with another key, where nothing is left, when two thirds of a life
-// are over, when the issuer has a successor, and when the configuration asks for
-// something else. Health says what a Keeper cannot do and what will end.
+// are over, when the issuer signs no more and another one of its pool does, and when
+// the configuration asks for something else. Health says what a Keeper cannot do and what will end.
 //
 // Where certificates and keys are kept is behind Storage: File (a TLS listener),
 // Folder (OCSP responders of this node) and Sealed (RAs, which all nodes share).

@@ -55,6 +55,12 @@ func KeyAlgorithm(pub crypto.PublicKey) string {
 	return "unknown"
 }
 
+// SameKey reports whether two public keys are equal.
+func SameKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
 // badKey is the fault of a key that is refused.
 func badKey(reason, format string, args ...any) error {
 	return fault.New(fault.BadPublicKey, format, args...).Because(reason)

@@ -187,10 +187,13 @@ func (srv *server) checkParents(ctx context.Context) error {
 	old := srv.signing.Load()
 	revoked, err := srv.watch.Look(ctx, old.cas())
 	err = errors.Join(err, srv.checkWithdrawn(ctx))
-	if maps.Equal(revoked, srv.told) {
+	if !maps.Equal(revoked, srv.told) {
+		srv.tell(ctx, revoked)
+	}
+	// Not what was told: a set that was prepared before the list came may be in force.
+	if maps.Equal(revoked, old.cas().Revoked()) {
 		return err
 	}
-	srv.tell(ctx, revoked)
 	next := *old
 	next.rules.CAs = old.cas().With(revoked)
 	srv.swapCAs(&next)
@@ -271,7 +274,8 @@ func (srv *server) follow(ctx context.Context) error {
 	next := s.cas().Next()
 	due := digestOf(records) != s.digest || !next.IsZero() && !srv.now().Before(next)
 	lost := s.cas().Lost()
-	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), func(err error) bool { return !keys.PINRefused(err) }) {
+	retry := func(err error) bool { return !keys.PINRefused(err) }
+	if !due && !slices.ContainsFunc(slices.Collect(maps.Values(lost)), retry) {
 		return nil
 	}
 	fresh, err := srv.prepare(ctx, srv.cfg.Load(), false)

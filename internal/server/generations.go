@@ -48,7 +48,9 @@ func (srv *server) move(ctx context.Context, r store.IssuerRecord, to ca.Stage, 
 	if err != nil {
 		return err
 	}
-	ev := store.Event{At: srv.now(), Action: "issuer." + string(to), Outcome: "success", Actor: "server", Subject: r.ID, Detail: detail}
+	ev := store.Event{
+		At: srv.now(), Action: "issuer." + string(to), Outcome: "success", Actor: "server", Subject: r.ID, Detail: detail,
+	}
 	if err := srv.store.MoveIssuer(ctx, r.ID, r.State, string(to), ev); err != nil {
 		if fault.Is(err, fault.Conflict) {
 			return nil
@@ -82,7 +84,8 @@ func (srv *server) retire(ctx context.Context) error {
 		if to == from {
 			continue
 		}
-		if err := srv.move(ctx, r, to, map[string]string{"last_certificate_ends": last.UTC().Format(time.RFC3339)}); err != nil {
+		why := map[string]string{"last_certificate_ends": last.UTC().Format(time.RFC3339)}
+		if err := srv.move(ctx, r, to, why); err != nil {
 			return err
 		}
 	}

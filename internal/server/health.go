@@ -17,9 +17,11 @@ import (
 
 // askHealth tells the board whom to ask, once everything is there.
 func (srv *server) askHealth() {
-	cas := health.CAs{Set: func() *ca.Set { return srv.signing.Load().cas() }, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
+	set := func() *ca.Set { return srv.signing.Load().cas() }
+	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
-		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth, srv.configHealth, srv.parkedHealth,
+		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
+		srv.configHealth, srv.parkedHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -38,7 +40,9 @@ func (srv *server) needs(service string) (listeners []string, needed bool) {
 			continue
 		}
 		needed = true
-		at := map[string]string{config.ProtocolACME: listenHTTPS, config.ProtocolEST: listenEST, config.ProtocolSCEP: needSCEP}[e.Protocol]
+		at := map[string]string{
+			config.ProtocolACME: listenHTTPS, config.ProtocolEST: listenEST, config.ProtocolSCEP: needSCEP,
+		}[e.Protocol]
 		if !slices.Contains(listeners, at) {
 			listeners = append(listeners, at)
 		}
@@ -69,7 +73,8 @@ func (srv *server) longest(service string) time.Duration {
 func (srv *server) databaseHealth(ctx context.Context) []health.Check {
 	if err := srv.store.Ping(ctx); err != nil {
 		return []health.Check{{
-			Name: "database", State: health.Failed, Detail: fault.Text(err), Needs: []string{listenHTTPS, listenEST, listenSocket, needSCEP},
+			Name: "database", State: health.Failed, Detail: fault.Text(err),
+			Needs:  []string{listenHTTPS, listenEST, listenSocket, needSCEP},
 			Remedy: "see to the database; lists and kept OCSP answers go on meanwhile",
 		}}
 	}
@@ -102,7 +107,8 @@ func (srv *server) parkedHealth(context.Context) []health.Check {
 		return nil
 	}
 	return []health.Check{{
-		Name: "background work", State: health.Warning, Detail: fmt.Sprintf("%d rows could not be worked on and were ended", n),
+		Name: "background work", State: health.Warning,
+		Detail: fmt.Sprintf("%d rows could not be worked on and were ended", n),
 		Remedy: "the log has their ids at error: report them",
 	}}
 }

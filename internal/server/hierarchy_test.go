@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -41,7 +42,9 @@ func refused(t *testing.T, err error, status int, reason string) {
 // holds runs the whole-store oracle.
 func (srv *server) holds(t *testing.T) {
 	t.Helper()
-	report, err := verify.CheckCA(t.Context(), srv.store, verify.Config{Now: time.Now(), AuditKeys: []crypto.PublicKey{srv.auditKey.Public()}})
+	report, err := verify.CheckCA(t.Context(), srv.store, verify.Config{
+		Now: time.Now(), AuditKeys: []crypto.PublicKey{srv.auditKey.Public()},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +114,13 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	if err := h.checkParents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l.issue(t, "dev-b-1")
+	b1 := l.issue(t, "dev-b-1")
+	if err := h.tendTLS(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if own := presented(t, l.addr.https); !bytes.Equal(own.RawIssuer, b1.RawIssuer) {
+		t.Errorf("the listener presents a certificate of %s", own.Issuer)
+	}
 	_, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "dev-a-1", CSR: newCSR(t, "a.localhost")})
 	refused(t, err, 503, "issuer_revoked")
 	status, answer := l.readyz(t)
@@ -130,6 +139,29 @@ func TestG2_06_PoolGoesOnWithoutARevokedIssuer(t *testing.T) {
 	if status, _ := l.readyz(t); status != 503 {
 		t.Errorf("nobody signs, and readyz says %d", status)
 	}
+}
+
+// A list that comes between the preparing of a change and its being put in force
+// holds afterwards too.
+func TestG2_06_RevokedWhileAChangeIsPrepared(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	h := l.serve(t).server
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	cfg := h.cfg.Load()
+	prepared, err := h.prepare(t.Context(), cfg, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.revoke(t, "dev-a-1")
+	if err := h.putInForce(t.Context(), cfg, prepared); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.client().Issue(t.Context(), api.IssueRequest{
+		Profile: "tls-server", Issuer: "dev-a-1", CSR: newCSR(t, "a.localhost"),
+	})
+	refused(t, err, 503, "issuer_revoked")
 }
 
 // revoke enters an issuer's certificate as revoked at the root, and imports the
@@ -184,7 +216,8 @@ func (f *foreign) sign(t *testing.T, template, parent *x509.Certificate, public 
 // entry of the configuration.
 func (f *foreign) below(t *testing.T, l *lab, id string) string {
 	t.Helper()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", id+".key"))
+	key, err := keys.Generate(ref, "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,8 +33,11 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 		t.Fatal(err)
 	}
 	here := "http://" + l.addr.http
-	certificate := l.certify(t, csr.CSR, ceremony.CASpec{Locations: issuer.Locations{CRL: here + "/crl/dev-root.crl", CAIssuers: here + "/issuers/dev-root.cer"}})
-	if _, _, err := l.client().InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: certificate, NoTranscript: true}); err != nil {
+	locations := issuer.Locations{CRL: here + "/crl/dev-root.crl", CAIssuers: here + "/issuers/dev-root.cer"}
+	certificate := api.IssuerCertificate{
+		Certificate: l.certify(t, csr.CSR, ceremony.CASpec{Locations: locations}), NoTranscript: true,
+	}
+	if _, _, err := l.client().InstallIssuer(t.Context(), "web-b", certificate); err != nil {
 		t.Fatal(err)
 	}
 	dangling := func() string {
@@ -94,7 +97,8 @@ func TestFT4_ABrokenRecordIsRemoved(t *testing.T) {
 	l := newLab(t)
 	l.change(t, "issuers:\n", secondIssuer)
 	h := l.serve(t).server
-	broken := ca.NewRecord("web-b", devca.Root, string(ca.Active), &x509.Certificate{Raw: []byte("x"), NotAfter: time.Now()}, time.Now())
+	unreadable := &x509.Certificate{Raw: []byte("x"), NotAfter: time.Now()}
+	broken := ca.NewRecord("web-b", devca.Root, string(ca.Active), unreadable, time.Now())
 	if err := h.store.PutIssuer(t.Context(), broken); err != nil {
 		t.Fatal(err)
 	}

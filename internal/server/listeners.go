@@ -46,7 +46,8 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	r.Get("/healthz", healthz)
-	r.Get("/readyz", srv.health.Readyz([]string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}, func(r health.Report) any { return view(r) }))
+	all := []string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}
+	r.Get("/readyz", srv.health.Readyz(all, func(r health.Report) any { return view(r) }))
 	r.Handle("/metrics", srv.metrics.Handler(srv.log))
 	if cfg.Listeners.Ops.Pprof {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -103,7 +104,10 @@ type tlsListener struct {
 }
 
 func (srv *server) tlsListeners(cfg *config.File) []tlsListener {
-	return []tlsListener{{listenHTTPS, cfg.Listeners.HTTPS, srv.httpsRoutes}, {listenEST, cfg.Listeners.EST, srv.estRoutes}}
+	return []tlsListener{
+		{listenHTTPS, cfg.Listeners.HTTPS, srv.httpsRoutes},
+		{listenEST, cfg.Listeners.EST, srv.estRoutes},
+	}
 }
 
 // tellPair says what became of a listener's certificate, and reports whether it
@@ -114,7 +118,8 @@ func (srv *server) tellPair(ctx context.Context, name string, err error) bool {
 	}
 	if srv.tls[name].Current() == nil {
 		srv.health.Set(health.Check{
-			Name: "listener " + name, State: health.Failed, Detail: "no TLS certificate: " + fault.Text(err), Needs: []string{name},
+			Name: "listener " + name, State: health.Failed,
+			Detail: "no TLS certificate: " + fault.Text(err), Needs: []string{name},
 			Remedy: "it opens as soon as its issuer signs; see the check of that",
 		})
 		return false
@@ -170,7 +175,9 @@ func (srv *server) serve(ln net.Listener, handler http.Handler, cfg web.Config) 
 	srv.log.Info("listening", "listener", s.Name(), "addr", s.Addr().String())
 	srv.workers.Go(func() {
 		if err := s.Err(); err != nil { // it stopped by itself
-			srv.health.Set(health.Check{Name: "listener " + s.Name(), State: health.Failed, Detail: err.Error(), Needs: []string{s.Name()}})
+			srv.health.Set(health.Check{
+				Name: "listener " + s.Name(), State: health.Failed, Detail: err.Error(), Needs: []string{s.Name()},
+			})
 			srv.fail(err)
 		}
 	})

@@ -31,7 +31,9 @@ type responders struct {
 
 // buildOCSP makes the responder, which answers for nobody yet.
 func (srv *server) buildOCSP(context.Context) error {
-	srv.ocsp = ocsp.New(ocsp.Config{Store: srv.store, Now: srv.now, Log: srv.log, Seen: srv.metrics.RevocationSeen, Changes: srv.changes})
+	srv.ocsp = ocsp.New(ocsp.Config{
+		Store: srv.store, Now: srv.now, Log: srv.log, Seen: srv.metrics.RevocationSeen, Changes: srv.changes,
+	})
 	srv.delegates = map[string]*ocsp.Delegate{}
 	srv.warned = map[string]string{}
 	srv.metrics.WatchOCSP(srv.ocsp, srv.responderStates)
@@ -105,15 +107,17 @@ func (srv *server) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 		name := "ocsp-" + is.ID
 		c := ocsp.DelegateConfig{
 			Folder: owncert.Folder{
-				IssuerID: is.ID, Node: srv.node.Name, Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
+				IssuerID: is.ID, Node: srv.node.Name,
+				Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
 				Keys: keys.Config{Observe: srv.metrics.Key(name), Now: srv.now}, Store: srv.store, Now: srv.now, Log: srv.log,
 			},
 			Pipeline: srv.pipeline, Dropped: func(c *x509.Certificate) { srv.ocsp.Distrust(is.ID, c) },
 		}
 		if is.OCSP.Key != "" {
-			c.Token = &owncert.Token{Ref: is.OCSP.Key, Setting: "issuers[].ocsp.key", Open: func(ctx context.Context) (crypto.Signer, error) {
+			open := func(ctx context.Context) (crypto.Signer, error) {
 				return srv.serviceKey(ctx, cfg, name, is.OCSP.Key, "ec-p256", is.OCSP.Passphrase)
-			}}
+			}
+			c.Token = &owncert.Token{Ref: is.OCSP.Key, Setting: "issuers[].ocsp.key", Open: open}
 		}
 		srv.delegates[id] = ocsp.NewDelegate(c)
 	}
@@ -121,7 +125,9 @@ func (srv *server) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 }
 
 // offlineResponder opens the responder of a CA whose key is elsewhere.
-func (srv *server) offlineResponder(ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline) (*issuer.Responder, error) {
+func (srv *server) offlineResponder(
+	ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline,
+) (*issuer.Responder, error) {
 	certs, err := config.ReadChain(o.OCSP.Certificate)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,9 @@ func TestOCSPServes(t *testing.T) {
 	if len(served) == 0 {
 		t.Fatal("nothing is served")
 	}
-	pair, err := owncert.File{Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir)}.Read()
+	pair, err := owncert.File{
+		Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir),
+	}.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,8 @@ func TestResponderAlarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", "root-ocsp.key"))
+	key, err := keys.Open(t.Context(), ref, config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

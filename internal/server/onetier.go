@@ -17,7 +17,8 @@ func (srv *server) warnOneTier(ctx context.Context, cfg *config.File) {
 	srv.metrics.Insecure()
 	srv.log.WarnContext(ctx, "INSECURE: one tier; the root's key is on this machine and signs everything")
 	srv.health.Set(health.Check{
-		Name: "tiers", State: health.Warning, Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID),
+		Name: "tiers", State: health.Warning,
+		Detail: fmt.Sprintf("insecure: %s signs everything by itself", cfg.Issuers[0].ID),
 		Remedy: "leave --tiers out, for a root and an issuing CA",
 	})
 }

@@ -79,14 +79,16 @@ func (l *lab) own(t *testing.T) map[string]func() *x509.Certificate {
 		"https":     func() *x509.Certificate { return presented(t, l.addr.https) },
 		"https-est": func() *x509.Certificate { return presented(t, l.addr.est) },
 		"ocsp": func() *x509.Certificate {
-			answer, err := ocsp.ParseResponseForCert(l.fetch(t, http.MethodPost, "http://"+l.addr.http+"/ocsp/dev-a-1", query), leaf, chain[0])
+			answered := l.fetch(t, http.MethodPost, "http://"+l.addr.http+"/ocsp/dev-a-1", query)
+			answer, err := ocsp.ParseResponseForCert(answered, leaf, chain[0])
 			if err != nil {
 				return nil
 			}
 			return answer.Certificate
 		},
 		"scep": func() *x509.Certificate {
-			bag, err := cms.ParseSignedData(l.fetch(t, http.MethodGet, "http://"+l.addr.http+"/scep/default?operation=GetCACert", nil), cms.Limits{})
+			certs := l.fetch(t, http.MethodGet, "http://"+l.addr.http+"/scep/default?operation=GetCACert", nil)
+			bag, err := cms.ParseSignedData(certs, cms.Limits{})
 			if err != nil {
 				return nil
 			}
@@ -120,7 +122,8 @@ func TestFT2_RevokedOwnCertificateIsReplacedOnTheWire(t *testing.T) {
 	c := l.client()
 	defer c.Close()
 	for _, cert := range first {
-		if _, err := c.Revoke(t.Context(), string(pki.SerialFromBig(cert.SerialNumber)), "dev-a-1", api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
+		serial := string(pki.SerialFromBig(cert.SerialNumber))
+		if _, err := c.Revoke(t.Context(), serial, "dev-a-1", api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,11 +170,14 @@ func TestFT2_CertificateFromAFile(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	p, err := owncert.File{Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir)}.Read()
+	p, err := owncert.File{
+		Path: filepath.Join(l.dir, "tls", "https.pem"), Secret: config.Reference("file:secrets/state").Secret(l.dir),
+	}.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := keys.Save(keys.Ref("file:"+filepath.Join(l.dir, "keys", "https.key")), p.Key, config.Reference("file:secrets/issuer").Secret(l.dir)); err != nil {
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", "https.key"))
+	if err := keys.Save(ref, p.Key, config.Reference("file:secrets/issuer").Secret(l.dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(l.dir, "https.pem"), pki.EncodeChain(p.TLS().Certificate...), 0o600); err != nil {
@@ -185,7 +191,8 @@ func TestFT2_CertificateFromAFile(t *testing.T) {
 	}
 	c := l.client()
 	defer c.Close()
-	if _, err := c.Revoke(t.Context(), string(pki.SerialFromBig(p.Certificate.SerialNumber)), "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+	serial := string(pki.SerialFromBig(p.Certificate.SerialNumber))
+	if _, err := c.Revoke(t.Context(), serial, "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	_, h := l.readyz(t)
@@ -245,8 +252,11 @@ func TestFT2_ResponderOfAnOfflineCAIsWithdrawn(t *testing.T) {
 func TestFT15_OneImpossibleResponderIsNoReasonToBeAway(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	elsewhere := ceremony.CASpec{NameConstraints: &profile.NameConstraints{Permitted: profile.Subtrees{Directory: []string{"O=Elsewhere"}}}}
-	within := ceremony.CASpec{NameConstraints: &profile.NameConstraints{Permitted: profile.Subtrees{Directory: []string{"O=Privyseal Development"}}}}
+	below := func(name string) ceremony.CASpec {
+		permitted := profile.Subtrees{Directory: []string{name}}
+		return ceremony.CASpec{NameConstraints: &profile.NameConstraints{Permitted: permitted}}
+	}
+	elsewhere, within := below("O=Elsewhere"), below("O=Privyseal Development")
 	entry := l.newIssuerBelow(t, l.root(t), "narrow", elsewhere, "") + l.newIssuerBelow(t, l.root(t), "within", within, "")
 	entry = strings.ReplaceAll(entry, "    ocsp: {signer: issuer}\n", "")
 	l.change(t, "    certificate: chain.pem\n", "    certificate: chain.pem\n"+entry)
@@ -282,7 +292,8 @@ func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(l.dir, "keys", "root-ocsp.key")), config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", "root-ocsp.key"))
+	key, err := keys.Open(t.Context(), ref, config.Reference("file:secrets/issuer").Secret(l.dir), keys.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

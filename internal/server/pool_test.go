@@ -39,7 +39,8 @@ func (l *lab) newIssuer(t *testing.T, id, more string) string {
 
 func (l *lab) newIssuerBelow(t *testing.T, above ceremony.CA, id string, spec ceremony.CASpec, more string) string {
 	t.Helper()
-	key, err := keys.Generate(keys.Ref("file:"+filepath.Join(l.dir, "keys", id+".key")), "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
+	ref := keys.Ref("file:" + filepath.Join(l.dir, "keys", id+".key"))
+	key, err := keys.Generate(ref, "ec-p256", config.Reference("file:secrets/issuer").Secret(l.dir))
 	if err != nil {
 		t.Fatal(err)
 	}

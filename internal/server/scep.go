@@ -23,8 +23,8 @@ func (srv *server) buildSCEP(context.Context) error {
 		return err
 	}
 	srv.scep, err = scep.New(endpoints, scep.Deps{
-		Store: srv.store, Pipeline: srv.pipeline, Approvals: srv.approvals, Enrolment: srv.enrolment, Challenges: srv.scepChallenges, Webhooks: srv.webhooks,
-		Limits: srv.limits, Sealer: srv.sealer,
+		Store: srv.store, Pipeline: srv.pipeline, Approvals: srv.approvals, Enrolment: srv.enrolment,
+		Challenges: srv.scepChallenges, Webhooks: srv.webhooks, Limits: srv.limits, Sealer: srv.sealer,
 		Log: srv.log, Now: srv.now, Observe: srv.metrics.SCEP,
 	})
 	return err
@@ -44,18 +44,21 @@ func (srv *server) swapSCEP(cfg *config.File) error {
 
 // raKey is the key of an endpoint's RA in a token.
 func (srv *server) raKey(ctx context.Context, cfg *config.File, e config.Endpoint) (scep.PrivateKey, error) {
-	return srv.serviceKey(ctx, cfg, "scep-"+e.Name, e.SCEP.RAKeyRef, cmp.Or(e.SCEP.RAKey, "rsa-2048"), config.Reference(e.SCEP.RAPassphrase))
+	alg := cmp.Or(e.SCEP.RAKey, "rsa-2048")
+	return srv.serviceKey(ctx, cfg, "scep-"+e.Name, e.SCEP.RAKeyRef, alg, config.Reference(e.SCEP.RAPassphrase))
 }
 
 // serviceKey opens the key in a token of a responder or an RA, or makes it, once.
-func (srv *server) serviceKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, alg string, secret config.Reference) (*openKey, error) {
+func (srv *server) serviceKey(
+	ctx context.Context, cfg *config.File, name string, ref keys.Ref, alg string, secret config.Reference,
+) (*openKey, error) {
 	srv.serviceMu.Lock()
 	defer srv.serviceMu.Unlock()
 	old := srv.serviceKeys[ref]
 	if old != nil && old.passphrase == secret {
 		return old, nil
 	}
-	k, err := keys.Ensure(ctx, ref, alg, secret.Secret(cfg.Dir), keys.Config{Observe: srv.metrics.Key(name), Now: srv.now, Module: cfg.PKCS11.Module})
+	k, err := keys.Ensure(ctx, ref, alg, secret.Secret(cfg.Dir), srv.keyConfig(cfg, name))
 	if err != nil {
 		return nil, err
 	}

@@ -116,8 +116,8 @@ type server struct {
 // built when a floor fails is taken down by close.
 func (srv *server) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
-		srv.buildStore, srv.buildAudit, srv.buildValidation, srv.buildPipeline, srv.buildCredentials, srv.buildLists, srv.buildACME, srv.buildEST,
-		srv.buildSCEP, srv.buildOCSP, srv.buildAdmin,
+		srv.buildStore, srv.buildAudit, srv.buildValidation, srv.buildPipeline, srv.buildCredentials, srv.buildLists,
+		srv.buildACME, srv.buildEST, srv.buildSCEP, srv.buildOCSP, srv.buildAdmin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err
@@ -202,7 +202,9 @@ func (srv *server) buildCredentials(context.Context) error {
 	srv.scepChallenges = credential.NewSCEPChallenges(srv.store, srv.limits, srv.now)
 	srv.webhooks = credential.NewWebhooks(srv.store, srv.limits, srv.now, srv.log)
 	srv.approvals = approval.New(srv.store, srv.pipeline, srv.now, srv.log)
-	srv.enrolment = enrolment.New(enrolment.Config{Store: srv.store, Pipeline: srv.pipeline, Limits: srv.limits, Now: srv.now})
+	srv.enrolment = enrolment.New(enrolment.Config{
+		Store: srv.store, Pipeline: srv.pipeline, Limits: srv.limits, Now: srv.now,
+	})
 	return srv.swapWebhooks(cfg)
 }
 
@@ -242,7 +244,8 @@ func (srv *server) buildACME(ctx context.Context) error {
 func (srv *server) buildAdmin(context.Context) error {
 	var err error
 	srv.admin, err = admin.New(admin.Config{
-		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists, Tree: srv.tree(),
+		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
+		Tree:    srv.tree(),
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },
@@ -256,6 +259,12 @@ func (srv *server) buildAdmin(context.Context) error {
 }
 
 // openKey opens a private key whose operations are counted under name.
-func (srv *server) openKey(ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference) (*keys.Key, error) {
-	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), keys.Config{Observe: srv.metrics.Key(name), Now: srv.now, Module: cfg.PKCS11.Module})
+func (srv *server) openKey(
+	ctx context.Context, cfg *config.File, name string, ref keys.Ref, passphrase config.Reference,
+) (*keys.Key, error) {
+	return keys.Open(ctx, ref, passphrase.Secret(cfg.Dir), srv.keyConfig(cfg, name))
+}
+
+func (srv *server) keyConfig(cfg *config.File, name string) keys.Config {
+	return keys.Config{Observe: srv.metrics.Key(name), Now: srv.now, Module: cfg.PKCS11.Module}
 }

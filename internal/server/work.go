@@ -45,7 +45,9 @@ func (srv *server) startWork(ctx context.Context) error {
 	srv.workers.Go(func() { srv.approvals.Run(work) })
 	srv.workers.Go(func() { srv.webhooks.Run(work) })
 	srv.workers.Go(func() {
-		srv.leases.Run(work, "webhooks", leaseTime, func(ctx context.Context, _ int64) { srv.every(ctx, notifyEvery, "webhooks", srv.webhooks.Notify) })
+		srv.leases.Run(work, "webhooks", leaseTime, func(ctx context.Context, _ int64) {
+			srv.every(ctx, notifyEvery, "webhooks", srv.webhooks.Notify)
+		})
 	})
 	srv.workers.Go(func() { srv.logged("audit", srv.audit.Run(work)) })
 	srv.workers.Go(func() { srv.logged("ocsp", srv.ocsp.Run(work)) })
@@ -60,11 +62,17 @@ func (srv *server) startWork(ctx context.Context) error {
 	for i, own := range []struct {
 		name string
 		look func(context.Context) error
-	}{{"responder certificates", srv.ensureDelegates}, {"RA certificates", srv.renewRA}, {"own TLS certificates", srv.tendTLS}} {
+	}{
+		{"responder certificates", srv.ensureDelegates},
+		{"RA certificates", srv.renewRA},
+		{"own TLS certificates", srv.tendTLS},
+	} {
 		srv.workers.Go(func() { srv.tend(work, srv.tending[i], own.name, own.look) })
 	}
 	srv.workers.Go(func() {
-		srv.leases.Run(work, "purge", leaseTime, func(ctx context.Context, _ int64) { srv.every(ctx, purgeEvery, "purge", srv.purge) })
+		srv.leases.Run(work, "purge", leaseTime, func(ctx context.Context, _ int64) {
+			srv.every(ctx, purgeEvery, "purge", srv.purge)
+		})
 	})
 	return nil
 }

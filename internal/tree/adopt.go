@@ -194,12 +194,12 @@ func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificat
 	if err != nil {
 		return fault.New(fault.Malformed, "the private key: %w", err).Because("private_key")
 	}
-	if !sameKey(signer.Public(), c.PublicKey) {
+	if !pki.SameKey(signer.Public(), c.PublicKey) {
 		return fault.New(fault.Denied, "the private key is not that of the certificate %s", c.Subject).Because("key_mismatch")
 	}
 	have, err := keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {
-		same := sameKey(have.Public(), signer.Public())
+		same := pki.SameKey(have.Public(), signer.Public())
 		if err := have.Close(); err != nil || same {
 			return err
 		}

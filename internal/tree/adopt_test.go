@@ -128,7 +128,7 @@ func TestG2_25_Adopt(t *testing.T) {
 	_, err := b.Adopt(t.Context(), "web-b", Adoption{Chain: chain, Key: keyPEM}, operatorActor)
 	refused(t, "the same CA under another id", err, "issuer_elsewhere")
 	kept, err := keys.Open(t.Context(), keys.Ref("file:"+filepath.Join(b.dir, "web-a.key")), secret, keys.Config{})
-	if err != nil || !sameKey(kept.Public(), key.Public()) {
+	if err != nil || !pki.SameKey(kept.Public(), key.Public()) {
 		t.Errorf("the key that was written: %v", err)
 	}
 	if number, err := b.Store.NextCRLNumber(t.Context(), "web-a", time.UnixMilli(5), 0); err != nil || number != 0x1006 {

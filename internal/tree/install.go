@@ -45,7 +45,8 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	if c.inForce() {
 		return &Installed{Record: *c.rec, Unchanged: true}, nil
 	}
-	if old := c.old; old != nil && (!sameKey(old.PublicKey, c.chain[0].PublicKey) || !bytes.Equal(old.RawSubject, c.chain[0].RawSubject)) {
+	old, fresh := c.old, c.chain[0]
+	if old != nil && (!pki.SameKey(old.PublicKey, fresh.PublicKey) || !bytes.Equal(old.RawSubject, fresh.RawSubject)) {
 		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
 	}
 	if err := t.fitsRequest(ctx, c.d, c.chain[0]); err != nil {
@@ -133,7 +134,8 @@ func onlyOnce(c *candidate) error {
 		if err != nil || r.ID == c.d.ID || alias || !ca.SameCA(have, c.chain[0]) {
 			continue
 		}
-		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).Because("issuer_elsewhere")
+		return fault.New(fault.Conflict, "this CA is installed already, as %s: use that id in the configuration", r.ID).
+			Because("issuer_elsewhere")
 	}
 	return nil
 }
@@ -151,8 +153,8 @@ func (t *Tree) standing(c *candidate, rows []store.Installation) error {
 	if made == nil || made.Pending == nil {
 		return nil
 	}
-	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s", c.d.ID, fault.Text(made.Pending)).
-		Because("issuer_pending")
+	return fault.New(fault.Denied, "with this certificate the server would not use %s: %s",
+		c.d.ID, fault.Text(made.Pending)).Because("issuer_pending")
 }
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
@@ -202,7 +204,7 @@ func (t *Tree) fitsRequest(ctx context.Context, d ca.Declaration, c *x509.Certif
 	if err != nil || last == nil {
 		return err // a key that came from elsewhere has no request here
 	}
-	if !sameKey(last.csr.PublicKey, c.PublicKey) {
+	if !pki.SameKey(last.csr.PublicKey, c.PublicKey) {
 		return otherKey(d)
 	}
 	have, err := pki.ParseNameDER(c.RawSubject)
@@ -230,7 +232,7 @@ func holds(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
 	}
 	defer key.Close() //nolint:errcheck // it was only looked at
-	if !sameKey(key.Public(), c.PublicKey) {
+	if !pki.SameKey(key.Public(), c.PublicKey) {
 		return otherKey(d)
 	}
 	return nil
@@ -298,8 +300,8 @@ func (t *Tree) checkRoom(ctx context.Context, parent string, c *candidate) error
 		total += n
 	}
 	if total >= up.MaxChildren {
-		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, total, up.MaxChildren).
-			Because("max_children")
+		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d",
+			up.ID, total, up.MaxChildren).Because("max_children")
 	}
 	return nil
 }

@@ -62,7 +62,10 @@ func (t *Tree) Plan(ctx context.Context, text []byte) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &planner{Tree: t, spec: spec, plan: &Plan{Name: spec.Name}, chains: map[string][]*x509.Certificate{}, at: map[string]Step{}, declared: map[string]ca.Declaration{}}
+	w := &planner{
+		Tree: t, spec: spec, plan: &Plan{Name: spec.Name}, chains: map[string][]*x509.Certificate{},
+		at: map[string]Step{}, declared: map[string]ca.Declaration{},
+	}
 	for _, d := range t.Declared() {
 		w.declared[d.ID] = d
 	}

@@ -20,8 +20,8 @@ func (t *Tree) Remove(ctx context.Context, id string, who Actor) (*Installed, er
 	rec, err := t.Store.Issuer(ctx, id)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && t.isDeclared(id):
-		return nil, fault.New(fault.NotFound, "the database has no record of %s: the configuration declares it, and is where "+
-			"it can be taken out", id).Because("issuer_unknown")
+		return nil, fault.New(fault.NotFound, "the database has no record of %s: the configuration declares it, "+
+			"and is where it can be taken out", id).Because("issuer_unknown")
 	case errors.Is(err, store.ErrNotFound):
 		return nil, fault.New(fault.NotFound, "there is no CA %q here: look at `privyseal issuer list`", id).
 			Because("issuer_unknown")

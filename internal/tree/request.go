@@ -1,9 +1,7 @@
 package tree
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -72,7 +70,7 @@ func (t *Tree) Request(ctx context.Context, id string, o RequestOptions, who Act
 	}
 	defer key.Close() //nolint:errcheck // it was only asked for one signature
 	r := &Request{Issuer: id, Subject: name.String(), Key: d.Key, Algorithm: pki.KeyAlgorithm(key.Public()), KeyMade: made}
-	if last != nil && !o.Again && last.csr.Subject.EqualRFC5280(name) && sameKey(last.csr.PublicKey, key.Public()) {
+	if last != nil && !o.Again && last.csr.Subject.EqualRFC5280(name) && pki.SameKey(last.csr.PublicKey, key.Public()) {
 		r.CSR, r.CreatedAt = last.csr.Raw, last.CreatedAt
 		return r, nil
 	}
@@ -172,14 +170,4 @@ func makeKey(ctx context.Context, d ca.Declaration, alg string) (key *keys.Key, 
 		return nil, false, fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be made: %v", d.ID, err)).Because("key")
 	}
 	return key, true, nil
-}
-
-// sameKey compares two public keys.
-func sameKey(a, b any) bool {
-	x, err := x509.MarshalPKIXPublicKey(a)
-	if err != nil {
-		return false
-	}
-	y, err := x509.MarshalPKIXPublicKey(b)
-	return err == nil && bytes.Equal(x, y)
 }

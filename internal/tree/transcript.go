@@ -24,7 +24,9 @@ type testimony struct {
 
 // checkTranscript compares request, certificate and the act of the ceremony's
 // transcript, which has to be whole and signed by a CA of the chain.
-func (t *Tree) checkTranscript(ctx context.Context, d ca.Declaration, chain []*x509.Certificate, in Certificate) (testimony, error) {
+func (t *Tree) checkTranscript(
+	ctx context.Context, d ca.Declaration, chain []*x509.Certificate, in Certificate,
+) (testimony, error) {
 	if len(in.Transcript) == 0 {
 		if id, err := t.issuedHere(ctx, chain); err != nil || id != "" {
 			return testimony{text: "issued here: certificate " + id}, err

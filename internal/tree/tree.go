@@ -59,8 +59,9 @@ func (t *Tree) declared(id string) (ca.Declaration, error) {
 			return d, nil
 		}
 	}
-	return ca.Declaration{}, fault.New(fault.NotFound, "the configuration declares no issuer %q; add it and run `privyseal config reload`:\n\n%s", id, IssuerYAML(id, "", false)).
-		Because("issuer_undeclared")
+	return ca.Declaration{}, fault.New(fault.NotFound,
+		"the configuration declares no issuer %q; add it and run `privyseal config reload`:\n\n%s",
+		id, IssuerYAML(id, "", false)).Because("issuer_undeclared")
 }
 
 func (t *Tree) isDeclared(id string) bool {

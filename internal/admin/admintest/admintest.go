@@ -82,8 +82,9 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	must(t, err)
 	s.Config = admin.Config{
 		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
-		ESTUsers:  credential.NewESTUsers(st, limits, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
-		Store: st, Pipeline: s.Pipeline, Inventory: inventory.New(st), EAB: credential.NewEAB(st, sealer, time.Now), Lists: s.Lists,
+		ESTUsers:  credential.NewESTUsers(st, limits, time.Now),
+		Store:     st, Pipeline: s.Pipeline, Inventory: inventory.New(st), Lists: s.Lists,
+		EAB: credential.NewEAB(st, sealer, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Tree: tree.New(tree.Deps{
 			Store: st, Now: time.Now, Declared: func() []ca.Declaration { return s.Declared },
 			Refresh:    func(context.Context) error { s.Refreshed.Add(1); return nil },
@@ -95,7 +96,8 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		Health: func(context.Context) api.Health {
 			ok := !s.NotReady.Load()
 			state := map[bool]string{true: "ok", false: "failed"}[ok]
-			return api.Health{Ready: ok, State: state, Checks: []api.HealthCheck{{Name: "database", OK: ok, State: state, Detail: "asked just now"}}}
+			database := api.HealthCheck{Name: "database", OK: ok, State: state, Detail: "asked just now"}
+			return api.Health{Ready: ok, State: state, Checks: []api.HealthCheck{database}}
 		},
 		Reload: func(context.Context) (api.ReloadResult, error) {
 			if err := s.ReloadErr.Load(); err != nil {
@@ -152,8 +154,10 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 	s.put(t, "root", "", s.Root)
 	s.lists = map[string]crl.Config{}
 	in := ca.Inputs{
-		Declared: []ca.Declaration{{ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"}}},
-		Keys:     map[string]issuer.Signer{}, Now: now,
+		Declared: []ca.Declaration{{
+			ID: "root", Offline: true, Locations: issuer.Locations{CRL: "http://ca.test/crl/root.crl"},
+		}},
+		Keys: map[string]issuer.Signer{}, Now: now,
 	}
 	for i, id := range ids {
 		key := newKey(t)
