@@ -1,39 +1,38 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
 
-// KnownKeys reads the lists of keys that strangers know (rule X13).
-func (f *File) KnownKeys() (pki.KeyList, error) {
-	var list pki.KeyList
-	for _, b := range f.BlockedKeys {
-		if err := b.read(&list); err != nil {
-			return list, err
-		}
-	}
-	return list, nil
-}
+// KnownKeys are the keys that strangers know (rule X13), of the lists as they were
+// when the configuration was read.
+func (f *File) KnownKeys() pki.KeyList { return f.known }
 
-func (b BlockedKeys) read(list *pki.KeyList) error {
-	f, err := os.Open(b.File)
+// readBlockedKeys takes in a list, which may be long, and what identifies it.
+func (f *File) readBlockedKeys(b BlockedKeys) error {
+	file, err := os.Open(b.File)
 	if err != nil {
 		return fmt.Errorf("blocked keys: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	if err := list.Read(f, b.Format); err != nil {
+	defer file.Close() //nolint:errcheck // only read
+	sum := sha256.New()
+	if err := f.known.Read(io.TeeReader(file, sum), b.Format); err != nil {
 		return fmt.Errorf("blocked keys: %s: %w", b.File, err)
 	}
+	f.knownFrom = append(f.knownFrom, hex.EncodeToString(sum.Sum(nil)))
 	return nil
 }
 
 func (f *File) checkBlockedKeys(d *strictyaml.Document) {
 	for i, b := range f.BlockedKeys {
-		if err := b.read(&pki.KeyList{}); err != nil {
+		if err := f.readBlockedKeys(b); err != nil {
 			d.Report(fmt.Sprintf("blocked_keys[%d].file", i), "%v", err)
 		}
 	}

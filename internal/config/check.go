@@ -1,15 +1,11 @@
 package config
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -267,7 +263,7 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 		d.Report(key, "want either certificate and key, or issuer and names")
 	case t.Certificate != "":
 		f.checkKey(d, key+".key", t.Key)
-		if _, err := ReadChain(t.Certificate); err != nil {
+		if _, err := f.Chain(t.Certificate); err != nil {
 			d.Report(key+".certificate", "%v", err)
 		}
 	case t.Issuer != "":
@@ -311,36 +307,4 @@ func identifier(name string) (pki.Identifier, error) {
 	}
 	dns, err := pki.CheckDNSName(name, pki.DNSRules{SingleLabel: true})
 	return pki.Identifier{Type: pki.DNS, Value: dns}, err
-}
-
-// ReadChain reads a PEM file of certificates.
-func ReadChain(path string) ([]*x509.Certificate, error) {
-	if path == "" {
-		return nil, errors.New("required: a PEM file")
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, fault.Cause(err))
-	}
-	chain, err := pki.ParseChain(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return chain, nil
-}
-
-// ReadList reads a revocation list, DER or PEM.
-func ReadList(path string) (*x509.RevocationList, error) {
-	der, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, fault.Cause(err))
-	}
-	if block, _ := pem.Decode(der); block != nil {
-		der = block.Bytes
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return list, nil
 }

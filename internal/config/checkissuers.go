@@ -40,7 +40,7 @@ func (f *File) checkIssuers(d *strictyaml.Document) {
 			continue
 		}
 		f.checkKey(d, key+".key", is.Key)
-		chain, err := ReadChain(is.Certificate)
+		chain, err := f.Chain(is.Certificate)
 		if err != nil {
 			d.Report(key+".certificate", "%v", err)
 			continue
@@ -61,12 +61,12 @@ func (f *File) checkIssuers(d *strictyaml.Document) {
 		seen[o.ID] = true
 		f.checkTree(d, key, "", o.MaxChildren)
 		if o.Certificate != "" {
-			if _, err := ReadChain(o.Certificate); err != nil {
+			if _, err := f.Chain(o.Certificate); err != nil {
 				d.Report(key+".certificate", "%v", err)
 			}
 		}
 		if o.CRL != "" {
-			if _, err := ReadList(o.CRL); err != nil {
+			if _, err := f.List(o.CRL); err != nil {
 				d.Report(key+".crl", "%v", err)
 			}
 		}
@@ -114,7 +114,7 @@ func (f *File) circle(id string) bool {
 
 func (f *File) checkChains(d *strictyaml.Document, key string, is Issuer) {
 	for j, file := range is.Chains {
-		chain, err := ReadChain(file)
+		chain, err := f.Chain(file)
 		if err == nil {
 			err = calaw.Foreign(chain, chain[0].NotBefore).Err()
 		}
@@ -131,7 +131,7 @@ func (f *File) nests(p *profile.Profile, name string) error {
 		if p == nil || is.Service() != name || is.Certificate == "" {
 			continue // reported elsewhere, or not known yet
 		}
-		chain, err := ReadChain(is.Certificate)
+		chain, err := f.Chain(is.Certificate)
 		if err != nil {
 			continue // reported with the issuer
 		}

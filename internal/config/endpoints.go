@@ -36,7 +36,7 @@ func (f *File) SCEPEndpoints(raKey RAKey) ([]scep.Endpoint, error) {
 			Name: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, DefaultProfile: e.DefaultProfile, Options: e.SCEP,
 		}
 		if e.SCEP.Challenge != "" {
-			secret, err := Reference(e.SCEP.Challenge).Read(f.Dir)
+			secret, err := f.secret(Reference(e.SCEP.Challenge))
 			if err != nil {
 				return nil, fmt.Errorf("challenge of endpoint %s: %w", e.Name, err)
 			}
@@ -74,7 +74,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			d.Check(key, strictyaml.OneOf("next_issuer", e.SCEP.NextIssuer, f.issuerIDs()...))
 		}
 		if e.SCEP.Challenge != "" {
-			if secret, err := Reference(e.SCEP.Challenge).Read(f.Dir); err != nil {
+			if secret, err := f.secret(Reference(e.SCEP.Challenge)); err != nil {
 				d.Report(key+".challenge", "%v", err)
 			} else if len(secret) < minChallenge {
 				d.Report(key+".challenge", "the secret is shorter than %d characters", minChallenge)

@@ -34,18 +34,18 @@ func (f *File) estEndpoint(e Endpoint) (est.Endpoint, error) {
 		OwnNames:   est.Names(e.EST.OwnNames), AnchorNames: est.Names(e.EST.AnchorNames), Grace: e.EST.Grace,
 		RenewKey: e.EST.RenewKey, Challenge: est.Challenge(e.EST.ChallengePassword), Keygen: e.EST.Serverkeygen,
 	}
-	for _, f := range []struct {
+	for _, named := range []struct {
 		file string
 		into *[]*x509.Certificate
 	}{{e.EST.Anchors, &ep.Anchors}, {e.EST.Rollover, &ep.Rollover}} {
-		if f.file == "" {
+		if named.file == "" {
 			continue
 		}
-		certs, err := ReadChain(f.file)
+		certs, err := f.Chain(named.file)
 		if err != nil {
 			return ep, err
 		}
-		*f.into = certs
+		*named.into = certs
 	}
 	return ep, nil
 }

@@ -24,11 +24,11 @@ func (f *File) Declarations(observe func(id string) func(keys.Event), now func()
 			KeyConfig: keys.Config{Observe: observe(is.ID), Now: now, Module: f.PKCS11.Module},
 		}
 		var err error
-		if d.Initial, err = readChainIf(is.Certificate); err != nil {
+		if d.Initial, err = f.chainIf(is.Certificate); err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
 		}
 		for _, file := range is.Chains {
-			chain, err := ReadChain(file)
+			chain, err := f.Chain(file)
 			if err != nil {
 				return nil, fmt.Errorf("issuer %s: %w", is.ID, err)
 			}
@@ -39,7 +39,7 @@ func (f *File) Declarations(observe func(id string) func(keys.Event), now func()
 	for _, o := range f.Offline {
 		d := ca.Declaration{ID: o.ID, Offline: true, MaxChildren: o.MaxChildren, Locations: f.Locations(o.ID)}
 		var err error
-		if d.Initial, err = readChainIf(o.Certificate); err != nil {
+		if d.Initial, err = f.chainIf(o.Certificate); err != nil {
 			return nil, fmt.Errorf("offline CA %s: %w", o.ID, err)
 		}
 		all = append(all, d)
@@ -47,11 +47,11 @@ func (f *File) Declarations(observe func(id string) func(keys.Event), now func()
 	return all, nil
 }
 
-func readChainIf(path string) ([]*x509.Certificate, error) {
+func (f *File) chainIf(path string) ([]*x509.Certificate, error) {
 	if path == "" {
 		return nil, nil
 	}
-	return ReadChain(path)
+	return f.Chain(path)
 }
 
 // Lists are how the issuers publish their lists, by id.

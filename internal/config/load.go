@@ -26,6 +26,10 @@ type File struct {
 	OneTier bool // a self-signed CA may issue, which only `privyseal dev` serves
 
 	Warnings strictyaml.Problems // of what is allowed and perhaps not meant
+
+	contents  contents
+	known     pki.KeyList // of the lists of BlockedKeys
+	knownFrom []string    // SHA-256 of each list, in hexadecimal
 }
 
 // Load reads and checks a configuration file. It touches nothing. Its error is
@@ -127,6 +131,7 @@ func (f *File) Digest() string {
 	for _, i := range f.Issuers {
 		c.Issuers = append(c.Issuers, i.public())
 	}
+	f.digestFiles(&c)
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {
 		c.Webhooks[i].KeyRef, c.Webhooks[i].CA = "", ""
@@ -137,6 +142,24 @@ func (f *File) Digest() string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
+}
+
+// digestFiles puts what is in the files that all nodes must agree on in place of their
+// paths.
+func (f *File) digestFiles(c *Config) {
+	c.Endpoints = slices.Clone(c.Endpoints)
+	for i := range c.Endpoints {
+		for _, path := range []*string{&c.Endpoints[i].EST.Anchors, &c.Endpoints[i].EST.Rollover} {
+			if text, err := f.file(*path); *path != "" && err == nil {
+				sum := sha256.Sum256(text)
+				*path = hex.EncodeToString(sum[:])
+			}
+		}
+	}
+	c.BlockedKeys = slices.Clone(c.BlockedKeys)
+	for i, sum := range f.knownFrom {
+		c.BlockedKeys[i].File = sum
+	}
 }
 
 // OwnAddresses are the addresses that validation must never dial: ours.

@@ -129,7 +129,7 @@ func (f *File) checkOCSP(d *strictyaml.Document) {
 		is.OCSP.check(d, key)
 		d.Check(key, strictyaml.OneOf("signer", is.OCSP.Signer, SignerDelegated, SignerIssuer))
 		f.checkServiceKey(d, key+".key", is.OCSP.Key, key+".passphrase", is.OCSP.Passphrase)
-		if chain, err := ReadChain(is.Certificate); err == nil { // otherwise it is reported
+		if chain, err := f.Chain(is.Certificate); err == nil { // otherwise it is reported
 			checkResponder(d, key, is, chain)
 		}
 	}
@@ -144,7 +144,7 @@ func (f *File) checkOCSP(d *strictyaml.Document) {
 		if _, err := o.OCSP.Passphrase.Read(f.Dir); err != nil {
 			d.Report(key+".passphrase", "%v", err)
 		}
-		if _, err := ReadChain(o.OCSP.Certificate); err != nil {
+		if _, err := f.Chain(o.OCSP.Certificate); err != nil {
 			d.Report(key+".certificate", "%v", err)
 		}
 	}

@@ -42,12 +42,12 @@ func (f *File) checkWebhooks(d *strictyaml.Document) {
 func (f *File) Webhook(w credential.WebhookConfig) (credential.Webhook, error) {
 	hook := credential.Webhook{WebhookConfig: w}
 	var err error
-	if hook.Key, err = Reference(w.KeyRef).Read(f.Dir); err != nil {
+	if hook.Key, err = f.secret(Reference(w.KeyRef)); err != nil {
 		return hook, fmt.Errorf("key: %w", err)
 	}
 	trust := &tls.Config{MinVersion: tls.VersionTLS12}
 	if w.CA != "" {
-		roots, err := ReadChain(w.CA)
+		roots, err := f.Chain(w.CA)
 		if err != nil {
 			return hook, fmt.Errorf("ca: %w", err)
 		}

@@ -54,9 +54,7 @@ func (srv *server) prepare(ctx context.Context, cfg *config.File, asked bool) (_
 	if s.rules.Profiles, err = cfg.CompileProfiles(); err != nil {
 		return nil, err
 	}
-	if s.rules.KnownKeys, err = cfg.KnownKeys(); err != nil {
-		return nil, err
-	}
+	s.rules.KnownKeys = cfg.KnownKeys()
 	in := ca.Inputs{
 		Keys: map[string]issuer.Signer{}, Lost: map[string]error{}, Revoked: old.cas().Revoked(),
 		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: srv.now(),
@@ -135,7 +133,7 @@ func (srv *server) checkLists(ctx context.Context, cfg *config.File, s *inForce)
 		if o.CRL == "" {
 			continue
 		}
-		list, err := config.ReadList(o.CRL)
+		list, err := cfg.List(o.CRL)
 		if err != nil {
 			return fmt.Errorf("offline CA %s: %w", o.ID, err)
 		}

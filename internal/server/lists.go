@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"os"
 
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/crl"
@@ -17,9 +16,9 @@ func (srv *server) importLists(ctx context.Context, cfg *config.File) {
 		if o.CRL == "" {
 			continue
 		}
-		text, err := os.ReadFile(o.CRL)
+		list, err := cfg.List(o.CRL)
 		if err == nil {
-			_, err = srv.lists.Import(ctx, text, crl.Options{Actor: "server"})
+			_, err = srv.lists.Import(ctx, list.Raw, crl.Options{Actor: "server"})
 		}
 		if err != nil && fault.Of(err).Reason != "crl_number" {
 			srv.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error", err)

@@ -128,7 +128,7 @@ func (srv *server) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 func (srv *server) offlineResponder(
 	ctx context.Context, cfg *config.File, s, old *inForce, o config.Offline,
 ) (*issuer.Responder, error) {
-	certs, err := config.ReadChain(o.OCSP.Certificate)
+	certs, err := cfg.Chain(o.OCSP.Certificate)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -125,7 +124,7 @@ func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.Reloa
 	if err := srv.putInForce(ctx, cfg, signing); err != nil {
 		return api.ReloadResult{}, err
 	}
-	return api.ReloadResult{Changed: !reflect.DeepEqual(old.Config, cfg.Config), ConfigDigest: cfg.Digest()}, nil
+	return api.ReloadResult{Changed: !cfg.Same(old), ConfigDigest: cfg.Digest()}, nil
 }
 
 // reloadOnHangup reloads at each SIGHUP until ctx ends.
