@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -97,33 +96,6 @@ func (srv *server) openCA(ctx context.Context, cfg *config.File, c *ca.CA, s *in
 		key = &openKey{k, is.Passphrase}
 	}
 	s.keys[c.ID], in.Keys[c.ID] = key, key.Key
-}
-
-// install writes what is new of what was prepared to the database. What can be
-// refused comes first.
-func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) error {
-	if err := srv.checkLists(ctx, cfg, s); err != nil {
-		return err
-	}
-	for _, rec := range s.cas().Fresh() {
-		ev := store.Event{At: srv.now(), Action: "issuer.installed", Outcome: "success", Actor: "server", Subject: rec.ID}
-		if err := srv.store.PutIssuer(ctx, rec, ev); err != nil {
-			if there, _ := srv.store.Issuer(ctx, rec.ID); there != nil && bytes.Equal(there.Certificate, rec.Certificate) {
-				continue // another node with the same configuration was quicker
-			}
-			return fmt.Errorf("install issuer %s: %w", rec.ID, err)
-		}
-		srv.log.InfoContext(ctx, "issuer installed", "issuer", rec.ID, "subject", rec.Subject, "state", rec.State)
-	}
-	for _, is := range cfg.Issuers {
-		if c := s.cas().Get(is.ID); c == nil || c.Certificate() == nil {
-			continue
-		}
-		if _, err := srv.store.RaiseCRLShards(ctx, is.ID, is.CRL.Shards); err != nil {
-			return err
-		}
-	}
-	return srv.installGenerations(ctx, cfg, s) // last: a former issuer does not come back
 }
 
 // checkLists refuses configured lists that are not of the offline CA that they
@@ -288,12 +260,13 @@ func (srv *server) follow(ctx context.Context) error {
 		fresh.closeAllBut(s)
 		return err
 	}
-	return srv.putInForce(ctx, srv.cfg.Load(), fresh)
+	srv.putInForce(ctx, srv.cfg.Load(), fresh)
+	return srv.startTLS(ctx, srv.cfg.Load())
 }
 
 // putInForce enforces what was prepared and installed. What it starts and cannot
 // finish is tried again later.
-func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce) error {
+func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce) {
 	for _, c := range s.cas().All() {
 		if err := errors.Join(c.Pending, c.Lost); err != nil {
 			srv.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
@@ -304,7 +277,6 @@ func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce)
 	srv.logged("lists of the CAs above", srv.checkParents(ctx)) // before anything is signed
 	srv.logged("responder certificates", srv.ensureDelegates(ctx))
 	srv.logged("RA certificates", srv.renewRA(ctx))
-	return srv.startTLS(ctx, cfg)
 }
 
 // retireEvery is how often issuers that drain are looked at, and followEvery how

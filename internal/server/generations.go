@@ -1,10 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/ca"
@@ -20,45 +21,98 @@ import (
 // until the last of its certificates has expired. Then it is retired and needs its
 // key no more. Clients notice nothing: their URLs carry the endpoint.
 
-// installGenerations records which issuers drain from now on, and what pool and
-// generation each issuer is.
-func (srv *server) installGenerations(ctx context.Context, cfg *config.File, s *inForce) error {
-	for _, r := range s.cas().Records() {
-		c := s.cas().Get(r.ID)
-		if c == nil || !c.Configured || c.Offline || c.ID != r.ID {
-			continue
+// installTries bounds how often the issuers are looked at again because another node,
+// with the same configuration, was quicker.
+const installTries = 4
+
+// install writes what is new of what was prepared to the database, all or nothing: which
+// issuers there are and which drain from now on, and what pool and generation each is.
+// What can be refused comes first.
+func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) error {
+	err := srv.checkLists(ctx, cfg, s)
+	for try := 0; err == nil && try < installTries; try++ {
+		var rows []store.IssuerRecord
+		if rows, err = srv.store.Issuers(ctx); err != nil {
+			return err
 		}
-		if r.Name != c.Service() || r.Generation != c.Generation {
-			if err := srv.store.NameIssuer(ctx, r.ID, c.Service(), c.Generation); err != nil {
-				return fmt.Errorf("install issuer %s: %w", r.ID, err)
-			}
+		var c changes
+		if c, err = s.changes(cfg, rows, srv.now()); err != nil || len(c.events) == 0 && len(c.stay) == 0 {
+			return err
 		}
-		if slices.Contains(s.cas().Replaced(), r.ID) {
-			if err := srv.move(ctx, r, ca.Draining, map[string]string{"successor": cfg.Successor(r.ID)}); err != nil {
-				return fmt.Errorf("replace issuer %s: %w", r.ID, err)
+		err = srv.store.ChangeIssuers(ctx, c.install, slices.Concat(c.stay, c.move), c.events...)
+		if err == nil {
+			for _, ev := range c.events {
+				srv.log.InfoContext(ctx, strings.Replace(ev.Action, ".", " ", 1), "issuer", ev.Subject, "why", string(ev.Detail))
 			}
+			return nil
+		}
+		if fault.Of(err).Reason == "issuer_changed" {
+			err = nil
 		}
 	}
-	return nil
+	return err
+}
+
+// changes are what a configuration changes of the issuers on record.
+type changes struct {
+	install    []store.Installation
+	stay, move []store.IssuerChange // those that go on as they are, and to their next stage
+	events     []store.Event        // one for each installed or moved
+}
+
+func (s *inForce) changes(cfg *config.File, rows []store.IssuerRecord, now time.Time) (c changes, err error) {
+	for _, r := range s.cas().Records() {
+		at := slices.IndexFunc(rows, func(row store.IssuerRecord) bool { return row.ID == r.ID })
+		fresh := slices.ContainsFunc(s.cas().Fresh(), func(f store.IssuerRecord) bool { return f.ID == r.ID })
+		switch {
+		case at >= 0 && fresh && !bytes.Equal(rows[at].Certificate, r.Certificate):
+			return c, fault.New(fault.Conflict, "issuer %s was installed with another certificate in the meantime", r.ID).
+				Because("issuer_changed")
+		case at >= 0:
+			r = rows[at]
+		case fresh:
+			c.install = append(c.install, store.Installation{IssuerRecord: r})
+			c.events = append(c.events, issuerEvent(now, "installed", r.ID, nil))
+		default:
+			continue // removed in the meantime
+		}
+		one := s.cas().Get(r.ID)
+		if one == nil || !one.Configured || one.Offline || one.ID != r.ID {
+			continue
+		}
+		change := store.IssuerChange{
+			ID: r.ID, Name: one.Service(), Generation: one.Generation, Shards: one.Locations.Shards, From: r.State, To: r.State,
+		}
+		if r.State == string(ca.Active) && slices.Contains(s.cas().Replaced(), r.ID) {
+			change.To = string(ca.Draining)
+			successor := map[string]string{"successor": cfg.Successor(r.ID)}
+			c.move = append(c.move, change)
+			c.events = append(c.events, issuerEvent(now, change.To, r.ID, successor))
+		} else if r.Name != change.Name || r.Generation != change.Generation || r.CRLShards < change.Shards {
+			c.stay = append(c.stay, change)
+		}
+	}
+	return c, nil
+}
+
+func issuerEvent(now time.Time, what, id string, why map[string]string) store.Event {
+	ev := store.Event{At: now, Action: "issuer." + what, Outcome: "success", Actor: "server", Subject: id}
+	if why != nil {
+		ev.Detail, _ = json.Marshal(why) // strings: cannot fail
+	}
+	return ev
 }
 
 // move takes an issuer to its next stage. Another node may have been quicker.
 func (srv *server) move(ctx context.Context, r store.IssuerRecord, to ca.Stage, why map[string]string) error {
-	detail, err := json.Marshal(why)
-	if err != nil {
-		return err
+	err := srv.store.MoveIssuer(ctx, r.ID, r.State, string(to), issuerEvent(srv.now(), string(to), r.ID, why))
+	if fault.Is(err, fault.Conflict) {
+		return nil
 	}
-	ev := store.Event{
-		At: srv.now(), Action: "issuer." + string(to), Outcome: "success", Actor: "server", Subject: r.ID, Detail: detail,
+	if err == nil {
+		srv.log.InfoContext(ctx, "issuer "+string(to), "issuer", r.ID, "why", why)
 	}
-	if err := srv.store.MoveIssuer(ctx, r.ID, r.State, string(to), ev); err != nil {
-		if fault.Is(err, fault.Conflict) {
-			return nil
-		}
-		return err
-	}
-	srv.log.InfoContext(ctx, "issuer "+string(to), "issuer", r.ID, "why", why)
-	return nil
+	return err
 }
 
 // retire ends the issuers that drain and whose last certificate has expired. One

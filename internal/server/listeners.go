@@ -73,9 +73,10 @@ func (srv *server) startHTTP(ctx context.Context, cfg *config.File) error {
 }
 
 // startTLS opens the listeners that need a certificate of their own. Those whose
-// certificate cannot be had stay closed, and /readyz says why; calling startTLS
-// again tries them again.
+// certificate or address cannot be had stay closed, and /readyz says why; calling
+// startTLS again tries them again. Its error is that of addresses.
 func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
+	var failed []error
 	for _, l := range srv.tlsListeners(cfg) {
 		if l.conf.Addr == "" {
 			continue
@@ -90,10 +91,16 @@ func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
 			c.TLS = srv.est.TLS(c.TLS)
 		}
 		if err := srv.listen(ctx, l.conf.Addr, l.routes(), c); err != nil {
-			return err
+			failed = append(failed, err)
+			srv.health.Set(health.Check{
+				Name: "listener " + l.name, State: health.Failed, Detail: fault.Text(err), Needs: []string{l.name},
+				Remedy: "free the address; it is tried again every ten minutes and at `privyseal config reload`",
+			})
+			continue
 		}
+		srv.health.Clear("listener " + l.name)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // tlsListener is a listener that needs a certificate.
@@ -124,7 +131,9 @@ func (srv *server) tellPair(ctx context.Context, name string, err error) bool {
 		})
 		return false
 	}
-	srv.health.Clear("listener " + name)
+	if srv.serving(name) {
+		srv.health.Clear("listener " + name)
+	}
 	return true
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/keys/hsmtest"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
 )
 
 // TestReloadRefusedMovesNoGeneration: a reload that is refused for an offline CA's
@@ -116,5 +118,68 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	}
 	if tries += strings.Count(r.log.String(), refused); tries != 1 {
 		t.Errorf("the refused PIN was tried %d times", tries)
+	}
+}
+
+// TestReloadMovesAllOrNothing: a database that refuses the last change of a reload has
+// kept none of those before. A former issuer that drains alone would leave a pool, under
+// the configuration that runs, without anybody who signs.
+func TestReloadMovesAllOrNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.pool(t, l.newIssuer(t, "dev-b-1", "    pool: other\n"))
+	l.serve(t)
+	l.change(t, "    pool: other\n", "    pool: other\n"+l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n")+
+		l.newIssuer(t, "dev-b-2", "    pool: other\n    succeeds: dev-b-1\n"))
+	url := "sqlite:" + filepath.Join(l.dir, "privyseal.db")
+	storetest.Exec(t, url, `CREATE TRIGGER broken BEFORE UPDATE OF state ON issuers WHEN NEW.id = 'dev-b-1'
+		BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
+	if _, err := l.client().Reload(t.Context()); err == nil {
+		t.Fatal("reloaded")
+	}
+	states(t, l, "dev-a-1 active 1 web", "dev-b-1 active 1 other")
+	storetest.Exec(t, url, `DROP TRIGGER broken`)
+	if _, err := l.client().Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	states(t, l, "dev-a-1 draining 1 web", "dev-a-2 active 2 web", "dev-b-1 draining 1 other", "dev-b-2 active 2 other")
+}
+
+// TestReloadWithATakenAddress: a reload that is in force is not reported as refused
+// because a listener that was closed finds its address taken.
+func TestReloadWithATakenAddress(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	key, away := filepath.Join(l.dir, "keys", "dev-a-1.key"), filepath.Join(l.dir, "away")
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename(key, away)
+	l.change(t, "    certificate: chain.pem\n", "")
+	r := l.serve(t)
+	taken, err := net.Listen("tcp", l.addr.https)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rename(away, key)
+	l.change(t, "    passphrase: file:secrets/issuer\n", "    passphrase: file:secrets/issuer\n    certificate: chain.pem\n")
+	if result, err := l.client().Reload(t.Context()); err != nil || !result.Changed {
+		t.Errorf("reload: %+v, %v", result, err)
+	}
+	_, answer := l.readyz(t)
+	if c := check(t, answer, "listener https"); c.State != "failed" || !strings.Contains(c.Detail, "in use") {
+		t.Errorf("readyz says %+v", c)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.server.renewTLS(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, answer := l.readyz(t); indexCheck(answer, "listener https") >= 0 || !r.server.serving(listenHTTPS) {
+		t.Errorf("it is free again: %+v", answer)
 	}
 }

@@ -131,7 +131,8 @@ func (srv *server) start(ctx context.Context, cfg *config.File) error {
 	srv.warnOneTier(ctx, cfg)
 	srv.warnOf(ctx, cfg)
 	srv.askHealth()
-	if err := srv.putInForce(ctx, cfg, signing); err != nil {
+	srv.putInForce(ctx, cfg, signing)
+	if err := srv.startTLS(ctx, cfg); err != nil {
 		return err
 	}
 	return srv.startWork(ctx)

@@ -279,9 +279,15 @@ func TestIssuerMoves(t *testing.T) {
 		putIssuer(t, s, "a-1")
 		noErr(t, s.MoveIssuer(ctx, "a-1", "active", "draining", event("issuer.draining")))
 		wantKind(t, s.MoveIssuer(ctx, "a-1", "active", "draining", event("issuer.draining")), fault.Conflict)
-		noErr(t, s.NameIssuer(ctx, "a-1", "web", 2))
-		wantKind(t, s.NameIssuer(ctx, "none", "web", 2), fault.NotFound)
-		if got, err := s.Issuer(ctx, "a-1"); err != nil || got.State != "draining" || got.Name != "web" || got.Generation != 2 {
+		named := store.IssuerChange{ID: "a-1", Name: "web", Generation: 2, Shards: 4, From: "draining", To: "draining"}
+		fewer, gone := named, named
+		fewer.Shards, gone.ID = 2, "none"
+		noErr(t, s.ChangeIssuers(ctx, nil, []store.IssuerChange{named, fewer}))
+		moved := named
+		moved.To = "retired"
+		wantKind(t, s.ChangeIssuers(ctx, nil, []store.IssuerChange{moved, gone}), fault.Conflict) // all or nothing
+		if got, err := s.Issuer(ctx, "a-1"); err != nil || got.State != "draining" || got.Name != "web" ||
+			got.Generation != 2 || got.CRLShards != 4 {
 			t.Errorf("issuer %+v, %v", got, err)
 		}
 		if last, err := s.LastNotAfter(ctx, "a-1", ""); err != nil || !last.IsZero() {

@@ -123,6 +123,14 @@ func TestOneWinner(t *testing.T) {
 				return won(ok, err)
 			}
 		}},
+		"room below a CA": {3, kind(fault.Denied), func(t *testing.T, s *store.Store) func(*store.Store, int) error {
+			putIssuer(t, s, "above")
+			return func(s *store.Store, i int) error {
+				id := fmt.Sprint("below-", i)
+				r := store.IssuerRecord{ID: id, Name: id, State: "active", ParentID: "above", Certificate: []byte(id), CreatedAt: base}
+				return s.InstallIssuers(ctx, []store.Installation{{IssuerRecord: r, Siblings: []string{"above"}, Room: 3}})
+			}
+		}},
 		"acquire a lease": {1, is(errNotWon), func(t *testing.T, s *store.Store) func(*store.Store, int) error {
 			return func(s *store.Store, i int) error {
 				_, ok, err := s.AcquireLease(ctx, "l", fmt.Sprint(i), base, time.Minute)

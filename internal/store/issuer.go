@@ -23,7 +23,7 @@ type IssuerRecord struct {
 	RevocationSeq int64 // raised with every revocation
 	LastCRLNumber int64
 	CRLSeq        int64 // raised with every list that is published; set by the store
-	CRLShards     int   // the highest number of shards that it ever had; see RaiseCRLShards
+	CRLShards     int   // the highest number of shards that it ever had; see IssuerChange
 	CreatedAt     time.Time
 	Former        [][]byte // the certificates that it had before, DER, the last one first; set by the store
 }
@@ -36,14 +36,13 @@ func (s *Store) PutIssuer(ctx context.Context, r IssuerRecord, events ...Event) 
 	return s.InstallIssuers(ctx, []Installation{{IssuerRecord: r}}, events...)
 }
 
-// NameIssuer gives an installed issuer the pool and the generation that the
-// configuration says.
-func (s *Store) NameIssuer(ctx context.Context, id, name string, generation int) error {
-	return s.commit(ctx, &write{
-		what:   "name issuer",
-		guards: []*stmt{must(`UPDATE issuers SET name = $1, generation = $2 WHERE id = $3`, name, generation, id)},
-		lost:   func(int) error { return fault.New(fault.NotFound, "no such issuer") },
-	})
+// IssuerChange is what becomes of an installed issuer: its pool, its generation and its
+// state, if that is still From. Its shards only rise.
+type IssuerChange struct {
+	ID, Name   string
+	Generation int
+	Shards     int
+	From, To   string
 }
 
 // MoveIssuer takes an issuer from one state to the next. Conflict says that it is

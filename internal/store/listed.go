@@ -96,16 +96,3 @@ func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reas
 		})
 	return shards, err
 }
-
-// RaiseCRLShards notes that an issuer has had that many shards, and returns how
-// many it ever had.
-func (s *Store) RaiseCRLShards(ctx context.Context, issuerID string, shards int) (int, error) {
-	var most int64
-	err := s.commit(ctx, &write{
-		what: "raise CRL shards",
-		guards: []*stmt{must(`UPDATE issuers SET crl_shards = CASE WHEN crl_shards < $1 THEN $1 ELSE crl_shards END WHERE id = $2 RETURNING crl_shards`,
-			shards, issuerID).returning(&most)},
-		lost: func(int) error { return fault.New(fault.NotFound, "no such issuer") },
-	})
-	return int(most), err
-}

@@ -46,30 +46,73 @@ type Installation struct {
 	// remembered from then on; nil if the CA is new here.
 	Replaces   []byte
 	ReplacedAt time.Time
+	// Siblings are the ids of the CA above, and Room how many CAs may be below them,
+	// this one included; 0 is any number.
+	Siblings []string
+	Room     int
+}
+
+// room returns the guards that a CA finds room below the one above. Its rows are locked
+// first, so that two nodes do not count at once.
+func (i *Installation) room() []*stmt {
+	in, args := list(nil, i.Siblings)
+	lock := may(`UPDATE issuers SET state = state WHERE id IN `+in, args...)
+	in, args = list([]any{i.Room}, i.Siblings)
+	return []*stmt{lock, must(`SELECT 1 WHERE `+countChildren(in)+` < $1`, args...).reads(new(int64))}
+}
+
+// countChildren is the number of the CAs below some ids that are not retired.
+func countChildren(in string) string {
+	return `(SELECT COUNT(*) FROM issuers WHERE state <> 'retired' AND parent_id IN ` + in + `)`
 }
 
 // InstallIssuers puts certificates of CAs in force, all or none. It is
-// fault.Conflict if one of them is not (any more) as it says.
+// fault.Conflict if one of them is not (any more) as it says, and fault.Denied, with the
+// reason max_children, if there is no room below the CA above.
 func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events ...Event) error {
-	w := &write{
-		what: "install issuers", events: events,
-		lost: func(int) error {
-			return fault.New(fault.Conflict, "another certificate was installed in the meantime: look at `privyseal issuer list`").Because("issuer_changed")
-		},
-	}
-	for _, r := range all {
-		if r.Replaces != nil {
-			w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4 WHERE id = $5 AND certificate = $6`,
-				r.Certificate, r.Subject, r.NotAfter, r.ParentID, r.ID, r.Replaces))
-			w.effects = append(w.effects, may(`INSERT INTO issuer_former (issuer_id, fingerprint, certificate, replaced_at)
-				VALUES ($1, $2, $3, $4) ON CONFLICT (issuer_id, fingerprint) DO UPDATE SET replaced_at = excluded.replaced_at`,
-				r.ID, pki.Fingerprint(r.Replaces), r.Replaces, r.ReplacedAt))
-			continue
+	return s.ChangeIssuers(ctx, all, nil, events...)
+}
+
+// ChangeIssuers is InstallIssuers that also does what a configuration asks of issuers
+// that are installed, in the same transaction.
+func (s *Store) ChangeIssuers(ctx context.Context, install []Installation, changes []IssuerChange, events ...Event) error {
+	w := &write{what: "change issuers", events: events}
+	w.lost = func(guard int) error {
+		if w.guards[guard].read {
+			return fault.New(fault.Denied, "the CA above has as many CAs below it as max_children allows").
+				Because("max_children")
 		}
-		w.guards = append(w.guards, must(`INSERT INTO issuers (`+issuerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING`,
-			r.ID, r.Name, r.Generation, r.State, r.ParentID, r.Certificate, r.Subject, r.NotAfter, r.RevocationSeq, r.LastCRLNumber, r.CreatedAt))
+		return fault.New(fault.Conflict, "the issuers were changed in the meantime: look at `privyseal issuer list`").
+			Because("issuer_changed")
+	}
+	for _, r := range install {
+		r.install(w)
+	}
+	for _, c := range changes {
+		w.guards = append(w.guards, must(`UPDATE issuers SET name = $1, generation = $2, state = $3,
+			crl_shards = CASE WHEN crl_shards < $4 THEN $4 ELSE crl_shards END WHERE id = $5 AND state = $6`,
+			c.Name, c.Generation, c.To, c.Shards, c.ID, c.From))
 	}
 	return s.commit(ctx, w)
+}
+
+// install adds to a write what puts one certificate in force.
+func (i *Installation) install(w *write) {
+	if i.Room > 0 {
+		w.guards = append(w.guards, i.room()...)
+	}
+	if i.Replaces == nil {
+		w.guards = append(w.guards, must(`INSERT INTO issuers (`+issuerColumns+`, crl_shards)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING`,
+			i.ID, i.Name, i.Generation, i.State, i.ParentID, i.Certificate, i.Subject, i.NotAfter, i.RevocationSeq,
+			i.LastCRLNumber, i.CreatedAt, i.CRLShards))
+		return
+	}
+	w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4
+		WHERE id = $5 AND certificate = $6`, i.Certificate, i.Subject, i.NotAfter, i.ParentID, i.ID, i.Replaces))
+	w.effects = append(w.effects, may(`INSERT INTO issuer_former (issuer_id, fingerprint, certificate, replaced_at)
+		VALUES ($1, $2, $3, $4) ON CONFLICT (issuer_id, fingerprint) DO UPDATE SET replaced_at = excluded.replaced_at`,
+		i.ID, pki.Fingerprint(i.Replaces), i.Replaces, i.ReplacedAt))
 }
 
 // The conditions under which a CA has signed something, by what the refusal says of
@@ -186,10 +229,11 @@ func (s *Store) CertificatesByProfile(ctx context.Context, profiles []string) ([
 	return s.certificates(ctx, `WHERE c.profile IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`, args...)
 }
 
-// Children counts the certificates of CAs that a CA has here below it, apart from
+// Children counts the CAs that a CA has here below it, under any of its ids, apart from
 // those that are retired.
-func (s *Store) Children(ctx context.Context, parentID string) (int, error) {
+func (s *Store) Children(ctx context.Context, ids ...string) (int, error) {
 	n := int64(0)
-	err := s.queryRow(ctx, "count issuers", `SELECT COUNT(*) FROM issuers WHERE parent_id = $1 AND state <> 'retired'`, []any{parentID}, &n)
+	in, args := list(nil, ids)
+	err := s.queryRow(ctx, "count issuers", `SELECT `+countChildren(in), args, &n)
 	return int(n), err
 }

@@ -56,8 +56,18 @@ func TestInstallIssuers(t *testing.T) {
 				t.Errorf("step %d: %v", i, err)
 			}
 		}
-		if n, err := s.Children(t.Context(), "root"); err != nil || n != 1 {
+		if n, err := s.Children(t.Context(), "root", "cross"); err != nil || n != 1 {
 			t.Errorf("%d children: %v", n, err)
+		}
+		room := at("third", "root", "t", "")
+		room.Siblings = []string{"cross", "root"}
+		for most, want := range map[int]string{1: "max_children", 2: ""} {
+			room.Room = most
+			err := s.InstallIssuers(t.Context(), []store.Installation{room})
+			if want == "" && err != nil || want != "" && (err == nil || fault.Of(err).Reason != want) {
+				t.Errorf("room for %d: %v, want %q", most, err, want)
+			}
+			_ = s.RemoveIssuer(t.Context(), "third", []byte("t")) // if it is there
 		}
 		if r, err := s.Issuer(t.Context(), "web"); err != nil || len(r.Former) != 1 || string(r.Former[0]) != "w1" {
 			t.Errorf("what web had before: %q, want w1 once: %v", r.Former, err)

@@ -161,7 +161,8 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 		return nil, err
 	}
 	last := &rows[len(rows)-1]
-	last.LastCRLNumber, last.RevocationSeq = a.LastCRL, 1 // the sequence of what was imported
+	last.LastCRLNumber, last.CRLShards = a.LastCRL, a.Shards
+	last.RevocationSeq = 1 // the sequence of what was imported
 	events := make([]store.Event, len(rows))
 	for i, r := range rows {
 		if events[i], err = t.installedEvent(who, r, "adopted"); err != nil {
@@ -169,9 +170,6 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 		}
 	}
 	if err := t.Store.InstallIssuers(ctx, rows, events...); err != nil {
-		return nil, err
-	}
-	if _, err := t.Store.RaiseCRLShards(ctx, id, a.Shards); err != nil {
 		return nil, err
 	}
 	done := &Installed{Record: last.IssuerRecord, Warnings: c.warnings(false)}

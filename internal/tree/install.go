@@ -253,14 +253,17 @@ func (t *Tree) rows(ctx context.Context, c *candidate) ([]store.Installation, er
 		rows = append(rows, store.Installation{IssuerRecord: above})
 		parent = id
 	}
-	if err := t.checkRoom(ctx, parent, c); err != nil {
+	siblings, room, err := t.room(ctx, parent, c)
+	if err != nil {
 		return nil, err
 	}
 	state := string(ca.Active)
 	if c.d.Offline {
 		state = ca.OfflineRow
 	}
-	row := store.Installation{IssuerRecord: ca.NewRecord(c.d.ID, parent, state, c.chain[0], t.Now())}
+	row := store.Installation{
+		IssuerRecord: ca.NewRecord(c.d.ID, parent, state, c.chain[0], t.Now()), Siblings: siblings, Room: room,
+	}
 	if own := c.rec; own != nil {
 		row.Replaces, row.ReplacedAt = own.Certificate, t.Now()
 		row.CreatedAt, row.State, row.Generation, row.Name = own.CreatedAt, own.State, own.Generation, own.Name
@@ -281,29 +284,24 @@ func (t *Tree) idOf(certificate []byte, known []store.IssuerRecord) string {
 	return found
 }
 
-// checkRoom keeps a CA from having more CAs below it than its declaration says
-// (G2-19), under whichever of its ids they are.
-func (t *Tree) checkRoom(ctx context.Context, parent string, c *candidate) error {
+// room returns the ids of the CA above and how many CAs its declaration lets be below it
+// (G2-19), 0 if any number. That there are as many already is refused at once; that they
+// came in the meantime, when the certificate is put in force.
+func (t *Tree) room(ctx context.Context, parent string, c *candidate) (ids []string, most int, err error) {
 	if own := c.rec; parent == "" || own != nil && own.ParentID == parent {
-		return nil
+		return nil, 0, nil
 	}
 	up := ca.Build(ca.Inputs{Declared: t.Declared(), Records: c.known, Now: t.Now()}).Get(parent)
 	if up == nil || up.MaxChildren == 0 {
-		return nil
+		return nil, 0, nil
 	}
-	total := 0
-	for _, id := range up.IDs() {
-		n, err := t.Store.Children(ctx, id)
-		if err != nil {
-			return err
-		}
-		total += n
+	ids, most = up.IDs(), up.MaxChildren
+	n, err := t.Store.Children(ctx, ids...)
+	if err == nil && n >= most {
+		err = fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d", up.ID, n, most).
+			Because("max_children")
 	}
-	if total >= up.MaxChildren {
-		return fault.New(fault.Denied, "%s has %d CAs below it already, and max_children is %d",
-			up.ID, total, up.MaxChildren).Because("max_children")
-	}
-	return nil
+	return ids, most, err
 }
 
 // warnings are what is allowed and still worth a look.
