@@ -114,7 +114,7 @@ func (s *Server) record(
 		return outcome, next
 	case fault.Is(err, fault.Conflict): // it was deactivated meanwhile
 		return outcome, work.Done
-	case fault.Is(err, fault.Unavailable):
+	case fault.Is(err, fault.Unavailable), fault.Is(err, fault.Internal):
 		next = work.After(recordDelay)
 	default:
 		next = work.Done

@@ -219,7 +219,8 @@ func (p *Publisher) follow(ctx context.Context, row *store.IssuerRecord) {
 		p.Log.ErrorContext(ctx, "lists not fetched", "issuer", row.ID, "error", err)
 	}
 	p.mu.Lock()
-	s.crlSeq, s.fetched, s.retry = row.CRLSeq, true, fault.Is(err, fault.Unavailable)
+	s.crlSeq, s.fetched = row.CRLSeq, true
+	s.retry = fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Internal)
 	p.mu.Unlock()
 }
 

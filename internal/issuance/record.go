@@ -84,11 +84,11 @@ func event(action, outcome string, at time.Time, actor, subject, requestID strin
 	}
 }
 
-// rejected records a refusal and returns it. What was only unavailable is no
-// refusal. The refusal stands even if it cannot be recorded: nothing is signed.
+// rejected records a refusal and returns it. What was only unavailable, or went wrong
+// here, is no refusal. The refusal stands even if it cannot be recorded: nothing is signed.
 func (p *Pipeline) rejected(ctx context.Context, r Request, cause error) error {
 	f := fault.Of(cause)
-	if f.Kind == fault.Unavailable || f.Kind == fault.Pending || store.IsKnown(cause) {
+	if f.Kind == fault.Unavailable || f.Kind == fault.Internal || f.Kind == fault.Pending || store.IsKnown(cause) {
 		return cause
 	}
 	detail := map[string]any{

@@ -93,7 +93,7 @@ func (s *Store) commit(ctx context.Context, w *write) error {
 		return w.err
 	case <-ctx.Done():
 		if w.state.CompareAndSwap(waiting, givenUp) {
-			return unavailable(w.what, ctx.Err())
+			return failed(w.what, ctx.Err())
 		}
 		<-w.done
 		return w.err
@@ -104,13 +104,13 @@ func (c *committer) submit(w *write) error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.closed {
-		return unavailable(w.what, errors.New("the store is closed"))
+		return failed(w.what, errors.New("the store is closed"))
 	}
 	select {
 	case c.queue <- w:
 		return nil
 	default:
-		return unavailable(w.what, errors.New("the queue of writes is full"))
+		return failed(w.what, errors.New("the queue of writes is full"))
 	}
 }
 
@@ -136,7 +136,7 @@ func (c *committer) take(batch []*write, w *write) []*write {
 	case w == nil || !w.state.CompareAndSwap(waiting, running):
 		return batch
 	case c.store.cfg.Now().After(w.deadline):
-		w.finish(unavailable(w.what, errors.New("waited too long for the database")))
+		w.finish(failed(w.what, errors.New("waited too long for the database")))
 		return batch
 	default:
 		return append(batch, w)
@@ -168,7 +168,7 @@ func (c *committer) commitAll(batch []*write) {
 	}
 	if away(err) {
 		for _, w := range batch {
-			w.finish(unavailable(w.what, err))
+			w.finish(failed(w.what, err))
 		}
 		return
 	}
@@ -177,7 +177,7 @@ func (c *committer) commitAll(batch []*write) {
 		w.finish(err)
 		if err != nil && errors.Is(err, errAway) {
 			for _, rest := range batch[i+1:] {
-				rest.finish(unavailable(rest.what, errAway))
+				rest.finish(failed(rest.what, errAway))
 			}
 			return
 		}
@@ -201,7 +201,7 @@ func (c *committer) alone(w *write) error {
 			return w.verdict()
 		}
 		if away(err) {
-			return unavailable(w.what, errors.Join(errAway, err))
+			return failed(w.what, errors.Join(errAway, err))
 		}
 		if !transient(err) {
 			break
@@ -210,7 +210,7 @@ func (c *committer) alone(w *write) error {
 	if taken(err) {
 		return fault.Wrap(fault.Conflict, err, "it exists already")
 	}
-	return unavailable(w.what, err)
+	return failed(w.what, err)
 }
 
 var (

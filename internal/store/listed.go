@@ -53,7 +53,7 @@ func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last
 	case refused != nil:
 		return 0, refused
 	case err != nil:
-		return 0, unavailable("read revocations", err)
+		return 0, failed("read revocations", err)
 	case !installed:
 		return 0, fault.New(fault.NotFound, "no such issuer")
 	}

@@ -85,7 +85,7 @@ func (s *Store) AccountAndNonce(ctx context.Context, accountID string, nonce []b
 		query{selectAccount + `WHERE id = $1`, []any{accountID}, scanAccounts(&found)})
 	switch {
 	case err != nil:
-		return nil, unavailable("spend nonce and read account", err)
+		return nil, failed("spend nonce and read account", err)
 	case !first:
 		return nil, errSpent
 	default:

@@ -112,7 +112,7 @@ func (s *Store) Order(ctx context.Context, id string) (*Order, []Authorization, 
 		query{selectAuthorization + `JOIN order_authorizations l ON l.authorization_id = a.id
 			WHERE l.order_id = $1 ORDER BY l.position`, []any{id}, scanAuthorizations(&authz)})
 	if err != nil {
-		return nil, nil, unavailable("read order", err)
+		return nil, nil, failed("read order", err)
 	}
 	o, err := one(orders, "read order")
 	if err != nil {
@@ -181,7 +181,7 @@ func (s *Store) CountPending(ctx context.Context, accountID string, now time.Tim
 		query{`SELECT COUNT(*), MIN(z.expires) ` + authorizations, []any{accountID, now},
 			func(scan scanFunc) error { return scan(&p.Authorizations, &p.AuthorizationsUntil) }})
 	if err != nil {
-		return p, unavailable("count pending orders", err)
+		return p, failed("count pending orders", err)
 	}
 	return p, nil
 }
@@ -241,7 +241,7 @@ func (s *Store) UnfinishedOrders(
 			WHERE o.status = 'waiting' AND q.status = 'approved' AND NOT ` + certified + `
 			ORDER BY o.id LIMIT $1`, []any{limit}, scanIDs(&ids)})
 	if err != nil {
-		return nil, unavailable("read unfinished orders", err)
+		return nil, failed("read unfinished orders", err)
 	}
 	return ids, nil
 }

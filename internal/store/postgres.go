@@ -200,7 +200,7 @@ func eachRow(rows pgx.Rows, each func(scanFunc) error) error {
 	scan := func(dest ...any) error { return rows.Scan(decodeAll(dest)...) }
 	for rows.Next() {
 		if err := each(scan); err != nil {
-			return err
+			return rowError{err}
 		}
 	}
 	return rows.Err()

@@ -100,7 +100,7 @@ func (s *Store) queryRow(ctx context.Context, what, sql string, args []any, dest
 // query reads rows.
 func (s *Store) query(ctx context.Context, what, sql string, args []any, each func(scan scanFunc) error) error {
 	if err := s.engine.read(ctx, query{sql, args, each}); err != nil {
-		return unavailable(what, err)
+		return failed(what, err)
 	}
 	return nil
 }

@@ -145,7 +145,7 @@ func eachSQLite(rows *sql.Rows, each func(scanFunc) error) error {
 	scan := func(dest ...any) error { return rows.Scan(decodeAll(dest)...) }
 	for rows.Next() {
 		if err := each(scan); err != nil {
-			return err
+			return rowError{err}
 		}
 	}
 	return rows.Err()

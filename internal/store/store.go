@@ -23,7 +23,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/privyseal/privyseal/internal/fault"
 )
 
 // ErrNotFound is what reads return for a row that does not exist.
@@ -124,16 +123,3 @@ func NewID() string {
 	h := hex.EncodeToString(b[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
-
-// unavailable wraps what a driver said; the client learns only that the
-// database is away.
-func unavailable(what string, err error) error {
-	if errors.Is(err, ErrCorrupt) { // it did answer
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return fault.Wrap(fault.Unavailable, fmt.Errorf("%s: %w", what, err), "the database does not answer").After(retryAfter)
-}
-
-// retryAfter is what a client is told when the database is away or the queue of
-// writes is full.
-const retryAfter = 5 * time.Second
