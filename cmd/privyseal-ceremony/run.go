@@ -73,13 +73,15 @@ standard input.`,
 }
 
 func verifyCommand() *cobra.Command {
-	var ca string
+	var ca, head string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "verify TRANSCRIPT", Short: "check a transcript: its chain, its signatures, and whose they are", Args: args(cobra.ExactArgs(1)),
 		Long: `Checks that no record was altered, added, moved or taken out, and every signature.
 With --ca the CA's signatures must be by the key of that certificate, which is to
-come from elsewhere than the transcript. Exits 1 if anything is wrong.`,
+come from elsewhere than the transcript. With --head, the head that was printed at
+the end of a ceremony and is in the binder, nothing that was done until then may be
+missing at the end. Exits 1 if anything is wrong.`,
 		Example: "  privyseal-ceremony verify out/root/transcript.json --ca root.pem",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var keys []crypto.PublicKey
@@ -90,10 +92,11 @@ come from elsewhere than the transcript. Exits 1 if anything is wrong.`,
 				}
 				keys = append(keys, key)
 			}
-			return ceremony.VerifyTranscript(cmd.OutOrStdout(), args[0], asJSON, keys...)
+			return ceremony.VerifyTranscript(cmd.OutOrStdout(), args[0], head, asJSON, keys...)
 		},
 	}
 	cmd.Flags().StringVar(&ca, "ca", "", "certificate of the CA, PEM")
+	cmd.Flags().StringVar(&head, "head", "", "head of the transcript, as in the binder")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

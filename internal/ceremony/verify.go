@@ -24,8 +24,9 @@ func PublicKey(path string) (crypto.PublicKey, error) {
 	return chain[0].PublicKey, nil
 }
 
-// VerifyTranscript checks a transcript and prints what it found.
-func VerifyTranscript(out io.Writer, path string, asJSON bool, ca ...crypto.PublicKey) error {
+// VerifyTranscript checks a transcript and prints what it found. head is the one that was
+// written down after an earlier ceremony, or after the last; empty if nobody has it.
+func VerifyTranscript(out io.Writer, path, head string, asJSON bool, ca ...crypto.PublicKey) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read transcript: %w", err)
@@ -35,6 +36,10 @@ func VerifyTranscript(out io.Writer, path string, asJSON bool, ca ...crypto.Publ
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	report, err := t.Verify(ca...)
+	after := 0
+	if err == nil && head != "" {
+		after, err = t.Reaches(head)
+	}
 	if err != nil {
 		return fmt.Errorf("%s does not hold: %w", path, err)
 	}
@@ -50,6 +55,12 @@ func VerifyTranscript(out io.Writer, path string, asJSON bool, ca ...crypto.Publ
 	}
 	if !report.Trusted {
 		fmt.Fprintln(out, "Whose key that is was not checked: give the CA's certificate with --ca.")
+	}
+	if head == "" {
+		fmt.Fprintf(out, "Its head is %s: compare it with the binder, or give that of the binder with --head, "+
+			"to be sure that nothing was cut off the end.\n", report.Head)
+	} else {
+		fmt.Fprintf(out, "It has the given head, and %d records after it.\n", after)
 	}
 	for _, n := range report.Notes {
 		fmt.Fprintln(out, "NOTE", n)

@@ -22,7 +22,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
 )
 
 // ErrNotFound is what reads return for a row that does not exist.

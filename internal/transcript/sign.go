@@ -10,8 +10,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"github.com/privyseal/privyseal/internal/pki"
 	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // Signature is one key's signature of a head.
@@ -31,12 +32,15 @@ type Signer struct {
 	Key  crypto.Signer
 }
 
-// message is what is signed of a head. It begins with a zero octet, which no
-// certificate, list or other DER structure does: a signature of a transcript is
-// never one of anything else that a CA signs.
-func message(head string) []byte {
-	return []byte("\x00privyseal transcript/1\x00" + head)
+// message is what is signed of a head, and the time of the signature. It begins with a
+// zero octet, which no certificate, list or other DER structure does: a signature of a
+// transcript is never one of anything else that a CA signs.
+func message(head string, at time.Time) []byte {
+	return []byte("\x00privyseal transcript/2\x00" + head + "\x00" + at.UTC().Format(time.RFC3339))
 }
+
+// untimed is what was signed before the time was.
+func untimed(head string) []byte { return []byte("\x00privyseal transcript/1\x00" + head) }
 
 // Sign closes the ceremony: every signer signs the head. The CA's key is one of
 // them; custodians sign with the keys that the opening names. One
@@ -51,7 +55,7 @@ func (t *Transcript) Sign(now time.Time, signers ...Signer) error {
 	for i, s := range signers {
 		ca = ca || s.Name == CASigner
 		var err error
-		if list[i], err = sign(s, head); err != nil {
+		if list[i], err = sign(s, message(head, now)); err != nil {
 			return fmt.Errorf("sign transcript as %s: %w", s.Name, err)
 		}
 	}
@@ -68,13 +72,13 @@ func (t *Transcript) Sign(now time.Time, signers ...Signer) error {
 	return nil
 }
 
-func sign(s Signer, head string) (Signature, error) {
+func sign(s Signer, text []byte) (Signature, error) {
 	spki, err := x509.MarshalPKIXPublicKey(s.Key.Public())
 	if err != nil {
 		return Signature{}, fmt.Errorf("encode key: %w", err)
 	}
 	out := Signature{Signer: s.Name, Key: spki}
-	algorithm, digest, opts, err := input(s.Key.Public(), message(head))
+	algorithm, digest, opts, err := input(s.Key.Public(), text)
 	if err != nil {
 		return Signature{}, err
 	}
@@ -82,7 +86,7 @@ func sign(s Signer, head string) (Signature, error) {
 	if out.Value, err = s.Key.Sign(rand.Reader, digest, opts); err != nil {
 		return Signature{}, err
 	}
-	return out, out.verify(head)
+	return out, out.verify(text)
 }
 
 // input returns the algorithm for a kind of key and what it signs of the text.
@@ -103,8 +107,8 @@ func input(pub crypto.PublicKey, text []byte) (string, []byte, crypto.SignerOpts
 	return name, h.Sum(nil), crypto.SHA384, nil
 }
 
-// verify checks one signature of a head.
-func (s Signature) verify(head string) error {
+// verify checks one signature of a message.
+func (s Signature) verify(text []byte) error {
 	pub, err := x509.ParsePKIXPublicKey(s.Key)
 	if err != nil {
 		return fmt.Errorf("its key cannot be read: %w", err)
@@ -112,7 +116,7 @@ func (s Signature) verify(head string) error {
 	if err := pki.Usable(pub); err != nil {
 		return err
 	}
-	name, digest, _, err := input(pub, message(head))
+	name, digest, _, err := input(pub, text)
 	if err != nil {
 		return err
 	}

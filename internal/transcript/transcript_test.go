@@ -107,7 +107,7 @@ func TestG1_55_GoldenTranscript(t *testing.T) {
 	must(t, err)
 	want := &Report{
 		Records: 7, Ceremonies: 2, Acts: 3, First: epoch, Last: epoch.AddDate(0, 5, 0), Trusted: true,
-		Keys: []string{pki.Fingerprint(spki(t, seeded(1)))},
+		Head: again.Head(), Keys: []string{pki.Fingerprint(spki(t, seeded(1)))},
 	}
 	if diff := cmp.Diff(want, report); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -119,6 +119,51 @@ func TestG1_55_GoldenTranscript(t *testing.T) {
 	}
 	_, err = again.Verify(seeded(1).Public())
 	must(t, err)
+}
+
+// A transcript of the form that did not sign the time is read, verified with a note, and
+// gone on with. What is signed now is bound to its time.
+func TestTimeIsSigned(t *testing.T) {
+	t.Parallel()
+	old, err := os.ReadFile(filepath.Join("testdata", "transcript-1.golden"))
+	must(t, err)
+	tr, err := Parse(old)
+	must(t, err)
+	report, err := tr.Verify(seeded(1).Public())
+	must(t, err)
+	if len(report.Notes) != 3 || !strings.Contains(report.Notes[2], `record 7: the signature of "ca" is of an older form`) {
+		t.Errorf("notes %q", report.Notes)
+	}
+	must(t, tr.Begin(Ceremony{Name: "c", Tool: "t", Reason: "r"}, epoch.AddDate(1, 0, 0)))
+	must(t, tr.Sign(epoch.AddDate(1, 0, 0), Signer{CASigner, seeded(1)}))
+	moved := strings.Split(strings.TrimSuffix(string(tr.Bytes()), "\n"), "\n")
+	last := len(moved) - 1
+	moved[last] = rehash(t, strings.Replace(moved[last], "2027-11-21", "2028-11-21", 1))
+	tr, err = Parse([]byte(strings.Join(moved, "\n") + "\n"))
+	must(t, err)
+	if _, err := tr.Verify(); err == nil || !strings.Contains(err.Error(), "record 9: the signature of \"ca\"") {
+		t.Errorf("another time: %v", err)
+	}
+}
+
+// Who has written down the head finds out that ceremonies were cut off the end.
+func TestCutAtACeremonysEnd(t *testing.T) {
+	t.Parallel()
+	tr := sample(t)
+	all := lines(t)
+	cut, err := Parse([]byte(strings.Join(all[:4], "\n") + "\n"))
+	must(t, err)
+	if _, err := cut.Verify(seeded(1).Public()); err != nil {
+		t.Fatal(err) // it vouches for itself
+	}
+	if _, err := cut.Reaches(tr.Head()); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Errorf("cut: %v", err)
+	}
+	for head, want := range map[string]int{tr.Head(): 0, strings.ToUpper(cut.Head()): 3} {
+		if after, err := tr.Reaches(head); err != nil || after != want {
+			t.Errorf("%s: %d after it, %v", head, after, err)
+		}
+	}
 }
 
 // Keys of every kind that a CA may have sign a transcript.
@@ -154,7 +199,8 @@ func verifies(t *testing.T, key crypto.Signer) {
 		t.Errorf("without a key to compare: %v", err)
 	}
 	again.records[1].Signatures[0].Value[9] ^= 1
-	if err := again.records[1].Signatures[0].verify(again.records[1].Prev); err == nil {
+	last := again.records[1]
+	if err := last.Signatures[0].verify(message(last.Prev, last.Time)); err == nil {
 		t.Error("a changed signature verifies")
 	}
 }

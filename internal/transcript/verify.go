@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
@@ -29,6 +30,7 @@ type Report struct {
 	Failed     int       // tried and not done
 	First      time.Time // of the first record
 	Last       time.Time // of the last record
+	Head       string    // hash of the last record
 	Keys       []string  // SHA-256 of the CA keys' SubjectPublicKeyInfo, in the order of their first signature
 	Trusted    bool      // the CA keys were compared with those that the caller knows
 	Notes      []string  // what deserves a look: a ceremony without reason, an interrupted one
@@ -48,6 +50,18 @@ func (t *Transcript) Verify(ca ...crypto.PublicKey) (*Report, error) {
 	return report, err
 }
 
+// Reaches checks that a transcript has not lost its end since its head was written down:
+// the head, in hexadecimal of either case, is the hash of one of its records. It returns
+// how many records came after it.
+func (t *Transcript) Reaches(head string) (after int, err error) {
+	for i, r := range t.records {
+		if strings.EqualFold(r.Hash, strings.TrimSpace(head)) {
+			return len(t.records) - 1 - i, nil
+		}
+	}
+	return 0, &Bad{Line: len(t.records), Why: "no record has the given head: the end was cut off, or it is another transcript"}
+}
+
 // GoesOn is Verify for who is about to append: the last ceremony may be open.
 func (t *Transcript) GoesOn(ca ...crypto.PublicKey) error {
 	_, err := t.verify(ca)
@@ -63,7 +77,7 @@ func (t *Transcript) verify(ca []crypto.PublicKey) (*Report, error) {
 	if len(t.records) == 0 {
 		return nil, &Bad{Line: 1, Why: "the transcript has no records"}
 	}
-	report.First, report.Last = t.records[0].Time, t.Last()
+	report.First, report.Last, report.Head = t.records[0].Time, t.Last(), t.Head()
 	for i, r := range t.records {
 		if err := t.checkLink(i); err != nil {
 			return nil, err
@@ -175,10 +189,16 @@ func (c *Ceremony) key(name string) []byte {
 	return nil
 }
 
-// signed checks the signatures of record r, each over the record before it.
+// signed checks the signatures of record r, each over the record before it and the time.
 func (report *Report) signed(r Record, known [][]byte) error {
 	for _, s := range r.Signatures {
-		if err := s.verify(r.Prev); err != nil {
+		err := s.verify(message(r.Prev, r.Time))
+		if err != nil && s.verify(untimed(r.Prev)) == nil {
+			err = nil
+			report.Notes = append(report.Notes, fmt.Sprintf(
+				"record %d: the signature of %q is of an older form, which does not cover its time", r.Seq, s.Signer))
+		}
+		if err != nil {
 			return &Bad{Line: r.Seq, Why: fmt.Sprintf("the signature of %q: %v", s.Signer, err)}
 		}
 		if s.Signer != CASigner {
