@@ -12,7 +12,7 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help house build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices devices
+.PHONY: help house mutants build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices devices
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -70,6 +70,9 @@ generate: ## write generated files anew
 
 docs: ## write the configuration's JSON Schema from its types and comments
 	$(GO) test ./internal/config -run TestSchemaIsCurrent -update
+
+mutants: ## find refusals that no test notices (ARGS='./internal/acme'; an hour and more)
+	$(GO) run ./test/mutants $(ARGS)
 
 house: ## count the tree: a row per package (ARGS='-long -names')
 	$(GO) run ./test/house $(ARGS)
