@@ -30,9 +30,9 @@ func (s *Store) SearchCertificates(ctx context.Context, q Search) (found []Certi
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	where, args := q.where()
-	sql := where + fmt.Sprintf(` ORDER BY c.id DESC LIMIT $%d`, len(args)+1)
-	if found, err = s.certificates(ctx, sql, append(args, q.Limit+1)...); err != nil {
+	t := q.terms()
+	sql := t.where() + fmt.Sprintf(`ORDER BY c.id DESC LIMIT $%d`, len(t.args)+1)
+	if found, err = s.certificates(ctx, sql, append(t.args, q.Limit+1)...); err != nil {
 		return nil, "", err
 	}
 	if len(found) > q.Limit {
@@ -42,59 +42,80 @@ func (s *Store) SearchCertificates(ctx context.Context, q Search) (found []Certi
 	return found, next, nil
 }
 
-func (q Search) where() (string, []any) {
-	var args []any
-	var terms []string
-	term := func(format string, values ...any) {
-		places := make([]any, len(values))
-		for i, v := range values {
-			args = append(args, v)
-			places[i] = placeholder(len(args))
-		}
-		terms = append(terms, fmt.Sprintf(format, places...))
+// terms are conditions that all hold, and their arguments.
+type terms struct {
+	sql  []string
+	args []any
+}
+
+// add takes a condition whose %s are the places of its values.
+func (t *terms) add(format string, values ...any) {
+	places := make([]any, len(values))
+	for i, v := range values {
+		t.args = append(t.args, v)
+		places[i] = placeholder(len(t.args))
 	}
-	name := strings.ToLower(q.Name)
-	if suffix, ok := strings.CutPrefix(name, "*"); ok {
-		// '.' is followed by '/' in ASCII: the range holds what begins with suffix.
-		from := reversed(suffix)
-		term(`c.id IN (SELECT n.certificate_id FROM certificate_names n WHERE n.reversed >= %s AND n.reversed < %s)`, from, from+"\U0010ffff")
-	} else if name != "" {
-		pattern := "%" + escapeLike(name) + "%"
-		term(`(c.subject_lower LIKE %s ESCAPE '\' OR EXISTS
-			(SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id AND n.value LIKE %s ESCAPE '\'))`, pattern, pattern)
+	t.sql = append(t.sql, fmt.Sprintf(format, places...))
+}
+
+// equal wants a column to be a value, if that is not empty.
+func (t *terms) equal(column, value string) {
+	if value != "" {
+		t.add(column+` = %s`, value)
 	}
-	for _, eq := range []struct{ column, value string }{
-		{"c.serial", string(q.Serial)}, {"c.profile", q.Profile}, {"c.issuer_id", q.Issuer}, {"c.requester", q.Requester},
-	} {
-		if eq.value != "" {
-			term(eq.column+` = %s`, eq.value)
-		}
+}
+
+// where returns the WHERE clause, which ends in a blank.
+func (t *terms) where() string {
+	if len(t.sql) == 0 {
+		return ""
 	}
+	return "WHERE " + strings.Join(t.sql, " AND ") + " "
+}
+
+func (q Search) terms() *terms {
+	t := &terms{}
+	q.name(t)
+	t.equal("c.serial", string(q.Serial))
+	t.equal("c.profile", q.Profile)
+	t.equal("c.issuer_id", q.Issuer)
+	t.equal("c.requester", q.Requester)
 	if q.Key != nil {
-		term(`c.key_hash = %s`, q.Key)
+		t.add(`c.key_hash = %s`, q.Key)
 	}
 	switch q.Status {
 	case "":
 	case "revoked":
-		terms = append(terms, `r.certificate_id IS NOT NULL AND c.status IN ('issued', 'imported')`)
+		t.add(`r.certificate_id IS NOT NULL AND c.status IN ('issued', 'imported')`)
 	case "issued", "imported": // a person who asks for these does not mean revoked ones
-		term(`r.certificate_id IS NULL AND c.status = %s`, q.Status)
+		t.add(`r.certificate_id IS NULL AND c.status = %s`, q.Status)
 	default:
-		term(`c.status = %s`, q.Status)
+		t.equal("c.status", q.Status)
 	}
 	if !q.ExpiresBefore.IsZero() {
-		term(`c.not_after < %s`, q.ExpiresBefore)
+		t.add(`c.not_after < %s`, q.ExpiresBefore)
 	}
 	if !q.ExpiresAfter.IsZero() {
-		term(`c.not_after > %s`, q.ExpiresAfter)
+		t.add(`c.not_after > %s`, q.ExpiresAfter)
 	}
 	if q.After != "" {
-		term(`c.id < %s`, q.After)
+		t.add(`c.id < %s`, q.After)
 	}
-	if len(terms) == 0 {
-		return "", args
+	return t
+}
+
+func (q Search) name(t *terms) {
+	name := strings.ToLower(q.Name)
+	if suffix, ok := strings.CutPrefix(name, "*"); ok {
+		// '.' is followed by '/' in ASCII: the range holds what begins with suffix.
+		from := reversed(suffix)
+		t.add(`c.id IN (SELECT n.certificate_id FROM certificate_names n WHERE n.reversed >= %s AND n.reversed < %s)`,
+			from, from+"\U0010ffff")
+	} else if name != "" {
+		pattern := "%" + escapeLike(name) + "%"
+		t.add(`(c.subject_lower LIKE %s ESCAPE '\' OR EXISTS
+			(SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id AND n.value LIKE %s ESCAPE '\'))`, pattern, pattern)
 	}
-	return "WHERE " + strings.Join(terms, " AND "), args
 }
 
 // escapeLike makes a text match only itself inside a LIKE pattern.

@@ -10,7 +10,7 @@
 //	funcs, med, p95, >50   functions with a body and their lines, signature included
 //	files, >400            files, and those of more than 400 lines
 //	>120                   lines of more than 120 columns, a tab counting as four
-//	ifaces                 interface types, constraints left out
+//	ifaces                 interface types that have a name, constraints left out
 //	unused                 exported names that no other package names (-names lists them)
 package main
 
@@ -217,19 +217,18 @@ func (c *count) declarations(set *token.FileSet, f *ast.File, test bool) {
 			c.specs(d, test)
 		}
 	}
-	ast.Inspect(f, func(n ast.Node) bool {
-		if i, ok := n.(*ast.InterfaceType); ok && len(i.Methods.List) > 0 && hasMethod(i) {
-			c.interfaces++
-		}
-		return true
-	})
 }
 
 func (c *count) specs(d *ast.GenDecl, test bool) {
-	if test {
-		return
-	}
 	for _, s := range d.Specs {
+		if t, ok := s.(*ast.TypeSpec); ok {
+			if i, ok := t.Type.(*ast.InterfaceType); ok && hasMethod(i) {
+				c.interfaces++
+			}
+		}
+		if test {
+			continue
+		}
 		switch s := s.(type) {
 		case *ast.TypeSpec:
 			if s.Name.IsExported() {
