@@ -25,24 +25,26 @@ type Account struct {
 	CreatedFrom   string // client address
 }
 
-const (
-	accountColumns = `id, endpoint, thumbprint, jwk, contact, status, terms_agreed_at, terms, eab_kid, created_at, created_from`
-	selectAccount  = `SELECT ` + accountColumns + ` FROM accounts `
-)
-
-func scanAccounts(into *[]Account) func(scanFunc) error {
-	return func(scan scanFunc) error {
-		var a Account
-		var contact, jwk json.RawMessage
-		err := scan(&a.ID, &a.Endpoint, &a.Thumbprint, &jwk, &contact, &a.Status, &a.TermsAgreedAt, &a.Terms, &a.EABKID, &a.CreatedAt, &a.CreatedFrom)
-		if err != nil {
-			return err
-		}
-		a.JWK = jwk
-		*into = append(*into, a)
-		return fromJSON(contact, &(*into)[len(*into)-1].Contact)
-	}
-}
+var accounts = table[Account]{
+	name: "accounts", alias: "u",
+	columns: []column[Account]{
+		col("id", func(r *Account) *string { return &r.ID }),
+		col("endpoint", func(r *Account) *string { return &r.Endpoint }),
+		col("thumbprint", func(r *Account) *string { return &r.Thumbprint }),
+		{
+			name: "jwk", of: func(r *Account) any { return json.RawMessage(r.JWK) },
+			to: func(r *Account) any { return (*json.RawMessage)(&r.JWK) },
+		},
+		listCol("contact", func(r *Account) *[]string { return &r.Contact }),
+		col("status", func(r *Account) *string { return &r.Status }),
+		col("terms_agreed_at", func(r *Account) **time.Time { return &r.TermsAgreedAt }),
+		col("terms", func(r *Account) *string { return &r.Terms }),
+		col("eab_kid", func(r *Account) *string { return &r.EABKID }),
+		col("created_at", func(r *Account) *time.Time { return &r.CreatedAt }),
+		col("created_from", func(r *Account) *string { return &r.CreatedFrom }),
+		written("binding", func(r *Account) any { return string(r.Binding) }),
+	},
+}.ready()
 
 // one returns the only element, or ErrNotFound.
 func one[T any](found []T, what string) (*T, error) {
@@ -57,13 +59,8 @@ func one[T any](found []T, what string) (*T, error) {
 // written and the claim is left alone.
 func (s *Store) CreateAccount(ctx context.Context, a Account, claim *Claim, ev Event) (existing *Account, err error) {
 	errExists := errors.New("the account exists")
-	w := &write{
-		what: "create account",
-		guards: []*stmt{must(`INSERT INTO accounts (`+accountColumns+`, binding)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING`,
-			a.ID, a.Endpoint, a.Thumbprint, json.RawMessage(a.JWK), asJSON(a.Contact), a.Status, a.TermsAgreedAt, a.Terms, a.EABKID, a.CreatedAt, a.CreatedFrom, string(a.Binding))},
-		events: []Event{ev},
-	}
+	sql, args := accounts.add(&a, `ON CONFLICT DO NOTHING`)
+	w := &write{what: "create account", guards: []*stmt{must(sql, args...)}, events: []Event{ev}}
 	if claim != nil {
 		st, err := claim.use(s.cfg.Now())
 		if err != nil {
@@ -86,7 +83,7 @@ func (s *Store) CreateAccount(ctx context.Context, a Account, claim *Claim, ev E
 // Account returns an account by id.
 func (s *Store) Account(ctx context.Context, id string) (*Account, error) {
 	var found []Account
-	if err := s.query(ctx, "read account", selectAccount+`WHERE id = $1`, []any{id}, scanAccounts(&found)); err != nil {
+	if err := s.query(ctx, "read account", accounts.query+`WHERE u.id = $1`, []any{id}, accounts.scan(&found)); err != nil {
 		return nil, err
 	}
 	return one(found, "read account")
@@ -95,8 +92,8 @@ func (s *Store) Account(ctx context.Context, id string) (*Account, error) {
 // AccountByThumbprint returns the account of a key at an endpoint.
 func (s *Store) AccountByThumbprint(ctx context.Context, endpoint, thumbprint string) (*Account, error) {
 	var found []Account
-	err := s.query(ctx, "read account by key", selectAccount+`WHERE thumbprint = $1 AND endpoint = $2`,
-		[]any{thumbprint, endpoint}, scanAccounts(&found))
+	err := s.query(ctx, "read account by key", accounts.query+`WHERE u.thumbprint = $1 AND u.endpoint = $2`,
+		[]any{thumbprint, endpoint}, accounts.scan(&found))
 	if err != nil {
 		return nil, err
 	}

@@ -53,8 +53,8 @@ func (s *Store) Accounts(ctx context.Context, q ACMEQuery) (found []Account, err
 	if q.Name != "" {
 		t.add(`EXISTS (SELECT 1 FROM authorizations z WHERE z.account_id = u.id AND z.identifier_value = %s)`, strings.ToLower(q.Name))
 	}
-	sql := `SELECT u.` + strings.ReplaceAll(accountColumns, ", ", ", u.") + ` FROM accounts u ` + q.page(t, "u.id")
-	return found, s.query(ctx, "list accounts", sql, t.args, scanAccounts(&found))
+	sql := accounts.query + q.page(t, "u.id")
+	return found, s.query(ctx, "list accounts", sql, t.args, accounts.scan(&found))
 }
 
 // Orders returns the orders that q chooses, oldest first.
@@ -79,8 +79,8 @@ func (s *Store) Orders(ctx context.Context, q ACMEQuery) (found []Order, err err
 		t.add(`EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id
 			WHERE l.order_id = o.id AND z.identifier_value = %s)`, strings.ToLower(q.Name))
 	}
-	sql := selectOrder + `JOIN accounts u ON u.id = o.account_id ` + q.page(t, "o.id")
-	return found, s.query(ctx, "list orders", sql, t.args, scanOrders(&found))
+	sql := orders.query + `JOIN accounts u ON u.id = o.account_id ` + q.page(t, "o.id")
+	return found, s.query(ctx, "list orders", sql, t.args, orders.scan(&found))
 }
 
 // Authorizations returns the authorizations that q chooses, oldest first.

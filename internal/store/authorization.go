@@ -26,31 +26,27 @@ type Authorization struct {
 	CreatedAt     time.Time
 }
 
-const (
-	authorizationColumns = `id, account_id, identifier_type, identifier_value, wildcard, status, expires, token, attempted, attempts,
-		next_attempt_at, thumbprint, validated_at, error, record, created_at`
-	selectAuthorization = `SELECT a.id, a.account_id, a.identifier_type, a.identifier_value, a.wildcard, a.status, a.expires, a.token, a.attempted, a.attempts,
-		a.next_attempt_at, a.thumbprint, a.validated_at, a.error, a.record, a.created_at FROM authorizations a `
-)
-
-func (a Authorization) row() []any {
-	return []any{
-		a.ID, a.AccountID, a.Identifier.Type, a.Identifier.Value, a.Wildcard, a.Status, a.Expires, a.Token, a.Attempted, a.Attempts,
-		a.NextAttemptAt, a.Thumbprint, a.ValidatedAt, a.Error, a.Record, a.CreatedAt,
-	}
-}
-
-func scanAuthorizations(into *[]Authorization) func(scanFunc) error {
-	return func(scan scanFunc) error {
-		var a Authorization
-		var typ string
-		err := scan(&a.ID, &a.AccountID, &typ, &a.Identifier.Value, &a.Wildcard, &a.Status, &a.Expires, &a.Token, &a.Attempted, &a.Attempts,
-			&a.NextAttemptAt, &a.Thumbprint, &a.ValidatedAt, &a.Error, &a.Record, &a.CreatedAt)
-		a.Identifier.Type = pki.IdentifierType(typ)
-		*into = append(*into, a)
-		return err
-	}
-}
+var authorizations = table[Authorization]{
+	name: "authorizations", alias: "a",
+	columns: []column[Authorization]{
+		col("id", func(r *Authorization) *string { return &r.ID }),
+		col("account_id", func(r *Authorization) *string { return &r.AccountID }),
+		col("identifier_type", func(r *Authorization) *pki.IdentifierType { return &r.Identifier.Type }),
+		col("identifier_value", func(r *Authorization) *string { return &r.Identifier.Value }),
+		col("wildcard", func(r *Authorization) *bool { return &r.Wildcard }),
+		col("status", func(r *Authorization) *string { return &r.Status }),
+		col("expires", func(r *Authorization) *time.Time { return &r.Expires }),
+		col("token", func(r *Authorization) *string { return &r.Token }),
+		col("attempted", func(r *Authorization) *string { return &r.Attempted }),
+		col("attempts", func(r *Authorization) *int { return &r.Attempts }),
+		col("next_attempt_at", func(r *Authorization) **time.Time { return &r.NextAttemptAt }),
+		col("thumbprint", func(r *Authorization) *string { return &r.Thumbprint }),
+		col("validated_at", func(r *Authorization) **time.Time { return &r.ValidatedAt }),
+		col("error", func(r *Authorization) *json.RawMessage { return &r.Error }),
+		col("record", func(r *Authorization) *json.RawMessage { return &r.Record }),
+		col("created_at", func(r *Authorization) *time.Time { return &r.CreatedAt }),
+	},
+}.ready()
 
 // Authorization returns an authorization by id.
 func (s *Store) Authorization(ctx context.Context, id string) (*Authorization, error) {
@@ -63,7 +59,7 @@ func (s *Store) Authorization(ctx context.Context, id string) (*Authorization, e
 
 func (s *Store) authorizations(ctx context.Context, where string, args ...any) ([]Authorization, error) {
 	var found []Authorization
-	err := s.query(ctx, "read authorizations", selectAuthorization+where, args, scanAuthorizations(&found))
+	err := s.query(ctx, "read authorizations", authorizations.query+where, args, authorizations.scan(&found))
 	return found, err
 }
 

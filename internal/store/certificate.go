@@ -33,40 +33,58 @@ type Certificate struct {
 	ReservedAt           time.Time
 	IssuedAt             *time.Time
 	Revocation           *Revocation // nil if not revoked
+
+	Claims []Claim // that its reservation took; only written, Abandon reads them
 }
 
-const (
-	certificateColumns = `id, issuer_id, serial, status, node, profile, profile_version, protocol, endpoint, requester,
-		request_id, key_hash, subject, names, not_before, not_after, tbs, der, shard, lineage, origin, reserved_at, issued_at`
-	selectCertificate = `SELECT c.id, c.issuer_id, c.serial, c.status, c.node, c.profile, c.profile_version, c.protocol, c.endpoint, c.requester,
-		c.request_id, c.key_hash, c.subject, c.names, c.not_before, c.not_after, c.tbs, c.der, c.shard, c.lineage, c.origin, c.reserved_at, c.issued_at,
-		COALESCE(r.reason, -1), r.revoked_at, r.invalidity_at, COALESCE(r.seq, 0), COALESCE(r.requester, '')
-		FROM certificates c LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL `
-)
+var certificates = table[Certificate]{
+	name: "certificates", alias: "c",
+	columns: []column[Certificate]{
+		col("id", func(r *Certificate) *string { return &r.ID }),
+		col("issuer_id", func(r *Certificate) *string { return &r.IssuerID }),
+		col("serial", func(r *Certificate) *pki.Serial { return &r.Serial }),
+		col("status", func(r *Certificate) *string { return &r.Status }),
+		col("node", func(r *Certificate) *string { return &r.Node }),
+		col("profile", func(r *Certificate) *string { return &r.Profile }),
+		col("profile_version", func(r *Certificate) *string { return &r.ProfileVersion }),
+		col("protocol", func(r *Certificate) *string { return &r.Protocol }),
+		col("endpoint", func(r *Certificate) *string { return &r.Endpoint }),
+		col("requester", func(r *Certificate) *string { return &r.Requester }),
+		col("request_id", func(r *Certificate) *string { return &r.RequestID }),
+		{name: "key_hash", of: func(r *Certificate) any { return notNull(r.KeyHash) }, to: func(r *Certificate) any { return &r.KeyHash }},
+		col("subject", func(r *Certificate) *string { return &r.Subject }),
+		listCol("names", func(r *Certificate) *[]pki.Identifier { return &r.Names }),
+		col("not_before", func(r *Certificate) *time.Time { return &r.NotBefore }),
+		col("not_after", func(r *Certificate) *time.Time { return &r.NotAfter }),
+		col("tbs", func(r *Certificate) *[]byte { return &r.TBS }),
+		col("der", func(r *Certificate) *[]byte { return &r.DER }),
+		col("shard", func(r *Certificate) *int { return &r.Shard }),
+		col("lineage", func(r *Certificate) *string { return &r.Lineage }),
+		col("origin", func(r *Certificate) *string { return &r.Origin }),
+		col("reserved_at", func(r *Certificate) *time.Time { return &r.ReservedAt }),
+		col("issued_at", func(r *Certificate) **time.Time { return &r.IssuedAt }),
+		written("subject_lower", func(r *Certificate) any { return strings.ToLower(r.Subject) }),
+		written("claims", func(r *Certificate) any { return asJSON(r.Claims) }),
+		computed("COALESCE(r.reason, -1)", func(r *Certificate) *pki.Reason { return &r.revocation().Reason }),
+		computed("r.revoked_at", func(r *Certificate) *time.Time { return &r.revocation().RevokedAt }),
+		computed("r.invalidity_at", func(r *Certificate) **time.Time { return &r.revocation().InvalidityAt }),
+		computed("COALESCE(r.seq, 0)", func(r *Certificate) *int64 { return &r.revocation().Seq }),
+		computed("COALESCE(r.requester, '')", func(r *Certificate) *string { return &r.revocation().Requester }),
+	},
+	joins: "LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL ",
+	done: func(r *Certificate) {
+		if r.Revocation.RevokedAt.IsZero() {
+			r.Revocation = nil
+		}
+	},
+}.ready()
 
-func scanCertificates(into *[]Certificate) func(scanFunc) error {
-	return func(scan scanFunc) error {
-		var c Certificate
-		var r Revocation
-		var names []byte
-		var serial string
-		var reason int64
-		var revokedAt *time.Time
-		err := scan(&c.ID, &c.IssuerID, &serial, &c.Status, &c.Node, &c.Profile, &c.ProfileVersion, &c.Protocol, &c.Endpoint, &c.Requester,
-			&c.RequestID, &c.KeyHash, &c.Subject, &names, &c.NotBefore, &c.NotAfter, &c.TBS, &c.DER, &c.Shard, &c.Lineage, &c.Origin,
-			&c.ReservedAt, &c.IssuedAt, &reason, &revokedAt, &r.InvalidityAt, &r.Seq, &r.Requester)
-		if err != nil {
-			return err
-		}
-		c.Serial = pki.Serial(serial)
-		if revokedAt != nil {
-			r.Reason, r.RevokedAt = pki.Reason(reason), *revokedAt
-			c.Revocation = &r
-		}
-		err = fromJSON(names, &c.Names)
-		*into = append(*into, c)
-		return err
+// revocation is where the revocation is read to.
+func (c *Certificate) revocation() *Revocation {
+	if c.Revocation == nil {
+		c.Revocation = &Revocation{}
 	}
+	return c.Revocation
 }
 
 // Reserve records a certificate before it is signed: its serial, draft, names,
@@ -130,11 +148,9 @@ func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev
 			return ceased()
 		}
 	}
-	w.effects = append([]*stmt{may(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
-		$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`,
-		c.ID, c.IssuerID, c.Serial, "reserved", c.Node, c.Profile, c.ProfileVersion, c.Protocol, c.Endpoint, c.Requester,
-		c.RequestID, notNull(c.KeyHash), c.Subject, asJSON(c.Names), c.NotBefore, c.NotAfter, c.TBS, nil, c.Shard, c.Lineage, c.Origin,
-		c.ReservedAt, nil, strings.ToLower(c.Subject), asJSON(f.Claims))}, insertNames(c)...)
+	c.Status, c.DER, c.IssuedAt, c.Claims = "reserved", nil, nil, f.Claims
+	sql, args := certificates.add(&c, "")
+	w.effects = append([]*stmt{may(sql, args...)}, insertNames(c)...)
 	return s.commit(ctx, w)
 }
 
@@ -233,7 +249,7 @@ func (s *Store) Reserved(ctx context.Context, node string, olderThan time.Time) 
 
 func (s *Store) certificates(ctx context.Context, where string, args ...any) ([]Certificate, error) {
 	var found []Certificate
-	err := s.query(ctx, "read certificates", selectCertificate+where, args, scanCertificates(&found))
+	err := s.query(ctx, "read certificates", certificates.query+where, args, certificates.scan(&found))
 	return found, err
 }
 

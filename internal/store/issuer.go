@@ -28,7 +28,24 @@ type IssuerRecord struct {
 	Former        [][]byte // the certificates that it had before, DER, the last one first; set by the store
 }
 
-const issuerColumns = `id, name, generation, state, parent_id, certificate, subject, not_after, revocation_seq, last_crl_number, created_at`
+var issuers = table[IssuerRecord]{
+	name: "issuers", alias: "i",
+	columns: []column[IssuerRecord]{
+		col("id", func(r *IssuerRecord) *string { return &r.ID }),
+		col("name", func(r *IssuerRecord) *string { return &r.Name }),
+		col("generation", func(r *IssuerRecord) *int { return &r.Generation }),
+		col("state", func(r *IssuerRecord) *string { return &r.State }),
+		col("parent_id", func(r *IssuerRecord) *string { return &r.ParentID }),
+		col("certificate", func(r *IssuerRecord) *[]byte { return &r.Certificate }),
+		col("subject", func(r *IssuerRecord) *string { return &r.Subject }),
+		col("not_after", func(r *IssuerRecord) *time.Time { return &r.NotAfter }),
+		col("revocation_seq", func(r *IssuerRecord) *int64 { return &r.RevocationSeq }),
+		col("last_crl_number", func(r *IssuerRecord) *int64 { return &r.LastCRLNumber }),
+		col("created_at", func(r *IssuerRecord) *time.Time { return &r.CreatedAt }),
+		col("crl_shards", func(r *IssuerRecord) *int { return &r.CRLShards }),
+		computed("i.crl_seq", func(r *IssuerRecord) *int64 { return &r.CRLSeq }),
+	},
+}.ready()
 
 // PutIssuer installs an issuer that is new. It is fault.Conflict if the id is
 // taken: what happened to an issuer since is not to be overwritten.
@@ -109,13 +126,7 @@ func (s *Store) CAsBelow(ctx context.Context, id string) (map[pki.Serial]time.Ti
 
 func (s *Store) issuers(ctx context.Context, where string, args ...any) ([]IssuerRecord, error) {
 	var found []IssuerRecord
-	err := s.query(ctx, "read issuers", `SELECT `+issuerColumns+`, crl_seq, crl_shards FROM issuers `+where, args, func(scan scanFunc) error {
-		var r IssuerRecord
-		err := scan(&r.ID, &r.Name, &r.Generation, &r.State, &r.ParentID, &r.Certificate, &r.Subject, &r.NotAfter,
-			&r.RevocationSeq, &r.LastCRLNumber, &r.CreatedAt, &r.CRLSeq, &r.CRLShards)
-		found = append(found, r)
-		return err
-	})
+	err := s.query(ctx, "read issuers", issuers.query+where, args, issuers.scan(&found))
 	if err != nil {
 		return nil, err
 	}

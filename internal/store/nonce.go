@@ -82,7 +82,7 @@ func (s *Store) AccountAndNonce(ctx context.Context, accountID string, nonce []b
 	first := false
 	err := s.engine.read(ctx,
 		query{spendNonce, []any{nonce, expires}, once(&first)},
-		query{selectAccount + `WHERE id = $1`, []any{accountID}, scanAccounts(&found)})
+		query{accounts.query + `WHERE u.id = $1`, []any{accountID}, accounts.scan(&found)})
 	switch {
 	case err != nil:
 		return nil, failed("spend nonce and read account", err)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -33,44 +34,43 @@ type Order struct {
 	ApprovalReason    string        // of the person who decided
 }
 
-const (
-	orderColumns = `id, account_id, endpoint, profile, replaces, identifiers, not_before, not_after, status, error, csr, node,
-		expires, created_at, processing_at`
-	selectOrder = `SELECT o.id, o.account_id, o.endpoint, o.profile, o.replaces, o.identifiers, o.not_before, o.not_after, o.status, o.error, o.csr, o.node,
-		o.expires, o.created_at, o.processing_at, COALESCE(c.id, ''), COALESCE(q.status, ''), COALESCE(q.reason, '')
-		FROM orders o LEFT JOIN origins g ON g.origin = 'order:' || o.id
+var orders = table[Order]{
+	name: "orders", alias: "o",
+	columns: []column[Order]{
+		col("id", func(r *Order) *string { return &r.ID }),
+		col("account_id", func(r *Order) *string { return &r.AccountID }),
+		col("endpoint", func(r *Order) *string { return &r.Endpoint }),
+		col("profile", func(r *Order) *string { return &r.Profile }),
+		col("replaces", func(r *Order) *string { return &r.Replaces }),
+		listCol("identifiers", func(r *Order) *[]pki.Identifier { return &r.Identifiers }),
+		col("not_before", func(r *Order) **time.Time { return &r.NotBefore }),
+		col("not_after", func(r *Order) **time.Time { return &r.NotAfter }),
+		col("status", func(r *Order) *string { return &r.Status }),
+		col("error", func(r *Order) *json.RawMessage { return &r.Error }),
+		col("csr", func(r *Order) *[]byte { return &r.CSR }),
+		col("node", func(r *Order) *string { return &r.Node }),
+		col("expires", func(r *Order) *time.Time { return &r.Expires }),
+		col("created_at", func(r *Order) *time.Time { return &r.CreatedAt }),
+		col("processing_at", func(r *Order) **time.Time { return &r.ProcessingAt }),
+		computed("COALESCE(c.id, '')", func(r *Order) *string { return &r.CertificateID }),
+		computed("COALESCE(q.status, '')", func(r *Order) *RequestStatus { return &r.Approval }),
+		computed("COALESCE(q.reason, '')", func(r *Order) *string { return &r.ApprovalReason }),
+	},
+	joins: `LEFT JOIN origins g ON g.origin = 'order:' || o.id
 		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued'
-		LEFT JOIN requests q ON o.status = 'waiting' AND q.origin = 'order:' || o.id `
-)
-
-func scanOrders(into *[]Order) func(scanFunc) error {
-	return func(scan scanFunc) error {
-		var o Order
-		var identifiers []byte
-		err := scan(&o.ID, &o.AccountID, &o.Endpoint, &o.Profile, &o.Replaces, &identifiers, &o.NotBefore, &o.NotAfter, &o.Status, &o.Error, &o.CSR,
-			&o.Node, &o.Expires, &o.CreatedAt, &o.ProcessingAt, &o.CertificateID, &o.Approval, &o.ApprovalReason)
-		if err != nil {
-			return err
-		}
-		err = fromJSON(identifiers, &o.Identifiers)
-		*into = append(*into, o)
-		return err
-	}
-}
+		LEFT JOIN requests q ON o.status = 'waiting' AND q.origin = 'order:' || o.id `,
+}.ready()
 
 // CreateOrder stores an order and the authorizations that are new for it;
 // o.AuthorizationIDs names those and the reused ones. It is fault.Denied if the
 // account is not valid.
 func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorization, ev *Event) error {
+	o.CSR = nil
+	args := orders.row(&o)
 	w := &write{
 		what: "create order",
-		guards: []*stmt{must(`INSERT INTO orders (`+orderColumns+`)
-			SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text), CAST($5 AS text), CAST($6 AS text),
-				CAST($7 AS timestamptz), CAST($8 AS timestamptz), CAST($9 AS text), CAST($10 AS text), $11, CAST($12 AS text),
-				CAST($13 AS timestamptz), CAST($14 AS timestamptz), CAST($15 AS timestamptz)
-			FROM accounts WHERE id = $2 AND status = 'valid'`,
-			o.ID, o.AccountID, o.Endpoint, o.Profile, o.Replaces, asJSON(o.Identifiers), o.NotBefore, o.NotAfter, o.Status, o.Error, nil, o.Node,
-			o.Expires, o.CreatedAt, o.ProcessingAt)},
+		guards: []*stmt{must(fmt.Sprintf(`%s SELECT %s FROM accounts WHERE id = $%d AND status = 'valid'`,
+			orders.insert, orders.values, len(args)+1), append(args, o.AccountID)...)},
 		events: optional(ev),
 		lost: func(guard int) error {
 			if guard > 0 {
@@ -84,14 +84,14 @@ func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorizati
 			ON CONFLICT (replaces) DO UPDATE SET order_id = excluded.order_id WHERE replacements.order_id = $3`, o.Replaces, o.ID, o.InPlaceOf))
 	}
 	authz := make([][]any, len(newAuthz))
-	for i, a := range newAuthz {
-		authz[i] = a.row()
+	for i := range newAuthz {
+		authz[i] = authorizations.row(&newAuthz[i])
 	}
 	links := make([][]any, len(o.AuthorizationIDs))
 	for i, id := range o.AuthorizationIDs {
 		links[i] = []any{o.ID, i, id}
 	}
-	w.effects = append(multi(`INSERT INTO authorizations (`+authorizationColumns+`)`, authz),
+	w.effects = append(multi(authorizations.insert, authz),
 		multi(`INSERT INTO order_authorizations (order_id, position, authorization_id)`, links)...)
 	return s.commit(ctx, w)
 }
@@ -105,16 +105,16 @@ func optional(ev *Event) []Event {
 
 // Order returns an order and its authorizations in one round trip.
 func (s *Store) Order(ctx context.Context, id string) (*Order, []Authorization, error) {
-	var orders []Order
+	var found []Order
 	var authz []Authorization
 	err := s.engine.read(ctx,
-		query{selectOrder + `WHERE o.id = $1`, []any{id}, scanOrders(&orders)},
-		query{selectAuthorization + `JOIN order_authorizations l ON l.authorization_id = a.id
-			WHERE l.order_id = $1 ORDER BY l.position`, []any{id}, scanAuthorizations(&authz)})
+		query{orders.query + `WHERE o.id = $1`, []any{id}, orders.scan(&found)},
+		query{authorizations.query + `JOIN order_authorizations l ON l.authorization_id = a.id
+			WHERE l.order_id = $1 ORDER BY l.position`, []any{id}, authorizations.scan(&authz)})
 	if err != nil {
 		return nil, nil, failed("read order", err)
 	}
-	o, err := one(orders, "read order")
+	o, err := one(found, "read order")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -255,9 +255,9 @@ func (s *Store) ProcessingOrders(ctx context.Context, node string, olderThan tim
 		where += ` AND o.node = $2`
 		args = append(args, node)
 	}
-	var orders []Order
-	err := s.query(ctx, "read processing orders", selectOrder+where+` ORDER BY o.processing_at, o.id`, args, scanOrders(&orders))
-	return orders, err
+	var found []Order
+	err := s.query(ctx, "read processing orders", orders.query+where+` ORDER BY o.processing_at, o.id`, args, orders.scan(&found))
+	return found, err
 }
 
 // TakeOrder makes node the one that finalizes a processing order. The order is

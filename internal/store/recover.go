@@ -49,10 +49,11 @@ func (s *Store) RecoverRevocations(ctx context.Context, issuerID string, all []R
 // enter records a certificate of which only the revocation is known. Its key is
 // not: what stands for the hash is nobody's, so that no two share it.
 func (s *Store) enter(issuerID string, r Recovered) *stmt {
-	now, key := s.cfg.Now(), sha256.Sum256([]byte("the key of this certificate is not known: "+r.CertificateID))
-	return must(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
-		$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) ON CONFLICT (serial, issuer_id) DO NOTHING`,
-		r.CertificateID, issuerID, r.Serial, "imported", s.cfg.Node, "", "", "recovered", "", r.Requester,
-		"", key[:], "", asJSON([]pki.Identifier{}), r.RevokedAt, r.NotAfter, nil, nil, r.Shard, "", "recovered:"+r.CertificateID,
-		now, nil, "", asJSON([]Claim(nil)))
+	key := sha256.Sum256([]byte("the key of this certificate is not known: " + r.CertificateID))
+	sql, args := certificates.add(&Certificate{
+		ID: r.CertificateID, IssuerID: issuerID, Serial: r.Serial, Status: "imported", Node: s.cfg.Node, Protocol: "recovered",
+		Requester: r.Requester, KeyHash: key[:], NotBefore: r.RevokedAt, NotAfter: r.NotAfter, Shard: r.Shard,
+		Origin: "recovered:" + r.CertificateID, ReservedAt: s.cfg.Now(),
+	}, `ON CONFLICT (serial, issuer_id) DO NOTHING`)
+	return must(sql, args...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -73,58 +72,60 @@ func (r *Request) State(now time.Time) RequestStatus {
 	return r.Status
 }
 
-const (
-	requestColumns = `id, origin, endpoint, identity, csr_digest, transaction_id, protocol, profile, issuer, requester, request_id,
-		key_hash, subject, names, csr, asked, template_digest, status, decided_by, decided_at, reason, consumed_at, created_at,
-		expires_at, hook, hook_tries, hook_at`
-	selectRequest = `SELECT q.id, q.origin, q.endpoint, q.identity, q.csr_digest, q.transaction_id, q.protocol, q.profile, q.issuer, q.requester,
-		q.request_id, q.key_hash, q.subject, q.names, q.csr, q.asked, q.template_digest, q.status, q.decided_by, q.decided_at, q.reason,
-		q.consumed_at, q.created_at, q.expires_at, q.hook, q.hook_tries, COALESCE(c.id, '')
-		FROM requests q LEFT JOIN origins g ON g.origin = q.origin
-		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued' `
-)
+var requests = table[Request]{
+	name: "requests", alias: "q",
+	columns: []column[Request]{
+		col("id", func(r *Request) *string { return &r.ID }),
+		col("origin", func(r *Request) *string { return &r.Origin }),
+		col("endpoint", func(r *Request) *string { return &r.Endpoint }),
+		col("identity", func(r *Request) *string { return &r.Identity }),
+		col("csr_digest", func(r *Request) *[]byte { return &r.CSRDigest }),
+		col("transaction_id", func(r *Request) *string { return &r.TransactionID }),
+		col("protocol", func(r *Request) *string { return &r.Protocol }),
+		col("profile", func(r *Request) *string { return &r.Profile }),
+		col("issuer", func(r *Request) *string { return &r.Issuer }),
+		col("requester", func(r *Request) *string { return &r.Requester }),
+		col("request_id", func(r *Request) *string { return &r.RequestID }),
+		{name: "key_hash", of: func(r *Request) any { return notNull(r.KeyHash) }, to: func(r *Request) any { return &r.KeyHash }},
+		col("subject", func(r *Request) *string { return &r.Subject }),
+		listCol("names", func(r *Request) *[]pki.Identifier { return &r.Names }),
+		col("csr", func(r *Request) *[]byte { return &r.CSR }),
+		col("asked", func(r *Request) *json.RawMessage { return &r.Asked }),
+		col("template_digest", func(r *Request) *[]byte { return &r.TemplateDigest }),
+		col("status", func(r *Request) *RequestStatus { return &r.Status }),
+		col("decided_by", func(r *Request) *string { return &r.DecidedBy }),
+		col("decided_at", func(r *Request) **time.Time { return &r.DecidedAt }),
+		col("reason", func(r *Request) *string { return &r.Reason }),
+		col("consumed_at", func(r *Request) **time.Time { return &r.ConsumedAt }),
+		col("created_at", func(r *Request) *time.Time { return &r.CreatedAt }),
+		col("expires_at", func(r *Request) *time.Time { return &r.ExpiresAt }),
+		col("hook", func(r *Request) *string { return &r.Hook }),
+		col("hook_tries", func(r *Request) *int { return &r.HookTries }),
+		written("hook_at", (*Request).hookAt),
+		computed("COALESCE(c.id, '')", func(r *Request) *string { return &r.CertificateID }),
+	},
+	joins: `LEFT JOIN origins g ON g.origin = q.origin
+		LEFT JOIN certificates c ON c.id = g.certificate_id AND c.status = 'issued' `,
+}.ready()
 
-func scanRequests(into *[]Request) func(scanFunc) error {
-	return func(scan scanFunc) error {
-		var r Request
-		var names json.RawMessage
-		err := scan(&r.ID, &r.Origin, &r.Endpoint, &r.Identity, &r.CSRDigest, &r.TransactionID, &r.Protocol, &r.Profile, &r.Issuer, &r.Requester,
-			&r.RequestID, &r.KeyHash, &r.Subject, &names, &r.CSR, &r.Asked, &r.TemplateDigest, &r.Status, &r.DecidedBy, &r.DecidedAt, &r.Reason,
-			&r.ConsumedAt, &r.CreatedAt, &r.ExpiresAt, &r.Hook, &r.HookTries, &r.CertificateID)
-		if err != nil {
-			return err
-		}
-		err = fromJSON(names, &r.Names)
-		*into = append(*into, r)
-		return err
+// hookAt is when the webhook is due; nil if there is none.
+func (r *Request) hookAt() any {
+	if r.Hook == "" {
+		return nil
 	}
+	return r.CreatedAt
 }
 
 // insert returns the statement that stores the request. It touches no row if one
 // with the same key has not expired; one that has gives way, so that the same
 // CSR months later is a new request.
 func (r *Request) insert() *stmt {
-	var hookAt *time.Time
-	if r.Hook != "" {
-		hookAt = &r.CreatedAt
-	}
-	return must(`INSERT INTO requests (`+requestColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, 0, $26)
-		ON CONFLICT (csr_digest, transaction_id, identity, endpoint) DO UPDATE SET `+replaced+` WHERE requests.expires_at <= excluded.created_at`,
-		r.ID, r.Origin, r.Endpoint, r.Identity, r.CSRDigest, r.TransactionID, r.Protocol, r.Profile, r.Issuer, r.Requester, r.RequestID,
-		notNull(r.KeyHash), r.Subject, asJSON(r.Names), r.CSR, r.Asked, r.TemplateDigest, r.Status, r.DecidedBy, r.DecidedAt, r.Reason,
-		r.ConsumedAt, r.CreatedAt, r.ExpiresAt, r.Hook, hookAt)
+	asNew := *r
+	asNew.HookTries = 0
+	sql, args := requests.add(&asNew, `ON CONFLICT (csr_digest, transaction_id, identity, endpoint) DO UPDATE SET `+
+		requests.replaceAll()+` WHERE requests.expires_at <= excluded.created_at`)
+	return must(sql, args...)
 }
-
-// replaced sets every column to that of the new row.
-var replaced = func() string {
-	var sets []string
-	for _, c := range strings.Split(requestColumns, ",") {
-		c = strings.TrimSpace(c)
-		sets = append(sets, c+" = excluded."+c)
-	}
-	return strings.Join(sets, ", ")
-}()
 
 // reasonKnown is why a reservation with a request is lost when another one with
 // the same key was quicker.
@@ -237,7 +238,7 @@ func (s *Store) OverdueRequests(ctx context.Context, now time.Time, limit int) (
 
 func (s *Store) requests(ctx context.Context, where string, args ...any) ([]Request, error) {
 	var found []Request
-	err := s.query(ctx, "read requests", selectRequest+where, args, scanRequests(&found))
+	err := s.query(ctx, "read requests", requests.query+where, args, requests.scan(&found))
 	return found, err
 }
 

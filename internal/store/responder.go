@@ -21,28 +21,32 @@ type OCSPResponder struct {
 	CreatedAt     time.Time
 }
 
-const responderColumns = `certificate_id, issuer_id, serial, node, key_ref, certificate, not_before, not_after, created_at`
+var responders = table[OCSPResponder]{
+	name: "ocsp_responders", alias: "p",
+	columns: []column[OCSPResponder]{
+		col("certificate_id", func(r *OCSPResponder) *string { return &r.CertificateID }),
+		col("issuer_id", func(r *OCSPResponder) *string { return &r.IssuerID }),
+		col("serial", func(r *OCSPResponder) *pki.Serial { return &r.Serial }),
+		col("node", func(r *OCSPResponder) *string { return &r.Node }),
+		col("key_ref", func(r *OCSPResponder) *string { return &r.KeyRef }),
+		col("certificate", func(r *OCSPResponder) *[]byte { return &r.Certificate }),
+		col("not_before", func(r *OCSPResponder) *time.Time { return &r.NotBefore }),
+		col("not_after", func(r *OCSPResponder) *time.Time { return &r.NotAfter }),
+		col("created_at", func(r *OCSPResponder) *time.Time { return &r.CreatedAt }),
+	},
+}.ready()
 
 // PutOCSPResponder records a responder certificate.
 func (s *Store) PutOCSPResponder(ctx context.Context, r OCSPResponder) error {
-	return s.commit(ctx, &write{what: "put OCSP responder", guards: []*stmt{
-		must(`INSERT INTO ocsp_responders (`+responderColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
-			r.CertificateID, r.IssuerID, r.Serial, r.Node, r.KeyRef, r.Certificate, r.NotBefore, r.NotAfter, r.CreatedAt),
-	}})
+	sql, args := responders.add(&r, `ON CONFLICT DO NOTHING`)
+	return s.commit(ctx, &write{what: "put OCSP responder", guards: []*stmt{must(sql, args...)}})
 }
 
 // OCSPResponders returns the responder certificates of an issuer on all nodes,
 // the one that ends last first.
 func (s *Store) OCSPResponders(ctx context.Context, issuerID string) ([]OCSPResponder, error) {
 	var found []OCSPResponder
-	err := s.query(ctx, "read OCSP responders", `SELECT `+responderColumns+` FROM ocsp_responders
-		WHERE issuer_id = $1 ORDER BY not_after DESC, certificate_id DESC`, []any{issuerID}, func(scan scanFunc) error {
-		var r OCSPResponder
-		var serial string
-		err := scan(&r.CertificateID, &r.IssuerID, &serial, &r.Node, &r.KeyRef, &r.Certificate, &r.NotBefore, &r.NotAfter, &r.CreatedAt)
-		r.Serial = pki.Serial(serial)
-		found = append(found, r)
-		return err
-	})
+	err := s.query(ctx, "read OCSP responders", responders.query+`WHERE p.issuer_id = $1
+		ORDER BY p.not_after DESC, p.certificate_id DESC`, []any{issuerID}, responders.scan(&found))
 	return found, err
 }

@@ -102,10 +102,8 @@ func (i *Installation) install(w *write) {
 		w.guards = append(w.guards, i.room()...)
 	}
 	if i.Replaces == nil {
-		w.guards = append(w.guards, must(`INSERT INTO issuers (`+issuerColumns+`, crl_shards)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING`,
-			i.ID, i.Name, i.Generation, i.State, i.ParentID, i.Certificate, i.Subject, i.NotAfter, i.RevocationSeq,
-			i.LastCRLNumber, i.CreatedAt, i.CRLShards))
+		sql, args := issuers.add(&i.IssuerRecord, `ON CONFLICT (id) DO NOTHING`)
+		w.guards = append(w.guards, must(sql, args...))
 		return
 	}
 	w.guards = append(w.guards, must(`UPDATE issuers SET certificate = $1, subject = $2, not_after = $3, parent_id = $4
@@ -168,11 +166,9 @@ func (s *Store) RemoveIssuer(ctx context.Context, id string, certificate []byte,
 func (s *Store) ImportCertificates(ctx context.Context, certs []Certificate, ev Event) (int, error) {
 	w := &write{what: "import certificates", events: []Event{ev}}
 	for _, c := range certs {
-		w.guards = append(w.guards, may(`INSERT INTO certificates (`+certificateColumns+`, subject_lower, claims) VALUES ($1, $2, $3, $4, $5, $6, $7,
-			$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) ON CONFLICT (serial, issuer_id) DO NOTHING`,
-			c.ID, c.IssuerID, c.Serial, "imported", c.Node, c.Profile, c.ProfileVersion, c.Protocol, c.Endpoint, c.Requester,
-			c.RequestID, notNull(c.KeyHash), c.Subject, asJSON(c.Names), c.NotBefore, c.NotAfter, nil, c.DER, c.Shard, c.Lineage, c.Origin,
-			c.ReservedAt, c.IssuedAt, strings.ToLower(c.Subject), asJSON[string](nil)))
+		c.Status, c.TBS = "imported", nil
+		sql, args := certificates.add(&c, `ON CONFLICT (serial, issuer_id) DO NOTHING`)
+		w.guards = append(w.guards, may(sql, args...))
 		w.effects = append(w.effects, importNames(c)...)
 		if r := c.Revocation; r != nil {
 			w.effects = append(w.effects, may(intoRevocations+`
