@@ -53,7 +53,9 @@ type Keeper struct {
 
 // NewKeeper returns the keeper of the given chain. The key signs checkpoints:
 // Ed25519, ECDSA or RSA.
-func NewKeeper(s *store.Store, key crypto.Signer, chain string, now func() time.Time, log *slog.Logger) (*Keeper, error) {
+func NewKeeper(
+	s *store.Store, key crypto.Signer, chain string, now func() time.Time, log *slog.Logger,
+) (*Keeper, error) {
 	id, err := pki.HashKey(key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
@@ -110,7 +112,8 @@ func (k *Keeper) Checkpoint(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read audit heads: %w", err)
 	}
-	c := store.Checkpoint{ID: store.NewID(), Node: k.node, At: k.now().UTC().Truncate(time.Microsecond), Heads: heads, KeyID: k.keyID}
+	c := store.Checkpoint{ID: store.NewID(), Node: k.node, At: k.now().UTC().Truncate(time.Microsecond), Heads: heads,
+		KeyID: k.keyID}
 	text := headsText(c.Heads)
 	if text == k.last {
 		return nil

@@ -76,7 +76,8 @@ func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
 	for node, c := range chains {
 		r.Chains++
 		if last := c.lastAnchor(); !c.broken && c.seq < last {
-			r.Findings = append(r.Findings, Finding{node, c.seq + 1, fmt.Sprintf("missing: a checkpoint saw event %d", last)})
+			r.Findings = append(r.Findings, Finding{node, c.seq + 1,
+				fmt.Sprintf("missing: a checkpoint saw event %d", last)})
 		}
 	}
 	return r, nil

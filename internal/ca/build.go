@@ -129,7 +129,8 @@ func (b *builder) bring(d *Declaration) {
 		if i > 0 {
 			id, state = b.nameOf(chain[i]), OfflineRow
 		}
-		if have := b.rows[id]; have != nil && have.cert != nil && !pki.SameKey(have.cert.PublicKey, chain[i].PublicKey) {
+		if have := b.rows[id]; have != nil && have.cert != nil &&
+			!pki.SameKey(have.cert.PublicKey, chain[i].PublicKey) {
 			b.refuse(d, fmt.Errorf("%s, above it: %w", id, errOtherKey))
 			return
 		} else if have == nil {

@@ -225,10 +225,12 @@ const retryKey = 10 * time.Second
 func (c *CA) Barred() error {
 	switch {
 	case c.Pending != nil:
-		return fault.New(fault.Unavailable, "the certificate of issuer %q is not taken in: %s", c.ID, fault.Text(c.Pending)).
+		return fault.New(fault.Unavailable, "the certificate of issuer %q is not taken in: %s", c.ID,
+			fault.Text(c.Pending)).
 			Because("issuer_pending")
 	case len(c.chains) == 0:
-		return fault.New(fault.Unavailable, "issuer %q has no certificate yet", c.ID).Because("no_issuer").After(retryKey)
+		return fault.New(fault.Unavailable, "issuer %q has no certificate yet", c.ID).Because("no_issuer").
+			After(retryKey)
 	case c.Offline || !c.Configured:
 		return fault.New(fault.NotFound, "the key of CA %q is not on this server: it signs in a ceremony", c.ID).
 			Because("issuer_without_key")

@@ -44,7 +44,8 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		spec.Days = crlDays
 	}
 	if spec.Days < 1 || spec.Days > maxCRLDays {
-		return nil, refuse("validity", "make CRL: %d days: want 1 to %d: until it ends, nobody hears of what is revoked next", spec.Days, maxCRLDays)
+		return nil, refuse("validity", "make CRL: %d days: want 1 to %d: until it ends, nobody hears of what is "+
+			"revoked next", spec.Days, maxCRLDays)
 	}
 	entries, err := ca.revoked()
 	if err != nil {
@@ -71,7 +72,8 @@ func CRL(ctx context.Context, ca CA, spec CRLSpec) ([]byte, error) {
 		return nil, fmt.Errorf("make CRL: %w", err)
 	}
 	der, err := i.SignCRL(ctx, issuer.CRL{
-		Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 0, spec.Days), Entries: entries, OnlyCA: spec.OnlyCA,
+		Number: number, ThisUpdate: now, NextUpdate: now.AddDate(0, 0, spec.Days), Entries: entries,
+		OnlyCA: spec.OnlyCA,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make CRL: %w", err)
@@ -167,7 +169,8 @@ func Revoke(_ context.Context, ca CA, r Revocation) error {
 			continue
 		}
 		if e.Revoked != nil {
-			return fault.New(fault.AlreadyRevoked, "revoke %s: revoked since %s", e.Serial, e.Revoked.At.Format(time.RFC3339))
+			return fault.New(fault.AlreadyRevoked, "revoke %s: revoked since %s", e.Serial,
+				e.Revoked.At.Format(time.RFC3339))
 		}
 		index[n].Revoked = &opensslca.Revocation{
 			At: ca.Now().Truncate(time.Second), Reason: r.Reason, InvalidityAt: r.InvalidityAt,

@@ -32,7 +32,9 @@ var oidSubjectKeyID = asn1.ObjectIdentifier{2, 5, 29, 14}
 // octet, so that all that it has issued verifies under both. The self-signature
 // proves that somebody holds the key; for a CA below a root csr does. The name
 // policy does not bind: the name is given.
-func CrossSign(ctx context.Context, ca CA, other *x509.Certificate, csr *pki.CSR, spec CrossSpec) (*x509.Certificate, error) {
+func CrossSign(
+	ctx context.Context, ca CA, other *x509.Certificate, csr *pki.CSR, spec CrossSpec,
+) (*x509.Certificate, error) {
 	if err := checkCrossed(other, csr); err != nil {
 		return nil, fmt.Errorf("cross-sign: %w", err)
 	}
@@ -56,7 +58,8 @@ func checkCrossed(other *x509.Certificate, csr *pki.CSR) error {
 	case len(other.SubjectKeyId) == 0:
 		return refuse("not_a_ca", "%s has no subject key identifier", other.Subject)
 	case csr == nil && pki.CertifiedBy(other, other) != nil:
-		return refuse("possession", "%s is not signed by its own key: give a certificate request of that key too", other.Subject)
+		return refuse("possession", "%s is not signed by its own key: give a certificate request of that key too",
+			other.Subject)
 	case csr == nil:
 		return nil
 	}

@@ -82,7 +82,8 @@ var oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 
 // requestFacts is what a request asks for.
 func requestFacts(csr *pki.CSR) string {
-	text := fmt.Sprintf("    %-12s %s\n    %-12s %s, SHA-256 %s", "subject", csr.Subject, "key", pki.KeyAlgorithm(csr.PublicKey), csr.KeyHash)
+	text := fmt.Sprintf("    %-12s %s\n    %-12s %s, SHA-256 %s", "subject", csr.Subject, "key",
+		pki.KeyAlgorithm(csr.PublicKey), csr.KeyHash)
 	for _, e := range csr.Extensions {
 		text += fmt.Sprintf("\n    %-12s %s, %x", "asks for", e.Id, e.Value)
 	}

@@ -208,7 +208,8 @@ func (a *Authority) check() error {
 		return fmt.Errorf("%s: %w", a.Name, err)
 	}
 	if a.Quorum != nil {
-		return fmt.Errorf("%s: a quorum divides what opens the key file of the folder; who may use a token is the token's own affair", a.Name)
+		return fmt.Errorf("%s: a quorum divides what opens the key file of the folder; who may use a token is the "+
+			"token's own affair", a.Name)
 	}
 	return nil
 }
@@ -228,7 +229,8 @@ func (q *Quorum) check() error {
 		return fmt.Errorf("quorum: %d custodians: want at most %d", len(q.Custodians), quorum.MaxShares)
 	}
 	if q.Need < 2 || len(q.Custodians) < q.Need { // G1-26
-		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need, len(q.Custodians))
+		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need,
+			len(q.Custodians))
 	}
 	return nil
 }

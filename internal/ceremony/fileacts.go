@@ -22,7 +22,8 @@ type Act struct {
 }
 
 // ActNames are the acts, as a file names them.
-var ActNames = []string{"root", "sign-ca", "cross-sign", "replace-ca", "crl", "revoke", "sign-ocsp-responder", "change-quorum", "destroy"}
+var ActNames = []string{"root", "sign-ca", "cross-sign", "replace-ca", "crl", "revoke", "sign-ocsp-responder",
+	"change-quorum", "destroy"}
 
 // RootAct makes a self-signed CA and its key.
 type RootAct struct {
@@ -63,8 +64,9 @@ type Terms struct {
 
 func (t Terms) spec(a *Authority) CASpec {
 	return CASpec{
-		Years: t.Years, PathLen: t.PathLen, ExtKeyUsage: t.ExtKeyUsage, Policies: t.Policies, NameConstraints: t.NameConstraints,
-		Names: a.NamePolicy, Locations: a.locations(),
+		Years: t.Years, PathLen: t.PathLen, ExtKeyUsage: t.ExtKeyUsage, Policies: t.Policies,
+		NameConstraints: t.NameConstraints,
+		Names:           a.NamePolicy, Locations: a.locations(),
 	}
 }
 

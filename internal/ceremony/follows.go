@@ -61,7 +61,8 @@ var oidInvalidityDate = asn1.ObjectIdentifier{2, 5, 29, 24}
 
 // revokedOf reads an entry of a list.
 func revokedOf(e x509.RevocationListEntry) (issuer.Revoked, error) {
-	r := issuer.Revoked{Serial: pki.SerialFromBig(e.SerialNumber), At: e.RevocationTime, Reason: pki.Reason(e.ReasonCode)}
+	r := issuer.Revoked{Serial: pki.SerialFromBig(e.SerialNumber), At: e.RevocationTime,
+		Reason: pki.Reason(e.ReasonCode)}
 	for _, ext := range e.Extensions {
 		if !ext.Id.Equal(oidInvalidityDate) {
 			continue

@@ -114,7 +114,8 @@ func (r *run) confirmImport(f *opensslca.Folder, ca CA) error {
 	}
 	digits := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(typed))
 	if want := pki.Fingerprint(cert.Raw); digits != want {
-		return refuse("fingerprint", "the SHA-256 fingerprint of the certificate is %s, which is not what was typed: nothing was done", want)
+		return refuse("fingerprint", "the SHA-256 fingerprint of the certificate is %s, which is not what was typed: "+
+			"nothing was done", want)
 	}
 	return c.confirm("The key is to be encrypted anew.")
 }
@@ -143,8 +144,9 @@ func (r *run) recordImport(name string, f *opensslca.Folder) error {
 		return err
 	}
 	act := transcript.Act{
-		Name: "import", Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Serial: string(pki.SerialFromBig(cert.SerialNumber)),
-		Key: key.String(), Certificate: pki.Fingerprint(cert.Raw),
+		Name: "import", Subject: cert.Subject.String(), Issuer: cert.Issuer.String(),
+		Serial: string(pki.SerialFromBig(cert.SerialNumber)),
+		Key:    key.String(), Certificate: pki.Fingerprint(cert.Raw),
 		Note: fmt.Sprintf("%d certificates in the index; the next list has number %X", len(f.Index), f.CRLNumber),
 	}
 	if !f.Encrypted {
@@ -157,5 +159,6 @@ func (r *run) recordImport(name string, f *opensslca.Folder) error {
 	if k := r.opened[name]; k != nil {
 		act.Quorum, act.Shares, act.Custodians = k.set, k.shares, k.custodians
 	}
-	return errors.Join(l.Append(act, r.now()), l.Sign(r.now(), transcript.Signer{Name: transcript.CASigner, Key: f.Key}), l.write())
+	return errors.Join(l.Append(act, r.now()), l.Sign(r.now(),
+		transcript.Signer{Name: transcript.CASigner, Key: f.Key}), l.write())
 }

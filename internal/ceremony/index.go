@@ -36,7 +36,8 @@ func (ca CA) revoked() ([]issuer.Revoked, error) {
 	var list []issuer.Revoked
 	for _, e := range index {
 		if r := e.Revoked; r != nil {
-			list = append(list, issuer.Revoked{Serial: e.Serial, At: r.At, Reason: r.Reason, InvalidityAt: r.InvalidityAt})
+			list = append(list, issuer.Revoked{Serial: e.Serial, At: r.At, Reason: r.Reason,
+				InvalidityAt: r.InvalidityAt})
 		}
 	}
 	return list, nil

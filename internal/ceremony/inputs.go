@@ -200,7 +200,8 @@ func (r *run) checkNamed(act Act) error {
 		same = err == nil && bytes.Equal(filedAs[0].Raw, c.Raw)
 	}
 	if !same {
-		return refuse("another_ca", "%s: %s was not signed by %s: its serial means another certificate there", name, value, by)
+		return refuse("another_ca", "%s: %s was not signed by %s: its serial means another certificate there", name,
+			value, by)
 	}
 	return nil
 }

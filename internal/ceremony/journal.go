@@ -61,7 +61,8 @@ func openJournal(dir, file, config string) (*journal, error) {
 		return nil, fmt.Errorf("read journal %s: %w", j.path, err)
 	}
 	if found.Config != config {
-		return nil, refuse("unfinished", "the ceremony of %s was interrupted and its file was another then, SHA-256 %s: bring that file back and run it to its end first",
+		return nil, refuse("unfinished", "the ceremony of %s was interrupted and its file was another then, SHA-256 "+
+			"%s: bring that file back and run it to its end first",
 			found.File, found.Config)
 	}
 	found.path = j.path

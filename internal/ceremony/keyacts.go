@@ -31,7 +31,8 @@ func (s *stage) changeQuorum(ctx context.Context, ca CA, a *ChangeQuorumAct) (ou
 	}
 	if was := s.real.journal.Pending.Opens; s.again && was != "" && was != before.opens() {
 		// The key file was renamed before the interruption.
-		return outcome{text: text, act: transcript.Act{Note: "new set of shares " + before.set.ID.String()}}, before.write(ca.path(quorumFile))
+		return outcome{text: text, act: transcript.Act{Note: "new set of shares " + before.set.ID.String()}},
+			before.write(ca.path(quorumFile))
 	}
 	if err := s.real.journal.replacing(before.opens()); err != nil {
 		return outcome{}, err
@@ -100,11 +101,13 @@ func (s *stage) destroy(ctx context.Context, ca CA, a *DestroyAct) (outcome, err
 		return outcome{}, err
 	}
 	if open > 0 && !a.Override {
-		return outcome{}, refuse("destroy", "%d certificates of %s are valid and could not be revoked any more: revoke them first, or override", open, a.CA)
+		return outcome{}, refuse("destroy", "%d certificates of %s are valid and could not be revoked any more: "+
+			"revoke them first, or override", open, a.CA)
 	}
 	o := outcome{
-		text: []string{fmt.Sprintf("the key file of %s is overwritten and removed; no signature will ever be made with it again", a.CA)},
-		act:  transcript.Act{Name: "destroy", Note: "the key file is overwritten and removed"},
+		text: []string{fmt.Sprintf("the key file of %s is overwritten and removed; no signature will ever be made "+
+			"with it again", a.CA)},
+		act: transcript.Act{Name: "destroy", Note: "the key file is overwritten and removed"},
 	}
 	if s.real == nil || !exists(ca.path(keyFile)) {
 		return o, nil

@@ -33,13 +33,16 @@ func (r *run) apart() error {
 	for name, ca := range r.cas {
 		switch {
 		case within(r.out(), ca.Dir) || within(ca.path("private"), r.out()):
-			return refuse("out", "the out folder %s and the folder of %s, which holds a key, are not apart: name another folder with out", r.out(), name)
+			return refuse("out", "the out folder %s and the folder of %s, which holds a key, are not apart: name "+
+				"another folder with out", r.out(), name)
 		case r.options.Sheets != "" && within(ca.Dir, r.options.Sheets):
-			return refuse("sheets", "the sheets and the key that they open are not kept apart: name a folder outside of %s", ca.Dir)
+			return refuse("sheets", "the sheets and the key that they open are not kept apart: name a folder outside "+
+				"of %s", ca.Dir)
 		}
 	}
 	if r.options.Sheets != "" && within(r.out(), r.options.Sheets) {
-		return refuse("sheets", "the sheets are not kept apart from what leaves the machine: name a folder outside of %s", r.out())
+		return refuse("sheets", "the sheets are not kept apart from what leaves the machine: name a folder outside of "+
+			"%s", r.out())
 	}
 	return nil
 }
@@ -110,7 +113,8 @@ func (r *run) collectOut() (map[string][]byte, error) {
 	texts := map[string][]byte{}
 	for _, d := range r.journal.Acts {
 		ca := r.cas[d.CA]
-		for from, to := range map[string]string{certFile: "ca.pem", crlFile: "ca.crl", transcriptFile: "transcript.json"} {
+		for from, to := range map[string]string{certFile: "ca.pem", crlFile: "ca.crl",
+			transcriptFile: "transcript.json"} {
 			text, err := os.ReadFile(ca.path(from))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -186,8 +190,10 @@ func (f *File) checkNames() error {
 			continue
 		}
 		_, by := act.name()
-		if key := by + "/" + name; seen[name] || seen[key] || seen[key+"-chain"] || seen[strings.TrimSuffix(key, "-chain")] {
-			return fmt.Errorf("act %d: its certificate would be called %s.pem in the out folder, as another is: rename the request", n+1, name)
+		if key := by + "/" + name; seen[name] || seen[key] || seen[key+"-chain"] ||
+			seen[strings.TrimSuffix(key, "-chain")] {
+			return fmt.Errorf("act %d: its certificate would be called %s.pem in the out folder, as another is: "+
+				"rename the request", n+1, name)
 		}
 		seen[by+"/"+name] = true
 	}

@@ -21,7 +21,8 @@ func (r *run) show(plan []outcome) {
 		c.say("WARNING   %s", w)
 	}
 	if r.journal.resumed() {
-		c.say("This ceremony was interrupted after %d of %d acts. It goes on where it stopped.", len(r.journal.Acts), len(r.file.Acts))
+		c.say("This ceremony was interrupted after %d of %d acts. It goes on where it stopped.", len(r.journal.Acts),
+			len(r.file.Acts))
 	}
 	c.say("\nAll acts were rehearsed with throw-away keys, linted, and came out as follows.")
 	for n, act := range r.file.Acts {
@@ -65,7 +66,8 @@ func (o outcome) summary() string {
 	a := o.act
 	switch {
 	case o.certificate != nil:
-		return fmt.Sprintf("  signed   %s\n  serial   %s\n  until    %s\n  SHA-256  %s", a.Subject, a.Serial, day(o.certificate.NotAfter), a.Certificate)
+		return fmt.Sprintf("  signed   %s\n  serial   %s\n  until    %s\n  SHA-256  %s", a.Subject, a.Serial,
+			day(o.certificate.NotAfter), a.Certificate)
 	case o.list != nil:
 		return fmt.Sprintf("  signed   list %s, %s\n  SHA-256  %s", a.CRLNumber, a.Note, a.CRL)
 	}

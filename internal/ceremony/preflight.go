@@ -125,10 +125,12 @@ func (f Fitness) clock() Findings {
 	latest := slices.MaxFunc(past, func(a, b Moment) int { return a.At.Compare(b.At) })
 	switch {
 	case now.Before(latest.At):
-		return Findings{{"clock", Fatal, fmt.Sprintf("it says %s, but %s at %s", stamp(now), latest.What, stamp(latest.At)), "set the clock: date -u -s …"}}
+		return Findings{{"clock", Fatal, fmt.Sprintf("it says %s, but %s at %s", stamp(now), latest.What,
+			stamp(latest.At)), "set the clock: date -u -s …"}}
 	case now.After(latest.At.AddDate(5, 0, 0)):
 		return append(ended, Finding{"clock", Warning,
-			fmt.Sprintf("it says %s, more than 5 years after the last thing known here (%s at %s)", stamp(now), latest.What, stamp(latest.At)),
+			fmt.Sprintf("it says %s, more than 5 years after the last thing known here (%s at %s)", stamp(now),
+				latest.What, stamp(latest.At)),
 			"compare the clock with a watch"})
 	}
 	return append(ended, Finding{"clock", Fine, fmt.Sprintf("it says %s; compare it with a watch", stamp(now)), ""})
@@ -153,16 +155,19 @@ func built() time.Time {
 func (f Fitness) swap() Findings {
 	text, err := os.ReadFile(filepath.Join(f.Root, "proc/swaps"))
 	if err != nil {
-		return Findings{{"swap", Unknown, "this machine does not tell whether it swaps", "make sure that memory is not written to a disk"}}
+		return Findings{{"swap", Unknown, "this machine does not tell whether it swaps",
+			"make sure that memory is not written to a disk"}}
 	}
 	var on []string
 	for n, line := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
-		if fields := strings.Fields(string(line)); n > 0 && len(fields) > 0 && !strings.HasPrefix(fields[0], "/dev/zram") {
+		if fields := strings.Fields(string(line)); n > 0 && len(fields) > 0 &&
+			!strings.HasPrefix(fields[0], "/dev/zram") {
 			on = append(on, fields[0])
 		}
 	}
 	if len(on) > 0 {
-		return Findings{{"swap", Warning, "memory, keys with it, may be written to " + strings.Join(on, ", "), "swapoff -a"}}
+		return Findings{{"swap", Warning, "memory, keys with it, may be written to " + strings.Join(on, ", "),
+			"swapoff -a"}}
 	}
 	return Findings{{"swap", Fine, "off", ""}}
 }
@@ -188,7 +193,8 @@ func (f Fitness) folder() Findings {
 	})
 	switch {
 	case err != nil:
-		return append(list, Finding{"folder", Unknown, "it cannot be read: " + err.Error(), "run as the owner of the folder"})
+		return append(list, Finding{"folder", Unknown, "it cannot be read: " + err.Error(),
+			"run as the owner of the folder"})
 	case len(list) == 0:
 		return Findings{{"folder", Fine, f.CA.Dir + ": only its owner may write, private/ is closed", ""}}
 	case len(list) > 5:
@@ -214,9 +220,11 @@ func (f Fitness) mode(path string, info fs.FileInfo) *Finding {
 		if info.IsDir() {
 			want = "700"
 		}
-		return &Finding{"folder", Fatal, fmt.Sprintf("%s has mode %04o: others may reach the key", rel, perm), "chmod " + want + " " + path}
+		return &Finding{"folder", Fatal, fmt.Sprintf("%s has mode %04o: others may reach the key", rel, perm),
+			"chmod " + want + " " + path}
 	case perm&0o022 != 0:
-		return &Finding{"folder", Warning, fmt.Sprintf("%s has mode %04o: others may write", rel, perm), "chmod go-w " + path}
+		return &Finding{"folder", Warning, fmt.Sprintf("%s has mode %04o: others may write", rel, perm),
+			"chmod go-w " + path}
 	}
 	return nil
 }
@@ -226,11 +234,14 @@ func (f Fitness) tool() Finding {
 	sum, err := FileHash(f.Tool)
 	switch {
 	case err != nil:
-		return Finding{"tool", Unknown, "its checksum cannot be made: " + err.Error(), "compare sha256sum of the program with the published one"}
+		return Finding{"tool", Unknown, "its checksum cannot be made: " + err.Error(),
+			"compare sha256sum of the program with the published one"}
 	case f.ToolHash == "":
-		return Finding{"tool", Unknown, "SHA-256 " + sum, "compare it with the published one, or put it into the configuration"}
+		return Finding{"tool", Unknown, "SHA-256 " + sum,
+			"compare it with the published one, or put it into the configuration"}
 	case !strings.EqualFold(sum, f.ToolHash):
-		return Finding{"tool", Fatal, "SHA-256 " + sum + " is not the one that was reviewed, " + f.ToolHash, "bring the right program; find out where this one came from"}
+		return Finding{"tool", Fatal, "SHA-256 " + sum + " is not the one that was reviewed, " + f.ToolHash,
+			"bring the right program; find out where this one came from"}
 	}
 	return Finding{"tool", Fine, "SHA-256 " + sum + ", as reviewed", ""}
 }

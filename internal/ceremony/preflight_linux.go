@@ -14,9 +14,11 @@ func randomness() Findings {
 	n, err := unix.Getrandom(b[:], unix.GRND_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		return Findings{{"entropy", Fatal, "the kernel has not gathered enough randomness yet", "type, move the mouse, wait a minute, try again"}}
+		return Findings{{"entropy", Fatal, "the kernel has not gathered enough randomness yet",
+			"type, move the mouse, wait a minute, try again"}}
 	case err != nil || n != len(b):
-		return Findings{{"entropy", Unknown, "the kernel does not tell whether its generator is seeded", "wait some minutes after the machine was started"}}
+		return Findings{{"entropy", Unknown, "the kernel does not tell whether its generator is seeded",
+			"wait some minutes after the machine was started"}}
 	}
 	return Findings{{"entropy", Fine, "the kernel's generator is seeded", ""}}
 }

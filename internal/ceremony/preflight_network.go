@@ -33,7 +33,8 @@ func (f Fitness) network() Findings {
 			list = append(list, Finding{"network", Warning, c.name + " is up: this machine is on a network",
 				fmt.Sprintf("take out the cable or card, or: ip link set %s down", c.name)})
 		case c.wireless:
-			list = append(list, Finding{"network", Warning, c.name + " is a radio, switched off for now", "use a machine without radio, or take the card out"})
+			list = append(list, Finding{"network", Warning, c.name + " is a radio, switched off for now",
+				"use a machine without radio, or take the card out"})
 		}
 	}
 	if len(list) > 0 {

@@ -6,5 +6,6 @@ package ceremony
 func (f Fitness) cards() ([]card, error) { return readCards(f.Root) }
 
 func randomness() Findings {
-	return Findings{{"entropy", Unknown, "this machine does not tell whether its generator is seeded", "wait some minutes after the machine was started"}}
+	return Findings{{"entropy", Unknown, "this machine does not tell whether its generator is seeded",
+		"wait some minutes after the machine was started"}}
 }

@@ -27,9 +27,10 @@ const maxResponderDays = 730
 // the one certificate of an end entity that an offline CA signs. It says
 // ocsp-nocheck and so cannot be revoked: its life is short.
 func SignResponder(ctx context.Context, ca CA, csr *pki.CSR, spec ResponderSpec) (*x509.Certificate, error) {
-	c, err := ca.certify(ctx, spec.Locations, requestPEM(csr), func(chain []*x509.Certificate) (*profile.Template, error) {
-		return spec.template(chain, csr, ca.Now())
-	})
+	c, err := ca.certify(ctx, spec.Locations, requestPEM(csr),
+		func(chain []*x509.Certificate) (*profile.Template, error) {
+			return spec.template(chain, csr, ca.Now())
+		})
 	if err != nil {
 		return nil, fmt.Errorf("sign OCSP responder: %w", err)
 	}
@@ -53,7 +54,8 @@ func (s ResponderSpec) template(chain []*x509.Certificate, csr *pki.CSR, now tim
 		return nil, err
 	}
 	now = now.UTC().Truncate(time.Second)
-	t, err := p.Apply(profile.Request{CSR: csr, NotBefore: now, NotAfter: now.AddDate(0, 0, s.Days).Add(-time.Second)}, now)
+	t, err := p.Apply(profile.Request{CSR: csr, NotBefore: now, NotAfter: now.AddDate(0, 0, s.Days).Add(-time.Second)},
+		now)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,8 @@ func newRun(path string, c Console, o Options, now func() time.Time) (*run, erro
 		return nil, err
 	}
 	r := &run{
-		file: file, path: path, dir: filepath.Dir(path), config: pki.Fingerprint(text), console: c, options: o, now: now,
+		file: file, path: path, dir: filepath.Dir(path), config: pki.Fingerprint(text), console: c, options: o,
+		now: now,
 		cas: map[string]CA{}, opened: map[string]*opened{}, ledgers: map[string]*ledger{},
 		people: map[string]*keys.Key{}, shared: openKeys{},
 	}
@@ -187,8 +188,11 @@ func (r *run) checkAuthority(a *Authority) error {
 	if err != nil {
 		return err
 	}
-	if (exists(ca.path(certFile)) || exists(ca.path(quorumFile))) && !h.sameCustodians(a.Quorum) && !r.journal.resumed() {
-		return refuse("quorum", "the custodians in %s are not those of this file: leave quorum out, or let the act change-quorum change them; a folder that a founding left behind is to be removed first", ca.path(quorumFile))
+	if (exists(ca.path(certFile)) || exists(ca.path(quorumFile))) && !h.sameCustodians(a.Quorum) &&
+		!r.journal.resumed() {
+		return refuse("quorum", "the custodians in %s are not those of this file: leave quorum out, or let the act "+
+			"change-quorum change them; a folder that a founding left behind is to be removed first",
+			ca.path(quorumFile))
 	}
 	l, err := openLedger(ca)
 	if err != nil {
@@ -201,7 +205,8 @@ func (r *run) checkAuthority(a *Authority) error {
 	ca.Listed = l.listed()
 	r.cas[a.Name] = ca
 	if at := l.held(r.config); !at.IsZero() && !r.options.Again && !r.journal.resumed() {
-		return refuse("held", "this ceremony was held on %s and is in the transcript: --again holds it once more", at.Format(time.RFC3339))
+		return refuse("held", "this ceremony was held on %s and is in the transcript: --again holds it once more",
+			at.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -253,7 +258,8 @@ func (r *run) confirmInput(n int, name string) error {
 	}
 	digits := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(typed))
 	if want := pki.Fingerprint(der); digits != want {
-		return refuse("fingerprint", "act %d: the SHA-256 fingerprint of %s is %s, which is not what was typed: nothing was done", n+1, name, want)
+		return refuse("fingerprint", "act %d: the SHA-256 fingerprint of %s is %s, which is not what was typed: "+
+			"nothing was done", n+1, name, want)
 	}
 	r.console.say("It is the one.")
 	return nil
@@ -326,7 +332,8 @@ func (r *run) vacant(ctx context.Context, act Act) error {
 	case err != nil:
 		return err
 	}
-	return errors.Join(refuse("exists", "the token holds a key of the name in %s already: name another, or say use_key: true", ca.Key), key.Close())
+	return errors.Join(refuse("exists", "the token holds a key of the name in %s already: name another, or say "+
+		"use_key: true", ca.Key), key.Close())
 }
 
 // resume finds out what the act had done before it was interrupted.
@@ -346,7 +353,8 @@ func (r *run) resume(s *stage, n int) error {
 	case p.Serial != "":
 		s.settled, err = Settle(ca, p.Serial)
 		if err == nil && s.settled == nil {
-			r.console.say("The act was interrupted while it signed: serial %s is entered as revoked, and another is taken.", p.Serial)
+			r.console.say("The act was interrupted while it signed: serial %s is entered as revoked, and another is "+
+				"taken.", p.Serial)
 			err = r.journal.begun(n)
 		}
 	}

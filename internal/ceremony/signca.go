@@ -46,9 +46,10 @@ type CASpec struct {
 // names, weak keys, subjects outside the name policy, and whatever the laws of
 // the hierarchy forbid: a CA that would outlive its signer, or a tree too deep.
 func SignCA(ctx context.Context, ca CA, csr *pki.CSR, spec CASpec) (*x509.Certificate, error) {
-	c, err := ca.certify(ctx, spec.Locations, requestPEM(csr), func(chain []*x509.Certificate) (*profile.Template, error) {
-		return spec.template(chain, csr, ca.Now())
-	})
+	c, err := ca.certify(ctx, spec.Locations, requestPEM(csr),
+		func(chain []*x509.Certificate) (*profile.Template, error) {
+			return spec.template(chain, csr, ca.Now())
+		})
 	if err != nil {
 		return nil, fmt.Errorf("sign CA: %w", err)
 	}
@@ -63,7 +64,8 @@ func requestPEM(csr *pki.CSR) []byte {
 // what it was asked for by. The request is filed before the key is used and the
 // certificate after, so that Settle can tell what an interruption left.
 func (ca CA) certify(
-	ctx context.Context, loc issuer.Locations, request []byte, build func(chain []*x509.Certificate) (*profile.Template, error),
+	ctx context.Context, loc issuer.Locations, request []byte,
+	build func(chain []*x509.Certificate) (*profile.Template, error),
 ) (*x509.Certificate, error) {
 	i, key, err := ca.open(ctx, loc, calaw.Verdict.MaySign)
 	if err != nil {
@@ -117,7 +119,8 @@ func Settle(ca CA, serial pki.Serial) (*x509.Certificate, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("settle serial %s: %w", serial, err)
 	}
-	if err := Revoke(context.Background(), ca, Revocation{Serial: serial, Reason: pki.CessationOfOperation}); err != nil {
+	if err := Revoke(context.Background(), ca, Revocation{Serial: serial,
+		Reason: pki.CessationOfOperation}); err != nil {
 		if kind := fault.Of(err).Kind; kind != fault.NotFound && kind != fault.AlreadyRevoked {
 			return nil, fmt.Errorf("settle serial %s: %w", serial, err)
 		}

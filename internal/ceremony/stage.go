@@ -129,7 +129,8 @@ func (s *stage) signCA(ctx context.Context, ca CA, a *SignCAAct) (outcome, error
 		sub := s.cas[a.New]
 		c, err := s.once(func() (*x509.Certificate, error) {
 			return Subordinate(ctx, ca, sub, SubordinateSpec{
-				CASpec: a.spec(authority), Subject: a.Subject, Algorithm: a.Algorithm, UseKey: (a.UseKey || s.again) && sub.Key != "",
+				CASpec: a.spec(authority), Subject: a.Subject, Algorithm: a.Algorithm, UseKey: (a.UseKey || s.again) &&
+					sub.Key != "",
 			})
 		})
 		if err == nil && s.settled != nil && !exists(sub.path(certFile)) {
@@ -148,7 +149,8 @@ func (s *stage) crossSign(ctx context.Context, ca CA, a *CrossSignAct) (outcome,
 		return outcome{}, err
 	}
 	other, csr := s.in.others[a.Certificate], s.in.requests[a.CSR]
-	o := outcome{saveAs: base(a.Certificate) + "-cross", act: transcript.Act{Note: "cross-signed: certificate with SHA-256 " + pki.Fingerprint(other.Raw)}}
+	o := outcome{saveAs: base(a.Certificate) + "-cross",
+		act: transcript.Act{Note: "cross-signed: certificate with SHA-256 " + pki.Fingerprint(other.Raw)}}
 	if csr != nil {
 		o.act.Request = pki.Fingerprint(csr.Raw)
 	}

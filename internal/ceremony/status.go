@@ -56,7 +56,8 @@ func Folders(dir string) ([]string, error) {
 		found[i] = filepath.Dir(filepath.Dir(found[i]))
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s holds no CA: want certs/ca.pem in it or in a folder below; --dir names another folder", dir)
+		return nil, fmt.Errorf("%s holds no CA: want certs/ca.pem in it or in a folder below; --dir names another "+
+			"folder", dir)
 	}
 	return found, nil
 }
@@ -67,7 +68,8 @@ func Inspect(ca CA) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{CA: ca.Dir, Subject: nameOf(chain[0].RawSubject), NotAfter: chain[0].NotAfter.UTC(), Opens: "a passphrase, or a token's PIN"}
+	s := &Status{CA: ca.Dir, Subject: nameOf(chain[0].RawSubject), NotAfter: chain[0].NotAfter.UTC(),
+		Opens: "a passphrase, or a token's PIN"}
 	h, err := ca.holders()
 	if err != nil {
 		return nil, err
@@ -89,7 +91,8 @@ func Inspect(ca CA) (*Status, error) {
 	case last == nil:
 		s.Due = append(s.Due, Due{ca.Now().UTC().Truncate(time.Second), "there is no list yet"})
 	default:
-		s.Due = append(s.Due, Due{last.NextUpdate.UTC(), fmt.Sprintf("list %s ends: hold a ceremony with the act crl before", last.Number)})
+		s.Due = append(s.Due, Due{last.NextUpdate.UTC(),
+			fmt.Sprintf("list %s ends: hold a ceremony with the act crl before", last.Number)})
 	}
 	slices.SortFunc(s.Due, func(a, b Due) int { return a.Time.Compare(b.Time) })
 	if exists(filepath.Join(filepath.Dir(ca.Dir), journalFile)) {
@@ -123,7 +126,8 @@ func (s *Status) addTranscript(ca CA) error {
 	for _, rec := range l.Records() {
 		switch n := len(s.Ceremonies); {
 		case rec.Ceremony != nil:
-			s.Ceremonies = append(s.Ceremonies, Held{Time: rec.Time, Name: rec.Ceremony.Name, Reason: rec.Ceremony.Reason})
+			s.Ceremonies = append(s.Ceremonies, Held{Time: rec.Time, Name: rec.Ceremony.Name,
+				Reason: rec.Ceremony.Reason})
 		case rec.Act != nil && rec.Act.Failed == "" && n > 0:
 			s.Ceremonies[n-1].Acts++
 		case rec.Signatures != nil && n > 0:
@@ -195,7 +199,8 @@ func ExportIndex(ca CA) ([]byte, error) {
 			return nil, fmt.Errorf("serial %s: %w", e.Serial, err)
 		}
 		if !chain[0].NotAfter.Equal(e.NotAfter) || pki.SerialFromBig(chain[0].SerialNumber) != e.Serial {
-			return nil, fmt.Errorf("serial %s: the index and the certificate in newcerts differ: restore the folder from its copy", e.Serial)
+			return nil, fmt.Errorf("serial %s: the index and the certificate in newcerts differ: restore the folder "+
+				"from its copy", e.Serial)
 		}
 	}
 	if again := opensslca.FormatIndex(entries); !bytes.Equal(again, text) {

@@ -62,7 +62,8 @@ func (ca CA) holders() (*holders, error) {
 		return nil, fmt.Errorf("read custodians %s: %w", ca.path(quorumFile), err)
 	}
 	if len(h.Custodians) != h.set.Of {
-		return nil, fmt.Errorf("read custodians %s: %d names for %d shares", ca.path(quorumFile), len(h.Custodians), h.set.Of)
+		return nil, fmt.Errorf("read custodians %s: %d names for %d shares", ca.path(quorumFile), len(h.Custodians),
+			h.set.Of)
 	}
 	return &holders{Custodians: h.Custodians, set: h.set}, nil
 }
@@ -150,7 +151,8 @@ func (r *run) collect(name string, h *holders) (*opened, error) {
 	collector := quorum.Collect(h.set)
 	defer collector.Clear()
 	for collector.Missing() > 0 {
-		c.say("\nThe next custodian, alone at the keyboard (%d more needed). What you type is not shown.", collector.Missing())
+		c.say("\nThe next custodian, alone at the keyboard (%d more needed). What you type is not shown.",
+			collector.Missing())
 		share, err := r.askShare()
 		if err != nil {
 			return nil, err
@@ -235,7 +237,8 @@ func (r *run) deal(name string, q Quorum) (*opened, *holders, error) {
 // it read back.
 func (r *run) hand(name, custodian string, set quorum.Set, share quorum.Share) error {
 	c := r.console
-	sheet := share.Sheet(quorum.Sheet{Ceremony: r.file.Name, Custodian: custodian, Opens: "the key of " + name, Date: r.now()})
+	sheet := share.Sheet(quorum.Sheet{Ceremony: r.file.Name, Custodian: custodian, Opens: "the key of " + name,
+		Date: r.now()})
 	if r.options.Sheets != "" {
 		path := filepath.Join(r.options.Sheets, fmt.Sprintf("%s-%s-%d.txt", name, set.ID, share.Number()))
 		if err := files.Write(path, []byte(sheet), 0o600); err != nil {
@@ -243,7 +246,8 @@ func (r *run) hand(name, custodian string, set quorum.Set, share quorum.Share) e
 		}
 		c.say("\n%s: your sheet is %s. Print it; nobody else reads it.", custodian, path)
 	} else {
-		if _, err := c.ask("\n%s alone looks at the screen. Press Enter to see share %d", custodian, share.Number()); err != nil {
+		if _, err := c.ask("\n%s alone looks at the screen. Press Enter to see share %d", custodian,
+			share.Number()); err != nil {
 			return err
 		}
 		c.say("%s", sheet)
@@ -288,7 +292,8 @@ func (r *run) retry(name string) func() bool {
 const minPassphrase = 12
 
 func (r *run) newPassphrase(name string) (*opened, error) {
-	secret, err := r.console.askSecret("A new passphrase for the key of %s, at least %d characters", name, minPassphrase)
+	secret, err := r.console.askSecret("A new passphrase for the key of %s, at least %d characters", name,
+		minPassphrase)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +306,8 @@ func (r *run) newPassphrase(name string) (*opened, error) {
 	case !bytes.Equal(secret, again):
 		return nil, fault.New(fault.Denied, "the two passphrases differ")
 	case len(secret) < minPassphrase:
-		return nil, fault.New(fault.Denied, "the passphrase has %d characters: want at least %d", len(secret), minPassphrase)
+		return nil, fault.New(fault.Denied, "the passphrase has %d characters: want at least %d", len(secret),
+			minPassphrase)
 	}
 	return &opened{secret: secret}, nil
 }

@@ -109,7 +109,8 @@ func (p *Publisher) put(
 	ctx context.Context, a *authority, k key, list issuer.CRL, signed *issuer.SignedCRL, seq, after int64, o Options,
 ) error {
 	detail, err := json.Marshal(map[string]any{
-		"list": k.String(), "number": list.Number.Int64(), "entries": signed.Entries, "sha256": hex.EncodeToString(signed.SHA256[:]),
+		"list": k.String(), "number": list.Number.Int64(), "entries": signed.Entries,
+		"sha256":      hex.EncodeToString(signed.SHA256[:]),
 		"this_update": list.ThisUpdate.UTC(), "next_update": list.NextUpdate.UTC(), "revocation_seq": seq,
 	})
 	if err != nil {
@@ -120,7 +121,8 @@ func (p *Publisher) put(
 		ThisUpdate: list.ThisUpdate.Truncate(time.Second), NextUpdate: list.NextUpdate.Truncate(time.Second),
 		SHA256: signed.SHA256[:], Size: signed.Size, Entries: signed.Entries, RevocationSeq: seq,
 	}, after, signed.Reader(), store.Event{
-		At: p.Now(), Action: "crl.published", Outcome: "success", Actor: o.Actor, Subject: a.ID, RequestID: o.RequestID, Detail: detail,
+		At: p.Now(), Action: "crl.published", Outcome: "success", Actor: o.Actor, Subject: a.ID,
+		RequestID: o.RequestID, Detail: detail,
 	})
 }
 
@@ -134,7 +136,8 @@ func date(c Config, last *held, now time.Time, clockWasWrong bool) (time.Time, e
 	if next := last.thisUpdate.Add(time.Second); !next.After(now.Add(time.Second)) {
 		return next, nil
 	}
-	return this, fault.New(fault.Conflict, "the last list is from %s and the clock says %s: look at the clock; if it was wrong when that list was made and is right now, publish with --clock-was-wrong",
+	return this, fault.New(fault.Conflict, "the last list is from %s and the clock says %s: look at the clock; if it "+
+		"was wrong when that list was made and is right now, publish with --clock-was-wrong",
 		last.thisUpdate.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)).Because("crl_clock")
 }
 
@@ -174,7 +177,8 @@ func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) err
 	}
 	defer base.Close() //nolint:errcheck // only read
 	if base.held == nil {
-		return fault.New(fault.Conflict, "there is no full list yet that a delta list could add to").Because("crl_number")
+		return fault.New(fault.Conflict, "there is no full list yet that a delta list could add to").
+			Because("crl_number")
 	}
 	began := p.Now()
 	before := base.held
@@ -191,10 +195,12 @@ func (p *Publisher) buildDelta(ctx context.Context, a *authority, o Options) err
 	}
 	var seq int64
 	list := issuer.CRL{Number: big.NewInt(number), ThisUpdate: this}
-	err = p.signDelta(ctx, a, list, base, func() int64 { return seq }, func(each func(issuer.Revoked) error) (err error) {
-		seq, err = p.Store.CRLEntries(ctx, a.ID, 0, base.thisUpdate, func(e store.CRLEntry) error { return each(revoked(e)) })
-		return err
-	}, o)
+	err = p.signDelta(ctx, a, list, base, func() int64 { return seq },
+		func(each func(issuer.Revoked) error) (err error) {
+			seq, err = p.Store.CRLEntries(ctx, a.ID, 0, base.thisUpdate,
+				func(e store.CRLEntry) error { return each(revoked(e)) })
+			return err
+		}, o)
 	return errors.Join(err, p.fetchAll(ctx, a.ID))
 }
 

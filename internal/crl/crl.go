@@ -306,7 +306,8 @@ func (p *Publisher) due(
 ) (due []key, urgent bool, err error) {
 	now := p.Now()
 	for _, k := range p.keys(a, row.CRLShards) {
-		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 || h.thisUpdate.After(now) {
+		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 ||
+			h.thisUpdate.After(now) {
 			due = append(due, k)
 		}
 	}

@@ -82,7 +82,8 @@ func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLR
 func older(have *held, r store.CRLRecord, now time.Time) error {
 	switch {
 	case r.Number <= have.number:
-		return fault.New(fault.Conflict, "the database's newest list is %d, on disk is %d already: was an old backup restored? the one on disk stays",
+		return fault.New(fault.Conflict, "the database's newest list is %d, on disk is %d already: was an old backup "+
+			"restored? the one on disk stays",
 			r.Number, have.number).Because("crl_number")
 	case r.ThisUpdate.Before(have.thisUpdate) && !have.thisUpdate.After(now):
 		return fault.New(fault.Conflict, "list %d is dated %s, before list %d on disk: the one on disk stays",

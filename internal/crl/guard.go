@@ -35,7 +35,8 @@ func (p *Publisher) guard(ctx context.Context, a *authority, last lent, this tim
 		return err
 	}
 	if !old.sorted || !next.sorted {
-		return fault.New(fault.Conflict, "the last list of %s is not in the order of its serials: it was not made here", a.ID).Because("crl_order")
+		return fault.New(fault.Conflict, "the last list of %s is not in the order of its serials: it was not made "+
+			"here", a.ID).Because("crl_order")
 	}
 	return m.verdict(last.held)
 }
@@ -126,7 +127,9 @@ func (m *missing) verdict(last *held) error {
 		return nil
 	}
 	return fault.New(fault.Conflict,
-		"list %d of %s, which is published, has %d entries that the database does not have as revoked (%s): was an old backup restored? privyseal crl recover %s --dry-run takes them over from the list; or restore a newer backup",
+		"list %d of %s, which is published, has %d entries that the database does not have as revoked (%s): was an "+
+			"old backup restored? privyseal crl recover %s --dry-run takes them over from the list; or restore a "+
+			"newer backup",
 		last.number, m.issuer, m.lost, strings.Join(m.some, ", "), m.issuer).Because("crl_entries_lost")
 }
 

@@ -44,7 +44,8 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 		return nil, err
 	}
 	if o.AcceptLost != "" && strings.TrimSpace(o.AcceptLost) == "" || len(o.AcceptLost) > maxWhy {
-		return nil, fault.New(fault.Malformed, "accept_lost: say why, in at most %d octets", maxWhy).Because("lost_reason")
+		return nil, fault.New(fault.Malformed, "accept_lost: say why, in at most %d octets", maxWhy).
+			Because("lost_reason")
 	}
 	k := key{issuer: a.ID}
 	behind := p.fetchAll(ctx, a.ID)
@@ -130,14 +131,17 @@ func (p *Publisher) examine(text []byte) (*x509.RevocationList, *authority, erro
 			continue // another key of the same name (rule C5)
 		}
 		if a.Issuer() != nil {
-			return nil, nil, fault.New(fault.Conflict, "the key of %s is here, and so are its lists made: privyseal crl publish", a.ID).Because("crl_issuer")
+			return nil, nil, fault.New(fault.Conflict,
+				"the key of %s is here, and so are its lists made: privyseal crl publish", a.ID).Because("crl_issuer")
 		}
 		return list, a, nil
 	}
 	if !named {
-		return nil, nil, fault.New(fault.NotFound, "there is no CA of the name %s here", list.Issuer).Because("crl_issuer")
+		return nil, nil, fault.New(fault.NotFound, "there is no CA of the name %s here", list.Issuer).
+			Because("crl_issuer")
 	}
-	return nil, nil, fault.New(fault.Malformed, "the list of %s is not signed by that CA's key", list.Issuer).Because("crl_signature")
+	return nil, nil, fault.New(fault.Malformed, "the list of %s is not signed by that CA's key", list.Issuer).
+		Because("crl_signature")
 }
 
 var (
@@ -153,7 +157,8 @@ func parseList(text []byte) (*x509.RevocationList, error) {
 		return nil, err
 	}
 	if list.Number == nil || !list.Number.IsInt64() || list.Number.Sign() < 0 {
-		return nil, fault.New(fault.Malformed, "the list has no number, or one that is too large (RFC 5280, section 5.2.3)").Because("crl_number")
+		return nil, fault.New(fault.Malformed, "the list has no number, or one that is too large (RFC 5280, section "+
+			"5.2.3)").Because("crl_number")
 	}
 	for _, e := range list.Extensions {
 		if err := scope(e); err != nil {
@@ -163,7 +168,8 @@ func parseList(text []byte) (*x509.RevocationList, error) {
 	for _, entry := range list.RevokedCertificateEntries {
 		for _, e := range entry.Extensions {
 			if e.Critical {
-				return nil, fault.New(fault.Malformed, "entry %x has a critical extension: an indirect list?", entry.SerialNumber).Because("crl_scope")
+				return nil, fault.New(fault.Malformed, "entry %x has a critical extension: an indirect list?",
+					entry.SerialNumber).Because("crl_scope")
 			}
 		}
 	}
@@ -186,7 +192,8 @@ func decodeList(text []byte) (*x509.RevocationList, error) {
 	der := text
 	if block, rest := pem.Decode(text); block != nil {
 		if block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, fault.New(fault.Malformed, "want one PEM block of the type X509 CRL, and nothing else").Because("crl_form")
+			return nil, fault.New(fault.Malformed, "want one PEM block of the type X509 CRL, and nothing else").
+				Because("crl_form")
 		}
 		der = block.Bytes
 	}
@@ -224,15 +231,18 @@ func follows(list *x509.RevocationList, have *held, now time.Time) error {
 	case !list.NextUpdate.After(list.ThisUpdate):
 		return dates("nextUpdate is not after thisUpdate")
 	case list.ThisUpdate.After(now.Add(ahead)):
-		return dates("the list is dated in the future, %s: are the clocks right?", list.ThisUpdate.UTC().Format(time.RFC3339))
+		return dates("the list is dated in the future, %s: are the clocks right?",
+			list.ThisUpdate.UTC().Format(time.RFC3339))
 	case !list.NextUpdate.After(now):
 		return dates("the list has expired on %s", list.NextUpdate.UTC().Format(time.RFC3339))
 	case have == nil:
 		return nil
 	case list.Number.Int64() <= have.number:
-		return fault.New(fault.Conflict, "its number is %d, and list %d is published: numbers only rise", list.Number, have.number).Because("crl_number")
+		return fault.New(fault.Conflict, "its number is %d, and list %d is published: numbers only rise", list.Number,
+			have.number).Because("crl_number")
 	case list.ThisUpdate.Before(have.thisUpdate):
-		return dates("the list is dated %s, before the published one of %s", list.ThisUpdate.UTC().Format(time.RFC3339), have.thisUpdate.UTC().Format(time.RFC3339))
+		return dates("the list is dated %s, before the published one of %s",
+			list.ThisUpdate.UTC().Format(time.RFC3339), have.thisUpdate.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -30,7 +30,8 @@ func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status
 		return nil, err
 	}
 	if a.Issuer() == nil {
-		return nil, fault.New(fault.Conflict, "the key of %s is not here: sign its list where the key is, and import that", id).Because("crl_offline")
+		return nil, fault.New(fault.Conflict, "the key of %s is not here: sign its list where the key is, and import "+
+			"that", id).Because("crl_offline")
 	}
 	row, err := p.Store.Issuer(ctx, id)
 	if err != nil {
@@ -54,7 +55,8 @@ func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status
 		case <-time.After(pollEvery):
 		}
 	}
-	return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "another node is building the lists of this issuer").After(retryAfter)
+	return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "another node is building the lists of this issuer").
+		After(retryAfter)
 }
 
 // attempt builds one list and remembers what came of it.
@@ -62,7 +64,8 @@ func (p *Publisher) attempt(ctx context.Context, a *authority, k key, o Options)
 	began := p.Now()
 	latencies, err := p.build(ctx, a, k, o)
 	p.note(k, err)
-	p.Observe(Event{Issuer: a.ID, Kind: k.kind(), Outcome: outcome(err), Took: p.Now().Sub(began), Latencies: latencies})
+	p.Observe(Event{Issuer: a.ID, Kind: k.kind(), Outcome: outcome(err), Took: p.Now().Sub(began),
+		Latencies: latencies})
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", k, err)
 	}

@@ -108,7 +108,8 @@ func (l *reader) next() (bool, error) {
 	}
 	s := cryptobyte.String(der)
 	var content, serial cryptobyte.String
-	if !s.ReadASN1(&content, cbasn1.SEQUENCE) || !content.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 || serial[0] >= 0x80 {
+	if !s.ReadASN1(&content, cbasn1.SEQUENCE) || !content.ReadASN1(&serial, cbasn1.INTEGER) || len(serial) == 0 ||
+		serial[0] >= 0x80 {
 		return false, fmt.Errorf("%w: entry %d", errForm, l.entries+1)
 	}
 	octets := bytes.TrimLeft(serial, "\x00")
@@ -138,7 +139,8 @@ func (l *reader) end() error {
 	}
 	s := cryptobyte.String(der)
 	var outer, all cryptobyte.String
-	if !s.ReadASN1(&outer, cbasn1.Tag(0).ContextSpecific().Constructed()) || !outer.ReadASN1(&all, cbasn1.SEQUENCE) || !outer.Empty() {
+	if !s.ReadASN1(&outer, cbasn1.Tag(0).ContextSpecific().Constructed()) || !outer.ReadASN1(&all, cbasn1.SEQUENCE) ||
+		!outer.Empty() {
 		return fmt.Errorf("%w: extensions", errForm)
 	}
 	for !all.Empty() {
@@ -172,7 +174,8 @@ func (l *reader) extension(all *cryptobyte.String) bool {
 		if !value.ReadASN1(&idp, cbasn1.SEQUENCE) {
 			return false
 		}
-		if idp.ReadASN1(&point, tag) && point.ReadASN1(&full, tag) && full.ReadASN1(&uri, cbasn1.Tag(6).ContextSpecific()) {
+		if idp.ReadASN1(&point, tag) && point.ReadASN1(&full, tag) &&
+			full.ReadASN1(&uri, cbasn1.Tag(6).ContextSpecific()) {
 			l.point = string(uri)
 		}
 	}
@@ -281,7 +284,8 @@ func (l *reader) time() (time.Time, error) {
 
 func readTime(s *cryptobyte.String) (time.Time, error) {
 	var t time.Time
-	if s.PeekASN1Tag(cbasn1.UTCTime) && s.ReadASN1UTCTime(&t) || s.PeekASN1Tag(cbasn1.GeneralizedTime) && s.ReadASN1GeneralizedTime(&t) {
+	if s.PeekASN1Tag(cbasn1.UTCTime) && s.ReadASN1UTCTime(&t) || s.PeekASN1Tag(cbasn1.GeneralizedTime) &&
+		s.ReadASN1GeneralizedTime(&t) {
 		return t, nil
 	}
 	return t, fmt.Errorf("%w: a time", errForm)

@@ -44,7 +44,8 @@ func (p *Publisher) Recover(ctx context.Context, id string, r Recovery) (*Recove
 		return nil, err
 	}
 	if a.Issuer() == nil {
-		return nil, fault.New(fault.Conflict, "the key of %s is not here, and nothing of its list is on record", id).Because("crl_offline")
+		return nil, fault.New(fault.Conflict, "the key of %s is not here, and nothing of its list is on record", id).
+			Because("crl_offline")
 	}
 	j := &recovery{p: p, a: a, Recovery: r, seen: map[pki.Serial]bool{}}
 	if r.List != nil {
@@ -186,7 +187,8 @@ func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 	switch was := st.Revocation; {
 	case !found && (!hold(e) || j.Holds):
 		return true
-	case found && (!st.NotAfter.After(j.p.Now()) || st.Status != "issued" && st.Status != "imported" && st.Status != "void"):
+	case found && (!st.NotAfter.After(j.p.Now()) || st.Status != "issued" && st.Status != "imported" &&
+		st.Status != "void"):
 		return false
 	case was == nil && hold(e) && !j.Holds:
 		if !j.seen[e.Serial] {
@@ -197,7 +199,8 @@ func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 	case was == nil:
 		return true
 	default: // what may follow what: rule C8
-		return was.Reason == pki.CertificateHold && !hold(e) || was.Reason != pki.KeyCompromise && e.Reason == pki.KeyCompromise
+		return was.Reason == pki.CertificateHold && !hold(e) || was.Reason != pki.KeyCompromise &&
+			e.Reason == pki.KeyCompromise
 	}
 }
 
@@ -207,7 +210,8 @@ func (j *recovery) lost(e issuer.Revoked, shard int, found bool) store.Recovered
 	}
 	return store.Recovered{
 		Serial: e.Serial, Enter: !found, Shard: shard, NotAfter: j.a.Certificate().NotAfter,
-		Revocation: store.Revocation{Reason: e.Reason, RevokedAt: e.At, InvalidityAt: e.InvalidityAt, Requester: j.Actor},
+		Revocation: store.Revocation{Reason: e.Reason, RevokedAt: e.At, InvalidityAt: e.InvalidityAt,
+			Requester: j.Actor},
 	}
 }
 
@@ -229,13 +233,15 @@ func (j *recovery) enter(ctx context.Context, lost []store.Recovered) error {
 			r.CertificateID = row.ID
 		}
 		detail, err := json.Marshal(map[string]any{
-			"issuer": j.a.ID, "serial": r.Serial, "reason": r.Reason.String(), "revoked_at": r.RevokedAt, "list": j.name, "was_on_record": !r.Enter,
+			"issuer": j.a.ID, "serial": r.Serial, "reason": r.Reason.String(), "revoked_at": r.RevokedAt,
+			"list": j.name, "was_on_record": !r.Enter,
 		})
 		if err != nil {
 			return fmt.Errorf("recover revocations: %w", err)
 		}
 		events[i] = store.Event{
-			At: j.p.Now(), Action: "certificate.recovered", Outcome: "success", Actor: j.Actor, Subject: r.CertificateID, RequestID: j.RequestID, Detail: detail,
+			At: j.p.Now(), Action: "certificate.recovered", Outcome: "success", Actor: j.Actor,
+			Subject: r.CertificateID, RequestID: j.RequestID, Detail: detail,
 		}
 	}
 	if !j.DryRun {

@@ -70,7 +70,8 @@ func checkDepth(chain []*x509.Certificate, c Child) error {
 		authorities++
 	}
 	if authorities > MaxDepth {
-		return denied("max_depth", "this would be CA number %d of its chain, %d at most are allowed", authorities, MaxDepth)
+		return denied("max_depth", "this would be CA number %d of its chain, %d at most are allowed", authorities,
+			MaxDepth)
 	}
 	return nil
 }
@@ -94,12 +95,14 @@ func checkPathLength(chain []*x509.Certificate, c Child) error {
 		left := limit - between // CAs that may still follow below the issuer
 		switch {
 		case left < 0:
-			return denied("path_length", "the chain is already deeper than the path length %d of %s allows", limit, ca.Subject)
+			return denied("path_length", "the chain is already deeper than the path length %d of %s allows", limit,
+				ca.Subject)
 		case !c.CA:
 		case left == 0:
 			return denied("path_length", "%s with path length %d cannot have another CA below here", ca.Subject, limit)
 		case c.MaxPathLen < 0 || c.MaxPathLen >= left:
-			return denied("path_length", "the path length must be set and at most %d here, since %s has %d", left-1, ca.Subject, limit)
+			return denied("path_length", "the path length must be set and at most %d here, since %s has %d", left-1,
+				ca.Subject, limit)
 		}
 	}
 	return nil
@@ -116,7 +119,8 @@ func checkValidity(chain []*x509.Certificate, c Child) error {
 		case c.NotBefore.Before(ca.NotBefore):
 			return denied("validity_nesting", "begins before its issuer %s does", ca.Subject)
 		case c.NotAfter.After(ca.NotAfter):
-			return denied("validity_nesting", "ends after its issuer %s, at %s", ca.Subject, ca.NotAfter.UTC().Format(time.RFC3339))
+			return denied("validity_nesting", "ends after its issuer %s, at %s", ca.Subject,
+				ca.NotAfter.UTC().Format(time.RFC3339))
 		case c.CA && !c.NotAfter.Before(ca.NotAfter):
 			return denied("validity_nesting", "a CA must end before its issuer %s does", ca.Subject)
 		}
@@ -170,11 +174,13 @@ func checkUsages(chain []*x509.Certificate, c Child) error {
 			continue
 		}
 		if len(c.EKU) == 0 {
-			return denied("eku_nesting", "without extended key usages it would be more than its issuer %s may be", ca.Subject)
+			return denied("eku_nesting", "without extended key usages it would be more than its issuer %s may be",
+				ca.Subject)
 		}
 		for _, u := range c.EKU {
 			if !slices.ContainsFunc(allowed, u.Equal) {
-				return denied("eku_nesting", "the extended key usage %s is not among those of its issuer %s", pki.EKUName(u), ca.Subject)
+				return denied("eku_nesting", "the extended key usage %s is not among those of its issuer %s",
+					pki.EKUName(u), ca.Subject)
 			}
 		}
 	}

@@ -37,7 +37,8 @@ func CheckNames(chain []*x509.Certificate, c Child) error {
 		names = slices.DeleteFunc(names, func(id pki.Identifier) bool {
 			why := violates(nc, id)
 			if why != "" {
-				bad = append(bad, fault.New(fault.RejectedIdentifier, "%s %q: %s of %s", id.Type, id.Value, why, ca.Subject).
+				bad = append(bad, fault.New(fault.RejectedIdentifier, "%s %q: %s of %s", id.Type, id.Value, why,
+					ca.Subject).
 					Because(NameConstraints).About(string(id.Type), id.Value))
 			}
 			return why != ""
@@ -84,7 +85,8 @@ func constrainedNames(c Child) ([]pki.Identifier, error) {
 	for _, cn := range subject.Values(pki.OIDCommonName) {
 		if ip, err := (pki.Identifier{Type: pki.IP, Value: cn}).Canonical(); err == nil {
 			names = append(names, ip)
-		} else if host, err := (pki.Identifier{Type: pki.DNS, Value: cn}).Canonical(); err == nil && strings.Contains(host.Value, ".") {
+		} else if host, err := (pki.Identifier{Type: pki.DNS, Value: cn}).Canonical(); err == nil &&
+			strings.Contains(host.Value, ".") {
 			names = append(names, host)
 		}
 	}

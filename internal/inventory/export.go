@@ -27,7 +27,9 @@ var csvHeader = []string{
 // Export writes every match to w and returns how many there were. It calls
 // flushed, unless nil, before each page that goes out, so that a server can
 // extend its deadline while a client keeps reading.
-func (i *Inventory) Export(ctx context.Context, w io.Writer, format api.ExportFormat, q store.Search, flushed func()) (int, error) {
+func (i *Inventory) Export(
+	ctx context.Context, w io.Writer, format api.ExportFormat, q store.Search, flushed func(),
+) (int, error) {
 	if flushed == nil {
 		flushed = func() {}
 	}
@@ -79,7 +81,8 @@ func newEncoder(w *bufio.Writer, format api.ExportFormat) (encoder, func() error
 			return w.Flush()
 		}, nil
 	}
-	return nil, nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(format)).Because("format")
+	return nil, nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(format)).
+		Because("format")
 }
 
 // encodePEM writes a certificate with a line above it that says which it is;
@@ -104,8 +107,10 @@ func csvRow(c *store.Certificate) []string {
 		names = append(names, n.Type+":"+n.Value)
 	}
 	return []string{
-		r.ID, r.Issuer, r.Serial, string(r.Status), r.Profile, r.Protocol, r.Requester, r.Subject, strings.Join(names, " "),
-		stamp(r.NotBefore), stamp(r.NotAfter), stamp(r.IssuedAt), stamp(r.Revocation.RevokedAt), r.Revocation.Reason, r.Fingerprint,
+		r.ID, r.Issuer, r.Serial, string(r.Status), r.Profile, r.Protocol, r.Requester, r.Subject,
+		strings.Join(names, " "),
+		stamp(r.NotBefore), stamp(r.NotAfter), stamp(r.IssuedAt), stamp(r.Revocation.RevokedAt), r.Revocation.Reason,
+		r.Fingerprint,
 	}
 }
 

@@ -44,7 +44,8 @@ func (i *Inventory) Search(ctx context.Context, q store.Search) (found []store.C
 		return nil, "", fault.New(fault.Malformed, "limit %d: want 1 to %d", q.Limit, MaxPage).Because("limit")
 	}
 	if q.Status != "" && !api.CertificateStatus(q.Status).Valid() {
-		return nil, "", fault.New(fault.Malformed, "status %q is not one of reserved, issued, abandoned, void, imported, revoked", q.Status).Because("status")
+		return nil, "", fault.New(fault.Malformed,
+			"status %q is not one of reserved, issued, abandoned, void, imported, revoked", q.Status).Because("status")
 	}
 	return i.store.SearchCertificates(ctx, q)
 }
@@ -81,7 +82,8 @@ func (i *Inventory) Find(ctx context.Context, ref, issuerID string) (*store.Cert
 	}
 	serial, err := pki.ParseSerial(ref)
 	if err != nil {
-		return nil, fault.New(fault.Malformed, "%q is neither a certificate's id nor a serial in hexadecimal", ref).Because("certificate_reference")
+		return nil, fault.New(fault.Malformed, "%q is neither a certificate's id nor a serial in hexadecimal", ref).
+			Because("certificate_reference")
 	}
 	if issuerID != "" {
 		c, err := i.store.CertificateBySerial(ctx, issuerID, serial)
@@ -141,7 +143,8 @@ func Record(c *store.Certificate) api.Certificate {
 		r.IssuedAt = c.IssuedAt.UTC()
 	}
 	if rev := c.Revocation; rev != nil {
-		r.Revocation = api.Revocation{Reason: rev.Reason.String(), RevokedAt: rev.RevokedAt.UTC(), Requester: rev.Requester}
+		r.Revocation = api.Revocation{Reason: rev.Reason.String(), RevokedAt: rev.RevokedAt.UTC(),
+			Requester: rev.Requester}
 		if rev.InvalidityAt != nil {
 			r.Revocation.InvalidityAt = rev.InvalidityAt.UTC()
 		}

@@ -119,7 +119,8 @@ func addTerm(m *store.Match, term string, now time.Time) error {
 	name, op := strings.TrimSpace(term[:at]), term[at]
 	f, ok := fields[name]
 	if !ok {
-		return wrong("there is no field %q; known: name, issuer, profile, protocol, endpoint, requester, key, not_after, issued", name)
+		return wrong("there is no field %q; known: name, issuer, profile, protocol, endpoint, requester, key, "+
+			"not_after, issued", name)
 	}
 	if !strings.Contains(f.operators, string(op)) {
 		return wrong("%s takes %s, not %c", name, strings.Join(strings.Split(f.operators, ""), " or "), op)
@@ -209,5 +210,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(d), nil
 	}
-	return time.Time{}, fault.New(fault.Malformed, "%q is not a time such as 2027-01-31T12:00:00Z, a date such as 2027-01-31, or a span from now such as 36h or 30d", text)
+	return time.Time{}, fault.New(fault.Malformed,
+		"%q is not a time such as 2027-01-31T12:00:00Z, a date such as 2027-01-31, or a span from now such as 36h or "+
+			"30d", text)
 }

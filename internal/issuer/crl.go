@@ -129,7 +129,8 @@ func (s *SignedCRL) readBack() error {
 
 func (crl CRL) check() error {
 	if !isCRLNumber(crl.Number) || crl.Base != nil && (!isCRLNumber(crl.Base) || crl.Base.Cmp(crl.Number) >= 0) {
-		return errors.New("the CRL number must be a number of at most 159 bits that is not negative, and a delta list's higher than its base's")
+		return errors.New("the CRL number must be a number of at most 159 bits that is not negative, and a delta " +
+			"list's higher than its base's")
 	}
 	if !crl.NextUpdate.After(crl.ThisUpdate) {
 		return errors.New("nextUpdate is not after thisUpdate")
@@ -169,7 +170,8 @@ func (i *Issuer) crlExtensions(crl CRL) ([]byte, error) {
 		return nil, l.err
 	}
 	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, l.extensions) })
+	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(),
+		func(b *cryptobyte.Builder) { addExtensions(b, l.extensions) })
 	return b.Bytes()
 }
 

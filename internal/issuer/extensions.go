@@ -97,7 +97,8 @@ func (i *Issuer) extensions(t *profile.Template, serial pki.Serial, keyID []byte
 	}
 	if t.MustStaple {
 		if i.locations.OCSP == "" || t.NoRevAvail || t.OCSPNoCheck {
-			return nil, fault.New(fault.BadCSR, "must staple: the certificate would have no OCSP location").Because("must_staple")
+			return nil, fault.New(fault.BadCSR, "must staple: the certificate would have no OCSP location").
+				Because("must_staple")
 		}
 		l.add(oidTLSFeature, false, func(b *cryptobyte.Builder) { // RFC 7633, section 4.2.3: status_request
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(5) })

@@ -25,7 +25,8 @@ var ignored = []struct {
 	reason   string
 }{
 	{"e_key_usage_and_extended_key_usage_inconsistent", nil,
-		"RFC 5280 names usages that may go with each purpose; devices with RSA keys that renew over SCEP need keyEncipherment beside clientAuth"},
+		"RFC 5280 names usages that may go with each purpose; devices with RSA keys that renew over SCEP need " +
+			"keyEncipherment beside clientAuth"},
 	{"e_ext_san_uri_host_not_fqdn_or_ip", nil,
 		"a SPIFFE trust domain may be a single label, as hosts inside an organisation often are"},
 	{"w_rfc_dnsname_underscore_in_trd", nil, "a profile has to allow underscores by name; the rule is its own"},
@@ -34,9 +35,13 @@ var ignored = []struct {
 	{"w_issuer_dn_leading_whitespace", nil, "the name of a CA is copied as it is"},
 	{"w_issuer_dn_trailing_whitespace", nil, "the name of a CA is copied as it is"},
 	{"e_crl_revocation_time_after_this_update", nil,
-		"a list is dated back for clients whose clocks are slow; what was revoked in those minutes belongs on it with its true date"},
+		"a list is dated back for clients whose clocks are slow; what was revoked in those minutes belongs on it with " +
+			"" +
+			"" +
+			"its true date"},
 	{"e_rsa_fermat_factorization", nil,
-		"pki.CheckKey looks for primes that are too close before anything is drafted, in as many rounds and at a fraction of the cost"},
+		"pki.CheckKey looks for primes that are too close before anything is drafted, in as many rounds and at a " +
+			"fraction of the cost"},
 	{"w_subject_given_name_recommended_max_length", nil, "people have names longer than 16 letters"},
 	{"w_subject_surname_recommended_max_length", nil, "people have names longer than 40 letters"},
 }

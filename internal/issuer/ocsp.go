@@ -32,7 +32,8 @@ func (i *Issuer) Responder() (*Responder, error) {
 		return nil, fmt.Errorf("issuer %s: the CA has no certificate", i.id)
 	}
 	if ca.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return nil, fmt.Errorf("issuer %s: its key usage lacks digitalSignature, so it cannot sign OCSP responses itself", i.id)
+		return nil, fmt.Errorf("issuer %s: its key usage lacks digitalSignature, so it cannot sign OCSP responses "+
+			"itself", i.id)
 	}
 	return newResponder(ca, nil, i.signer)
 }

@@ -197,7 +197,8 @@ func (k *Key) acquire(ctx context.Context) error {
 	}
 	if k.waiting.Add(1) > int64(k.cfg.Queue) {
 		k.waiting.Add(-1)
-		return k.unavailable(fmt.Errorf("%w: %d callers wait already", ErrNotSigned, k.cfg.Queue), "the signing key is busy")
+		return k.unavailable(fmt.Errorf("%w: %d callers wait already", ErrNotSigned, k.cfg.Queue),
+			"the signing key is busy")
 	}
 	defer k.waiting.Add(-1)
 	select {

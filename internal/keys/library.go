@@ -151,7 +151,8 @@ func (l *library) retire(c connection, within time.Duration) bool {
 }
 
 // errCrowded answers when old connections hang in the module.
-var errCrowded = errors.New("calls of earlier connections have not returned from the PKCS#11 module; a restart ends them")
+var errCrowded = errors.New("calls of earlier connections have not returned from the PKCS#11 module; a restart ends " +
+	"them")
 
 // reset closes every connection to the module, which shuts it down, so that the
 // next one starts it anew: some modules find a lost token only then. It returns

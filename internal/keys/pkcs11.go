@@ -89,7 +89,8 @@ func (u *URI) only() bool {
 		n++
 	}
 	v.Token, v.Serial, v.SlotID = "", "", nil
-	rest := v.Manufacturer + v.Model + v.LibraryManufacturer + v.LibraryDescription + v.LibraryVersion + v.SlotManufacturer + v.SlotDescription
+	rest := v.Manufacturer + v.Model + v.LibraryManufacturer + v.LibraryDescription + v.LibraryVersion +
+		v.SlotManufacturer + v.SlotDescription
 	return n == 1 && rest == ""
 }
 
@@ -152,7 +153,8 @@ func (u *URI) matchesSlot(p *pkcs11.Ctx, id uint) bool {
 	}
 	if u.SlotManufacturer != "" || u.SlotDescription != "" {
 		slot, err := p.GetSlotInfo(id)
-		if err != nil || !same(u.SlotManufacturer, slot.ManufacturerID) || !same(u.SlotDescription, slot.SlotDescription) {
+		if err != nil || !same(u.SlotManufacturer, slot.ManufacturerID) ||
+			!same(u.SlotDescription, slot.SlotDescription) {
 			return false
 		}
 	}
@@ -167,7 +169,8 @@ func find(ctx *crypto11.Context, u *URI) (crypto11.Signer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("find key in token: %w", meaning(err))
 	case len(pairs) == 0:
-		return nil, fmt.Errorf("find key in token: no private key with a public key or certificate has this label and id: %w", ErrNoKey)
+		return nil, fmt.Errorf("find key in token: no private key with a public key or certificate has this label and "+
+			"id: %w", ErrNoKey)
 	case len(pairs) > 1:
 		return nil, fmt.Errorf("find key in token: %d keys have this label and id: name the one by both", len(pairs))
 	}
@@ -272,7 +275,8 @@ func generatePair(ctx *crypto11.Context, u *URI, alg string) error {
 	if err := vacant(ctx, id, u.Object); err != nil {
 		return err
 	}
-	curves := map[string]elliptic.Curve{"ec-p256": elliptic.P256(), "ec-p384": elliptic.P384(), "ec-p521": elliptic.P521()}
+	curves := map[string]elliptic.Curve{"ec-p256": elliptic.P256(), "ec-p384": elliptic.P384(),
+		"ec-p521": elliptic.P521()}
 	bits := map[string]int{"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(id, []byte(u.Object))
 	if err != nil {
@@ -288,7 +292,8 @@ func generatePair(ctx *crypto11.Context, u *URI, alg string) error {
 	case bits[alg] != 0:
 		_, err = ctx.GenerateRSAKeyPairWithAttributes(public, private, bits[alg])
 	default:
-		return fmt.Errorf("algorithm %q: want ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072 or rsa-4096 in a token", alg)
+		return fmt.Errorf("algorithm %q: want ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072 or rsa-4096 in a token",
+			alg)
 	}
 	return meaning(err)
 }

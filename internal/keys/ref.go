@@ -150,7 +150,8 @@ func missing(path string) error {
 }
 
 // errNoPKCS11 answers every use of a token in a build without cgo.
-var errNoPKCS11 = errors.New("this build has no PKCS#11: a program built with CGO_ENABLED=1 is needed, or a file: reference")
+var errNoPKCS11 = errors.New("this build has no PKCS#11: a program built with CGO_ENABLED=1 is needed, or a file: " +
+	"reference")
 
 // token returns the parts of a pkcs11: reference and the module to load.
 func (r Ref) token(module string) (*URI, string, error) {

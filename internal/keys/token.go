@@ -199,7 +199,8 @@ func (t *tokenKey) connect(first bool) (connection, error) {
 	defer clear(pinText)
 	mark := pinMark(t.uri, pinText)
 	if !first && t.lib.wasRefused(mark) {
-		return nil, fmt.Errorf("the token refused this PIN before, and it is not tried again: %w", &tokenError{code: ckrPINIncorrect})
+		return nil, fmt.Errorf("the token refused this PIN before, and it is not tried again: %w",
+			&tokenError{code: ckrPINIncorrect})
 	}
 	c, err := t.dial(t.uri, t.lib.path, pinText)
 	if err != nil {
@@ -245,7 +246,9 @@ func (t *tokenKey) answers() bool {
 }
 
 // openToken connects to the key that u names.
-func openToken(ctx context.Context, u *URI, module string, secret Secret, dial dialer, report func(error)) (*tokenKey, error) {
+func openToken(
+	ctx context.Context, u *URI, module string, secret Secret, dial dialer, report func(error),
+) (*tokenKey, error) {
 	t := &tokenKey{uri: u, secret: secret, lib: libraryAt(module), dial: dial, report: report}
 	done := make(chan error, 1)
 	if err := t.lib.enter(ctx); err != nil {

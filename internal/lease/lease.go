@@ -17,7 +17,8 @@ import (
 // Rows is where leases are kept; *store.Store implements it.
 type Rows interface {
 	// AcquireLease takes a lease that is free or has run out.
-	AcquireLease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (token int64, ok bool, err error)
+	AcquireLease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (token int64, ok bool,
+		err error)
 	// RenewLease extends a lease; false if another holder has taken it.
 	RenewLease(ctx context.Context, name string, token int64, now time.Time, ttl time.Duration) (bool, error)
 	// ReleaseLease lets others have it at once.
@@ -57,7 +58,9 @@ func (l *Leases) Run(ctx context.Context, name string, ttl time.Duration, work f
 
 // Try runs work once if the lease is free, and reports whether it was. The
 // context of work ends when the lease is lost or was not renewed in time.
-func (l *Leases) Try(ctx context.Context, name string, ttl time.Duration, work func(ctx context.Context, token int64)) (bool, error) {
+func (l *Leases) Try(
+	ctx context.Context, name string, ttl time.Duration, work func(ctx context.Context, token int64),
+) (bool, error) {
 	started := l.now()
 	token, ok, err := l.rows.AcquireLease(ctx, name, l.holder, started, ttl)
 	if err != nil || !ok {
@@ -68,7 +71,8 @@ func (l *Leases) Try(ctx context.Context, name string, ttl time.Duration, work f
 }
 
 // hold runs work and renews the lease until either ends.
-func (l *Leases) hold(ctx context.Context, name string, token int64, renewed time.Time, ttl time.Duration, work func(context.Context, int64)) {
+func (l *Leases) hold(ctx context.Context, name string, token int64, renewed time.Time, ttl time.Duration,
+	work func(context.Context, int64)) {
 	held, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
@@ -91,7 +95,9 @@ func (l *Leases) hold(ctx context.Context, name string, token int64, renewed tim
 
 // renewing waits for the next renewal, renews, and reports whether the lease is
 // still held. It gives up a sixth of ttl before the lease would run out.
-func (l *Leases) renewing(held context.Context, done <-chan struct{}, name string, token int64, renewed *time.Time, ttl time.Duration) bool {
+func (l *Leases) renewing(
+	held context.Context, done <-chan struct{}, name string, token int64, renewed *time.Time, ttl time.Duration,
+) bool {
 	last := renewed.Add(ttl - ttl/6)
 	wait := time.NewTimer(min(jitter(ttl/4), last.Sub(l.now())))
 	defer wait.Stop()

@@ -55,7 +55,8 @@ func (s *Server) Stats() []Stats {
 				TryLater: c.later.Load(), Unauthorized: c.refused.Load(),
 			},
 			Hits: c.hits.Load(), Signed: c.signed.Load(), Confirmed: c.confirmed.Load(), Stale: c.stale.Load(),
-			Refreshed: c.refreshed.Load(), Removed: c.removed.Load(), Failures: c.failures.Load(), Kept: kept, KeptSize: octets,
+			Refreshed: c.refreshed.Load(), Removed: c.removed.Load(), Failures: c.failures.Load(), Kept: kept,
+			KeptSize: octets,
 		})
 	}
 	return out

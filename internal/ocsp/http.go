@@ -101,7 +101,8 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, a *authority, out
 	h["Last-Modified"] = e.header.modified
 	h["Expires"] = e.header.expires
 	h["Cache-Control"] = e.cacheControl(s.Now().Unix())
-	if match := r.Header["If-None-Match"]; len(match) > 0 && r.Method != http.MethodPost && matches(match, e.header.etag[0]) {
+	if match := r.Header["If-None-Match"]; len(match) > 0 && r.Method != http.MethodPost &&
+		matches(match, e.header.etag[0]) {
 		delete(h, "Content-Length")
 		w.WriteHeader(http.StatusNotModified)
 		return

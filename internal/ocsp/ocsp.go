@@ -112,7 +112,8 @@ func New(cfg Config) *Server {
 	if cfg.Seen == nil {
 		cfg.Seen = func(string, time.Duration) {}
 	}
-	s := &Server{Config: cfg, wake: make(chan struct{}, 1), redo: make(chan due, 64), slots: make(chan struct{}, inWork)}
+	s := &Server{Config: cfg, wake: make(chan struct{}, 1), redo: make(chan due, 64),
+		slots: make(chan struct{}, inWork)}
 	s.authorities.Store(&map[string]*authority{})
 	return s
 }

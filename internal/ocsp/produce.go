@@ -198,7 +198,9 @@ func (r *Request) clone() []CertID {
 var errSignerGone = errors.New("the responder certificate has expired")
 
 // sign makes the answer that says what was read.
-func (s *Server) sign(ctx context.Context, a *authority, key string, ids []CertID, nonce []byte, read reading) (*entry, error) {
+func (s *Server) sign(
+	ctx context.Context, a *authority, key string, ids []CertID, nonce []byte, read reading,
+) (*entry, error) {
 	responder, err := a.facts.Load().signer()
 	if err != nil {
 		return nil, err
@@ -262,7 +264,8 @@ func (a *authority) period(read reading, now time.Time, delegate *x509.Certifica
 }
 
 func (a *authority) single(id CertID, st standing, produced, from, to time.Time) Single {
-	out := Single{CertID: id.Raw, Status: st.status, Reason: st.reason, RevokedAt: st.revokedAt, ThisUpdate: from, NextUpdate: to}
+	out := Single{CertID: id.Raw, Status: st.status, Reason: st.reason, RevokedAt: st.revokedAt, ThisUpdate: from,
+		NextUpdate: to}
 	if out.RevokedAt.After(from) { // a clock was ahead; a date to come means not yet
 		out.RevokedAt = from
 	}

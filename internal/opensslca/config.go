@@ -184,7 +184,8 @@ func (c config) locate(dir, section string) (map[string]string, error) {
 		return nil, err
 	}
 	paths := map[string]string{}
-	for _, name := range []string{"private_key", "certificate", "database", "serial", "crlnumber", "crl", "new_certs_dir", "crl_dir"} {
+	for _, name := range []string{"private_key", "certificate", "database", "serial", "crlnumber", "crl",
+		"new_certs_dir", "crl_dir"} {
 		p, err := c.value(section, name)
 		if err != nil {
 			return nil, err

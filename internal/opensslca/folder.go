@@ -99,7 +99,8 @@ func (from Source) paths() (map[string]string, error) {
 		}
 	}
 	for name, usual := range map[string]string{
-		"database": "index.txt", "serial": "serial", "crlnumber": "crlnumber", "new_certs_dir": "newcerts", "crl_dir": "crl",
+		"database": "index.txt", "serial": "serial", "crlnumber": "crlnumber", "new_certs_dir": "newcerts",
+		"crl_dir": "crl",
 	} {
 		if paths[name] == "" {
 			paths[name] = filepath.Join(from.Dir, usual)
@@ -107,7 +108,8 @@ func (from Source) paths() (map[string]string, error) {
 	}
 	for _, name := range []string{"private_key", "certificate"} {
 		if paths[name] == "" {
-			return nil, fmt.Errorf("no openssl.cnf says where the CA's %s is: name the file", strings.ReplaceAll(name, "_", " "))
+			return nil, fmt.Errorf("no openssl.cnf says where the CA's %s is: name the file",
+				strings.ReplaceAll(name, "_", " "))
 		}
 	}
 	return paths, nil
@@ -222,7 +224,8 @@ func (f *Folder) follow() error {
 		return nil
 	}
 	if n := f.CRL.Number; n != nil && f.CRLNumber.Cmp(n) <= 0 {
-		f.note("crlnumber says %X, but the last list has %X already: the next one gets %X", f.CRLNumber, n, new(big.Int).Add(n, big.NewInt(1)))
+		f.note("crlnumber says %X, but the last list has %X already: the next one gets %X", f.CRLNumber, n,
+			new(big.Int).Add(n, big.NewInt(1)))
 		f.CRLNumber.Add(n, big.NewInt(1))
 	}
 	revoked := make(map[pki.Serial]bool)
@@ -231,7 +234,8 @@ func (f *Folder) follow() error {
 	}
 	for _, e := range f.CRL.RevokedCertificateEntries {
 		if s := pki.SerialFromBig(e.SerialNumber); !revoked[s] {
-			return fmt.Errorf("the last list has serial %s as revoked, the index has not: openssl ca -revoke it first, or find out whose index this is", s)
+			return fmt.Errorf("the last list has serial %s as revoked, the index has not: openssl ca -revoke it "+
+				"first, or find out whose index this is", s)
 		}
 	}
 	return nil
@@ -272,7 +276,8 @@ func (f *Folder) readIssued(paths map[string]string) error {
 		}
 	}
 	if missing := len(f.Index) - len(f.Issued); missing > 0 {
-		f.note("of %d certificates in the index, %d are not in the folder; they can be revoked all the same", len(f.Index), missing)
+		f.note("of %d certificates in the index, %d are not in the folder; they can be revoked all the same",
+			len(f.Index), missing)
 	}
 	return nil
 }

@@ -124,7 +124,8 @@ var reasons = []struct {
 	{"CACompromise", pki.CACompromise, false}, {"affiliationChanged", pki.AffiliationChanged, false},
 	{"superseded", pki.Superseded, false}, {"cessationOfOperation", pki.CessationOfOperation, false},
 	{"certificateHold", pki.CertificateHold, false},
-	{"holdInstruction", pki.CertificateHold, true},                              // an instruction's name, obsolete since RFC 5280
+	// an instruction's name, obsolete since RFC 5280
+	{"holdInstruction", pki.CertificateHold, true},
 	{"keyTime", pki.KeyCompromise, true}, {"CAkeyTime", pki.CACompromise, true}, // since when
 }
 

@@ -48,9 +48,11 @@ func Split(secret []byte, k, n int) (Set, []Share, error) {
 	case len(secret) != SecretSize:
 		return Set{}, nil, fmt.Errorf("split secret: %d octets: want %d", len(secret), SecretSize)
 	case k < 2:
-		return Set{}, nil, fmt.Errorf("split secret: %d of %d shares: want at least 2, so that nobody holds the secret alone", k, n)
+		return Set{}, nil, fmt.Errorf("split secret: %d of %d shares: want at least 2, so that nobody holds the "+
+			"secret alone", k, n)
 	case n < k || n > MaxShares:
-		return Set{}, nil, fmt.Errorf("split secret: %d of %d shares: want from %d to %d shares in all", k, n, k, MaxShares)
+		return Set{}, nil, fmt.Errorf("split secret: %d of %d shares: want from %d to %d shares in all", k, n, k,
+			MaxShares)
 	}
 	id := newID()
 	shares := make([]Share, n)

@@ -98,7 +98,8 @@ func (set Set) Check(s Share) error {
 	}
 	got := set.commitment(s.number, s.value[:])
 	if subtle.ConstantTimeCompare(got[:], set.Shares[s.number-1][:]) != 1 {
-		return fmt.Errorf("share %d is not of this set: it bears the set's id %s, but its value is another", s.number, set.ID)
+		return fmt.Errorf("share %d is not of this set: it bears the set's id %s, but its value is another", s.number,
+			set.ID)
 	}
 	return nil
 }

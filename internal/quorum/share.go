@@ -106,7 +106,8 @@ func readLine(line int, typed string) ([]byte, error) {
 		return nil, fmt.Errorf("line %d: %d words: want %d", line, len(words), lineWords)
 	}
 	if lineSum(line, octets[:lineOctets]) != [2]byte(octets[lineOctets:]) {
-		return nil, fmt.Errorf("line %d: the checksum (its last two words) does not fit: a word is wrong, or two are exchanged", line)
+		return nil, fmt.Errorf("line %d: the checksum (its last two words) does not fit: a word is wrong, or two are "+
+			"exchanged", line)
 	}
 	return octets[:lineOctets], nil
 }

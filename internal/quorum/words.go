@@ -58,7 +58,8 @@ func distance(w, typed string) int {
 	}
 	for i := range len(w) + 1 {
 		same := func(from, other int) bool {
-			return len(typed) >= other && i <= len(typed) && from <= len(w) && w[:i] == typed[:i] && w[from:] == typed[other:]
+			return len(typed) >= other && i <= len(typed) && from <= len(w) && w[:i] == typed[:i] &&
+				w[from:] == typed[other:]
 		}
 		if same(i+1, i+1) || same(i+1, i) || same(i, i+1) {
 			return 1

@@ -83,7 +83,8 @@ func (s *Store) CreateAccount(ctx context.Context, a Account, claim *Claim, ev E
 // Account returns an account by id.
 func (s *Store) Account(ctx context.Context, id string) (*Account, error) {
 	var found []Account
-	if err := s.query(ctx, "read account", accounts.query+`WHERE u.id = $1`, []any{id}, accounts.scan(&found)); err != nil {
+	if err := s.query(ctx, "read account", accounts.query+`WHERE u.id = $1`, []any{id},
+		accounts.scan(&found)); err != nil {
 		return nil, err
 	}
 	return one(found, "read account")
@@ -104,7 +105,8 @@ func (s *Store) AccountByThumbprint(ctx context.Context, endpoint, thumbprint st
 // with, nil if it had none.
 func (s *Store) AccountBinding(ctx context.Context, id string) ([]byte, error) {
 	var binding string
-	if err := s.queryRow(ctx, "read account binding", `SELECT binding FROM accounts WHERE id = $1`, []any{id}, &binding); err != nil || binding == "" {
+	if err := s.queryRow(ctx, "read account binding", `SELECT binding FROM accounts WHERE id = $1`, []any{id},
+		&binding); err != nil || binding == "" {
 		return nil, err
 	}
 	return []byte(binding), nil
@@ -114,8 +116,9 @@ func (s *Store) AccountBinding(ctx context.Context, id string) ([]byte, error) {
 // fault.Conflict if the account is not valid (any more).
 func (s *Store) AgreeToTerms(ctx context.Context, id, terms string, at time.Time, ev Event) error {
 	return s.commit(ctx, &write{
-		what:   "agree to terms",
-		guards: []*stmt{must(`UPDATE accounts SET terms = $1, terms_agreed_at = $2 WHERE id = $3 AND status = 'valid'`, terms, at, id)},
+		what: "agree to terms",
+		guards: []*stmt{must(`UPDATE accounts SET terms = $1, terms_agreed_at = $2 WHERE id = $3 AND status = 'valid'`,
+			terms, at, id)},
 		events: []Event{ev},
 		lost:   func(int) error { return fault.New(fault.Conflict, "the account is not valid") },
 	})
@@ -125,7 +128,8 @@ func (s *Store) AgreeToTerms(ctx context.Context, id, terms string, at time.Time
 // the key.
 func (s *Store) AccountKeyUsed(ctx context.Context, thumbprint string) (bool, error) {
 	var n int64
-	err := s.queryRow(ctx, "look for account key", `SELECT COUNT(*) FROM accounts WHERE thumbprint = $1`, []any{thumbprint}, &n)
+	err := s.queryRow(ctx, "look for account key", `SELECT COUNT(*) FROM accounts WHERE thumbprint = $1`,
+		[]any{thumbprint}, &n)
 	return n > 0, err
 }
 
@@ -137,10 +141,12 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, contact *[]string,
 		return fault.New(fault.Conflict, "the account is not valid")
 	}}
 	if contact != nil {
-		w.guards = append(w.guards, must(`UPDATE accounts SET contact = $1 WHERE id = $2 AND status = 'valid'`, asJSON(*contact), id))
+		w.guards = append(w.guards, must(`UPDATE accounts SET contact = $1 WHERE id = $2 AND status = 'valid'`,
+			asJSON(*contact), id))
 	}
 	if deactivate {
-		w.guards = append(w.guards, must(`UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid'`, id))
+		w.guards = append(w.guards, must(`UPDATE accounts SET status = 'deactivated' WHERE id = $1
+			AND status = 'valid'`, id))
 		w.effects = append(w.effects,
 			may(`UPDATE authorizations SET status = 'deactivated' WHERE account_id = $1 AND status = 'pending'`, id),
 			may(`UPDATE orders SET status = 'invalid' WHERE account_id = $1 AND status = 'pending'`, id))
@@ -151,7 +157,9 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, contact *[]string,
 // ChangeAccountKey replaces an account's key (RFC 8555, section 7.3.5). It is
 // fault.Conflict if another account of the endpoint has the new key, or if the
 // account no longer has the old one.
-func (s *Store) ChangeAccountKey(ctx context.Context, id, oldThumbprint, newThumbprint string, newJWK []byte, ev Event) error {
+func (s *Store) ChangeAccountKey(
+	ctx context.Context, id, oldThumbprint, newThumbprint string, newJWK []byte, ev Event,
+) error {
 	return s.commit(ctx, &write{
 		what: "change account key",
 		guards: []*stmt{must(`UPDATE accounts SET thumbprint = $1, jwk = $2

@@ -51,7 +51,8 @@ func (s *Store) Accounts(ctx context.Context, q ACMEQuery) (found []Account, err
 	q.accounts(t)
 	t.equal("u.status", q.Status)
 	if q.Name != "" {
-		t.add(`EXISTS (SELECT 1 FROM authorizations z WHERE z.account_id = u.id AND z.identifier_value = %s)`, strings.ToLower(q.Name))
+		t.add(`EXISTS (SELECT 1 FROM authorizations z WHERE z.account_id = u.id AND z.identifier_value = %s)`,
+			strings.ToLower(q.Name))
 	}
 	sql := accounts.query + q.page(t, "u.id")
 	return found, s.query(ctx, "list accounts", sql, t.args, accounts.scan(&found))

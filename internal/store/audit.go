@@ -61,7 +61,8 @@ type Head struct {
 	Hash []byte `json:"hash"`
 }
 
-const insertEvent = `INSERT INTO audit_events (node, seq, prev, hash, at, action, outcome, actor, subject, request_id, detail)`
+const insertEvent = `INSERT INTO audit_events (node, seq, prev, hash, at, action, outcome, actor, subject,
+	request_id, detail)`
 
 // chain appends events to a head and returns the inserts and the new head. The
 // primary key (node, seq) refuses a second event at the same place.
@@ -74,7 +75,8 @@ func chain(head Head, events []Event) ([]*stmt, Head) {
 		}
 		e.At = micros(e.At)
 		e.Hash = e.Digest()
-		rows[i] = []any{e.Node, e.Seq, e.Prev, e.Hash, e.At, e.Action, e.Outcome, e.Actor, e.Subject, e.RequestID, e.Detail}
+		rows[i] = []any{e.Node, e.Seq, e.Prev, e.Hash, e.At, e.Action, e.Outcome, e.Actor, e.Subject, e.RequestID,
+			e.Detail}
 		head.Seq, head.Hash = e.Seq, e.Hash
 	}
 	return multi(insertEvent, rows), head
@@ -111,12 +113,14 @@ func (s *Store) AuditHeads(ctx context.Context) ([]Head, error) {
 	return heads, err
 }
 
-const selectEvent = `SELECT node, seq, prev, hash, at, action, outcome, actor, subject, request_id, detail FROM audit_events `
+const selectEvent = `SELECT node, seq, prev, hash, at, action, outcome, actor, subject, request_id, detail
+	FROM audit_events `
 
 func scanEvents(into *[]Event) func(scanFunc) error {
 	return func(scan scanFunc) error {
 		var e Event
-		err := scan(&e.Node, &e.Seq, &e.Prev, &e.Hash, &e.At, &e.Action, &e.Outcome, &e.Actor, &e.Subject, &e.RequestID, &e.Detail)
+		err := scan(&e.Node, &e.Seq, &e.Prev, &e.Hash, &e.At, &e.Action, &e.Outcome, &e.Actor, &e.Subject,
+			&e.RequestID, &e.Detail)
 		*into = append(*into, e)
 		return err
 	}

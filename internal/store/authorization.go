@@ -71,7 +71,9 @@ type AuthorizationName struct {
 
 // ReusableAuthorizations returns an account's valid authorizations for the given
 // names that last beyond validUntil, at most one for a name.
-func (s *Store) ReusableAuthorizations(ctx context.Context, accountID string, names []AuthorizationName, validUntil time.Time) ([]Authorization, error) {
+func (s *Store) ReusableAuthorizations(
+	ctx context.Context, accountID string, names []AuthorizationName, validUntil time.Time,
+) ([]Authorization, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -104,7 +106,9 @@ func (s *Store) ReusableAuthorizations(ctx context.Context, accountID string, na
 // StartChallenge records the client's response to one challenge of a pending
 // authorization, once. at is when another worker may take the attempt if the
 // starter has not finished it; see ClaimChallenge.
-func (s *Store) StartChallenge(ctx context.Context, authzID, typ, thumbprint string, at time.Time) (started bool, err error) {
+func (s *Store) StartChallenge(
+	ctx context.Context, authzID, typ, thumbprint string, at time.Time,
+) (started bool, err error) {
 	return s.swap(ctx, "start challenge", must(`UPDATE authorizations
 		SET attempted = $1, thumbprint = $2, next_attempt_at = $3
 		WHERE id = $4 AND status = 'pending' AND attempted = '' AND expires > $3`, typ, thumbprint, at, authzID))
@@ -126,7 +130,8 @@ func (s *Store) swap(ctx context.Context, what string, st *stmt) (bool, error) {
 // FinishChallenge settles a pending authorization: valid until expires, or
 // invalid, and with it its pending orders. It is fault.Conflict if it is settled
 // already or another challenge was attempted.
-func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage, validatedAt, expires time.Time, ev *Event) error {
+func (s *Store) FinishChallenge(ctx context.Context, authzID, typ string, valid bool, problem, record json.RawMessage,
+	validatedAt, expires time.Time, ev *Event) error {
 	status, at := "invalid", (*time.Time)(nil)
 	if valid {
 		status, at = "valid", &validatedAt
@@ -168,7 +173,9 @@ func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.R
 
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
 // fault.Conflict if the authorization is settled.
-func (s *Store) RetryChallenge(ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage) error {
+func (s *Store) RetryChallenge(
+	ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage,
+) error {
 	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations
 		SET attempts = $1, next_attempt_at = $2, error = $3
 		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))

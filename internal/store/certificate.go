@@ -51,7 +51,8 @@ var certificates = table[Certificate]{
 		col("endpoint", func(r *Certificate) *string { return &r.Endpoint }),
 		col("requester", func(r *Certificate) *string { return &r.Requester }),
 		col("request_id", func(r *Certificate) *string { return &r.RequestID }),
-		{name: "key_hash", of: func(r *Certificate) any { return notNull(r.KeyHash) }, to: func(r *Certificate) any { return &r.KeyHash }},
+		{name: "key_hash", of: func(r *Certificate) any { return notNull(r.KeyHash) },
+			to: func(r *Certificate) any { return &r.KeyHash }},
 		col("subject", func(r *Certificate) *string { return &r.Subject }),
 		listCol("names", func(r *Certificate) *[]pki.Identifier { return &r.Names }),
 		col("not_before", func(r *Certificate) *time.Time { return &r.NotBefore }),
@@ -112,8 +113,9 @@ type Reservation struct {
 // ReserveFor is Reserve with everything that a reservation may depend on.
 func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev Event) error {
 	w := &write{
-		what:   "reserve certificate",
-		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin) DO NOTHING`, c.Origin, c.ID)},
+		what: "reserve certificate",
+		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin)
+			DO NOTHING`, c.Origin, c.ID)},
 		events: []Event{ev},
 	}
 	if f.Request != nil {
@@ -137,7 +139,8 @@ func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev
 	w.lost = func(guard int) error {
 		switch {
 		case guard == 0:
-			return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").Because("origin_taken")
+			return fault.New(fault.Conflict, "a certificate is being issued, or was, for the same origin").
+				Because("origin_taken")
 		case guard < first:
 			return known()
 		case guard < first+len(f.Claims):
@@ -225,7 +228,8 @@ func (s *Store) Abandon(ctx context.Context, id string, void bool, ev Event) err
 // claims reads what a reservation took; that never changes.
 func (s *Store) claims(ctx context.Context, id string) ([]Claim, error) {
 	var raw []byte
-	if err := s.queryRow(ctx, "read claims", `SELECT claims FROM certificates WHERE id = $1`, []any{id}, &raw); err != nil {
+	if err := s.queryRow(ctx, "read claims", `SELECT claims FROM certificates WHERE id = $1`, []any{id},
+		&raw); err != nil {
 		return nil, err
 	}
 	var claims []Claim

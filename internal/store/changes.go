@@ -158,13 +158,14 @@ type Sequences struct {
 // RevocationSequences returns the counters of all issuers.
 func (s *Store) RevocationSequences(ctx context.Context) (map[string]Sequences, error) {
 	all := map[string]Sequences{}
-	err := s.query(ctx, "read revocation sequences", `SELECT id, revocation_seq, crl_seq FROM issuers`, nil, func(scan scanFunc) error {
-		var id string
-		var q Sequences
-		err := scan(&id, &q.Revocation, &q.CRLNumber)
-		all[id] = q
-		return err
-	})
+	err := s.query(ctx, "read revocation sequences", `SELECT id, revocation_seq, crl_seq FROM issuers`, nil,
+		func(scan scanFunc) error {
+			var id string
+			var q Sequences
+			err := scan(&id, &q.Revocation, &q.CRLNumber)
+			all[id] = q
+			return err
+		})
 	return all, err
 }
 
@@ -181,14 +182,15 @@ type Stamp struct {
 func (s *Store) ChangedSince(ctx context.Context, issuerID string, after int64, limit int) ([]Stamp, error) {
 	var found []Stamp
 	err := s.query(ctx, "read changed revocations", `SELECT serial, seq, revoked_at FROM revocations
-		WHERE issuer_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, []any{issuerID, after, limit}, func(scan scanFunc) error {
-		var st Stamp
-		var serial string
-		err := scan(&serial, &st.Seq, &st.RevokedAt)
-		st.Serial = pki.Serial(serial)
-		found = append(found, st)
-		return err
-	})
+		WHERE issuer_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, []any{issuerID, after, limit},
+		func(scan scanFunc) error {
+			var st Stamp
+			var serial string
+			err := scan(&serial, &st.Seq, &st.RevokedAt)
+			st.Serial = pki.Serial(serial)
+			found = append(found, st)
+			return err
+		})
 	return found, err
 }
 
@@ -202,30 +204,34 @@ type Standing struct {
 // Standings returns what the records say of serials of an issuer, and the
 // issuer's revocation sequence, as of one moment. Serials without a record are
 // left out. It is ErrNotFound for an issuer that is not installed.
-func (s *Store) Standings(ctx context.Context, issuerID string, serials []pki.Serial) (map[pki.Serial]Standing, int64, error) {
+func (s *Store) Standings(
+	ctx context.Context, issuerID string, serials []pki.Serial,
+) (map[pki.Serial]Standing, int64, error) {
 	in, args := list([]any{issuerID}, serials)
 	found, seq, installed := map[pki.Serial]Standing{}, int64(0), false
-	err := s.query(ctx, "read standings", `SELECT i.revocation_seq, COALESCE(c.serial, ''), COALESCE(c.status, ''), c.not_after, COALESCE(r.reason, -1), r.revoked_at
+	err := s.query(ctx, "read standings", `SELECT i.revocation_seq, COALESCE(c.serial, ''), COALESCE(c.status, ''),
+		c.not_after, COALESCE(r.reason, -1), r.revoked_at
 		FROM issuers i LEFT JOIN certificates c ON c.issuer_id = i.id AND c.serial IN `+in+`
-		LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL WHERE i.id = $1`, args, func(scan scanFunc) error {
-		var serial string
-		var st Standing
-		var r Revocation
-		var revokedAt *time.Time
-		var reason int64
-		if err := scan(&seq, &serial, &st.Status, &st.NotAfter, &reason, &revokedAt); err != nil {
-			return err
-		}
-		installed = true
-		if revokedAt != nil {
-			r.Reason, r.RevokedAt = pki.Reason(reason), *revokedAt
-			st.Revocation = &r
-		}
-		if serial != "" {
-			found[pki.Serial(serial)] = st
-		}
-		return nil
-	})
+		LEFT JOIN revocations r ON r.certificate_id = c.id AND r.released_at IS NULL WHERE i.id = $1`, args,
+		func(scan scanFunc) error {
+			var serial string
+			var st Standing
+			var r Revocation
+			var revokedAt *time.Time
+			var reason int64
+			if err := scan(&seq, &serial, &st.Status, &st.NotAfter, &reason, &revokedAt); err != nil {
+				return err
+			}
+			installed = true
+			if revokedAt != nil {
+				r.Reason, r.RevokedAt = pki.Reason(reason), *revokedAt
+				st.Revocation = &r
+			}
+			if serial != "" {
+				found[pki.Serial(serial)] = st
+			}
+			return nil
+		})
 	if err == nil && !installed {
 		err = fmt.Errorf("read standings of issuer %s: %w", issuerID, ErrNotFound)
 	}

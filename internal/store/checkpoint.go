@@ -18,7 +18,8 @@ type Checkpoint struct {
 
 // PutCheckpoint stores a checkpoint.
 func (s *Store) PutCheckpoint(ctx context.Context, c Checkpoint) error {
-	return s.commit(ctx, &write{what: "put checkpoint", guards: []*stmt{must(`INSERT INTO audit_checkpoints (id, node, at, heads, key_id, signature)
+	return s.commit(ctx, &write{what: "put checkpoint",
+		guards: []*stmt{must(`INSERT INTO audit_checkpoints (id, node, at, heads, key_id, signature)
 		VALUES ($1, $2, $3, $4, $5, $6)`, c.ID, c.Node, c.At, asJSON(c.Heads), c.KeyID, notNull(c.Signature))}})
 }
 
@@ -39,7 +40,8 @@ func (s *Store) LastCheckpoint(ctx context.Context) (*Checkpoint, error) {
 
 func (s *Store) checkpoints(ctx context.Context, where string, args ...any) ([]Checkpoint, error) {
 	var found []Checkpoint
-	err := s.query(ctx, "read checkpoints", `SELECT id, node, at, heads, key_id, signature FROM audit_checkpoints `+where, args, func(scan scanFunc) error {
+	err := s.query(ctx, "read checkpoints", `SELECT id, node, at, heads, key_id, signature
+		FROM audit_checkpoints `+where, args, func(scan scanFunc) error {
 		var c Checkpoint
 		var heads []byte
 		if err := scan(&c.ID, &c.Node, &c.At, &heads, &c.KeyID, &c.Signature); err != nil {
@@ -56,7 +58,8 @@ func (s *Store) checkpoints(ctx context.Context, where string, args ...any) ([]C
 // never the newest.
 func (s *Store) DeleteCheckpointsBefore(ctx context.Context, at time.Time) (int64, error) {
 	return s.deleteBatches(ctx, "delete checkpoints", `DELETE FROM audit_checkpoints WHERE id IN
-		(SELECT id FROM audit_checkpoints WHERE at < $1 AND at < (SELECT MAX(at) FROM audit_checkpoints) ORDER BY at LIMIT $2)`, at, purgeBatch)
+		(SELECT id FROM audit_checkpoints WHERE at < $1 AND at < (SELECT MAX(at) FROM audit_checkpoints) ORDER BY at
+		LIMIT $2)`, at, purgeBatch)
 }
 
 // DeleteAuditBefore deletes a node's events with a lower sequence number than
@@ -65,7 +68,8 @@ func (s *Store) DeleteCheckpointsBefore(ctx context.Context, at time.Time) (int6
 func (s *Store) DeleteAuditBefore(ctx context.Context, node string, seq int64) (int64, error) {
 	return s.deleteBatches(ctx, "delete audit events", `DELETE FROM audit_events WHERE node = $1 AND seq IN
 		(SELECT seq FROM audit_events WHERE node = $1 AND seq < $2
-			AND seq < (SELECT MAX(seq) FROM audit_events WHERE node = $1) ORDER BY seq LIMIT $3)`, node, seq, purgeBatch)
+			AND seq < (SELECT MAX(seq) FROM audit_events WHERE node = $1) ORDER BY seq LIMIT $3)`, node, seq,
+		purgeBatch)
 }
 
 // deleteBatches repeats a DELETE that stops at purgeBatch rows until it finds

@@ -26,7 +26,8 @@ var countedIn = map[string]struct{ table, key string }{
 // use returns the statement that takes the claim, if it is still to be had.
 func (c Claim) use(now time.Time) (*stmt, error) {
 	if c.Kind == "approval" {
-		return must(`UPDATE requests SET consumed_at = $1 WHERE id = $2 AND status = 'approved' AND consumed_at IS NULL AND expires_at > $1`, now, c.ID), nil
+		return must(`UPDATE requests SET consumed_at = $1 WHERE id = $2 AND status = 'approved'
+			AND consumed_at IS NULL AND expires_at > $1`, now, c.ID), nil
 	}
 	in, ok := countedIn[c.Kind]
 	if !ok {
@@ -101,7 +102,8 @@ func (c *credential[T]) create(ctx context.Context, s *Store, v *T, ev Event) er
 	}
 	return s.commit(ctx, &write{
 		what: "create " + c.what,
-		guards: []*stmt{must(`INSERT INTO `+countedIn[c.kind].table+` (`+c.list+`) VALUES (`+strings.Join(places, ", ")+`) ON CONFLICT DO NOTHING`,
+		guards: []*stmt{must(`INSERT INTO `+countedIn[c.kind].table+` (`+c.list+`) VALUES (`+strings.Join(places,
+			", ")+`) ON CONFLICT DO NOTHING`,
 			values...)},
 		events: []Event{ev},
 		lost:   func(int) error { return fault.New(fault.Conflict, "%s", c.taken) },
@@ -110,12 +112,13 @@ func (c *credential[T]) create(ctx context.Context, s *Store, v *T, ev Event) er
 
 func (c *credential[T]) find(ctx context.Context, s *Store, where string, args ...any) ([]T, error) {
 	var found []T
-	err := s.query(ctx, "read "+c.what, `SELECT `+c.list+` FROM `+countedIn[c.kind].table+` `+where, args, func(scan scanFunc) error {
-		var v T
-		err := c.scan(scan, &v)
-		found = append(found, v)
-		return err
-	})
+	err := s.query(ctx, "read "+c.what, `SELECT `+c.list+` FROM `+countedIn[c.kind].table+` `+where, args,
+		func(scan scanFunc) error {
+			var v T
+			err := c.scan(scan, &v)
+			found = append(found, v)
+			return err
+		})
 	return found, err
 }
 
@@ -137,8 +140,9 @@ func (c *credential[T]) page(ctx context.Context, s *Store, after string, limit 
 func (c *credential[T]) disable(ctx context.Context, s *Store, id string, at time.Time, ev Event) error {
 	in := countedIn[c.kind]
 	return s.commit(ctx, &write{
-		what:   "disable " + c.what,
-		guards: []*stmt{must(`UPDATE `+in.table+` SET disabled_at = $1 WHERE `+in.key+` = $2 AND disabled_at IS NULL`, at, id)},
+		what: "disable " + c.what,
+		guards: []*stmt{must(`UPDATE `+in.table+` SET disabled_at = $1 WHERE `+in.key+` = $2 AND disabled_at IS NULL`,
+			at, id)},
 		events: []Event{ev},
 		lost:   func(int) error { return fault.New(fault.Conflict, "%s", c.none) },
 	})

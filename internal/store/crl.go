@@ -72,7 +72,8 @@ func (s *Store) openCRL(r CRLRecord, first []byte) *write {
 	return &write{
 		what: "put CRL",
 		guards: []*stmt{
-			must(`UPDATE issuers SET last_crl_number = CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number END WHERE id = $2`, r.Number, r.IssuerID),
+			must(`UPDATE issuers SET last_crl_number = CASE WHEN last_crl_number < $1 THEN $1 ELSE last_crl_number
+				END WHERE id = $2`, r.Number, r.IssuerID),
 			must(`INSERT INTO crls (issuer_id, shard, number, this_update, next_update, sha256, size, entries,
 				revocation_seq, losses_accepted, complete)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
@@ -101,19 +102,23 @@ func (s *Store) closeCRL(r CRLRecord, after int64, events []Event) *write {
 			// The issuer's row makes writers of one issuer wait for each other.
 			must(`UPDATE issuers SET crl_seq = crl_seq + 1 WHERE id = $1`, r.IssuerID),
 			must(`UPDATE crls SET complete = $1 WHERE issuer_id = $2 AND shard = $3 AND number = $4 AND complete = $5
-				AND NOT EXISTS (SELECT 1 FROM crls o WHERE o.issuer_id = $2 AND o.shard = $3 AND o.complete = $1 AND (o.number > $6 OR o.number >= $4))`,
+				AND NOT EXISTS (SELECT 1 FROM crls o WHERE o.issuer_id = $2 AND o.shard = $3 AND o.complete = $1
+				AND (o.number > $6 OR o.number >= $4))`,
 				true, r.IssuerID, r.row(), r.Number, false, after),
 		},
 		effects: []*stmt{
-			may(`DELETE FROM crl_chunks WHERE issuer_id = $1 AND shard = $2 AND number < $3`, r.IssuerID, r.row(), min(after, r.Number)),
+			may(`DELETE FROM crl_chunks WHERE issuer_id = $1 AND shard = $2 AND number < $3`, r.IssuerID, r.row(),
+				min(after, r.Number)),
 			// What a crash left unfinished has a lower number, for numbers only rise.
-			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND complete = $4`, r.IssuerID, r.row(), r.Number, false),
+			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND complete = $4`, r.IssuerID,
+				r.row(), r.Number, false),
 			may(`DELETE FROM crls WHERE issuer_id = $1 AND shard = $2 AND number < $3 AND next_update < $4`,
 				r.IssuerID, r.row(), min(after, r.Number), s.cfg.Now().AddDate(0, 0, -keptDays)),
 		},
 		events: events,
 		lost: func(int) error {
-			return fault.New(fault.Conflict, "another list of issuer %s was published in the meantime", r.IssuerID).Because("crl_number")
+			return fault.New(fault.Conflict, "another list of issuer %s was published in the meantime", r.IssuerID).
+				Because("crl_number")
 		},
 	}
 }
@@ -139,7 +144,8 @@ func scanCRLs(into *[]CRLRecord) func(scanFunc) error {
 func (s *Store) CRLs(ctx context.Context, issuerID string) ([]CRLRecord, error) {
 	var found []CRLRecord
 	err := s.query(ctx, "read CRLs", selectCRL+`WHERE c.issuer_id = $1 AND c.complete = $2 AND c.number =
-		(SELECT MAX(o.number) FROM crls o WHERE o.issuer_id = c.issuer_id AND o.shard = c.shard AND o.complete = $2) ORDER BY c.shard`,
+		(SELECT MAX(o.number) FROM crls o WHERE o.issuer_id = c.issuer_id AND o.shard = c.shard AND o.complete = $2)
+		ORDER BY c.shard`,
 		[]any{issuerID, true}, scanCRLs(&found))
 	return found, err
 }
@@ -149,7 +155,8 @@ func (s *Store) CRLs(ctx context.Context, issuerID string) ([]CRLRecord, error) 
 func (s *Store) CRLHistory(ctx context.Context, issuerID string, shard int, delta bool) ([]CRLRecord, error) {
 	var found []CRLRecord
 	key := CRLRecord{Shard: shard, Delta: delta}
-	err := s.query(ctx, "read CRLs", selectCRL+`WHERE c.issuer_id = $1 AND c.shard = $2 AND c.complete = $3 ORDER BY c.number DESC`,
+	err := s.query(ctx, "read CRLs", selectCRL+`WHERE c.issuer_id = $1 AND c.shard = $2 AND c.complete = $3
+		ORDER BY c.number DESC`,
 		[]any{issuerID, key.row(), true}, scanCRLs(&found))
 	return found, err
 }
@@ -159,7 +166,8 @@ func (s *Store) CRLHistory(ctx context.Context, issuerID string, shard int, delt
 func (s *Store) CopyCRL(ctx context.Context, r CRLRecord, w io.Writer) error {
 	for done, position := int64(0), 0; done < r.Size; position++ {
 		var chunk []byte
-		err := s.queryRow(ctx, "read CRL", `SELECT data FROM crl_chunks WHERE issuer_id = $1 AND shard = $2 AND number = $3 AND position = $4`,
+		err := s.queryRow(ctx, "read CRL", `SELECT data FROM crl_chunks WHERE issuer_id = $1 AND shard = $2
+			AND number = $3 AND position = $4`,
 			[]any{r.IssuerID, r.row(), r.Number, position}, &chunk)
 		if err != nil {
 			return err
@@ -180,7 +188,8 @@ func (s *Store) CopyCRL(ctx context.Context, r CRLRecord, w io.Writer) error {
 // in memory.
 func (s *Store) LatestCRL(ctx context.Context, issuerID string, shard int) (*CRLRecord, []byte, error) {
 	var records []CRLRecord
-	err := s.query(ctx, "read CRL", selectCRL+`WHERE c.issuer_id = $1 AND c.shard = $2 AND c.complete = $3 ORDER BY c.number DESC LIMIT 1`,
+	err := s.query(ctx, "read CRL", selectCRL+`WHERE c.issuer_id = $1 AND c.shard = $2 AND c.complete = $3
+		ORDER BY c.number DESC LIMIT 1`,
 		[]any{issuerID, shard, true}, scanCRLs(&records))
 	if err != nil {
 		return nil, nil, err

@@ -126,7 +126,8 @@ func away(err error) bool {
 // disconnected reports whether an error is about the connection and not about
 // what was sent on it.
 func disconnected(err error) bool {
-	if errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, errAway) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, errAway) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Canceled) {
 		return false
 	}
 	var pg *pgconn.PgError
@@ -134,7 +135,8 @@ func disconnected(err error) bool {
 		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
 	}
 	var op *net.OpError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) || pgconn.SafeToRetry(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) ||
+		pgconn.SafeToRetry(err)
 }
 
 // transient reports whether the same write may well succeed when tried again.

@@ -11,7 +11,9 @@ import (
 // GCRA: one in every period on average, and burst says how far a key may run
 // ahead of that: (n-1)*period lets n come at once. A denied caller is told when
 // to come again. Clocks of nodes that differ shift a limit by the difference.
-func (s *Store) UpdateLimit(ctx context.Context, key string, now time.Time, period, burst time.Duration) (allowed bool, retryAfter time.Duration, err error) {
+func (s *Store) UpdateLimit(
+	ctx context.Context, key string, now time.Time, period, burst time.Duration,
+) (allowed bool, retryAfter time.Duration, err error) {
 	var tat int64
 	allowed, err = s.swap(ctx, "update limit", must(`INSERT INTO limits (key, tat)
 		VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))
@@ -41,8 +43,11 @@ func (s *Store) ClearLimit(ctx context.Context, key string) error {
 
 // AcquireLease takes a lease that is free or has run out. Its token is higher
 // than that of every holder before.
-func (s *Store) AcquireLease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (token int64, ok bool, err error) {
-	ok, err = s.swap(ctx, "acquire lease", must(`INSERT INTO leases (name, holder, token, expires) VALUES ($1, $2, 1, $3)
+func (s *Store) AcquireLease(
+	ctx context.Context, name, holder string, now time.Time, ttl time.Duration,
+) (token int64, ok bool, err error) {
+	ok, err = s.swap(ctx, "acquire lease", must(`INSERT INTO leases (name, holder, token, expires) VALUES ($1, $2, 1,
+		$3)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1, expires = excluded.expires
 			WHERE leases.expires <= $4
 		RETURNING token`, name, holder, now.Add(ttl), now).returning(&token))
@@ -53,7 +58,9 @@ func (s *Store) AcquireLease(ctx context.Context, name, holder string, now time.
 }
 
 // RenewLease extends a lease; false if another holder has taken it.
-func (s *Store) RenewLease(ctx context.Context, name string, token int64, now time.Time, ttl time.Duration) (bool, error) {
+func (s *Store) RenewLease(
+	ctx context.Context, name string, token int64, now time.Time, ttl time.Duration,
+) (bool, error) {
 	return s.swap(ctx, "renew lease", must(`UPDATE leases SET expires = $1 WHERE name = $2 AND token = $3`,
 		now.Add(ttl), name, token))
 }
@@ -103,19 +110,22 @@ type Node struct {
 
 // Heartbeat records that a node is there.
 func (s *Store) Heartbeat(ctx context.Context, node, epoch, configDigest string, at time.Time) error {
-	return s.commit(ctx, &write{what: "record heartbeat", guards: []*stmt{may(`INSERT INTO nodes (node, epoch, config_digest, seen_at)
-		VALUES ($1, $2, $3, $4) ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, config_digest = excluded.config_digest, seen_at = excluded.seen_at`,
-		node, epoch, configDigest, at)}})
+	return s.commit(ctx, &write{what: "record heartbeat",
+		guards: []*stmt{may(`INSERT INTO nodes (node, epoch, config_digest, seen_at)
+		VALUES ($1, $2, $3, $4) ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch,
+		config_digest = excluded.config_digest, seen_at = excluded.seen_at`,
+			node, epoch, configDigest, at)}})
 }
 
 // Nodes returns all nodes that ever were, by name.
 func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 	var nodes []Node
-	err := s.query(ctx, "read nodes", `SELECT node, epoch, config_digest, seen_at FROM nodes ORDER BY node`, nil, func(scan scanFunc) error {
-		var n Node
-		err := scan(&n.Node, &n.Epoch, &n.ConfigDigest, &n.SeenAt)
-		nodes = append(nodes, n)
-		return err
-	})
+	err := s.query(ctx, "read nodes", `SELECT node, epoch, config_digest, seen_at FROM nodes ORDER BY node`, nil,
+		func(scan scanFunc) error {
+			var n Node
+			err := scan(&n.Node, &n.Epoch, &n.ConfigDigest, &n.SeenAt)
+			nodes = append(nodes, n)
+			return err
+		})
 	return nodes, err
 }

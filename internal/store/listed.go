@@ -24,10 +24,13 @@ type CRLEntry struct {
 // issuer, another shard its own. Entries stay until a list was made after they
 // expired (RFC 5280, section 3.3): last is the date of the last list, and what
 // expired by then is left out unless no list has had it yet.
-func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last time.Time, each func(CRLEntry) error) (int64, error) {
+func (s *Store) CRLEntries(
+	ctx context.Context, issuerID string, shard int, last time.Time, each func(CRLEntry) error,
+) (int64, error) {
 	var seq int64
 	installed := false
-	where, args := `issuer_id = $1 AND (not_after > $2 OR listed_in IS NULL) AND released_at IS NULL`, []any{issuerID, last}
+	where, args := `issuer_id = $1 AND (not_after > $2 OR listed_in IS NULL) AND released_at IS NULL`,
+		[]any{issuerID, last}
 	if shard != 0 {
 		where, args = where+` AND shard = $3`, append(args, shard)
 	}
@@ -37,7 +40,8 @@ func (s *Store) CRLEntries(ctx context.Context, issuerID string, shard int, last
 			installed = true
 			return scan(&seq)
 		}},
-		query{`SELECT serial, revoked_at, reason, invalidity_at, seq, CASE WHEN listed_in IS NULL THEN 0 ELSE 1 END FROM revocations
+		query{`SELECT serial, revoked_at, reason, invalidity_at, seq, CASE WHEN listed_in IS NULL THEN 0 ELSE 1 END
+			FROM revocations
 			WHERE ` + where + ` ORDER BY length(serial), serial`, args, func(scan scanFunc) error {
 			var e CRLEntry
 			var serial string
@@ -67,7 +71,8 @@ const markBatch = 2000
 // the list with the given number. Those that were on an earlier one keep it.
 func (s *Store) MarkListed(ctx context.Context, issuerID string, shard int, seq, number int64) error {
 	for {
-		st := may(`UPDATE revocations SET listed_in = $1 WHERE listed_in IS NULL AND certificate_id IN (SELECT certificate_id FROM revocations
+		st := may(`UPDATE revocations SET listed_in = $1 WHERE listed_in IS NULL
+			AND certificate_id IN (SELECT certificate_id FROM revocations
 			WHERE issuer_id = $2 AND shard = $3 AND seq <= $4 AND listed_in IS NULL ORDER BY seq LIMIT $5)`,
 			number, issuerID, shard, seq, markBatch)
 		if err := s.commit(ctx, &write{what: "mark listed revocations", effects: []*stmt{st}}); err != nil {
@@ -87,7 +92,9 @@ func (s *Store) Unlisted(ctx context.Context, issuerID string, after int64, reas
 	}
 	in, args := list([]any{issuerID, after}, reasons)
 	var shards []int
-	err := s.query(ctx, "read unlisted revocations", `SELECT DISTINCT shard FROM revocations WHERE issuer_id = $1 AND seq > $2 AND listed_in IS NULL AND reason IN `+in,
+	err := s.query(ctx, "read unlisted revocations",
+		`SELECT DISTINCT shard FROM revocations WHERE issuer_id = $1 AND seq > $2 AND listed_in IS NULL
+			AND reason IN `+in,
 		args, func(scan scanFunc) error {
 			var shard int
 			err := scan(&shard)

@@ -95,7 +95,9 @@ func (s *Store) FirstMatches(ctx context.Context, m Match, limit int) ([]Certifi
 // Matches returns up to limit of what a match selects after a cursor, by id, and
 // the cursor of what follows, which is empty at the end. A page may be empty
 // before that.
-func (s *Store) Matches(ctx context.Context, m Match, after string, limit int) (found []Revocable, next string, err error) {
+func (s *Store) Matches(
+	ctx context.Context, m Match, after string, limit int,
+) (found []Revocable, next string, err error) {
 	sp, next, err := s.nextSpan(ctx, m, after)
 	if err != nil {
 		return nil, "", err
@@ -145,7 +147,8 @@ func (s *Store) few(ctx context.Context, m Match) (bool, error) {
 		return false, nil
 	}
 	n := 0
-	err := s.queryRow(ctx, "probe certificates", `SELECT COUNT(*) FROM (SELECT 1 FROM `+from+fmt.Sprintf(` LIMIT $%d) probe`, len(args)+1),
+	err := s.queryRow(ctx, "probe certificates", `SELECT COUNT(*) FROM (SELECT 1
+		FROM `+from+fmt.Sprintf(` LIMIT $%d) probe`, len(args)+1),
 		append(args, fewMatches+1), &n)
 	return n <= fewMatches, err
 }
@@ -197,10 +200,12 @@ func (m Match) where(sp span) (string, []any) {
 		terms = append(terms, `c.id IN (SELECT n.certificate_id FROM certificate_names n WHERE `+term+`)`)
 	}
 	add(`c.status IN ('issued', 'imported') AND c.not_after > ?`, m.Now)
-	add(`(r.certificate_id IS NULL OR r.released_at IS NOT NULL OR (r.reason = 6 AND CAST(? AS bigint) <> 6) OR (r.reason <> 1 AND CAST(? AS bigint) = 1))`, m.Reason)
+	add(`(r.certificate_id IS NULL OR r.released_at IS NOT NULL OR (r.reason = 6 AND CAST(? AS bigint) <> 6)
+		OR (r.reason <> 1 AND CAST(? AS bigint) = 1))`, m.Reason)
 	for _, eq := range []struct{ condition, value string }{
 		{`(c.issuer_id = ? OR c.issuer_id IN (SELECT i.id FROM issuers i WHERE i.name = ?))`, m.Issuer},
-		{`c.profile = ?`, m.Profile}, {`c.protocol = ?`, m.Protocol}, {`c.endpoint = ?`, m.Endpoint}, {`c.requester = ?`, m.Requester},
+		{`c.profile = ?`, m.Profile}, {`c.protocol = ?`, m.Protocol}, {`c.endpoint = ?`, m.Endpoint},
+		{`c.requester = ?`, m.Requester},
 	} {
 		if eq.value != "" {
 			add(eq.condition, eq.value)

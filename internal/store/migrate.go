@@ -43,15 +43,18 @@ func (s *Store) compatible(ctx context.Context, have, want int64) error {
 	case have == want:
 		return nil
 	case have < want:
-		return fmt.Errorf("check schema: the database has version %d, this binary needs %d: run privyseal migrate", have, want)
+		return fmt.Errorf("check schema: the database has version %d, this binary needs %d: run privyseal migrate",
+			have, want)
 	}
 	var readableBy int64
-	err := s.queryRow(ctx, "read schema marks", `SELECT readable_by FROM schema_marks WHERE version = $1`, []any{have}, &readableBy)
+	err := s.queryRow(ctx, "read schema marks", `SELECT readable_by FROM schema_marks WHERE version = $1`, []any{have},
+		&readableBy)
 	switch {
 	case err == nil && readableBy <= want:
 		return nil
 	case err == nil || errors.Is(err, ErrNotFound):
-		return fmt.Errorf("check schema: the database has version %d of a newer release, this binary knows %d: upgrade it", have, want)
+		return fmt.Errorf("check schema: the database has version %d of a newer release, this binary knows %d: "+
+			"upgrade it", have, want)
 	default:
 		return err
 	}

@@ -32,8 +32,10 @@ func (s *Store) CountOrders(ctx context.Context) (int, error) {
 // before the given time and are not resumed.
 func (s *Store) StrandedOrders(ctx context.Context, now, approvedBefore time.Time, limit int) ([]string, error) {
 	var ids []string
-	err := s.query(ctx, "read stranded orders", `SELECT o.id FROM orders o LEFT JOIN requests q ON q.origin = 'order:' || o.id
-		WHERE o.status = 'waiting' AND o.expires > $1 AND (q.id IS NULL OR q.status = 'approved' AND q.consumed_at IS NULL AND q.decided_at < $2)
+	err := s.query(ctx, "read stranded orders", `SELECT o.id FROM orders o LEFT JOIN requests q
+		ON q.origin = 'order:' || o.id
+		WHERE o.status = 'waiting' AND o.expires > $1 AND (q.id IS NULL OR q.status = 'approved'
+		AND q.consumed_at IS NULL AND q.decided_at < $2)
 		ORDER BY o.id LIMIT $3`, []any{now, approvedBefore, limit}, func(scan scanFunc) error {
 		var id string
 		defer func() { ids = append(ids, id) }()

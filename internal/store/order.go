@@ -81,7 +81,8 @@ func (s *Store) CreateOrder(ctx context.Context, o Order, newAuthz []Authorizati
 	}
 	if o.Replaces != "" {
 		w.guards = append(w.guards, must(`INSERT INTO replacements (replaces, order_id) VALUES ($1, $2)
-			ON CONFLICT (replaces) DO UPDATE SET order_id = excluded.order_id WHERE replacements.order_id = $3`, o.Replaces, o.ID, o.InPlaceOf))
+			ON CONFLICT (replaces) DO UPDATE SET order_id = excluded.order_id WHERE replacements.order_id = $3`,
+			o.Replaces, o.ID, o.InPlaceOf))
 	}
 	authz := make([][]any, len(newAuthz))
 	for i := range newAuthz {
@@ -154,7 +155,8 @@ func (s *Store) OrdersByAccount(
 // if none does.
 func (s *Store) Replacement(ctx context.Context, replaces string) (string, error) {
 	var id string
-	err := s.queryRow(ctx, "read replacement", `SELECT order_id FROM replacements WHERE replaces = $1`, []any{replaces}, &id)
+	err := s.queryRow(ctx, "read replacement", `SELECT order_id FROM replacements WHERE replaces = $1`,
+		[]any{replaces}, &id)
 	return id, err
 }
 
@@ -256,7 +258,8 @@ func (s *Store) ProcessingOrders(ctx context.Context, node string, olderThan tim
 		args = append(args, node)
 	}
 	var found []Order
-	err := s.query(ctx, "read processing orders", orders.query+where+` ORDER BY o.processing_at, o.id`, args, orders.scan(&found))
+	err := s.query(ctx, "read processing orders", orders.query+where+` ORDER BY o.processing_at, o.id`, args,
+		orders.scan(&found))
 	return found, err
 }
 
@@ -266,7 +269,8 @@ func (s *Store) TakeOrder(ctx context.Context, o Order, node string, at time.Tim
 	return s.commit(ctx, &write{
 		what: "take order",
 		guards: []*stmt{must(`UPDATE orders SET node = $1, processing_at = $2
-			WHERE id = $3 AND status = 'processing' AND node = $4 AND processing_at = $5`, node, at, o.ID, o.Node, o.ProcessingAt)},
+			WHERE id = $3 AND status = 'processing' AND node = $4 AND processing_at = $5`, node, at, o.ID, o.Node,
+			o.ProcessingAt)},
 		lost: func(int) error { return fault.New(fault.Conflict, "another node has taken the order") },
 	})
 }
@@ -286,8 +290,10 @@ func (s *Store) ParkOrder(ctx context.Context, id string) error {
 func (s *Store) ResumeOrder(ctx context.Context, id, node string, at time.Time) error {
 	return s.commit(ctx, &write{
 		what: "resume order",
-		guards: []*stmt{must(`UPDATE orders SET status = 'processing', node = $1, processing_at = $2 WHERE id = $3 AND status = 'waiting'
-			AND EXISTS (SELECT 1 FROM requests q WHERE q.origin = 'order:' || orders.id AND q.status = 'approved')`, node, at, id)},
+		guards: []*stmt{must(`UPDATE orders SET status = 'processing', node = $1, processing_at = $2 WHERE id = $3
+			AND status = 'waiting'
+			AND EXISTS (SELECT 1 FROM requests q WHERE q.origin = 'order:' || orders.id AND q.status = 'approved')`,
+			node, at, id)},
 		lost: func(int) error { return fault.New(fault.Conflict, "another node has resumed the order") },
 	})
 }

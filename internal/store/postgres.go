@@ -145,7 +145,8 @@ func (p *postgres) read(ctx context.Context, queries ...query) error {
 		}
 	}
 	err := p.readOnce(ctx, queries)
-	for tries := 0; err != nil && rows == 0 && tries < staleTries && disconnected(err) && time.Since(began) < quickly; tries++ {
+	for tries := 0; err != nil && rows == 0 && tries < staleTries && disconnected(err) &&
+		time.Since(began) < quickly; tries++ {
 		err = p.readOnce(ctx, queries)
 	}
 	return err
@@ -178,21 +179,24 @@ func (p *postgres) readOnce(ctx context.Context, queries []query) error {
 }
 
 func (p *postgres) snapshot(ctx context.Context, queries ...query) error {
-	return pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on"); err != nil {
-			return err
-		}
-		for _, q := range queries {
-			rows, err := tx.Query(ctx, q.sql, encodeAll(q.args)...)
-			if err != nil {
+	return pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+		func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout "+
+				"= "+
+				"0; SET LOCAL enable_seqscan = on"); err != nil {
 				return err
 			}
-			if err := eachRow(rows, q.each); err != nil {
-				return err
+			for _, q := range queries {
+				rows, err := tx.Query(ctx, q.sql, encodeAll(q.args)...)
+				if err != nil {
+					return err
+				}
+				if err := eachRow(rows, q.each); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 }
 
 func eachRow(rows pgx.Rows, each func(scanFunc) error) error {

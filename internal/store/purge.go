@@ -71,21 +71,31 @@ func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purg
 		sql   string
 		args  []any
 	}{
-		{&p.Orders, `DELETE FROM orders WHERE expires < $1 AND id IN (SELECT id FROM orders WHERE expires < $1 ORDER BY expires LIMIT $2)`,
+		{&p.Orders, `DELETE FROM orders WHERE expires < $1 AND id IN (SELECT id FROM orders WHERE expires < $1
+			ORDER BY expires LIMIT $2)`,
 			[]any{now, batch}},
-		{&p.Authorizations, `DELETE FROM authorizations WHERE expires < $1 AND id IN (SELECT a.id FROM authorizations a WHERE a.expires < $1
-			AND NOT EXISTS (SELECT 1 FROM order_authorizations l WHERE l.authorization_id = a.id) ORDER BY a.expires LIMIT $2)`,
+		{&p.Authorizations, `DELETE FROM authorizations WHERE expires < $1 AND id IN (SELECT a.id
+			FROM authorizations a WHERE a.expires < $1
+			AND NOT EXISTS (SELECT 1 FROM order_authorizations l WHERE l.authorization_id = a.id) ORDER BY a.expires
+			LIMIT $2)`,
 			[]any{now, batch}},
-		{&p.Requests, `DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE expires_at < $1 AND (hook = '' OR expires_at < $2)
-			AND (status NOT IN ('pending', 'approved') OR consumed_at IS NOT NULL) ORDER BY expires_at LIMIT $3)`, []any{now, now.Add(-keptHooks), batch}},
-		{&p.Credentials, `DELETE FROM est_users WHERE name IN (SELECT name FROM est_users WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+		{&p.Requests, `DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE expires_at < $1 AND (hook = ''
+			OR expires_at < $2)
+			AND (status NOT IN ('pending', 'approved') OR consumed_at IS NOT NULL) ORDER BY expires_at LIMIT $3)`,
+			[]any{now, now.Add(-keptHooks), batch}},
+		{&p.Credentials, `DELETE FROM est_users WHERE name IN (SELECT name FROM est_users WHERE expires_at < $1
+			ORDER BY expires_at LIMIT $2)`,
 			[]any{now.Add(-keptCredentials), batch}},
-		{&p.Credentials, `DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+		{&p.Credentials, `DELETE FROM scep_challenges WHERE id IN (SELECT id FROM scep_challenges
+			WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
 			[]any{now.Add(-keptCredentials), batch}},
-		{&p.Limits, `DELETE FROM limits WHERE tat < $1 AND key IN (SELECT key FROM limits WHERE tat < $1 ORDER BY tat LIMIT $2)`,
+		{&p.Limits, `DELETE FROM limits WHERE tat < $1 AND key IN (SELECT key FROM limits WHERE tat < $1 ORDER BY tat
+			LIMIT $2)`,
 			[]any{now.UnixMicro(), batch}},
-		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g ON g.certificate_id = c.id AND g.origin = c.origin
-			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = SUBSTR(g.origin, 7))
+		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g
+			ON g.certificate_id = c.id AND g.origin = c.origin
+			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o
+			WHERE o.id = SUBSTR(g.origin, 7))
 			AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.origin = g.origin) LIMIT $3)`,
 			[]any{now, now.Add(-keptOrigins), batch}},
 		{&p.Responders, `DELETE FROM ocsp_responders WHERE certificate_id IN (SELECT certificate_id FROM ocsp_responders
@@ -107,7 +117,8 @@ func (s *Store) purgeNonces(ctx context.Context, now time.Time, batch int) (int6
 		s.nonces.purge(now)
 		return 0, nil // all of them at once: nothing is left for another step
 	}
-	st := may(`DELETE FROM nonces WHERE value IN (SELECT value FROM nonces WHERE expires < $1 ORDER BY expires LIMIT $2)`, now, batch)
+	st := may(`DELETE FROM nonces WHERE value IN (SELECT value FROM nonces WHERE expires < $1 ORDER BY expires
+		LIMIT $2)`, now, batch)
 	err := s.commit(ctx, &write{what: "purge nonces", guards: []*stmt{st}})
 	return st.n, err
 }

@@ -30,7 +30,8 @@ func (s *Store) RecoverRevocations(ctx context.Context, issuerID string, all []R
 	w := &write{
 		what: "recover revocations", events: events,
 		lost: func(int) error {
-			return fault.New(fault.Conflict, "one of the certificates was changed in the meantime: the same command goes on")
+			return fault.New(fault.Conflict, "one of the certificates was changed in the meantime: the same command "+
+				"goes on")
 		},
 	}
 	for _, r := range all {
@@ -51,7 +52,8 @@ func (s *Store) RecoverRevocations(ctx context.Context, issuerID string, all []R
 func (s *Store) enter(issuerID string, r Recovered) *stmt {
 	key := sha256.Sum256([]byte("the key of this certificate is not known: " + r.CertificateID))
 	sql, args := certificates.add(&Certificate{
-		ID: r.CertificateID, IssuerID: issuerID, Serial: r.Serial, Status: "imported", Node: s.cfg.Node, Protocol: "recovered",
+		ID: r.CertificateID, IssuerID: issuerID, Serial: r.Serial, Status: "imported", Node: s.cfg.Node,
+		Protocol:  "recovered",
 		Requester: r.Requester, KeyHash: key[:], NotBefore: r.RevokedAt, NotAfter: r.NotAfter, Shard: r.Shard,
 		Origin: "recovered:" + r.CertificateID, ReservedAt: s.cfg.Now(),
 	}, `ON CONFLICT (serial, issuer_id) DO NOTHING`)

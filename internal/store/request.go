@@ -86,7 +86,8 @@ var requests = table[Request]{
 		col("issuer", func(r *Request) *string { return &r.Issuer }),
 		col("requester", func(r *Request) *string { return &r.Requester }),
 		col("request_id", func(r *Request) *string { return &r.RequestID }),
-		{name: "key_hash", of: func(r *Request) any { return notNull(r.KeyHash) }, to: func(r *Request) any { return &r.KeyHash }},
+		{name: "key_hash", of: func(r *Request) any { return notNull(r.KeyHash) },
+			to: func(r *Request) any { return &r.KeyHash }},
 		col("subject", func(r *Request) *string { return &r.Subject }),
 		listCol("names", func(r *Request) *[]pki.Identifier { return &r.Names }),
 		col("csr", func(r *Request) *[]byte { return &r.CSR }),
@@ -158,7 +159,8 @@ type RequestKey struct {
 
 // RequestByKey returns the request with the given key, unless it has expired.
 func (s *Store) RequestByKey(ctx context.Context, k RequestKey, now time.Time) (*Request, error) {
-	return s.request(ctx, `WHERE q.csr_digest = $1 AND q.transaction_id = $2 AND q.identity = $3 AND q.endpoint = $4 AND q.expires_at > $5`,
+	return s.request(ctx, `WHERE q.csr_digest = $1 AND q.transaction_id = $2 AND q.identity = $3 AND q.endpoint = $4
+		AND q.expires_at > $5`,
 		k.CSRDigest, k.TransactionID, k.Identity, k.Endpoint, now)
 }
 
@@ -175,7 +177,8 @@ func (s *Store) RequestByOrigin(ctx context.Context, origin string) (*Request, e
 // Transaction returns the SCEP requests of a transaction that have not expired,
 // oldest first.
 func (s *Store) Transaction(ctx context.Context, endpoint, transactionID string, now time.Time) ([]Request, error) {
-	return s.requests(ctx, `WHERE q.protocol = 'scep' AND q.transaction_id = $1 AND q.endpoint = $2 AND q.expires_at > $3 ORDER BY q.id`,
+	return s.requests(ctx, `WHERE q.protocol = 'scep' AND q.transaction_id = $1 AND q.endpoint = $2
+		AND q.expires_at > $3 ORDER BY q.id`,
 		transactionID, endpoint, now)
 }
 
@@ -227,13 +230,15 @@ func (s *Store) SearchRequests(ctx context.Context, f RequestSearch) ([]Request,
 // before the given time and have no certificate yet. ACME finishes its orders
 // itself.
 func (s *Store) ApprovedRequests(ctx context.Context, before time.Time, limit int) ([]Request, error) {
-	return s.requests(ctx, `WHERE q.status = 'approved' AND q.consumed_at IS NULL AND q.protocol <> 'acme' AND q.decided_at < $1
+	return s.requests(ctx, `WHERE q.status = 'approved' AND q.consumed_at IS NULL AND q.protocol <> 'acme'
+		AND q.decided_at < $1
 		ORDER BY q.id LIMIT $2`, before, limit)
 }
 
 // OverdueRequests returns requests that nobody decided, or used, in time.
 func (s *Store) OverdueRequests(ctx context.Context, now time.Time, limit int) ([]Request, error) {
-	return s.requests(ctx, `WHERE q.status IN ('pending', 'approved') AND q.consumed_at IS NULL AND q.expires_at <= $1 ORDER BY q.id LIMIT $2`, now, limit)
+	return s.requests(ctx, `WHERE q.status IN ('pending', 'approved') AND q.consumed_at IS NULL
+		AND q.expires_at <= $1 ORDER BY q.id LIMIT $2`, now, limit)
 }
 
 func (s *Store) requests(ctx context.Context, where string, args ...any) ([]Request, error) {
@@ -265,10 +270,12 @@ type Decision struct {
 // else, and an approval of another template, is fault.Conflict.
 func (s *Store) DecideRequest(ctx context.Context, id string, d Decision, ev Event) error {
 	st := must(`UPDATE requests SET status = $1, decided_by = $2, decided_at = $3, reason = $4, expires_at = $5
-		WHERE id = $6 AND consumed_at IS NULL AND status IN ('pending', 'approved')`, d.Status, d.By, d.At, d.Reason, d.Expires, id)
+		WHERE id = $6 AND consumed_at IS NULL AND status IN ('pending', 'approved')`, d.Status, d.By, d.At, d.Reason,
+		d.Expires, id)
 	if d.Status == RequestApproved {
 		st = must(`UPDATE requests SET status = $1, decided_by = $2, decided_at = $3, reason = $4, expires_at = $5
-			WHERE id = $6 AND status = 'pending' AND expires_at > $3 AND template_digest = $7`, d.Status, d.By, d.At, d.Reason, d.Expires, id, d.Digest)
+			WHERE id = $6 AND status = 'pending' AND expires_at > $3 AND template_digest = $7`, d.Status, d.By, d.At,
+			d.Reason, d.Expires, id, d.Digest)
 	}
 	return s.commit(ctx, &write{
 		what: "decide request", guards: []*stmt{st}, events: []Event{ev},
@@ -280,10 +287,13 @@ func (s *Store) DecideRequest(ctx context.Context, id string, d Decision, ev Eve
 
 // RenewTemplate makes another template the one that a pending request waits for
 // approval of. It is fault.Conflict if the request is not pending.
-func (s *Store) RenewTemplate(ctx context.Context, id string, digest []byte, subject string, names []pki.Identifier) error {
+func (s *Store) RenewTemplate(
+	ctx context.Context, id string, digest []byte, subject string, names []pki.Identifier,
+) error {
 	return s.commit(ctx, &write{
 		what: "renew template of request",
-		guards: []*stmt{must(`UPDATE requests SET template_digest = $1, subject = $2, names = $3 WHERE id = $4 AND status = 'pending'`,
+		guards: []*stmt{must(`UPDATE requests SET template_digest = $1, subject = $2, names = $3 WHERE id = $4
+			AND status = 'pending'`,
 			digest, subject, asJSON(names), id)},
 	})
 }
@@ -291,13 +301,15 @@ func (s *Store) RenewTemplate(ctx context.Context, id string, digest []byte, sub
 // DueHooks returns requests whose webhook is to be told the outcome by now:
 // those with a certificate and those that never get one.
 func (s *Store) DueHooks(ctx context.Context, now time.Time, limit int) ([]Request, error) {
-	return s.requests(ctx, `WHERE q.hook <> '' AND q.hook_at <= $1 AND (c.id IS NOT NULL OR q.status IN ('rejected', 'expired'))
+	return s.requests(ctx, `WHERE q.hook <> '' AND q.hook_at <= $1 AND (c.id IS NOT NULL OR q.status IN ('rejected',
+		'expired'))
 		ORDER BY q.hook_at, q.id LIMIT $2`, now, limit)
 }
 
 // HookTold records that a webhook heard the outcome.
 func (s *Store) HookTold(ctx context.Context, id string) error {
-	return s.commit(ctx, &write{what: "record webhook call", guards: []*stmt{may(`UPDATE requests SET hook = '' WHERE id = $1`, id)}})
+	return s.commit(ctx, &write{what: "record webhook call",
+		guards: []*stmt{may(`UPDATE requests SET hook = '' WHERE id = $1`, id)}})
 }
 
 // HookFailed puts the next call of a webhook off.

@@ -114,7 +114,8 @@ func (q Search) name(t *terms) {
 	} else if name != "" {
 		pattern := "%" + escapeLike(name) + "%"
 		t.add(`(c.subject_lower LIKE %s ESCAPE '\' OR EXISTS
-			(SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id AND n.value LIKE %s ESCAPE '\'))`, pattern, pattern)
+			(SELECT 1 FROM certificate_names n WHERE n.certificate_id = c.id AND n.value LIKE %s ESCAPE '\'))`,
+			pattern, pattern)
 	}
 }
 

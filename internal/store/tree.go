@@ -21,8 +21,10 @@ type IssuerRequest struct {
 func (s *Store) PutIssuerRequest(ctx context.Context, r IssuerRequest, ev Event) error {
 	return s.commit(ctx, &write{
 		what: "put request of an issuer",
-		guards: []*stmt{must(`INSERT INTO issuer_requests (issuer_id, csr, requested_by, created_at) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (issuer_id) DO UPDATE SET csr = excluded.csr, requested_by = excluded.requested_by, created_at = excluded.created_at`,
+		guards: []*stmt{must(`INSERT INTO issuer_requests (issuer_id, csr, requested_by, created_at) VALUES ($1, $2,
+			$3, $4)
+			ON CONFLICT (issuer_id) DO UPDATE SET csr = excluded.csr, requested_by = excluded.requested_by,
+			created_at = excluded.created_at`,
 			r.IssuerID, r.CSR, r.RequestedBy, r.CreatedAt)},
 		events: []Event{ev},
 	})
@@ -31,7 +33,8 @@ func (s *Store) PutIssuerRequest(ctx context.Context, r IssuerRequest, ev Event)
 // IssuerRequest returns the newest request of an issuer.
 func (s *Store) IssuerRequest(ctx context.Context, issuerID string) (*IssuerRequest, error) {
 	r := IssuerRequest{IssuerID: issuerID}
-	err := s.queryRow(ctx, "read request of an issuer", `SELECT csr, requested_by, created_at FROM issuer_requests WHERE issuer_id = $1`,
+	err := s.queryRow(ctx, "read request of an issuer",
+		`SELECT csr, requested_by, created_at FROM issuer_requests WHERE issuer_id = $1`,
 		[]any{issuerID}, &r.CSR, &r.RequestedBy, &r.CreatedAt)
 	if err != nil {
 		return nil, err
@@ -75,7 +78,9 @@ func (s *Store) InstallIssuers(ctx context.Context, all []Installation, events .
 
 // ChangeIssuers is InstallIssuers that also does what a configuration asks of issuers
 // that are installed, in the same transaction.
-func (s *Store) ChangeIssuers(ctx context.Context, install []Installation, changes []IssuerChange, events ...Event) error {
+func (s *Store) ChangeIssuers(
+	ctx context.Context, install []Installation, changes []IssuerChange, events ...Event,
+) error {
 	w := &write{what: "change issuers", events: events}
 	w.lost = func(guard int) error {
 		if w.guards[guard].read {
@@ -151,8 +156,10 @@ func (s *Store) RemoveIssuer(ctx context.Context, id string, certificate []byte,
 			return err
 		}
 		if n > 0 {
-			return fault.New(fault.Conflict, "%s %s: who relies on it needs its record; to stop it, have it revoked by "+
-				"the CA above, or declare a successor and take it out of the configuration once it is retired", id, c.what).
+			return fault.New(fault.Conflict, "%s %s: who relies on it needs its record; to stop it, have it revoked "+
+				"by "+
+				"the CA above, or declare a successor and take it out of the configuration once it is retired", id,
+				c.what).
 				Because("issuer_used")
 		}
 	}
@@ -172,12 +179,14 @@ func (s *Store) ImportCertificates(ctx context.Context, certs []Certificate, ev 
 		w.effects = append(w.effects, importNames(c)...)
 		if r := c.Revocation; r != nil {
 			w.effects = append(w.effects, may(intoRevocations+`
-				SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz), CAST($3 AS timestamptz), 1, CAST($4 AS text), NULL
+				SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint),
+				CAST($2 AS timestamptz), CAST($3 AS timestamptz), 1, CAST($4 AS text), NULL
 				FROM certificates c WHERE c.id = $5 ON CONFLICT (certificate_id) DO NOTHING`,
 				r.Reason, r.RevokedAt, r.InvalidityAt, r.Requester, c.ID))
 			if r.Reason == pki.KeyCompromise && len(c.DER) > 0 {
 				w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
-					SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, c.ID))
+					SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2
+					ON CONFLICT (key_hash) DO NOTHING`, r.RevokedAt, c.ID))
 			}
 		}
 	}
@@ -197,7 +206,8 @@ func importNames(c Certificate) []*stmt {
 	for i, n := range c.Names {
 		value := strings.ToLower(n.Value)
 		stmts[i] = may(`INSERT INTO certificate_names (certificate_id, position, type, value, reversed)
-			SELECT id, CAST($1 AS bigint), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text) FROM certificates WHERE id = $5`,
+			SELECT id, CAST($1 AS bigint), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text) FROM certificates
+			WHERE id = $5`,
 			i, n.Type, value, reversed(value), c.ID)
 	}
 	return stmts
@@ -208,13 +218,14 @@ func importNames(c Certificate) []*stmt {
 func (s *Store) LiveCertificates(ctx context.Context, at time.Time) (map[string]int64, error) {
 	live := map[string]int64{}
 	err := s.query(ctx, "count certificates", `SELECT issuer_id, COUNT(*) FROM certificates
-		WHERE not_after > $1 AND status IN ('issued', 'imported') GROUP BY issuer_id`, []any{at}, func(scan scanFunc) error {
-		var id string
-		var n int64
-		err := scan(&id, &n)
-		live[id] = n
-		return err
-	})
+		WHERE not_after > $1 AND status IN ('issued', 'imported') GROUP BY issuer_id`, []any{at},
+		func(scan scanFunc) error {
+			var id string
+			var n int64
+			err := scan(&id, &n)
+			live[id] = n
+			return err
+		})
 	return live, err
 }
 
@@ -222,7 +233,8 @@ func (s *Store) LiveCertificates(ctx context.Context, at time.Time) (map[string]
 // under one of the profiles: there are few of those it is for.
 func (s *Store) CertificatesByProfile(ctx context.Context, profiles []string) ([]Certificate, error) {
 	in, args := list(nil, profiles)
-	return s.certificates(ctx, `WHERE c.profile IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`, args...)
+	return s.certificates(ctx, `WHERE c.profile IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`,
+		args...)
 }
 
 // Children counts the CAs that a CA has here below it, under any of its ids, apart from

@@ -65,7 +65,8 @@ func (a *Act) check() error {
 	if len(a.Shares) > maxMembers || len(a.Custodians) > maxMembers {
 		return fmt.Errorf("more than %d shares or custodians", maxMembers)
 	}
-	texts := append([]string{a.Name, a.Reason, a.Subject, a.Issuer, a.Serial, a.CRLNumber, a.Quorum, a.Note, a.Failed}, a.Custodians...)
+	texts := append([]string{a.Name, a.Reason, a.Subject, a.Issuer, a.Serial, a.CRLNumber, a.Quorum, a.Note, a.Failed},
+		a.Custodians...)
 	return errors.Join(checkTexts(texts), checkHashes(a.Key, a.Request, a.Certificate, a.CRL))
 }
 

@@ -24,7 +24,8 @@ func (t *Transcript) Markdown() string {
 		default:
 			fmt.Fprintf(&b, "\n### Signed %s\n\n", at)
 			for _, s := range r.Signatures {
-				fmt.Fprintf(&b, "- %s: %s with key SHA-256 `%s`\n", escape(s.Signer), escape(s.Algorithm), pki.Fingerprint(s.Key))
+				fmt.Fprintf(&b, "- %s: %s with key SHA-256 `%s`\n", escape(s.Signer), escape(s.Algorithm),
+					pki.Fingerprint(s.Key))
 			}
 		}
 		fmt.Fprintf(&b, "\nRecord %d: `%s`\n", r.Seq, r.Hash)
@@ -39,7 +40,8 @@ func (c *Ceremony) markdown(b *strings.Builder, at string) {
 		reason = "NONE GIVEN"
 	}
 	rows(b, [][2]string{
-		{"begun", at}, {"CA", escape(c.CA)}, {"reason", escape(reason)}, {"tool", escape(c.Tool)}, {"tool, SHA-256", code(c.ToolHash)},
+		{"begun", at}, {"CA", escape(c.CA)}, {"reason", escape(reason)}, {"tool", escape(c.Tool)},
+		{"tool, SHA-256", code(c.ToolHash)},
 		{"configuration", escape(c.Configuration)}, {"configuration, SHA-256", code(c.ConfigHash)},
 	})
 	if len(c.Custodians) > 0 {
@@ -71,9 +73,11 @@ func (a *Act) markdown(b *strings.Builder, seq int, at string) {
 		shares[i] = strconv.Itoa(n)
 	}
 	rows(b, [][2]string{
-		{"at", at}, {"failed", escape(a.Failed)}, {"reason", escape(a.Reason)}, {"subject", escape(a.Subject)}, {"issuer", escape(a.Issuer)},
+		{"at", at}, {"failed", escape(a.Failed)}, {"reason", escape(a.Reason)}, {"subject", escape(a.Subject)},
+		{"issuer", escape(a.Issuer)},
 		{"serial", code(a.Serial)}, {"key, SHA-256", code(a.Key)}, {"request, SHA-256", code(a.Request)},
-		{"certificate, SHA-256", code(a.Certificate)}, {"list, SHA-256", code(a.CRL)}, {"list number", escape(a.CRLNumber)},
+		{"certificate, SHA-256", code(a.Certificate)}, {"list, SHA-256", code(a.CRL)},
+		{"list number", escape(a.CRLNumber)},
 		{"set of shares", escape(a.Quorum)}, {"shares", strings.Join(shares, ", ")},
 		{"confirmed by", escape(strings.Join(a.Custodians, ", "))}, {"note", escape(a.Note)},
 	})

@@ -45,7 +45,8 @@ type Report struct {
 func (t *Transcript) Verify(ca ...crypto.PublicKey) (*Report, error) {
 	report, err := t.verify(ca)
 	if err == nil && t.open() {
-		return nil, &Bad{Line: len(t.records), Why: "no signature follows: the last ceremony was not closed, or the end was cut off"}
+		return nil, &Bad{Line: len(t.records), Why: "no signature follows: the last ceremony was not closed, or the " +
+			"end was cut off"}
 	}
 	return report, err
 }
@@ -59,7 +60,8 @@ func (t *Transcript) Reaches(head string) (after int, err error) {
 			return len(t.records) - 1 - i, nil
 		}
 	}
-	return 0, &Bad{Line: len(t.records), Why: "no record has the given head: the end was cut off, or it is another transcript"}
+	return 0, &Bad{Line: len(t.records), Why: "no record has the given head: the end was cut off, or it is another " +
+		"transcript"}
 }
 
 // GoesOn is Verify for who is about to append: the last ceremony may be open.
@@ -224,6 +226,7 @@ func (report *Report) opened(t *Transcript, i int) {
 	}
 	if i > 0 && t.records[i-1].Signatures == nil {
 		report.Notes = append(report.Notes,
-			fmt.Sprintf("record %d: ceremony %q began while the one before was not signed: that one was interrupted", i+1, c.Name))
+			fmt.Sprintf("record %d: ceremony %q began while the one before was not signed: that one was interrupted",
+				i+1, c.Name))
 	}
 }

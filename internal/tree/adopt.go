@@ -40,7 +40,8 @@ func (t *Tree) Import(ctx context.Context, id string, certificate []byte, page [
 		return 0, err
 	}
 	if rec, _, err := t.installed(ctx, id); err != nil || rec != nil {
-		return 0, errors.Join(err, fault.New(fault.Conflict, "%s is in force already: records come before it is adopted", id).Because("issuer_installed"))
+		return 0, errors.Join(err, fault.New(fault.Conflict,
+			"%s is in force already: records come before it is adopted", id).Because("issuer_installed"))
 	}
 	chain, err := pki.ParseChain(certificate)
 	if err != nil {
@@ -64,8 +65,10 @@ func (t *Tree) row(id string, ca *x509.Certificate, r Record, who Actor) (store.
 		return fault.New(fault.Malformed, "record "+string(r.Serial)+": "+format, args...).Because("record")
 	}
 	row := store.Certificate{
-		ID: store.NewID(), IssuerID: id, Serial: r.Serial, Profile: r.Profile, ProfileVersion: r.ProfileVersion, Protocol: r.Protocol,
-		Endpoint: r.Endpoint, Requester: r.Requester, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Shard: r.Shard,
+		ID: store.NewID(), IssuerID: id, Serial: r.Serial, Profile: r.Profile, ProfileVersion: r.ProfileVersion,
+		Protocol: r.Protocol,
+		Endpoint: r.Endpoint, Requester: r.Requester, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter,
+		Shard:      r.Shard,
 		ReservedAt: t.Now(), IssuedAt: r.IssuedAt, Revocation: r.Revocation,
 	}
 	if row.Protocol == "" {
@@ -174,7 +177,8 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 	}
 	done := &Installed{Record: last.IssuerRecord, Warnings: c.warnings(false)}
 	if err := t.Refresh(ctx); err != nil {
-		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
+		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal "+
+			"config reload`", err))
 	}
 	return done, nil
 }
@@ -183,17 +187,20 @@ func (t *Tree) Adopt(ctx context.Context, id string, a Adoption, who Actor) (*In
 // the configured passphrase.
 func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificate, a Adoption) error {
 	if bytes.Equal(c.RawSubject, c.RawIssuer) {
-		return fault.New(fault.Denied, "%s is self-signed: the key of a root is not on a server; privyseal-ceremony import openssl-ca takes it", c.Subject).Because("root_online")
+		return fault.New(fault.Denied, "%s is self-signed: the key of a root is not on a server; privyseal-ceremony "+
+			"import openssl-ca takes it", c.Subject).Because("root_online")
 	}
 	if d.Offline {
-		return fault.New(fault.Denied, "%s is declared as offline: its key does not belong here", d.ID).Because("issuer_offline")
+		return fault.New(fault.Denied, "%s is declared as offline: its key does not belong here", d.ID).
+			Because("issuer_offline")
 	}
 	signer, err := privateKey(a)
 	if err != nil {
 		return fault.New(fault.Malformed, "the private key: %w", err).Because("private_key")
 	}
 	if !pki.SameKey(signer.Public(), c.PublicKey) {
-		return fault.New(fault.Denied, "the private key is not that of the certificate %s", c.Subject).Because("key_mismatch")
+		return fault.New(fault.Denied, "the private key is not that of the certificate %s", c.Subject).
+			Because("key_mismatch")
 	}
 	have, err := keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {
@@ -204,7 +211,8 @@ func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificat
 		return fault.New(fault.Conflict, "there is another key at %s", d.Key).Because("key_exists")
 	}
 	if !errors.Is(err, keys.ErrNoKey) {
-		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
+		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).
+			Because("key")
 	}
 	if err := keys.Save(d.Key, signer, d.Secret); err != nil {
 		return fault.New(fault.Conflict, "%w", err).Because("key")
@@ -224,7 +232,8 @@ func privateKey(a Adoption) (crypto.Signer, error) {
 		return nil, errors.New("it is not PEM")
 	}
 	if block.Headers["DEK-Info"] != "" {
-		return nil, errors.New("it is encrypted in OpenSSL's old way: convert it first with openssl pkcs8 -topk8 -v2 aes-256-cbc")
+		return nil, errors.New("it is encrypted in OpenSSL's old way: convert it first with openssl pkcs8 -topk8 -v2 " +
+			"aes-256-cbc")
 	}
 	var key any
 	var err error
@@ -254,7 +263,8 @@ func ParseCRLNumber(s string) (int64, error) {
 	}
 	n, ok := new(big.Int).SetString(s, 10)
 	if !ok || n.Sign() < 0 || !n.IsInt64() {
-		return 0, fault.New(fault.Malformed, "CRL number %q: want a decimal number that fits in 63 bits", s).Because("crl_number")
+		return 0, fault.New(fault.Malformed, "CRL number %q: want a decimal number that fits in 63 bits", s).
+			Because("crl_number")
 	}
 	return n.Int64(), nil
 }

@@ -74,9 +74,12 @@ func (w *planner) ceremonies() error {
 			if err != nil {
 				return fmt.Errorf("write ceremony: %w", err)
 			}
-			head := "# A ceremony for the hierarchy " + w.spec.Name + ": review every line, say who is present, then\n" +
-				"#   privyseal-ceremony run ceremony.yaml\n# in the folder of the CAs, with the requests beside this file.\n"
-			w.plan.Ceremonies = append(w.plan.Ceremonies, Ceremony{Root: root.Root, File: head + string(text), Requests: c.requests})
+			head := "# A ceremony for the hierarchy " + w.spec.Name +
+				": review every line, say who is present, then\n" +
+				"#   privyseal-ceremony run ceremony.yaml\n# in the folder of the CAs, with the requests beside this " +
+				"file.\n"
+			w.plan.Ceremonies = append(w.plan.Ceremonies,
+				Ceremony{Root: root.Root, File: head + string(text), Requests: c.requests})
 		}
 	}
 	return nil
@@ -128,7 +131,8 @@ func (w *planner) ceremony(root string) *drafted {
 			continue
 		}
 		act := &signAct{
-			CA: c.Parent, Years: c.Years, PathLen: max(c.pathLen(), 0), ExtKeyUsage: c.ExtKeyUsage, Policies: c.Policies, NameConstraints: c.NameConstraints,
+			CA: c.Parent, Years: c.Years, PathLen: max(c.pathLen(), 0), ExtKeyUsage: c.ExtKeyUsage,
+			Policies: c.Policies, NameConstraints: c.NameConstraints,
 		}
 		if c.Key == keyOffline {
 			act.New, act.Subject, act.Algorithm = c.ID, c.Subject, c.Algorithm
@@ -162,5 +166,6 @@ func (d *drafted) name(w *planner, id string) {
 	}
 	d.cas[id] = true
 	base := w.PublicHTTP()
-	d.file.CAs = append(d.file.CAs, ceremonyCA{Name: id, Quorum: w.spec.Quorum, CRL: base + "/crl/" + id + ".crl", CAIssuers: base + "/issuers/" + id + ".cer"})
+	d.file.CAs = append(d.file.CAs, ceremonyCA{Name: id, Quorum: w.spec.Quorum, CRL: base + "/crl/" + id + ".crl",
+		CAIssuers: base + "/issuers/" + id + ".cer"})
 }

@@ -29,7 +29,8 @@ func (t *Tree) Export(ctx context.Context, w io.Writer, id string, progress func
 	}
 	out := json.NewEncoder(w)
 	end := api.ExportLine{End: &api.ExportEnd{}}
-	if err := out.Encode(api.ExportLine{Header: &api.ExportHeader{Format: ExportFormat, CA: id, At: t.Now().UTC()}}); err != nil {
+	if err := out.Encode(api.ExportLine{Header: &api.ExportHeader{Format: ExportFormat, CA: id,
+		At: t.Now().UTC()}}); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	for _, rec := range all {
@@ -93,7 +94,8 @@ func (t *Tree) below(ctx context.Context, id string) (all []store.IssuerRecord, 
 	all = []store.IssuerRecord{records[at]}
 	for i := 0; i < len(all); i++ {
 		for _, r := range records {
-			if r.ParentID == all[i].ID && !slices.ContainsFunc(all, func(o store.IssuerRecord) bool { return o.ID == r.ID }) {
+			if r.ParentID == all[i].ID && !slices.ContainsFunc(all,
+				func(o store.IssuerRecord) bool { return o.ID == r.ID }) {
 				all = append(all, r)
 			}
 		}
@@ -103,7 +105,8 @@ func (t *Tree) below(ctx context.Context, id string) (all []store.IssuerRecord, 
 
 func (t *Tree) exportCA(ctx context.Context, rec store.IssuerRecord, ids []string) (api.ExportLine, error) {
 	line := &api.ExportCA{
-		ID: rec.ID, Parent: rec.ParentID, Offline: rec.State == "offline", Certificate: string(pki.EncodeChain(rec.Certificate)),
+		ID: rec.ID, Parent: rec.ParentID, Offline: rec.State == "offline",
+		Certificate:   string(pki.EncodeChain(rec.Certificate)),
 		LastCRLNumber: strconv.FormatInt(rec.LastCRLNumber, 10), CRLShards: rec.CRLShards,
 	}
 	newest := int64(-1)
@@ -121,8 +124,10 @@ func (t *Tree) exportCA(ctx context.Context, rec store.IssuerRecord, ids []strin
 
 func exported(c *store.Certificate) api.ImportRecord {
 	r := api.ImportRecord{
-		Serial: string(c.Serial), Certificate: c.DER, Subject: c.Subject, NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		Profile: c.Profile, ProfileVersion: c.ProfileVersion, Protocol: c.Protocol, Endpoint: c.Endpoint, Requester: c.Requester, Shard: c.Shard,
+		Serial: string(c.Serial), Certificate: c.DER, Subject: c.Subject, NotBefore: c.NotBefore.UTC(),
+		NotAfter: c.NotAfter.UTC(),
+		Profile:  c.Profile, ProfileVersion: c.ProfileVersion, Protocol: c.Protocol, Endpoint: c.Endpoint,
+		Requester: c.Requester, Shard: c.Shard,
 	}
 	if c.IssuedAt != nil {
 		r.IssuedAt = c.IssuedAt.UTC()
@@ -143,8 +148,10 @@ func RecordOf(r api.ImportRecord) (Record, error) {
 		return Record{}, fault.New(fault.Malformed, "%w", err).Because("record")
 	}
 	out := Record{
-		Serial: serial, DER: r.Certificate, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Profile: r.Profile,
-		ProfileVersion: r.ProfileVersion, Protocol: r.Protocol, Endpoint: r.Endpoint, Requester: r.Requester, Shard: r.Shard, IssuedAt: set(r.IssuedAt),
+		Serial: serial, DER: r.Certificate, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter,
+		Profile:        r.Profile,
+		ProfileVersion: r.ProfileVersion, Protocol: r.Protocol, Endpoint: r.Endpoint, Requester: r.Requester,
+		Shard: r.Shard, IssuedAt: set(r.IssuedAt),
 	}
 	if r.Revocation.RevokedAt.IsZero() {
 		return out, nil
@@ -154,7 +161,8 @@ func RecordOf(r api.ImportRecord) (Record, error) {
 		return Record{}, fault.New(fault.Malformed, "record %s: %w", r.Serial, err).Because("record")
 	}
 	out.Revocation = &store.Revocation{
-		Reason: reason, RevokedAt: r.Revocation.RevokedAt, InvalidityAt: set(r.Revocation.InvalidityAt), Requester: r.Revocation.Requester,
+		Reason: reason, RevokedAt: r.Revocation.RevokedAt, InvalidityAt: set(r.Revocation.InvalidityAt),
+		Requester: r.Revocation.Requester,
 	}
 	return out, nil
 }

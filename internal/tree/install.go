@@ -47,7 +47,8 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	}
 	old, fresh := c.old, c.chain[0]
 	if old != nil && (!pki.SameKey(old.PublicKey, fresh.PublicKey) || !bytes.Equal(old.RawSubject, fresh.RawSubject)) {
-		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying parties know: give the new CA a new name", id).Because("issuer_key")
+		return nil, fault.New(fault.Conflict, "issuer %s is installed with another key or name, which its relying "+
+			"parties know: give the new CA a new name", id).Because("issuer_key")
 	}
 	if err := t.fitsRequest(ctx, c.d, c.chain[0]); err != nil {
 		return nil, err
@@ -75,7 +76,8 @@ func (t *Tree) Install(ctx context.Context, id string, in Certificate, who Actor
 	said := append(c.warnings(spoken.none), spoken.notes...)
 	done := &Installed{Record: rows[len(rows)-1].IssuerRecord, Warnings: said}
 	if err := t.Refresh(ctx); err != nil {
-		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal config reload`", err))
+		done.Warnings = append(done.Warnings, fmt.Sprintf("it is installed, but not in force yet (%v): run `privyseal "+
+			"config reload`", err))
 	}
 	return done, nil
 }
@@ -115,7 +117,8 @@ func (t *Tree) consider(ctx context.Context, id string, chain []byte) (*candidat
 		return nil, err
 	}
 	if !c.d.Offline && len(c.chain) == 1 {
-		return nil, fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under offline",
+		return nil, fault.New(fault.Denied, "%s is self-signed: a root's key is not on a server; declare it under "+
+			"offline",
 			c.chain[0].Subject).Because("root_online")
 	}
 	if c.rec, c.old, err = t.installed(ctx, id); err != nil {
@@ -159,8 +162,9 @@ func (t *Tree) standing(c *candidate, rows []store.Installation) error {
 
 func (t *Tree) installedEvent(who Actor, r store.Installation, spoken string) (store.Event, error) {
 	detail, err := json.Marshal(map[string]any{
-		"certificate_sha256": pki.Fingerprint(r.Certificate), "subject": r.Subject, "parent": r.ParentID, "not_after": r.NotAfter.UTC(),
-		"replaces": r.Replaces != nil, "transcript": spoken,
+		"certificate_sha256": pki.Fingerprint(r.Certificate), "subject": r.Subject, "parent": r.ParentID,
+		"not_after": r.NotAfter.UTC(),
+		"replaces":  r.Replaces != nil, "transcript": spoken,
 	})
 	return t.event(who, "issuer.installed", r.ID, detail), err
 }
@@ -185,7 +189,9 @@ func complete(given []*x509.Certificate, known []store.IssuerRecord) ([]*x509.Ce
 			rest = rest[1:]
 		}
 		if next == nil {
-			return nil, fault.New(fault.Malformed, "the chain ends with %s, and its issuer %s is not installed here: append that one's certificate to the file, up to the root",
+			return nil, fault.New(fault.Malformed,
+				"the chain ends with %s, and its issuer %s is not installed here: append that one's certificate to "+
+					"the file, up to the root",
 				last.Subject, last.Issuer).Because("chain_incomplete")
 		}
 		if chain = append(chain, next); len(chain) > hierarchy.MaxDepth {
@@ -212,13 +218,15 @@ func (t *Tree) fitsRequest(ctx context.Context, d ca.Declaration, c *x509.Certif
 		return err
 	}
 	if !have.EqualRFC5280(last.csr.Subject) {
-		return fault.New(fault.Denied, "the certificate names %s, and the request asked for %s", have, last.csr.Subject).Because("subject_mismatch")
+		return fault.New(fault.Denied, "the certificate names %s, and the request asked for %s", have,
+			last.csr.Subject).Because("subject_mismatch")
 	}
 	return nil
 }
 
 func otherKey(d ca.Declaration) error {
-	return fault.New(fault.Denied, "the certificate is not for the key of issuer %s: was it made for the newest request (privyseal issuer csr %s)?", d.ID, d.ID).Because("key_mismatch")
+	return fault.New(fault.Denied, "the certificate is not for the key of issuer %s: was it made for the newest "+
+		"request (privyseal issuer csr %s)?", d.ID, d.ID).Because("key_mismatch")
 }
 
 // holds reports whether the key that the configuration names is the certificate's.
@@ -229,7 +237,8 @@ func holds(ctx context.Context, d ca.Declaration, c *x509.Certificate) error {
 	}
 	key, err := keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
+		return fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).
+			Because("key")
 	}
 	defer key.Close() //nolint:errcheck // it was only looked at
 	if !pki.SameKey(key.Public(), c.PublicKey) {
@@ -314,11 +323,13 @@ func (c *candidate) warnings(unspoken bool) []string {
 		list = append(list, f.Detail)
 	}
 	if unspoken {
-		list = append(list, "no transcript speaks for this certificate: nothing here proves in which ceremony, and for which request, it was signed")
+		list = append(list, "no transcript speaks for this certificate: nothing here proves in which ceremony, and "+
+			"for which request, it was signed")
 	}
 	cert, up := c.chain[0], c.chain[len(c.chain)-1]
 	if cert != up && len(cert.CRLDistributionPoints) == 0 {
-		list = append(list, "the certificate says nowhere where its issuer's revocation list is: clients cannot find out that it was revoked")
+		list = append(list, "the certificate says nowhere where its issuer's revocation list is: clients cannot find "+
+			"out that it was revoked")
 	}
 	if cert != up && cert.NotAfter.Sub(cert.NotBefore) > up.NotAfter.Sub(up.NotBefore)*9/10 {
 		end := cert.NotAfter.UTC().Format(time.DateOnly)

@@ -50,7 +50,8 @@ func (t *Tree) Look(ctx context.Context) ([]Place, []Finding, error) {
 	for _, r := range records {
 		c, err := x509.ParseCertificate(r.Certificate)
 		if err != nil {
-			l.find(SeverityError, r.ID, "its certificate cannot be read: %v; privyseal issuer remove takes the record out", err)
+			l.find(SeverityError, r.ID, "its certificate cannot be read: %v; privyseal issuer remove takes the record "+
+				"out", err)
 			continue
 		}
 		l.byID[r.ID], l.certs[r.ID] = r, c
@@ -160,11 +161,13 @@ func (l *looker) laws(p *Place, chain []*x509.Certificate) {
 		l.find(SeverityError, id, "it has %d CAs below it, and max_children is %d", p.Children, p.MaxChildren)
 	}
 	if p.Level > 2 && p.Children == 0 {
-		l.find(SeverityWarning, id, "it is at level %d: %d octets of CA certificates at each handshake, %d signatures for clients to verify; two levels serve nearly everybody",
+		l.find(SeverityWarning, id, "it is at level %d: %d octets of CA certificates at each handshake, %d signatures "+
+			"for clients to verify; two levels serve nearly everybody",
 			p.Level, p.ChainBytes, p.Signatures)
 	}
 	if p.Level > 1 && len(chain[0].CRLDistributionPoints) == 0 {
-		l.find(SeverityWarning, id, "its certificate says nowhere where the list of the CA above is: clients cannot find out that it was revoked")
+		l.find(SeverityWarning, id, "its certificate says nowhere where the list of the CA above is: clients cannot "+
+			"find out that it was revoked")
 	}
 }
 
@@ -201,7 +204,9 @@ next:
 				continue next
 			}
 		}
-		l.find(SeverityError, row.IssuerID, "it has issued a CA certificate for %s, serial %s, that is not installed here: who holds that key? (if all is well, declare it under offline and install it)", c.Subject, row.Serial)
+		l.find(SeverityError, row.IssuerID, "it has issued a CA certificate for %s, serial %s, that is not installed "+
+			"here: who holds that key? (if all is well, declare it under offline and install it)", c.Subject,
+			row.Serial)
 	}
 	return nil
 }
@@ -216,7 +221,8 @@ func (l *looker) pools() {
 	}
 	for _, p := range l.places {
 		if p.Level == 1 && len(online[p.Root]) == 1 {
-			l.find(SeverityWarning, p.Root, "one issuing CA is below it (%s): when its key fails, nothing is issued until it is back", online[p.Root][0])
+			l.find(SeverityWarning, p.Root, "one issuing CA is below it (%s): when its key fails, nothing is issued "+
+				"until it is back", online[p.Root][0])
 		}
 	}
 }

@@ -111,7 +111,8 @@ func (w *planner) chain(id string) ([]*x509.Certificate, error) {
 	for at := id; at != ""; {
 		rec := w.record(at)
 		if rec == nil || len(chain) > len(w.records) {
-			return nil, fault.New(fault.Malformed, "%s is neither in the file nor installed here", at).Because("hierarchy")
+			return nil, fault.New(fault.Malformed, "%s is neither in the file nor installed here", at).
+				Because("hierarchy")
 		}
 		c, err := x509.ParseCertificate(rec.Certificate)
 		if err != nil {
@@ -155,7 +156,8 @@ func (w *planner) add(ctx context.Context, c CA) error {
 		}
 	}
 	if n := w.spec.children(c.ID); c.MaxChildren > 0 && n > c.MaxChildren {
-		return fault.New(fault.Denied, "%s has %d CAs below it, and max_children is %d", c.ID, n, c.MaxChildren).Because("max_children")
+		return fault.New(fault.Denied, "%s has %d CAs below it, and max_children is %d", c.ID, n, c.MaxChildren).
+			Because("max_children")
 	}
 	w.at[c.ID] = step
 	w.plan.Steps = append(w.plan.Steps, step)
@@ -179,7 +181,8 @@ func (w *planner) state(ctx context.Context, c CA) (state, detail string, err er
 	case !known:
 		return Undeclared, "add it to the configuration, reload, and apply again", nil
 	case d.Offline != (c.Key == keyOffline):
-		return "", "", fault.New(fault.Conflict, "the file says that the key of %s is %s, the configuration that it is not", c.ID, c.Key).Because("hierarchy")
+		return "", "", fault.New(fault.Conflict, "the file says that the key of %s is %s, the configuration that it "+
+			"is not", c.ID, c.Key).Because("hierarchy")
 	case c.Key == keyOffline:
 		return PendingCeremony, "made and signed offline", nil
 	}
@@ -196,7 +199,8 @@ func (w *planner) state(ctx context.Context, c CA) (state, detail string, err er
 	case w.onServer(c.Parent):
 		if len(c.Policies)+len(c.ExtKeyUsage) > 0 || c.NameConstraints != nil {
 			return "", "", fault.New(fault.Malformed,
-				"%s: %s signs it on this server, by a profile: policies, ext_key_usage and name_constraints stand in a profile of your own, and privyseal cert issue names that", c.ID, c.Parent).Because("hierarchy")
+				"%s: %s signs it on this server, by a profile: policies, ext_key_usage and name_constraints stand in "+
+					"a profile of your own, and privyseal cert issue names that", c.ID, c.Parent).Because("hierarchy")
 		}
 		if w.record(c.Parent) == nil {
 			return PendingParent, c.Parent + " has no certificate yet", nil
@@ -227,7 +231,8 @@ func differs(c CA, rec *store.IssuerRecord, chain []*x509.Certificate) error {
 		limit = chain[0].MaxPathLen
 	}
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Conflict, c.ID+" is installed "+format+": what is signed stays; give a successor a new id", args...).Because("hierarchy_differs")
+		return fault.New(fault.Conflict, c.ID+" is installed "+format+": what is signed stays; give a successor a new "+
+			"id", args...).Because("hierarchy_differs")
 	}
 	switch {
 	case !have.EqualRFC5280(want):
@@ -300,10 +305,14 @@ func (w *planner) warn() {
 			continue
 		}
 		if n := deepest[s.Root]; n > 2 && w.spec.Reason == "" && reason[s.Root] == "" {
-			w.plan.Warnings = append(w.plan.Warnings, fmt.Sprintf("%s: %d levels of CAs; two serve nearly everybody, and each more is paid at every connection: say in reason: why", s.Root, n))
+			w.plan.Warnings = append(w.plan.Warnings,
+				fmt.Sprintf("%s: %d levels of CAs; two serve nearly everybody, and each more is paid at every "+
+					"connection: say in reason: why", s.Root, n))
 		}
 		if online[s.Root] == 1 {
-			w.plan.Warnings = append(w.plan.Warnings, fmt.Sprintf("%s: one issuing CA; when its key fails, nothing is issued below this root until it is back: plan a second one", s.Root))
+			w.plan.Warnings = append(w.plan.Warnings,
+				fmt.Sprintf("%s: one issuing CA; when its key fails, nothing is issued below this root until it is "+
+					"back: plan a second one", s.Root))
 		}
 	}
 }

@@ -30,7 +30,8 @@ func (t *Tree) Remove(ctx context.Context, id string, who Actor) (*Installed, er
 	}
 	for _, d := range t.Declared() {
 		if d.ID == id && len(d.Initial) > 0 {
-			return nil, fault.New(fault.Conflict, "the configuration has a certificate for %s and would install it again: "+
+			return nil, fault.New(fault.Conflict, "the configuration has a certificate for %s and would install it "+
+				"again: "+
 				"take `certificate` out of its declaration, run `privyseal config reload`, and remove it then", id).
 				Because("issuer_declared")
 		}

@@ -54,7 +54,8 @@ func (t *Tree) Request(ctx context.Context, id string, o RequestOptions, who Act
 		return nil, err
 	}
 	if d.Offline {
-		return nil, fault.New(fault.Conflict, "the key of %s is not on this server: its request is made where the key is", id).Because("issuer_offline")
+		return nil, fault.New(fault.Conflict, "the key of %s is not on this server: its request is made where the key "+
+			"is", id).Because("issuer_offline")
 	}
 	last, err := t.lastRequest(ctx, id)
 	if err != nil {
@@ -69,7 +70,8 @@ func (t *Tree) Request(ctx context.Context, id string, o RequestOptions, who Act
 		return nil, err
 	}
 	defer key.Close() //nolint:errcheck // it was only asked for one signature
-	r := &Request{Issuer: id, Subject: name.String(), Key: d.Key, Algorithm: pki.KeyAlgorithm(key.Public()), KeyMade: made}
+	r := &Request{Issuer: id, Subject: name.String(), Key: d.Key, Algorithm: pki.KeyAlgorithm(key.Public()),
+		KeyMade: made}
 	if last != nil && !o.Again && last.csr.Subject.EqualRFC5280(name) && pki.SameKey(last.csr.PublicKey, key.Public()) {
 		r.CSR, r.CreatedAt = last.csr.Raw, last.CreatedAt
 		return r, nil
@@ -80,7 +82,8 @@ func (t *Tree) Request(ctx context.Context, id string, o RequestOptions, who Act
 	}
 	r.CSR, r.CreatedAt = csr.Raw, t.Now()
 	detail, err := json.Marshal(map[string]any{
-		"subject": r.Subject, "key": d.Key, "algorithm": r.Algorithm, "key_made": made, "csr_sha256": pki.Fingerprint(csr.Raw),
+		"subject": r.Subject, "key": d.Key, "algorithm": r.Algorithm, "key_made": made,
+		"csr_sha256": pki.Fingerprint(csr.Raw),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("record request: %w", err)
@@ -125,7 +128,8 @@ func (t *Tree) subject(ctx context.Context, d ca.Declaration, asked string, last
 			return nil, err
 		}
 		if n, err := pki.ParseName(asked); asked != "" && (err != nil || !n.EqualRFC5280(have)) {
-			return nil, fault.New(fault.Conflict, "issuer %s is installed as %s: a name is for one key and one subject; give a new issuer a new name", d.ID, have).
+			return nil, fault.New(fault.Conflict, "issuer %s is installed as %s: a name is for one key and one "+
+				"subject; give a new issuer a new name", d.ID, have).
 				Because("issuer_subject")
 		}
 		return have, nil
@@ -134,7 +138,8 @@ func (t *Tree) subject(ctx context.Context, d ca.Declaration, asked string, last
 	case text == "" && last != nil:
 		return last.csr.Subject, nil
 	case text == "":
-		return nil, fault.New(fault.Malformed, "say what issuer %s is called: --subject 'CN=…,O=…', or subject: in the configuration", d.ID).Because("subject")
+		return nil, fault.New(fault.Malformed, "say what issuer %s is called: --subject 'CN=…,O=…', or subject: in "+
+			"the configuration", d.ID).Because("subject")
 	}
 	name, err := calaw.ParseSubject(text)
 	if err == nil && name.CommonName() == "" {
@@ -158,16 +163,19 @@ func makeKey(ctx context.Context, d ca.Declaration, alg string) (key *keys.Key, 
 	key, err = keys.Open(ctx, d.Key, d.Secret, d.KeyConfig)
 	if err == nil {
 		if have := pki.KeyAlgorithm(key.Public()); asked != "" && have != asked {
-			return nil, false, errors.Join(fault.New(fault.Conflict, "there is a key at %s, and it is %s, not %s", d.Key, have, asked).Because("key_exists"), key.Close())
+			return nil, false, errors.Join(fault.New(fault.Conflict, "there is a key at %s, and it is %s, not %s",
+				d.Key, have, asked).Because("key_exists"), key.Close())
 		}
 		return key, false, nil
 	}
 	if !errors.Is(err, keys.ErrNoKey) {
-		return nil, false, fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
+		return nil, false, fault.Wrap(fault.Unavailable, err,
+			fmt.Sprintf("the key of issuer %s cannot be opened: %v", d.ID, err)).Because("key")
 	}
 	key, err = keys.GenerateIn(d.Key, alg, d.Secret, d.KeyConfig)
 	if err != nil {
-		return nil, false, fault.Wrap(fault.Unavailable, err, fmt.Sprintf("the key of issuer %s cannot be made: %v", d.ID, err)).Because("key")
+		return nil, false, fault.Wrap(fault.Unavailable, err,
+			fmt.Sprintf("the key of issuer %s cannot be made: %v", d.ID, err)).Because("key")
 	}
 	return key, true, nil
 }

@@ -97,7 +97,8 @@ func (s *Spec) complete() error {
 		return errors.New("want name, and cas with one CA or more")
 	}
 	if q := s.Quorum; q != nil && (q.Need < 2 || len(q.Custodians) < q.Need) {
-		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need, len(q.Custodians))
+		return fmt.Errorf("quorum: %d of %d custodians: want at least 2, so that nobody opens the key alone", q.Need,
+			len(q.Custodians))
 	}
 	seen := map[string]bool{}
 	for i := range s.CAs {
@@ -108,7 +109,8 @@ func (s *Spec) complete() error {
 			return fmt.Errorf("%s: id: want lower-case letters, digits and hyphens, and not -delta at the end", at)
 		case seen[c.ID]:
 			return fmt.Errorf("%s: the id is there twice", at)
-		case c.Parent != "" && !seen[c.Parent] && slices.ContainsFunc(s.CAs, func(o CA) bool { return o.ID == c.Parent }):
+		case c.Parent != "" && !seen[c.Parent] && slices.ContainsFunc(s.CAs,
+			func(o CA) bool { return o.ID == c.Parent }):
 			return fmt.Errorf("%s: its parent %s has to stand before it", at, c.Parent)
 		}
 		seen[c.ID] = true
@@ -164,7 +166,8 @@ func (c *CA) check() error {
 	config, ok := profile.BuiltIn()[c.Template]
 	switch {
 	case !ok || !config.CA || !strings.HasSuffix(c.Template, "/V1"):
-		return fmt.Errorf("template %q: want %s, or SubordinateCACertificate_PathLen0/V1 to PathLen3", c.Template, templateRoot)
+		return fmt.Errorf("template %q: want %s, or SubordinateCACertificate_PathLen0/V1 to PathLen3", c.Template,
+			templateRoot)
 	case (c.Template == templateRoot) != (c.Parent == ""):
 		return fmt.Errorf("%s is for CAs without a parent, and for no others", templateRoot)
 	case c.Key != keyOffline && c.Key != keyOnline:

@@ -35,7 +35,8 @@ func (t *Tree) checkTranscript(
 			return testimony{text: "none", none: true}, nil
 		}
 		return testimony{}, fault.New(fault.Malformed,
-			"give the transcript of the ceremony that signed %s; if the CA above is not yours and there is none, say so with --no-transcript", d.ID).Because("transcript_missing")
+			"give the transcript of the ceremony that signed %s; if the CA above is not yours and there is none, say "+
+				"so with --no-transcript", d.ID).Because("transcript_missing")
 	}
 	refuse := func(err error) (testimony, error) {
 		return testimony{}, fault.New(fault.Denied, "the transcript: %w", err).Because("transcript")
@@ -106,7 +107,8 @@ func (t *Tree) requestOf(ctx context.Context, d ca.Declaration) ([]byte, error) 
 		return nil, err
 	}
 	if last == nil {
-		return nil, fault.New(fault.Conflict, "no request of issuer %s is on record that the transcript could be compared with: privyseal issuer csr %s makes one", d.ID, d.ID).Because("no_request")
+		return nil, fault.New(fault.Conflict, "no request of issuer %s is on record that the transcript could be "+
+			"compared with: privyseal issuer csr %s makes one", d.ID, d.ID).Because("no_request")
 	}
 	return last.csr.Raw, nil
 }

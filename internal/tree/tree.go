@@ -47,7 +47,8 @@ type Actor struct{ Name, RequestID string }
 
 func (t *Tree) event(who Actor, action, subject string, detail []byte) store.Event {
 	return store.Event{
-		At: t.Now(), Action: action, Outcome: "success", Actor: who.Name, Subject: subject, RequestID: who.RequestID, Detail: detail,
+		At: t.Now(), Action: action, Outcome: "success", Actor: who.Name, Subject: subject, RequestID: who.RequestID,
+		Detail: detail,
 	}
 }
 
@@ -76,7 +77,8 @@ func IssuerYAML(id, subject string, offline bool) string {
 	if subject != "" {
 		subject = fmt.Sprintf("    subject: %q\n", subject)
 	}
-	return fmt.Sprintf("issuers:\n  - id: %s\n%s    key: file:keys/%s.key # or pkcs11:token=…;object=%s\n    passphrase: file:secrets/%s\n", id, subject, id, id, id)
+	return fmt.Sprintf("issuers:\n  - id: %s\n%s    key: file:keys/%s.key # or pkcs11:token=…;object=%s\n    "+
+		"passphrase: file:secrets/%s\n", id, subject, id, id, id)
 }
 
 // installed returns the CA of an id with its certificate; both are nil if it is

@@ -122,7 +122,8 @@ func (c *check) issued(row *store.Certificate) {
 		c.find(3, subject, "it cannot be parsed: %v", err)
 		return
 	}
-	if n := cert.SerialNumber; pki.SerialFromBig(n) != row.Serial || n.Sign() <= 0 || n.BitLen() < 127 || n.BitLen() > 159 {
+	if n := cert.SerialNumber; pki.SerialFromBig(n) != row.Serial || n.Sign() <= 0 || n.BitLen() < 127 ||
+		n.BitLen() > 159 {
 		c.find(2, subject, "serial %x is not the recorded %s, or not of 127 to 159 bits", n, row.Serial)
 	}
 	chain, ok := c.chains[row.IssuerID]

@@ -108,7 +108,8 @@ func (c *check) pointersOf(subject string, cert, by *x509.Certificate) []pointer
 	}
 	issuer := func(content []byte) error { return judgeIssuer(content, by) }
 	for _, at := range cert.IssuingCertificateURL {
-		all = append(all, pointer{subject: subject, kind: "issuer certificate", url: at, limit: maxSmall, judge: issuer})
+		all = append(all, pointer{subject: subject, kind: "issuer certificate", url: at, limit: maxSmall,
+			judge: issuer})
 	}
 	ask, err := xocsp.CreateRequest(cert, by, nil)
 	if err != nil {
@@ -199,7 +200,8 @@ func fetch(ctx context.Context, client *http.Client, p pointer) ([]byte, error) 
 func hint(status int, kind string) string {
 	switch {
 	case status == http.StatusNotFound && kind == kindList:
-		return ": publish the list there (privyseal crl import), or install the CA that signs it under the id in the URL"
+		return ": publish the list there (privyseal crl import), or install the CA that signs it under the id in the " +
+			"URL"
 	case status == http.StatusNotFound:
 		return ": install the CA under the id in this URL, or let what serves the host pass it on"
 	case status >= 300 && status < 400:

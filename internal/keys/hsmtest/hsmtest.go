@@ -41,7 +41,8 @@ type Token struct {
 func New(t testing.TB) *Token {
 	t.Helper()
 	dir := t.TempDir()
-	tok := &Token{Module: module(t), Label: "lab", PIN: "1234", Dir: filepath.Join(dir, "tokens"), Conf: filepath.Join(dir, "softhsm2.conf")}
+	tok := &Token{Module: module(t), Label: "lab", PIN: "1234", Dir: filepath.Join(dir, "tokens"),
+		Conf: filepath.Join(dir, "softhsm2.conf")}
 	if err := os.Mkdir(tok.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

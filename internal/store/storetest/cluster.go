@@ -53,7 +53,8 @@ func (c *Cluster) init() error {
 			return err
 		}
 	}
-	cmd := exec.Command(filepath.Join(c.bin, "initdb"), "-A", "trust", "--no-sync", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D", c.data())
+	cmd := exec.Command(filepath.Join(c.bin, "initdb"), "-A", "trust", "--no-sync", "-U", "postgres", "-E", "UTF8",
+		"--locale=C", "-D", c.data())
 	cmd.SysProcAttr, cmd.Dir = c.login, c.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
@@ -94,7 +95,8 @@ func (c *Cluster) Start() error {
 	if err != nil {
 		return fmt.Errorf("start cluster: %w", err)
 	}
-	args := append([]string{"-c", keeper, "keeper", c.dir, filepath.Join(c.bin, "postgres"), "-D", c.data()}, c.flags...)
+	args := append([]string{"-c", keeper, "keeper", c.dir, filepath.Join(c.bin, "postgres"), "-D", c.data()},
+		c.flags...)
 	cmd := exec.Command("/bin/sh", args...)
 	cmd.Dir, cmd.Stdin, cmd.SysProcAttr = c.dir, read, c.login
 	if err := cmd.Start(); err != nil {
@@ -191,5 +193,8 @@ func findBinaries() (string, error) {
 			return folders[i], nil
 		}
 	}
-	return "", errors.New("no PostgreSQL: set PRIVYSEAL_TEST_POSTGRES or install it (apt-get install postgresql, brew install postgresql)")
+	return "", errors.New("no PostgreSQL: set PRIVYSEAL_TEST_POSTGRES or install it (apt-get install postgresql, brew " +
+		"" +
+		"" +
+		"install postgresql)")
 }
