@@ -69,7 +69,13 @@ func extraProfiles() map[string]profile.Config {
 	onlyP384.Keys = []string{"ec-p384"}
 	onlyRSA := profile.BuiltIn()["device"]
 	onlyRSA.Keys = []string{"rsa-3072+"}
-	return map[string]profile.Config{"waiting": waiting, "ra": ra, "p384": onlyP384, "rsa": onlyRSA}
+	drops := profile.BuiltIn()["device"]
+	drops.Subject = profile.Subject{Fields: []profile.Field{{Attribute: "CN", Max: 2}}, Others: "drop"}
+	dropsWaiting := drops
+	dropsWaiting.Approval = true
+	return map[string]profile.Config{
+		"waiting": waiting, "ra": ra, "p384": onlyP384, "rsa": onlyRSA, "drops": drops, "drops-waiting": dropsWaiting,
+	}
 }
 
 // newEnv returns a running server with the endpoints given, or with one without
