@@ -73,6 +73,9 @@ var attributeTypes = []attributeType{
 	{asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, []string{"UID", "userId"}, 0, 256},
 	{asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, []string{"DC", "domainComponent"}, cbasn1.IA5String, 63},
 	{OIDEmailAddress, []string{"emailAddress", "E"}, cbasn1.IA5String, 255},
+	// RFC 2985, sections 5.4.1 and 5.4.2.
+	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 2}, []string{"unstructuredName"}, 0, 255},
+	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 8}, []string{"unstructuredAddress"}, 0, 255},
 }
 
 // boundless is the upper bound of attributes that the table does not know.

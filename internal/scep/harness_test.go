@@ -181,7 +181,9 @@ func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag 
 }
 
 // withSubject writes a PKCS#10 by hand: crypto/x509 cannot write challenges.
-func withSubject(t testing.TB, key *rsa.PrivateKey, subject []byte, challenge string, tag cbasn1.Tag) []byte {
+func withSubject(
+	t testing.TB, key *rsa.PrivateKey, subject []byte, challenge string, tag cbasn1.Tag, extensions ...pkix.Extension,
+) []byte {
 	t.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -199,6 +201,9 @@ func withSubject(t testing.TB, key *rsa.PrivateKey, subject []byte, challenge st
 					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(challenge)) })
 				})
 			})
+			if len(extensions) > 0 {
+				b.AddBytes(extensionRequest(t, extensions))
+			}
 		})
 	})
 	tbs := info.BytesOrPanic()
@@ -218,6 +223,18 @@ func withSubject(t testing.TB, key *rsa.PrivateKey, subject []byte, challenge st
 		b.AddASN1BitString(signature)
 	})
 	return b.BytesOrPanic()
+}
+
+func extensionRequest(t testing.TB, extensions []pkix.Extension) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(struct {
+		Type   asn1.ObjectIdentifier
+		Values [][]pkix.Extension `asn1:"set"`
+	}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}, [][]pkix.Extension{extensions}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // message is a pkiMessage in the making.
