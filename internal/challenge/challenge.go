@@ -78,7 +78,9 @@ type Config struct {
 	TLSPort int `json:"tls_port,omitempty" yaml:"tls_port,omitempty"`
 	// AllowCIDRs opens ranges that are closed by default, such as 10.0.0.0/8
 	// and fd00::/8. Each entry lies inside one special-purpose range: 0.0.0.0/0
-	// is an error. Public addresses need no entry.
+	// is an error. Public addresses need no entry. The metadata addresses of clouds
+	// (100.100.100.200, fd00:ec2::254, 168.63.129.16 and others) need one of their own:
+	// no wider range opens them.
 	AllowCIDRs []netip.Prefix `json:"allow_cidrs,omitempty" yaml:"allow_cidrs,omitempty"`
 	// DenyCIDRs closes ranges and wins over AllowCIDRs: list the networks of
 	// the database and the HSM.
