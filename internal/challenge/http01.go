@@ -192,10 +192,20 @@ func (p page) compareBody(r io.Reader, want string) error {
 	}
 	got := bytes.TrimRight(body, " \t\r\n\v\f")
 	if subtle.ConstantTimeCompare(got, []byte(want)) != 1 {
-		return fault.New(fault.IncorrectResponse, "the answer of %s is not the key authorization, but %s",
-			p.where, p.quote(string(got))).Because("wrong_key_authorization")
+		return fault.New(fault.IncorrectResponse, "the answer of %s is not the key authorization %s, but %s",
+			p.where, want, p.other(string(got), want)).Because("wrong_key_authorization")
 	}
 	return nil
+}
+
+// other says what a page holds instead of the key authorization, from where on they
+// differ if it is that of another key.
+func (p page) other(got, want string) string {
+	token, _, _ := strings.Cut(want, ".")
+	if thumbprint, ok := strings.CutPrefix(got, token+"."); ok && p.own {
+		return "has the thumbprint " + quote(thumbprint) + ", which is that of another account's key or of a former one"
+	}
+	return p.quote(got)
 }
 
 // redirect resolves a Location and checks it (A53).

@@ -130,6 +130,7 @@ func about(kind fault.Kind, id pki.Identifier, reason, why string) *fault.Error 
 
 // refuseNames makes one fault of those of the single names.
 func refuseNames(bad []*fault.Error) error {
+	bad = fault.Distinct(bad)
 	first := *bad[0]
 	f := fault.New(fault.RejectedIdentifier, "%s", first.Detail).Because(first.Reason)
 	if len(bad) > 1 {

@@ -46,6 +46,8 @@ type Fault struct {
 	Truncate bool          // by UDP, say only that the answer is too long
 	Garbage  bool          // octets that are no DNS message
 	Mismatch bool          // answer another question
+	NoEDNS   int           // answer a question that has EDNS with this code and nothing else
+	Lame     bool          // answer as a server that is not the zone's own
 }
 
 type question struct {
@@ -199,6 +201,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	m.Answer, m.Rcode = s.answer(name, q.Qtype)
 	s.mu.Unlock()
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	m.Authoritative = !f.Lame
 	if f.Delay > 0 {
 		<-time.After(f.Delay)
 	}
@@ -208,6 +211,8 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	case f.Garbage:
 		_, _ = w.Write(append([]byte{byte(req.Id >> 8), byte(req.Id)}, "\x81\x80\x00\x01garbage"...))
 		return
+	case f.NoEDNS != 0 && req.IsEdns0() != nil:
+		m.Rcode, m.Answer, m.Question = f.NoEDNS, nil, nil
 	case f.Rcode != 0:
 		m.Rcode, m.Answer = f.Rcode, nil
 	case f.Truncate && udp:
