@@ -103,6 +103,7 @@ func TestACME_A56_LookupFailures(t *testing.T) {
 		{"refused", dnstest.Fault{Rcode: dns.RcodeRefused}, "refused", "REFUSED", 1},
 		{"notimp", dnstest.Fault{Rcode: dns.RcodeNotImplemented}, "bad_answer", "NOTIMP", 2}, // once without EDNS
 		{"garbage", dnstest.Fault{Garbage: true}, "bad_answer", "not usable", 1},
+		{"cut short by TCP too", dnstest.Fault{Cut: true}, "bad_answer", "not usable", 2},
 		{"another question", dnstest.Fault{Mismatch: true}, "bad_answer", "not usable", 1},
 	} {
 		d.SetFault(name, c.f)

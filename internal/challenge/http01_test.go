@@ -238,6 +238,8 @@ func TestACME_A53_RefusedRedirects(t *testing.T) {
 		{"trailing dot", "http://a.lab.test./", 302, fault.Connection, "redirects", "neither a domain name"},
 		{"no host", "http:///x", 302, fault.Connection, "redirects", "neither a domain name"},
 		{"long", "http://a.lab.test/" + strings.Repeat("x", maxURI), 302, fault.Connection, "redirects", "longer than 2000"},
+		{"long fragment", "http://a.lab.test/#" + strings.Repeat("x", maxURI), 302, fault.Connection, "redirects", "longer than 2000"},
+		{"long once escaped", "http://a.lab.test/" + strings.Repeat(`"`, maxURI/2), 302, fault.Connection, "redirects", "longer than 2000"},
 		{"circle", "http://a.lab.test" + wellKnown, 302, fault.Connection, "redirects", "circle"},
 		{"to a refused address", "http://169.254.169.254/latest/meta-data", 302, fault.Connection, "address_refused", "link-local"},
 		{"to an unlisted address", "http://10.1.2.3/", 302, fault.Connection, "address_refused", "not in allow_cidrs"},

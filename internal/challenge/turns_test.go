@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -53,13 +54,14 @@ func TestFR22_ResolversInTurn(t *testing.T) {
 	if _, err := both.Validate(context.Background(), try); err != nil {
 		t.Errorf("resolver and resolvers: %v", err)
 	}
-	for what, list := range map[string][]string{"not an address": {":53"}, "too many": make([]string, maxResolvers+1)} {
-		for i := range list {
-			list[i] = ":53"
-		}
+	many := slices.Repeat([]string{"192.0.2.1"}, maxResolvers)
+	for what, list := range map[string][]string{"not an address": {":53"}, "too many": append(many, "192.0.2.2")} {
 		if (Config{Resolvers: list}).Check() == nil {
 			t.Errorf("%s is taken", what)
 		}
+	}
+	if err := (Config{Resolvers: many}).Check(); err != nil {
+		t.Error(err)
 	}
 }
 

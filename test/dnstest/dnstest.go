@@ -44,6 +44,7 @@ type Fault struct {
 	Delay    time.Duration // wait before the answer
 	Silent   bool          // no answer at all
 	Truncate bool          // by UDP, say only that the answer is too long
+	Cut      bool          // say so by TCP as well
 	Garbage  bool          // octets that are no DNS message
 	Mismatch bool          // answer another question
 	NoEDNS   int           // answer a question that has EDNS with this code and nothing else
@@ -215,7 +216,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 		m.Rcode, m.Answer, m.Question = f.NoEDNS, nil, nil
 	case f.Rcode != 0:
 		m.Rcode, m.Answer = f.Rcode, nil
-	case f.Truncate && udp:
+	case f.Truncate && udp, f.Cut:
 		m.Truncated, m.Answer = true, nil
 	case f.Mismatch:
 		m.Question[0].Name = "other.lab.test."
