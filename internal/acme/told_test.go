@@ -19,7 +19,8 @@ func TestFR17_SaidOnce(t *testing.T) {
 	a := decodeInto[authorizationView](t, c.read(o.Authorizations[0]))
 	want(t, c.post(a.Challenges[0].URL, "{}"), http.StatusOK)
 	status, r := c.await(o.Authorizations[0], statusPending)
-	if body := string(r.body); status != statusInvalid || strings.Count(body, "acme:error:") != 1 || strings.Contains(body, "subproblems") {
+	if body := string(r.body); status != statusInvalid || strings.Count(body, "acme:error:") != 1 ||
+		strings.Contains(body, "subproblems") {
 		t.Errorf("%s", body)
 	}
 	one := fault.New(fault.RejectedIdentifier, "no").Because("denied").About("dns", "a.test")

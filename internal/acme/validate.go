@@ -173,7 +173,8 @@ func (s *Server) succeed(ctx context.Context, a *store.Authorization, rec challe
 func (s *Server) decline(ctx context.Context, a *store.Authorization, rec challenge.Record, cause error) error {
 	at := s.Now()
 	ev := s.validated(a, "failure", at, fault.Of(cause).Error())
-	return s.Store.FinishChallenge(ctx, a.ID, a.Attempted, false, challengeJSON(cause), recordJSON(rec), at, a.Expires, &ev)
+	return s.Store.FinishChallenge(ctx, a.ID, a.Attempted, false, challengeJSON(cause), recordJSON(rec), at,
+		a.Expires, &ev)
 }
 
 // validated is the audit event of a decided authorization.

@@ -150,7 +150,7 @@ func (d *Dialer) resolve(ctx context.Context, host string, port uint16, hop *Hop
 }
 
 // choose returns one usable IPv6 address and one usable IPv4 address, in that order;
-// with one set, only one of all. Each attempt has others, as long as there are some:
+// without both, one of all. Each attempt has others, as long as there are some:
 // they are sorted, because name servers change the order as they like.
 func (d *Dialer) choose(addrs, refused []netip.Addr, both bool) (chosen []netip.Addr) {
 	var six, four []netip.Addr

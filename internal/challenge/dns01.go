@@ -41,7 +41,8 @@ func (v *Validator) dns01(ctx context.Context, t Task, rec *Record) error {
 	}
 	switch len(values) {
 	case 0:
-		return fault.New(fault.Denied, "there is no TXT record at %s; want one that is %s", where, want).Because("no_txt")
+		return fault.New(fault.Denied, "there is no TXT record at %s; want one that is %s",
+			where, want).Because("no_txt")
 	case 1:
 		return fault.New(fault.Denied, "the TXT record at %s is not %s, the digest of the key authorization%s",
 			where, want, strings.Replace(first, "the first", "it", 1)).Because("wrong_txt")

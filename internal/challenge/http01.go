@@ -87,7 +87,9 @@ func (g target) hide(err error) error {
 
 // fetch makes one request. It returns where to go next, or nothing when the right
 // answer was read.
-func (v *Validator) fetch(ctx context.Context, to target, first bool, t Task, rec *Record) (next target, err error) {
+func (v *Validator) fetch(
+	ctx context.Context, to target, first bool, t Task, rec *Record,
+) (next target, err error) {
 	port, err := v.port(to.URL)
 	if err != nil {
 		return next, err
@@ -99,7 +101,10 @@ func (v *Validator) fetch(ctx context.Context, to target, first bool, t Task, re
 		return next, err
 	}
 	defer func() { _ = conn.Close() }()
-	p := page{from: to, where: to.String() + " at " + hop.Used.String(), own: slices.Contains(rec.Hops[0].Resolved, hop.Used)}
+	p := page{
+		from: to, where: to.String() + " at " + hop.Used.String(),
+		own: slices.Contains(rec.Hops[0].Resolved, hop.Used),
+	}
 	resp, err := request(ctx, conn, to.URL)
 	if err != nil {
 		return next, p.requestFault(err)
@@ -139,7 +144,8 @@ func (v *Validator) port(u *url.URL) (uint16, error) {
 		standard, configured = "443", v.cfg.TLSPort
 	}
 	if p := u.Port(); p != "" && p != standard && p != strconv.Itoa(configured) {
-		return 0, fault.New(fault.Connection, "the URL has the port %s; only ports 80 and 443 are followed", p).Because("redirects")
+		return 0, fault.New(fault.Connection, "the URL has the port %s; only ports 80 and 443 are followed",
+			p).Because("redirects")
 	}
 	return uint16(configured), nil
 }
@@ -211,7 +217,8 @@ func (p page) other(got, want string) string {
 // redirect resolves a Location and checks it (A53).
 func (v *Validator) redirect(p page, location string) (next target, err error) {
 	refuse := func(why string) (target, error) {
-		return next, fault.New(fault.Connection, "%s redirects to %s: %s", p.where, p.quote(location), why).Because("redirects")
+		return next, fault.New(fault.Connection, "%s redirects to %s: %s",
+			p.where, p.quote(location), why).Because("redirects")
 	}
 	if location == "" {
 		return next, fault.New(fault.Connection, "%s redirects without saying where", p.where).Because("redirects")

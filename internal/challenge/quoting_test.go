@@ -124,7 +124,8 @@ func TestFS11_Metadata(t *testing.T) {
 	t.Parallel()
 	ranges := []netip.Prefix{
 		netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("100.64.0.0/10"),
-		netip.MustParsePrefix("168.63.129.0/24"), netip.MustParsePrefix("fd00:ec2::/31"), netip.MustParsePrefix("100.100.100.192/28"),
+		netip.MustParsePrefix("168.63.129.0/24"), netip.MustParsePrefix("fd00:ec2::/31"),
+		netip.MustParsePrefix("100.100.100.192/28"),
 	}
 	wide, err := newGuard(Config{AllowCIDRs: ranges}, nil)
 	if err != nil {
@@ -147,7 +148,8 @@ func TestFS11_Metadata(t *testing.T) {
 			t.Errorf("%s by its name: %v", addr, err)
 		}
 		denied, err := newGuard(Config{
-			AllowCIDRs: []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}, DenyCIDRs: []netip.Prefix{netip.PrefixFrom(ip, 16).Masked()},
+			AllowCIDRs: []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())},
+			DenyCIDRs:  []netip.Prefix{netip.PrefixFrom(ip, 16).Masked()},
 		}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -156,11 +158,13 @@ func TestFS11_Metadata(t *testing.T) {
 			t.Errorf("%s is denied and dialled", addr)
 		}
 	}
-	for _, addr := range []string{"169.254.169.254", "169.254.170.2", "169.254.170.23", "169.254.0.23", "169.254.42.42", "192.0.0.192"} {
+	for _, addr := range []string{"169.254.169.254", "169.254.170.2", "169.254.170.23", "169.254.0.23",
+		"169.254.42.42", "192.0.0.192"} {
 		if vet(wide, addr) == nil {
 			t.Errorf("%s is dialled", addr)
 		}
-		if _, err := newGuard(Config{AllowCIDRs: []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(addr), 32)}}, nil); err == nil {
+		if _, err := newGuard(Config{AllowCIDRs: []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(addr), 32)}},
+			nil); err == nil {
 			t.Errorf("%s can be opened", addr)
 		}
 	}

@@ -123,7 +123,8 @@ func checkALPNCertificate(
 		return fmt.Errorf("%w (subjectAltName)", err)
 	}
 	if !bytes.Equal(san, want) {
-		return fmt.Errorf("does not have exactly the one name %s in its subjectAltName%s", quote(id.Value), namesIn(cert))
+		return fmt.Errorf("does not have exactly the one name %s in its subjectAltName%s", quote(id.Value),
+			namesIn(cert))
 	}
 	value, critical, err := extension(cert, oidACMEIdentifier)
 	if err != nil {

@@ -85,8 +85,10 @@ func TestFR17_ExpectedAndFound(t *testing.T) {
 	port := webServer(t, "127.0.0.1", text(200, testToken+"."+other))
 	v := newValidator(t, d, func(c *Config) { c.HTTPPort = port })
 	_, err := v.Validate(context.Background(), task(HTTP01, "a.lab.test"))
-	wantFault(t, err, fault.IncorrectResponse, "wrong_key_authorization", "at 127.0.0.1 is not the key authorization "+testKeyAuth)
-	wantFault(t, err, fault.IncorrectResponse, "wrong_key_authorization", `the thumbprint "`+other+`", which is that of another`)
+	wantFault(t, err, fault.IncorrectResponse, "wrong_key_authorization",
+		"at 127.0.0.1 is not the key authorization "+testKeyAuth)
+	wantFault(t, err, fault.IncorrectResponse, "wrong_key_authorization",
+		`the thumbprint "`+other+`", which is that of another`)
 
 	d.SetTXT("_acme-challenge.a.lab.test", digestOf(other))
 	_, err = v.Validate(context.Background(), task(DNS01, "a.lab.test"))
@@ -98,14 +100,17 @@ func TestFR17_ExpectedAndFound(t *testing.T) {
 	v = newValidator(t, d, func(c *Config) { c.TLSPort = tlsPort })
 	_, err = v.Validate(context.Background(), task(TLSALPN01, "a.lab.test"))
 	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", "at 127.0.0.1 has an acmeIdentifier")
-	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", fmt.Sprintf("want the DER 0420%x", sha256.Sum256([]byte(testKeyAuth))))
-	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", fmt.Sprintf(`not "0420%x"`, sha256.Sum256([]byte(other))))
+	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", fmt.Sprintf("want the DER 0420%x",
+		sha256.Sum256([]byte(testKeyAuth))))
+	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", fmt.Sprintf(`not "0420%x"`,
+		sha256.Sum256([]byte(other))))
 
 	cert = alpnSpec{keyAuth: testKeyAuth, names: []string{"b.lab.test"}}.certificate(t)
 	tlsPort, _, _ = alpnServer(t, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{acmeALPN}})
 	v = newValidator(t, d, func(c *Config) { c.TLSPort = tlsPort })
 	_, err = v.Validate(context.Background(), task(TLSALPN01, "a.lab.test"))
-	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate", `the one name "a.lab.test" in its subjectAltName, but "b.lab.test"`)
+	wantFault(t, err, fault.IncorrectResponse, "alpn_certificate",
+		`the one name "a.lab.test" in its subjectAltName, but "b.lab.test"`)
 }
 
 // TestFR17_StatusNamesTheAddress, because IPv6 may lead to another machine.

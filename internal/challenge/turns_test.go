@@ -111,7 +111,8 @@ func TestFR22_AnotherAddressAtEachAttempt(t *testing.T) {
 	})
 	try := task(HTTP01, "a.lab.test")
 	try.Attempt = 1
-	if _, err := newValidator(t, d, func(c *Config) { c.HTTPPort = port }).Validate(context.Background(), try); err != nil {
+	if _, err := newValidator(t, d, func(c *Config) { c.HTTPPort = port }).Validate(context.Background(),
+		try); err != nil {
 		t.Error(err)
 	}
 }
@@ -137,7 +138,8 @@ func TestFR22_Authoritative(t *testing.T) {
 	t.Parallel()
 	const name = "_acme-challenge.a.lab.test"
 	resolver, own, v := authoritative(t, nil)
-	resolver.SetFault(name, dnstest.Fault{Type: dns.TypeTXT, Rcode: dns.RcodeNameError}) // a negative answer that is kept
+	resolver.SetFault(name, dnstest.Fault{Type: dns.TypeTXT,
+		Rcode: dns.RcodeNameError}) // a negative answer that is kept
 	resolver.SetTXT(name, "old")
 	own.SetTXT(name, digestOf(testKeyAuth))
 	try := task(DNS01, "a.lab.test")

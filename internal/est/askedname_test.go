@@ -25,7 +25,8 @@ func TestFR15_Enroll(t *testing.T) {
 				t.Errorf("%s", made.Subject)
 			}
 			holder := &device{e: e, key: key, cert: made}
-			if again := one(t, want(t, holder.post(t, "/simplereenroll", request), 200)); string(again.RawSubject) != string(made.RawSubject) {
+			if again := one(t, want(t, holder.post(t, "/simplereenroll", request),
+				200)); string(again.RawSubject) != string(made.RawSubject) {
 				t.Errorf("renewed as %s", again.Subject)
 			}
 			if _, der, _ := parts(t, d.post(t, "/serverkeygen", request)); len(der) == 0 {

@@ -127,7 +127,8 @@ func TestEST_E4_CACerts(t *testing.T) {
 	if r.header.Get("Content-Type") != "application/pkcs7-mime; smime-type=certs-only" || r.header.Get("Content-Length") == "" {
 		t.Errorf("header %v", r.header)
 	}
-	if certs := readCertsOnly(t, d.do(t, http.MethodGet, "/roll/cacerts", nil)); len(certs) != 4 || !slices.ContainsFunc(certs, newWithOld.Equal) {
+	if certs := readCertsOnly(t, d.do(t, http.MethodGet, "/roll/cacerts", nil)); len(certs) != 4 ||
+		!slices.ContainsFunc(certs, newWithOld.Equal) {
 		t.Errorf("%d certificates during a rollover", len(certs))
 	}
 	want(t, d.do(t, http.MethodGet, "/cacerts", nil, "If-None-Match", r.header.Get("ETag")), 304)

@@ -29,7 +29,8 @@ func TestFR15_SubjectIsWhatIsAsked(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 			continue
 		}
-		if _, err := csr.Subject.DER(); (err == nil) != (what == "relative name without attributes") && what != "unknown attribute" {
+		if _, err := csr.Subject.DER(); (err == nil) != (what == "relative name without attributes") &&
+			what != "unknown attribute" {
 			t.Errorf("%s can be written: %v", what, err)
 		}
 		if text := csr.Subject.String(); strings.ContainsAny(text, "\x00\n\u202e\ufffd") {
@@ -78,7 +79,8 @@ func TestFR15_ExtensionsThatAreAsked(t *testing.T) {
 		"SAN is not DER":    {[]pkix.Extension{san(0x30, 1)}, 0, true},
 		"registeredID":      {[]pkix.Extension{san(0x30, 4, 0x88, 2, 0x2a, 3)}, 0, true},
 	} {
-		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ExtraExtensions: tc.extensions}, key)
+		der, err := x509.CreateCertificateRequest(rand.Reader,
+			&x509.CertificateRequest{ExtraExtensions: tc.extensions}, key)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,8 @@ func TestNobodyIsNotCertified(t *testing.T) {
 		t.Error(err)
 	}
 	ca := compiled(t, "issuing-ca", func(c *Config) { c.SAN = SAN{DNS: &DNSNames{}}; c.Subject.Fields = nil; c.Subject.Others = "drop" })
-	if _, err := ca.Apply(Request{CSR: csr(t, ecKey(), "", "dns:ca.example.com")}, now); err == nil || fault.Of(err).Reason != "no_name" {
+	if _, err := ca.Apply(Request{CSR: csr(t, ecKey(), "", "dns:ca.example.com")}, now); err == nil ||
+		fault.Of(err).Reason != "no_name" {
 		t.Errorf("a CA without a subject: %v", err)
 	}
 }
@@ -59,7 +60,8 @@ func TestOCSP_O15_OtherFeatures(t *testing.T) {
 	p := compiled(t, "tls-server", func(c *Config) { c.MustStaple = true })
 	for _, feature := range []string{"\x30\x03\x02\x01\x11", "\x30\x06\x02\x01\x05\x02\x01\x11", "\x05\x00", ""} {
 		asked := csr(t, ecKey(), "", "dns:a.example.com", pkix.Extension{Id: oidTLSFeature, Value: []byte(feature)})
-		if _, err := p.Apply(Request{CSR: asked}, now); !fault.Is(err, fault.BadCSR) || !strings.Contains(err.Error(), "other than status_request") {
+		if _, err := p.Apply(Request{CSR: asked}, now); !fault.Is(err, fault.BadCSR) ||
+			!strings.Contains(err.Error(), "other than status_request") {
 			t.Errorf("%x: %v", feature, err)
 		}
 	}
@@ -70,7 +72,8 @@ func TestYearsBeyondWhatACertificateCanSay(t *testing.T) {
 	t.Parallel()
 	p := compiled(t, "tls-server")
 	far := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
-	for what, r := range map[string]Request{"notBefore": {NotBefore: far, NotAfter: now.Add(time.Hour)}, "notAfter": {NotAfter: far}} {
+	for what, r := range map[string]Request{"notBefore": {NotBefore: far, NotAfter: now.Add(time.Hour)},
+		"notAfter": {NotAfter: far}} {
 		r.CSR = csr(t, ecKey(), "", "dns:a.example.com")
 		if _, err := p.Apply(r, now); !fault.Is(err, fault.Malformed) || !strings.Contains(err.Error(), "beyond 9999") {
 			t.Errorf("%s: %v", what, err)
@@ -87,7 +90,8 @@ func TestCheckNamesIsApplys(t *testing.T) {
 	p := compiled(t, "tls-server", func(c *Config) { c.SAN.DNS.Deny = []string{"*.secret.example"} })
 	bad := []pki.Identifier{{Type: pki.DNS, Value: "a.secret.example"}, {Type: pki.Email, Value: "a@example.com"}}
 	err := p.CheckNames(append(slices.Clone(bad), pki.Identifier{Type: pki.DNS, Value: "good.example"}))
-	if f := fault.Of(err); f == nil || f.Kind != fault.RejectedIdentifier || len(f.Sub) != 2 || f.Sub[1].Identifier.Value != "a@example.com" {
+	if f := fault.Of(err); f == nil || f.Kind != fault.RejectedIdentifier || len(f.Sub) != 2 ||
+		f.Sub[1].Identifier.Value != "a@example.com" {
 		t.Errorf("%+v", f)
 	}
 	if err := p.CheckNames([]pki.Identifier{{Type: pki.DNS, Value: "good.example"}}); err != nil {
@@ -132,7 +136,8 @@ func TestSPIFFEIDs(t *testing.T) {
 // TestX13_KeyWords that are none.
 func TestX13_KeyWords(t *testing.T) {
 	t.Parallel()
-	for _, w := range []string{"rsa-2049", "rsa-512", "rsa-16384", "rsa-", "rsa-x", "dsa-2048", "2048", "rsa-2048++", "ec-p224", ""} {
+	for _, w := range []string{"rsa-2049", "rsa-512", "rsa-16384", "rsa-", "rsa-x", "dsa-2048", "2048",
+		"rsa-2048++", "ec-p224", ""} {
 		if k, err := compileKeys([]string{w}, 1024); err == nil {
 			t.Errorf("%q is %+v", w, k)
 		}

@@ -33,7 +33,8 @@ func TestFR15_Enrol(t *testing.T) {
 					wanted = pkiPending
 				}
 				r := d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: what, content: request})))
-				poll := d.read(t, e.post(d.wrap(t, e, message{typ: "20", transaction: what, content: named.BytesOrPanic()})))
+				poll := d.read(t, e.post(d.wrap(t, e, message{typ: "20", transaction: what,
+					content: named.BytesOrPanic()})))
 				if r.status != wanted || poll.status != wanted {
 					t.Fatalf("%+v, polled %+v", r, poll)
 				}
@@ -44,7 +45,8 @@ func TestFR15_Enrol(t *testing.T) {
 					t.Errorf("%s", r.certs[0].Subject)
 				}
 				holder := &device{d.key, r.certs[0]}
-				renewed := holder.read(t, e.post(holder.wrap(t, e, message{typ: "17", transaction: what + " again", content: request})))
+				renewed := holder.read(t, e.post(holder.wrap(t, e, message{typ: "17", transaction: what +
+					" again", content: request})))
 				if renewed.status != pkiSuccess {
 					t.Errorf("renewal %+v", renewed)
 				}

@@ -49,7 +49,8 @@ func TestFR7_CiscoIOSXE(t *testing.T) {
 	e := newEnv(t, func(ep *Endpoint) {
 		ep.Profiles, ep.DefaultProfile = []string{"network-device"}, "network-device"
 	})
-	san, err := pki.MarshalSAN([]pki.Identifier{{Type: pki.DNS, Value: "r1.example.com"}, {Type: pki.IP, Value: "192.0.2.1"}})
+	san, err := pki.MarshalSAN([]pki.Identifier{{Type: pki.DNS, Value: "r1.example.com"}, {Type: pki.IP,
+		Value: "192.0.2.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,8 @@ func TestFR7_CiscoIOSXE(t *testing.T) {
 		}
 		holder := &device{d.key, cert}
 		request = withSubject(t, next.key, subject, "", cbasn1.PrintableString, extensions...)
-		renewed := holder.read(t, e.post(holder.wrap(t, e, message{typ: "19", transaction: what + " again", content: request})))
+		renewed := holder.read(t, e.post(holder.wrap(t, e, message{typ: "19", transaction: what + " again",
+			content: request})))
 		if renewed.status != pkiSuccess || !next.key.PublicKey.Equal(renewed.certs[0].PublicKey) {
 			t.Fatalf("%s, renewed: %+v", what, renewed)
 		}
@@ -92,7 +94,8 @@ func newCiscoDevice(t *testing.T) *device {
 	if d.key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 		t.Fatal(err)
 	}
-	own := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "R1"}, NotAfter: time.Now().Add(time.Hour)}
+	own := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "R1"},
+		NotAfter: time.Now().Add(time.Hour)}
 	d.cert = issuancetest.Certify(t, own, own, d.key.Public(), d.key)
 	return d
 }
@@ -100,7 +103,8 @@ func newCiscoDevice(t *testing.T) *device {
 func checkCisco(t *testing.T, cert *x509.Certificate, subject []byte) {
 	t.Helper()
 	usage := x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
-	if !pki.SameName(cert.RawSubject, subject) || len(cert.DNSNames) != 1 || len(cert.IPAddresses) != 1 || cert.KeyUsage != usage {
+	if !pki.SameName(cert.RawSubject, subject) || len(cert.DNSNames) != 1 || len(cert.IPAddresses) != 1 ||
+		cert.KeyUsage != usage {
 		t.Errorf("%s %v %v %v", cert.Subject, cert.DNSNames, cert.IPAddresses, cert.KeyUsage)
 	}
 }

@@ -62,8 +62,10 @@ func TestFR4_BusyIsNotUnreadable(t *testing.T) { //nolint:paralleltest // it fil
 	unread := pkix.Extension{Id: pki.OIDSubjectAltName, Value: []byte{0x30, 4, 0x88, 2, 0x2a, 3}}
 	pkitest.Busy(t)
 	for what, der := range map[string][]byte{
-		"good": good, "MD5": signedBy(t, d.key, good, crypto.MD5, md5WithRSA), "SHA-1": signedBy(t, d.key, good, crypto.SHA1, sha1WithRSA),
-		"a name of no known form": d.csr(t, "dev-1", "", func(r *x509.CertificateRequest) { r.ExtraExtensions = []pkix.Extension{unread} }),
+		"good": good, "MD5": signedBy(t, d.key, good, crypto.MD5, md5WithRSA), "SHA-1": signedBy(t, d.key, good,
+			crypto.SHA1, sha1WithRSA),
+		"a name of no known form": d.csr(t, "dev-1", "",
+			func(r *x509.CertificateRequest) { r.ExtraExtensions = []pkix.Extension{unread} }),
 	} {
 		c.opened = e.now()
 		_, err := e.server.readCSR(t.Context(), c, der)
