@@ -44,6 +44,8 @@ func TestACME_A64_RenewalInfo(t *testing.T) {
 	for _, bad := range []string{"x", ".", keyID, keyID + ".", "." + serial, id + "=", keyID + ".AA", keyID + "." + b64("\x00\x01"), keyID + "." + b64("\x80")} {
 		wantProblem(t, e.get(http.MethodGet, "/acme/default/renewal-info/"+bad), http.StatusBadRequest, "malformed")
 	}
+	long := strings.Repeat("QUFB", 25) + "." + strings.Repeat("QUFB", 25)
+	wantProblem(t, e.get(http.MethodGet, "/acme/default/renewal-info/"+long), http.StatusBadRequest, "malformed")
 	for _, none := range []string{keyID + "." + b64("\x01"), b64("another key") + "." + serial} {
 		wantProblem(t, e.get(http.MethodGet, "/acme/default/renewal-info/"+none), http.StatusNotFound, "malformed")
 	}

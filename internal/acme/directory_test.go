@@ -227,7 +227,7 @@ func TestACME_A32_Subproblems(t *testing.T) {
 	if one.Identifier != nil || len(one.Subproblems) != 1 || one.Subproblems[0].Identifier.Value != "a.test" {
 		t.Errorf("one name: %+v", one)
 	}
-	same := problemOf(fault.Of(combine([]*fault.Error{reject, reject})))
+	same := problemOf(fault.Of(combine([]*fault.Error{reject, reject.About("dns", "b.test"), reject})))
 	if same.Type != errorURN+"rejectedIdentifier" || len(same.Subproblems) != 2 {
 		t.Errorf("the same type twice: %+v", same)
 	}

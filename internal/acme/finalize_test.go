@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -299,4 +300,24 @@ func TestACME_A48_RevocationAfterTheAccountEnded(t *testing.T) {
 	owner := e.client(t, "default")
 	owner.key = key
 	want(t, owner.postJWK(owner.base+"/revoke-cert", payload), 200)
+}
+
+// TestProfileGoneBeforeFinalize: the order says so and waits for it to come back.
+func TestProfileGoneBeforeFinalize(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c := e.account(t)
+	o, u := c.ready("a.localhost")
+	was := *e.server.Pipeline.Rules()
+	without := was
+	without.Profiles = maps.Clone(was.Profiles)
+	delete(without.Profiles, "tls-server")
+	e.server.Pipeline.Swap(without)
+	request := csrPayload(csr(t, nil, "a.localhost"))
+	wantProblem(t, c.post(o.Finalize, request), http.StatusBadRequest, "invalidProfile")
+	e.server.Pipeline.Swap(was)
+	want(t, c.post(o.Finalize, request), http.StatusOK)
+	if status, r := c.await(u, statusProcessing); status != statusValid {
+		t.Errorf("%s", r.body)
+	}
 }

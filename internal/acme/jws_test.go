@@ -330,3 +330,21 @@ func macOf(key, text []byte) []byte {
 	h.Write(text)
 	return h.Sum(nil)
 }
+
+// TestACME_A14_MissingMembers: each member of the serialization is asked for by name.
+func TestACME_A14_MissingMembers(t *testing.T) {
+	t.Parallel()
+	for body, part := range map[string]string{
+		`{}`: "no protected header", `{"payload":"","signature":"AA"}`: "no protected header",
+		`{"protected":null,"payload":"","signature":"AA"}`:  "no protected header",
+		`{"protected":"","payload":"","signature":"AA"}`:    "no protected header",
+		`{"protected":"e30","signature":"AA"}`:              "no payload",
+		`{"protected":"e30","payload":""}`:                  "no signature",
+		`{"protected":"e30","payload":"","signature":""}`:   "no signature",
+		`{"protected":"e30","payload":"","signature":"AA"}`: `no "alg"`,
+	} {
+		if _, err := parseJWS([]byte(body)); !fault.Is(err, fault.Malformed) || !strings.Contains(fault.Of(err).Detail, part) {
+			t.Errorf("%s: %v, want %q", body, err, part)
+		}
+	}
+}

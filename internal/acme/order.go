@@ -270,7 +270,7 @@ func checkIdentifier(id pki.Identifier) (pki.Identifier, error) {
 
 // combine makes one fault of those of several names (RFC 8555, section 6.7.1).
 func combine(bad []*fault.Error) error {
-	switch len(bad) {
+	switch bad = fault.Distinct(bad); len(bad) {
 	case 0:
 		return nil
 	case 1:

@@ -127,6 +127,14 @@ func (p *problem) add(f *fault.Error) {
 	p.Subproblems = append(p.Subproblems, s)
 }
 
+// challengeJSON is the document that a challenge keeps as its error. Whose it is says
+// the authorization: a subproblem for the one name would say all of it twice.
+func challengeJSON(err error) json.RawMessage {
+	f := *fault.Of(err)
+	f.Identifier = fault.Identifier{}
+	return problemJSON(&f)
+}
+
 // problemJSON is the document that a challenge or an order keeps as its error.
 func problemJSON(err error) json.RawMessage {
 	text, encErr := json.Marshal(problemOf(fault.Of(err)))

@@ -154,7 +154,7 @@ func again(err error) bool {
 func (s *Server) task(a *attempt) challenge.Task {
 	t := challenge.Task{
 		Type: a.Attempted, Identifier: a.Identifier, Wildcard: a.Wildcard, Token: a.Token,
-		KeyAuthorization: a.Token + "." + a.Thumbprint,
+		KeyAuthorization: a.Token + "." + a.Thumbprint, Attempt: a.Attempts,
 	}
 	if ep := s.current().endpoints[a.endpoint]; ep != nil {
 		urls := ep.accountURLs(a.AccountID)
@@ -173,7 +173,8 @@ func (s *Server) succeed(ctx context.Context, a *store.Authorization, rec challe
 func (s *Server) decline(ctx context.Context, a *store.Authorization, rec challenge.Record, cause error) error {
 	at := s.Now()
 	ev := s.validated(a, "failure", at, fault.Of(cause).Error())
-	return s.Store.FinishChallenge(ctx, a.ID, a.Attempted, false, problemJSON(cause), recordJSON(rec), at, a.Expires, &ev)
+	return s.Store.FinishChallenge(ctx, a.ID, a.Attempted, false, challengeJSON(cause), recordJSON(rec), at,
+		a.Expires, &ev)
 }
 
 // validated is the audit event of a decided authorization.
@@ -193,7 +194,7 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 // answer is told that the first attempt failed.
 func (s *Server) retry(ctx context.Context, a *attempt, cause error) error {
 	due := s.Now().Add(s.work.delays[a.Attempts])
-	problem := problemJSON(cause)
+	problem := challengeJSON(cause)
 	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem); err != nil {
 		return err
 	}

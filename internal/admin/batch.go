@@ -86,7 +86,7 @@ func (s *Server) batchItem(ctx context.Context, batch string, b api.IssueRequest
 // enrol issues one certificate of a batch. The same request of the same operator
 // in a batch of the same name gets the certificate that it has.
 func (s *Server) enrol(ctx context.Context, batch string, b api.IssueRequest, pem string) (*issuance.Certificate, error) {
-	csr, err := parseCSR(ctx, pem)
+	csr, err := parseCSR(ctx, pem, false)
 	if err != nil {
 		return nil, err
 	}

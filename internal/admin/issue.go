@@ -50,7 +50,7 @@ func (s *Server) request(ctx context.Context, b *api.IssueRequest) (issuance.Req
 	if err != nil {
 		return r, err
 	}
-	if r.CSR, err = parseCSR(ctx, b.CSR); err != nil {
+	if r.CSR, err = parseCSR(ctx, b.CSR, len(b.Names) > 0); err != nil {
 		return r, err
 	}
 	if b.Subject != "" {
@@ -91,8 +91,8 @@ func replaceNames(r *issuance.Request, names []api.Identifier) {
 	r.PublicKey, r.CSR = r.CSR.PublicKey, nil
 }
 
-// parseCSR reads a PKCS#10 in PEM.
-func parseCSR(ctx context.Context, text string) (*pki.CSR, error) {
+// parseCSR reads a PKCS#10 in PEM, without its names if they are replaced.
+func parseCSR(ctx context.Context, text string, unnamed bool) (*pki.CSR, error) {
 	block, rest := pem.Decode([]byte(text))
 	switch {
 	case block == nil:
@@ -101,6 +101,9 @@ func parseCSR(ctx context.Context, text string) (*pki.CSR, error) {
 		return nil, fault.New(fault.BadCSR, "the PEM block is a %s, not a CERTIFICATE REQUEST", block.Type).Because("csr_other_pem")
 	case strings.TrimSpace(string(rest)) != "":
 		return nil, fault.New(fault.BadCSR, "there is something after the certificate request").Because("csr_trailing")
+	}
+	if unnamed {
+		return pki.ParseUnnamedCSR(ctx, block.Bytes)
 	}
 	return pki.ParseCSR(ctx, block.Bytes)
 }

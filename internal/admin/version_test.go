@@ -23,7 +23,7 @@ func TestFR1_AnyVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: pkitest.Versioned(t, plain, key, 2)})
-	if csr, err := parseCSR(t.Context(), string(text)); err != nil || len(csr.Names) != 1 {
+	if csr, err := parseCSR(t.Context(), string(text), false); err != nil || len(csr.Names) != 1 {
 		t.Error(err)
 	}
 }

@@ -89,6 +89,9 @@ func CheckRequest(csr *pki.CSR) error {
 		return refuse("not_a_ca",
 			"the request asks for the alternative name %s, which no CA has: make it without", csr.Names[0].Value)
 	}
+	if err := csr.Subject.Check(); err != nil { // nothing of a CA's name is dropped
+		return fault.New(fault.BadCSR, "certificate request: its subject: %v", err).Because("subject")
+	}
 	return CheckAlgorithm(pki.KeyAlgorithm(csr.PublicKey), Online)
 }
 
@@ -105,12 +108,13 @@ func AsksForCA(csr *pki.CSR) (isCA, said bool, err error) {
 			CA      bool `asn1:"optional"`
 			PathLen int  `asn1:"optional,default:-1"`
 		}
-		if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) != 0 {
-			return false, true, refuse("not_a_ca", "the request's basic constraints cannot be read")
+		if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) != 0 || said && basic.CA != isCA {
+			return false, true, refuse("not_a_ca",
+				"the request's basic constraints cannot be read, or contradict themselves")
 		}
-		return basic.CA, true, nil
+		isCA, said = basic.CA, true
 	}
-	return false, false, nil
+	return isCA, said, nil
 }
 
 // Wanted is a CA certificate that is asked for.

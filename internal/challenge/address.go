@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // block is a range that is not dialled unless opened. open says whether an
@@ -54,12 +55,29 @@ var blocks = []block{
 	{netip.MustParsePrefix("ff00::/8"), "multicast", false},
 }
 
+// metadata are the addresses at which clouds hand secrets to whoever asks from inside,
+// where no block closes them for good: link-local 169.254.0.0/16 (169.254.169.254 of
+// most, 169.254.170.2 and .23 of AWS, 169.254.0.23 of Tencent, 169.254.42.42 of
+// Scaleway) and 192.0.0.192 (Oracle) are closed by theirs. An entry of AllowCIDRs opens
+// one if it lies inside the prefix here. docs/divergences/validation.md has the sources.
+var metadata = []block{
+	{netip.MustParsePrefix("fd00:ec2::/32"), "AWS", true}, // ::254 of EC2, ::23 of EKS
+	{netip.MustParsePrefix("fd20:ce::254/128"), "Google Cloud", true},
+	{netip.MustParsePrefix("168.63.129.16/32"), "Azure", true}, // a public address
+	{netip.MustParsePrefix("100.100.100.200/32"), "Alibaba Cloud", true},
+	{netip.MustParsePrefix("fd00:100::100:200/128"), "Alibaba Cloud", true},
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), "Oracle Cloud", true},
+	{netip.MustParsePrefix("fd00:42::42/128"), "Scaleway", true},
+	{netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"), "Akamai", true},
+}
+
 // globalUnicast is all of IPv6 that is allocated for public use.
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
 // guard knows which addresses may be dialled (A55).
 type guard struct {
 	allow, deny []netip.Prefix
+	named       []netip.Prefix // of allow, those that name metadata and nothing else
 	own         map[netip.AddrPort]bool
 	ownPorts    map[uint16]bool // listeners on an unspecified address
 	local       func() ([]net.Addr, error)
@@ -72,6 +90,9 @@ func newGuard(cfg Config, own []netip.AddrPort) (*guard, error) {
 			return nil, err
 		}
 		g.allow = append(g.allow, p.Masked())
+		if namesMetadata(p) {
+			g.named = append(g.named, p.Masked())
+		}
 	}
 	for _, p := range cfg.DenyCIDRs {
 		if !p.IsValid() {
@@ -87,6 +108,12 @@ func newGuard(cfg Config, own []netip.AddrPort) (*guard, error) {
 		g.own[a] = true
 	}
 	return g, nil
+}
+
+func namesMetadata(p netip.Prefix) bool {
+	return slices.ContainsFunc(metadata, func(m block) bool {
+		return m.prefix.Contains(p.Addr()) && p.Bits() >= m.prefix.Bits()
+	})
 }
 
 // checkAllow refuses an entry that would open a range nobody may open, or that
@@ -122,6 +149,11 @@ func (g *guard) vet(a netip.AddrPort) error {
 	}
 	if contains(g.deny, ip) {
 		return fmt.Errorf("%s is excluded by deny_cidrs", ip)
+	}
+	for _, m := range metadata {
+		if m.prefix.Contains(ip) && !contains(g.named, ip) {
+			return fmt.Errorf("%s is where %s keeps metadata, and allow_cidrs does not name it alone", ip, m.name)
+		}
 	}
 	for _, b := range blocks {
 		if !b.prefix.Contains(ip) {

@@ -25,15 +25,15 @@ func (v *Validator) checkCAA(ctx context.Context, id pki.Identifier, wildcard bo
 		return caaSkipped, nil
 	}
 	for name := id.Value; name != ""; _, name, _ = strings.Cut(name, ".") {
-		rrs, err := v.dns.lookup(ctx, name, dns.TypeCAA)
+		f, err := v.dns.lookup(ctx, name, dns.TypeCAA)
 		if err != nil && !isNXDomain(err) {
 			return "", err
 		}
-		if len(rrs) == 0 {
+		if len(f.rrs) == 0 {
 			continue
 		}
-		set := caaSet{name: name}
-		for _, rr := range rrs {
+		set := caaSet{name: name, elsewhere: f.alias != ""}
+		for _, rr := range f.rrs {
 			if caa, ok := rr.(*dns.CAA); ok {
 				set.properties = append(set.properties, property{caa.Flag, strings.ToLower(caa.Tag), caa.Value})
 			}
@@ -79,6 +79,7 @@ type property struct {
 // caaSet is the record set that decides for a name.
 type caaSet struct {
 	name       string
+	elsewhere  bool // an alias led to it: what it says is another's
 	properties []property
 }
 
@@ -95,8 +96,12 @@ func (p property) critical() bool { return p.flags&(128|1) != 0 }
 func (s caaSet) permits(identities []string, wildcard bool, accounts []string, method string) error {
 	for _, p := range s.properties {
 		if p.critical() && !slices.Contains(knownTags, p.tag) {
+			tag := quote(p.tag)
+			if s.elsewhere {
+				tag = "(of where an alias leads)"
+			}
 			return fault.New(fault.CAA, "the CAA records of %s hold the critical property %s, which is not known here",
-				s.name, quote(p.tag)).Because("caa_critical")
+				s.name, tag).Because("caa_critical")
 		}
 	}
 	relevant := s.tagged("issue")

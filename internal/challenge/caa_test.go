@@ -296,7 +296,7 @@ func FuzzCAARecord(f *testing.F) {
 		if err != nil || !ok {
 			return
 		}
-		s := caaSet{"a", []property{{caa.Flag, strings.ToLower(caa.Tag), caa.Value}}}
+		s := caaSet{name: "a", properties: []property{{caa.Flag, strings.ToLower(caa.Tag), caa.Value}}}
 		err = s.permits([]string{ourCA}, wild, []string{testAccount}, DNS01)
 		if err != nil && !fault.Is(err, fault.CAA) {
 			t.Errorf("%v", err)

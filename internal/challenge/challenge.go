@@ -71,6 +71,14 @@ type Config struct {
 	// means the name servers of /etc/resolv.conf. It should not cache for long:
 	// clients change records seconds before they ask to be validated.
 	Resolver string `json:"resolver,omitempty" yaml:"resolver,omitempty"`
+	// Resolvers are more of them, asked in turn: the next one if one does not know,
+	// and another one first at each new attempt of a validation. At most 16.
+	Resolvers []string `json:"resolvers,omitempty" yaml:"resolvers,omitempty"`
+	// Authoritative asks the name servers of a name's own zone, so that no cache
+	// stands between; which these are is asked of the resolvers. Their addresses have
+	// to be ones that may be dialled: private ones need an entry in AllowCIDRs. DNSSEC
+	// is then verified by nobody.
+	Authoritative bool `json:"authoritative,omitempty" yaml:"authoritative,omitempty"`
 	// HTTPPort is where http-01 asks; 0 means 80, and only tests and
 	// development have a reason for another.
 	HTTPPort int `json:"http_port,omitempty" yaml:"http_port,omitempty"`
@@ -78,7 +86,9 @@ type Config struct {
 	TLSPort int `json:"tls_port,omitempty" yaml:"tls_port,omitempty"`
 	// AllowCIDRs opens ranges that are closed by default, such as 10.0.0.0/8
 	// and fd00::/8. Each entry lies inside one special-purpose range: 0.0.0.0/0
-	// is an error. Public addresses need no entry.
+	// is an error. Public addresses need no entry. The metadata addresses of clouds
+	// (100.100.100.200, fd00:ec2::254, 168.63.129.16 and others) need one of their own:
+	// no wider range opens them.
 	AllowCIDRs []netip.Prefix `json:"allow_cidrs,omitempty" yaml:"allow_cidrs,omitempty"`
 	// DenyCIDRs closes ranges and wins over AllowCIDRs: list the networks of
 	// the database and the HSM.
@@ -106,6 +116,7 @@ type Task struct {
 	KeyAuthorization string   // of the account key at the time of the client's POST (A39)
 	AccountURI       string   // for CAA accounturi (A60)
 	AccountURIs      []string // the account's URLs under former base URLs
+	Attempt          int      // how often it was tried before: each has another server and address
 	// Admit is asked before each connection; if it says no, IsBusy holds for the
 	// fault. Nil admits everything.
 	Admit func(netip.Addr) bool
@@ -234,6 +245,7 @@ func methodOf(t Task) (*method, error) {
 // attempt failed. If ctx ends first, because the server stops, the fault is
 // Unavailable: the attempt proved nothing and may be made again.
 func (v *Validator) Validate(ctx context.Context, t Task) (Record, error) {
+	v = v.at(t.Attempt)
 	rec := Record{Type: t.Type, At: v.now().UTC()}
 	m, err := methodOf(t)
 	if err != nil {
@@ -252,6 +264,14 @@ func (v *Validator) Validate(ctx context.Context, t Task) (Record, error) {
 		return rec, fault.Wrap(fault.Unavailable, ctx.Err(), "the validation was interrupted").About(about(t))
 	}
 	return rec, fault.Of(err).About(about(t))
+}
+
+// at returns the Validator as it works at the given attempt.
+func (v *Validator) at(try int) *Validator {
+	c := *v
+	c.dialer = v.dialer.at(try)
+	c.dns = c.dialer.dns
+	return &c
 }
 
 // CheckCAA reports whether CAA lets us issue for an identifier that was

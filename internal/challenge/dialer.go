@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,8 @@ type Dialer struct {
 	dns       *resolver
 	localhost bool
 	timeout   time.Duration
+	try       int // which of a host's addresses is the first
+	dials     *atomic.Int64
 }
 
 // NewDialer returns a Dialer that keeps to cfg's resolver and address lists
@@ -39,16 +42,27 @@ func NewDialer(cfg Config, own []netip.AddrPort) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newResolver(cfg.Resolver)
+	r, err := newResolver(cfg, g)
 	if err != nil {
 		return nil, err
 	}
-	return &Dialer{guard: g, dns: r, localhost: cfg.LocalhostIsLoopback, timeout: cfg.Timeout}, nil
+	return &Dialer{
+		guard: g, dns: r, localhost: cfg.LocalhostIsLoopback, timeout: cfg.Timeout, dials: new(atomic.Int64),
+	}, nil
+}
+
+// at returns the Dialer as it dials at the given attempt, counted from 0: another
+// address each time, and another name server.
+func (d *Dialer) at(try int) *Dialer {
+	c := *d
+	c.try, c.dns = try, d.dns.at(try)
+	return &c
 }
 
 // DialContext connects to address, HOST:PORT, over TCP. It has the form that
 // net/http asks for. Of a host with several addresses those that may not be
-// dialled are left out, and the first IPv6 and the first IPv4 address are tried.
+// dialled are left out, and one IPv6 and one IPv4 address are tried: others at each
+// call.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil, fault.New(fault.Connection, "network %s is not dialled", network)
@@ -64,7 +78,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	var hop Hop
-	return d.connect(ctx, strings.ToLower(host), uint16(port), true, &hop, nil)
+	return d.at(int(d.dials.Add(1)-1)).connect(ctx, strings.ToLower(host), uint16(port), true, &hop, nil)
 }
 
 // Client returns an HTTP client over the Dialer, for webhooks and the like. It
@@ -85,19 +99,16 @@ func (d *Dialer) Client(config *tls.Config, timeout time.Duration) *http.Client 
 	}
 }
 
-// connect resolves host, notes everything in hop and connects: to the first
-// IPv6 address, and only if that cannot be connected to and fallback is set, to
-// the first IPv4 address (A54). admit, unless nil, may refuse an address.
+// connect resolves host, notes everything in hop and connects: to an IPv6 address,
+// and only if that cannot be connected to and fallback is set, to an IPv4 address
+// (A54). admit, unless nil, may refuse an address.
 func (d *Dialer) connect(
 	ctx context.Context, host string, port uint16, fallback bool, hop *Hop, admit func(netip.Addr) bool,
 ) (net.Conn, error) {
 	if err := d.resolve(ctx, host, port, hop); err != nil {
 		return nil, err
 	}
-	candidates := choose(hop.Resolved, hop.Refused)
-	if !fallback {
-		candidates = candidates[:1]
-	}
+	candidates := d.choose(hop.Resolved, hop.Refused, fallback)
 	var first error
 	for i, ip := range candidates {
 		if admit != nil && !admit(ip) {
@@ -138,16 +149,27 @@ func (d *Dialer) resolve(ctx context.Context, host string, port uint16, hop *Hop
 	return nil
 }
 
-// choose returns the first usable IPv6 address and the first usable IPv4
-// address, in that order.
-func choose(addrs, refused []netip.Addr) []netip.Addr {
-	var chosen []netip.Addr
-	for _, six := range []bool{true, false} {
-		i := slices.IndexFunc(addrs, func(ip netip.Addr) bool {
-			return ip.Is6() == six && !slices.Contains(refused, ip)
-		})
-		if i >= 0 {
-			chosen = append(chosen, addrs[i])
+// choose returns one usable IPv6 address and one usable IPv4 address, in that order;
+// without both, one of all. Each attempt has others, as long as there are some:
+// they are sorted, because name servers change the order as they like.
+func (d *Dialer) choose(addrs, refused []netip.Addr, both bool) (chosen []netip.Addr) {
+	var six, four []netip.Addr
+	for _, ip := range slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare) {
+		switch {
+		case slices.Contains(refused, ip):
+		case ip.Is6():
+			six = append(six, ip)
+		default:
+			four = append(four, ip)
+		}
+	}
+	families := [][]netip.Addr{six, four}
+	if !both {
+		families = [][]netip.Addr{append(six, four...)}
+	}
+	for _, f := range families {
+		if len(f) > 0 {
+			chosen = append(chosen, f[d.try%len(f)])
 		}
 	}
 	return chosen
@@ -205,17 +227,17 @@ func netReason(err error) string {
 // lookup fails counts as empty as long as the other has addresses.
 func (r *resolver) addresses(ctx context.Context, name string) ([]netip.Addr, error) {
 	type result struct {
-		addrs []netip.Addr
-		err   error
+		found
+		err error
 	}
 	six := make(chan result, 1)
 	go func() {
-		rrs, err := r.lookup(ctx, name, dns.TypeAAAA)
-		six <- result{addrsOf(rrs), err}
+		f, err := r.lookup(ctx, name, dns.TypeAAAA)
+		six <- result{f, err}
 	}()
-	rrs, err4 := r.lookup(ctx, name, dns.TypeA)
+	v4, err4 := r.lookup(ctx, name, dns.TypeA)
 	v6 := <-six
-	all := append(v6.addrs, addrsOf(rrs)...)
+	all := append(addrsOf(v6.rrs), addrsOf(v4.rrs)...)
 	switch {
 	case len(all) > 0:
 		return all, nil
@@ -224,7 +246,7 @@ func (r *resolver) addresses(ctx context.Context, name string) ([]netip.Addr, er
 	case v6.err != nil:
 		return nil, v6.err
 	default:
-		return nil, fault.New(fault.DNS, "%s has no A and no AAAA record", name).Because("no_address")
+		return nil, fault.New(fault.DNS, "%s has no A and no AAAA record", v4.in(name)).Because("no_address")
 	}
 }
 
@@ -237,6 +259,9 @@ func addrsOf(rrs []dns.RR) []netip.Addr {
 			ip, _ = netip.AddrFromSlice(rr.A.To4())
 		case *dns.AAAA:
 			ip, _ = netip.AddrFromSlice(rr.AAAA.To16())
+		}
+		if len(out) == maxAddresses {
+			break
 		}
 		if ip.IsValid() && !slices.Contains(out, ip) {
 			out = append(out, ip)

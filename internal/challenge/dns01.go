@@ -16,14 +16,14 @@ import (
 func (v *Validator) dns01(ctx context.Context, t Task, rec *Record) error {
 	name := "_acme-challenge." + t.Identifier.Value
 	rec.TXT = name
-	rrs, err := v.dns.lookup(ctx, name, dns.TypeTXT)
+	f, err := v.dns.lookup(ctx, name, dns.TypeTXT)
 	if err != nil {
 		return err
 	}
 	digest := sha256.Sum256([]byte(t.KeyAuthorization))
 	want := base64.RawURLEncoding.EncodeToString(digest[:])
-	var found []string
-	for _, rr := range rrs {
+	var values []string
+	for _, rr := range f.rrs {
 		txt, ok := rr.(*dns.TXT)
 		if !ok {
 			continue
@@ -33,16 +33,21 @@ func (v *Validator) dns01(ctx context.Context, t Task, rec *Record) error {
 			rec.TXT = strings.TrimSuffix(strings.ToLower(txt.Hdr.Name), ".")
 			return nil
 		}
-		found = append(found, value)
+		values = append(values, value)
 	}
-	switch len(found) {
+	where, first := f.in(name), ""
+	if len(values) > 0 && f.alias == "" { // what stands elsewhere may be nobody's business
+		first = "; the first is " + quote(values[0])
+	}
+	switch len(values) {
 	case 0:
-		return fault.New(fault.Denied, "there is no TXT record at %s", name).Because("no_txt")
+		return fault.New(fault.Denied, "there is no TXT record at %s; want one that is %s",
+			where, want).Because("no_txt")
 	case 1:
-		return fault.New(fault.Denied, "the TXT record at %s is %s, which is not the digest of the key authorization",
-			name, quote(found[0])).Because("wrong_txt")
+		return fault.New(fault.Denied, "the TXT record at %s is not %s, the digest of the key authorization%s",
+			where, want, strings.Replace(first, "the first", "it", 1)).Because("wrong_txt")
 	default:
-		return fault.New(fault.Denied, "none of the %d TXT records at %s is the digest of the key authorization; the first is %s",
-			len(found), name, quote(found[0])).Because("wrong_txt")
+		return fault.New(fault.Denied, "none of the %d TXT records at %s is %s, the digest of the key authorization%s",
+			len(values), where, want, first).Because("wrong_txt")
 	}
 }

@@ -28,59 +28,112 @@ const (
 	userAgent    = "Privyseal-Validation/1"
 )
 
+var tooLong = fmt.Sprintf("longer than %d octets", maxURI)
+
+// target is what is to be fetched.
+type target struct {
+	*url.URL
+	// via is empty, or the last URL that may be told: this one stood in the answer of a
+	// host that is at no address of the identifier, and is content of it like a page.
+	via string
+}
+
+// String names the target to the client.
+func (g target) String() string {
+	if g.via != "" {
+		return "what " + g.via + " redirects to"
+	}
+	return quote(g.URL.String())
+}
+
 // http01 fetches the key authorization from a well-known URL (RFC 8555,
 // section 8.3) and follows redirects under the rules of A53. Each hop is
-// resolved and vetted anew.
+// resolved and vetted anew. What a host says is quoted only if it is at an address
+// of the identifier: a redirect may lead into networks that the client cannot see.
 func (v *Validator) http01(ctx context.Context, t Task, rec *Record) error {
-	target, err := url.Parse("http://" + urlHost(t.Identifier.Value) + "/.well-known/acme-challenge/" + t.Token)
+	first, err := url.Parse("http://" + urlHost(t.Identifier.Value) + "/.well-known/acme-challenge/" + t.Token)
 	if err != nil {
 		return fault.Wrap(fault.Malformed, err, "the identifier and token make no URL")
 	}
-	seen := map[string]bool{target.String(): true}
+	to := target{URL: first}
+	seen := map[string]bool{first.String(): true}
 	for hops := 0; ; hops++ {
-		next, err := v.fetch(ctx, target, hops == 0, t, rec)
-		if err != nil || next == nil {
-			return err
+		next, err := v.fetch(ctx, to, hops == 0, t, rec)
+		if err != nil || next.URL == nil {
+			return to.hide(err)
 		}
 		if hops == maxRedirects {
 			return fault.New(fault.Connection, "more than %d redirects", maxRedirects).Because("redirects")
 		}
-		if seen[next.String()] {
-			return fault.New(fault.Connection, "the redirects go in a circle at %s", quote(next.String())).Because("redirects")
+		if seen[next.URL.String()] {
+			return fault.New(fault.Connection, "the redirects go in a circle at %s", next).Because("redirects")
 		}
-		seen[next.String()] = true
-		target = next
+		seen[next.URL.String()] = true
+		to = next
 	}
 }
 
-// fetch makes one request. It returns where to go next, or nil when the right
-// answer was read.
-func (v *Validator) fetch(ctx context.Context, u *url.URL, first bool, t Task, rec *Record) (*url.URL, error) {
-	port, err := v.port(u)
-	if err != nil {
-		return nil, err
+// hide leaves of an error about a target that may not be told what kind it is. The
+// whole of it is for the log.
+func (g target) hide(err error) error {
+	if err == nil || g.via == "" {
+		return err
 	}
-	rec.Hops = append(rec.Hops, Hop{URL: u.String()})
-	hop := &rec.Hops[len(rec.Hops)-1]
-	conn, err := v.dialer.connect(ctx, u.Hostname(), port, first, hop, t.Admit)
+	f := *fault.Of(err)
+	f.Detail, f.Err = fmt.Sprintf("%s does not answer with the key authorization; why not is told to nobody but the "+
+		"operator, because that redirect is not from an address of the identifier", g), err
+	return &f
+}
+
+// fetch makes one request. It returns where to go next, or nothing when the right
+// answer was read.
+func (v *Validator) fetch(
+	ctx context.Context, to target, first bool, t Task, rec *Record,
+) (next target, err error) {
+	port, err := v.port(to.URL)
 	if err != nil {
-		return nil, err
+		return next, err
+	}
+	rec.Hops = append(rec.Hops, Hop{URL: to.URL.String()})
+	hop := &rec.Hops[len(rec.Hops)-1]
+	conn, err := v.dialer.connect(ctx, to.Hostname(), port, first, hop, t.Admit)
+	if err != nil {
+		return next, err
 	}
 	defer func() { _ = conn.Close() }()
-	resp, err := request(ctx, conn, u)
+	p := page{
+		from: to, where: to.String() + " at " + hop.Used.String(),
+		own: slices.Contains(rec.Hops[0].Resolved, hop.Used),
+	}
+	resp, err := request(ctx, conn, to.URL)
 	if err != nil {
-		return nil, requestFault(u, hop, err)
+		return next, p.requestFault(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return nil, compareBody(u, resp.Body, t.KeyAuthorization)
+		return next, p.compareBody(resp.Body, t.KeyAuthorization)
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return v.redirect(u, resp.Header.Get("Location"))
+		return v.redirect(p, resp.Header.Get("Location"))
 	default:
-		return nil, fault.New(fault.IncorrectResponse, "%s answered with status %d, want 200",
-			quote(u.String()), resp.StatusCode).Because("http_status")
+		return next, fault.New(fault.IncorrectResponse, "%s answered with status %d, want 200",
+			p.where, resp.StatusCode).Because("http_status")
 	}
+}
+
+// page is an answer that is being read.
+type page struct {
+	from  target
+	where string // its target and address, for the client
+	own   bool   // it is from an address of the identifier, and may be quoted
+}
+
+// quote quotes what the page says, if the client may know it.
+func (p page) quote(s string) string {
+	if p.own {
+		return quote(s)
+	}
+	return "something that is not quoted, because that is no address of the identifier"
 }
 
 // port returns the port to connect to for a URL. The standard ports and those
@@ -91,7 +144,8 @@ func (v *Validator) port(u *url.URL) (uint16, error) {
 		standard, configured = "443", v.cfg.TLSPort
 	}
 	if p := u.Port(); p != "" && p != standard && p != strconv.Itoa(configured) {
-		return 0, fault.New(fault.Connection, "the redirect goes to port %s; only ports 80 and 443 are followed", p).Because("redirects")
+		return 0, fault.New(fault.Connection, "the URL has the port %s; only ports 80 and 443 are followed",
+			p).Because("redirects")
 	}
 	return uint16(configured), nil
 }
@@ -117,10 +171,9 @@ func request(ctx context.Context, conn net.Conn, u *url.URL) (*http.Response, er
 }
 
 // requestFault tells TLS trouble from a connection that broke.
-func requestFault(u *url.URL, hop *Hop, err error) error {
-	where := quote(u.String()) + " at " + hop.Used.String()
-	if what, ok := tlsReason(err); ok && u.Scheme == "https" {
-		return fault.Wrap(fault.TLS, err, "TLS handshake with "+where+": "+what)
+func (p page) requestFault(err error) error {
+	if what, ok := tlsReason(err); ok && p.from.Scheme == "https" {
+		return fault.Wrap(fault.TLS, err, "TLS handshake with "+p.where+": "+what)
 	}
 	what := netReason(err)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -129,60 +182,74 @@ func requestFault(u *url.URL, hop *Hop, err error) error {
 	if strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "headers exceeded") {
 		what = "the answer is not HTTP, or its header is too long"
 	}
-	return fault.Wrap(fault.Connection, err, "fetch "+where+": "+what)
+	return fault.Wrap(fault.Connection, err, "fetch "+p.where+": "+what)
 }
 
 // compareBody reads at most maxBody octets and compares them with the key
 // authorization. White space at the end does not count (RFC 8555, section 8.3).
-func compareBody(u *url.URL, r io.Reader, want string) error {
+func (p page) compareBody(r io.Reader, want string) error {
 	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
 	if err != nil {
-		return fault.Wrap(fault.Connection, err, "read the answer of "+quote(u.String())+": "+netReason(err))
+		return fault.Wrap(fault.Connection, err, "read the answer of "+p.where+": "+netReason(err))
 	}
 	if len(body) > maxBody {
 		return fault.New(fault.IncorrectResponse, "the answer of %s is longer than %d octets and begins with %s",
-			quote(u.String()), maxBody, quote(string(body))).Because("body_too_long")
+			p.where, maxBody, p.quote(string(body))).Because("body_too_long")
 	}
 	got := bytes.TrimRight(body, " \t\r\n\v\f")
 	if subtle.ConstantTimeCompare(got, []byte(want)) != 1 {
-		return fault.New(fault.IncorrectResponse, "the answer of %s is not the key authorization, but %s",
-			quote(u.String()), quote(string(got))).Because("wrong_key_authorization")
+		return fault.New(fault.IncorrectResponse, "the answer of %s is not the key authorization %s, but %s",
+			p.where, want, p.other(string(got), want)).Because("wrong_key_authorization")
 	}
 	return nil
 }
 
+// other says what a page holds instead of the key authorization, from where on they
+// differ if it is that of another key.
+func (p page) other(got, want string) string {
+	token, _, _ := strings.Cut(want, ".")
+	if thumbprint, ok := strings.CutPrefix(got, token+"."); ok && p.own {
+		return "has the thumbprint " + quote(thumbprint) + ", which is that of another account's key or of a former one"
+	}
+	return p.quote(got)
+}
+
 // redirect resolves a Location and checks it (A53).
-func (v *Validator) redirect(from *url.URL, location string) (*url.URL, error) {
-	refuse := func(format string, args ...any) (*url.URL, error) {
-		return nil, fault.New(fault.Connection, "%s redirects to %s: %s",
-			quote(from.String()), quote(location), fmt.Sprintf(format, args...)).Because("redirects")
+func (v *Validator) redirect(p page, location string) (next target, err error) {
+	refuse := func(why string) (target, error) {
+		return next, fault.New(fault.Connection, "%s redirects to %s: %s",
+			p.where, p.quote(location), why).Because("redirects")
 	}
 	if location == "" {
-		return nil, fault.New(fault.Connection, "%s redirects without saying where", quote(from.String())).Because("redirects")
+		return next, fault.New(fault.Connection, "%s redirects without saying where", p.where).Because("redirects")
 	}
 	if len(location) > maxURI {
-		return refuse("longer than %d octets", maxURI)
+		return refuse(tooLong)
 	}
-	to, err := from.Parse(location)
+	to, err := p.from.Parse(location)
 	if err != nil {
 		return refuse("not a URL")
 	}
 	to.Fragment, to.RawFragment = "", ""
 	to.Host = strings.ToLower(to.Host)
+	_, badPort := v.port(to)
 	switch {
 	case to.Scheme != "http" && to.Scheme != "https":
 		return refuse("only http and https are followed")
 	case to.User != nil:
 		return refuse("user names are not followed")
 	case len(to.RequestURI()) > maxURI:
-		return refuse("longer than %d octets", maxURI)
+		return refuse(tooLong)
 	case !isHost(to.Hostname()):
 		return refuse("the host is neither a domain name nor an address")
+	case badPort != nil:
+		return refuse("only ports 80 and 443 are followed")
 	}
-	if _, err := v.port(to); err != nil {
-		return nil, err
+	next = target{URL: to, via: p.from.via}
+	if next.via == "" && !p.own {
+		next.via = quote(p.from.URL.String())
 	}
-	return to, nil
+	return next, nil
 }
 
 // isHost reports whether a redirect's host can be looked up: an address without

@@ -13,42 +13,65 @@ import (
 )
 
 // Limits of DNS. A UDP answer has at most udpSize octets (the size that passes
-// unfragmented everywhere); a larger one is asked for again over TCP.
+// unfragmented everywhere); a larger one is asked for again over TCP, where a message
+// has 64 KiB at most.
 const (
-	udpSize    = 1232
-	maxAnswers = 256 // records in one answer
-	maxAliases = 10  // CNAMEs followed for one question
-	dnsTimeout = 2500 * time.Millisecond
-	dnsTries   = 2
-	resolvConf = "/etc/resolv.conf"
+	udpSize      = 1232
+	maxAddresses = 256 // of one name and family; more are not looked at
+	maxAliases   = 10  // CNAMEs followed for one question
+	dnsTimeout   = 2500 * time.Millisecond
+	dnsTries     = 2 // of one question, or one for each server
+	maxServers   = 4 // that are asked one question
+	maxResolvers = 16
+	resolvConf   = "/etc/resolv.conf"
 )
 
-// resolver asks recursive name servers. It caches nothing, since a client sets
-// a record and asks for validation within a second (A56).
+// resolver asks recursive name servers, or those of the zones themselves. It caches
+// nothing, since a client sets a record and asks for validation within a second (A56).
 type resolver struct {
-	fixed string // HOST:PORT; empty reads conf
+	fixed []string // HOST:PORT; empty reads conf
 	conf  string
+	try   int // which server is the first to be asked
+	zones *zones
 }
 
-func newResolver(address string) (*resolver, error) {
-	if address == "" {
-		return &resolver{conf: resolvConf}, nil
+func newResolver(cfg Config, g *guard) (*resolver, error) {
+	r := &resolver{conf: resolvConf}
+	list := cfg.Resolvers
+	if cfg.Resolver != "" {
+		list = append([]string{cfg.Resolver}, list...)
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil { // no port, or a bare IPv6 address
-		host, port = strings.Trim(address, "[]"), "53"
+	if len(list) > maxResolvers {
+		return nil, fmt.Errorf("resolvers: %d, at most %d", len(list), maxResolvers)
 	}
-	if host == "" || port == "" || port == "0" {
-		return nil, fmt.Errorf("resolver %q is not HOST:PORT", address)
+	for _, address := range list {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil { // no port, or a bare IPv6 address
+			host, port = strings.Trim(address, "[]"), "53"
+		}
+		if host == "" || port == "" || port == "0" {
+			return nil, fmt.Errorf("resolver %q is not HOST:PORT", address)
+		}
+		r.fixed = append(r.fixed, net.JoinHostPort(host, port))
 	}
-	return &resolver{fixed: net.JoinHostPort(host, port)}, nil
+	if cfg.Authoritative {
+		r.zones = &zones{guard: g, port: 53}
+	}
+	return r, nil
+}
+
+// at returns the resolver as it asks at the given attempt.
+func (r *resolver) at(try int) *resolver {
+	c := *r
+	c.try = try
+	return &c
 }
 
 // servers returns the name servers to ask. The system's list is read each
 // time: a laptop changes networks while the server runs.
 func (r *resolver) servers() ([]string, error) {
-	if r.fixed != "" {
-		return []string{r.fixed}, nil
+	if len(r.fixed) > 0 {
+		return r.fixed, nil
 	}
 	conf, err := dns.ClientConfigFromFile(r.conf)
 	if err != nil {
@@ -64,32 +87,54 @@ func (r *resolver) servers() ([]string, error) {
 	return list, nil
 }
 
+// found is what a lookup found.
+type found struct {
+	rrs   []dns.RR
+	alias string // what the name is an alias of, without trailing dot; "" if it is none
+	more  bool   // that is an alias in turn
+}
+
+// in puts what a text has to say of aliases behind a name. Only what stands at the
+// name itself is told: where an alias leads on stands elsewhere, and may be nobody's
+// business.
+func (f found) in(name string) string {
+	name = strings.TrimSuffix(name, ".")
+	switch {
+	case f.alias == "":
+		return name
+	case f.more:
+		return fmt.Sprintf("%s, an alias (CNAME) of %s, which is an alias of another name", name, quote(f.alias))
+	}
+	return fmt.Sprintf("%s, an alias (CNAME) of %s", name, quote(f.alias))
+}
+
 // lookup returns the records of one type at a name, CNAMEs followed; none and
 // no error where the name exists without such records. Faults are of kind DNS
 // with one of the reasons nxdomain, servfail, refused, timeout, bad_answer.
-func (r *resolver) lookup(ctx context.Context, name string, typ uint16) ([]dns.RR, error) {
+func (r *resolver) lookup(ctx context.Context, name string, typ uint16) (f found, err error) {
 	question := strings.ToLower(dns.Fqdn(name))
 	if _, ok := dns.IsDomainName(question); !ok || len(question) > 254 {
-		return nil, fault.New(fault.DNS, "%s is not a name that DNS can hold", quote(name)).Because("bad_name")
+		return f, fault.New(fault.DNS, "%s is not a name that DNS can hold", quote(name)).Because("bad_name")
 	}
 	for aliases := 0; ; {
 		msg, err := r.ask(ctx, question, typ)
 		if err != nil {
-			return nil, err
+			return f, f.blame(name, typ, err)
 		}
-		final, n := follow(msg.Answer, question)
+		final, n := f.follow(msg.Answer, question)
 		if aliases += n; aliases > maxAliases {
-			return nil, dnsFault(name, typ, "bad_answer", fmt.Sprintf("more than %d CNAME records in a row", maxAliases), nil)
+			what := fmt.Sprintf("more than %d CNAME records in a row", maxAliases)
+			return f, dnsFault(f.in(name), typ, "bad_answer", what, nil)
 		}
-		found := recordsAt(msg.Answer, final, typ)
-		if len(found) > 0 {
-			return found, nil
+		f.rrs = recordsAt(msg.Answer, final, typ)
+		if len(f.rrs) > 0 {
+			return f, nil
 		}
-		if err := rcodeFault(name, typ, msg.Rcode); err != nil {
-			return nil, err
+		if err := f.rcode(name, typ, msg.Rcode); err != nil {
+			return f, err
 		}
 		if final == question { // nothing there, or nothing more to follow
-			return nil, nil
+			return f, nil
 		}
 		question = final
 	}
@@ -97,7 +142,7 @@ func (r *resolver) lookup(ctx context.Context, name string, typ uint16) ([]dns.R
 
 // follow walks the CNAME records of an answer from name and returns where they
 // lead and how many there were. It stops after too many.
-func follow(answer []dns.RR, name string) (string, int) {
+func (f *found) follow(answer []dns.RR, name string) (string, int) {
 	for n := 0; ; n++ {
 		next := ""
 		for _, rr := range answer {
@@ -108,6 +153,11 @@ func follow(answer []dns.RR, name string) (string, int) {
 		}
 		if next == "" || n > maxAliases {
 			return name, n
+		}
+		if f.alias == "" {
+			f.alias = strings.TrimSuffix(next, ".")
+		} else {
+			f.more = true
 		}
 		name = next
 	}
@@ -124,102 +174,115 @@ func recordsAt(answer []dns.RR, name string, typ uint16) []dns.RR {
 	return found
 }
 
-// ask sends one question. What fails on the way is tried once more, with the
-// next name server if there is one; an answer, whatever it says, is final.
+// ask sends one question to a name server that answers it.
 func (r *resolver) ask(ctx context.Context, name string, typ uint16) (*dns.Msg, error) {
+	if r.zones != nil {
+		return r.zones.ask(ctx, r, name, typ)
+	}
+	return r.recursive(ctx, name, typ)
+}
+
+func (r *resolver) recursive(ctx context.Context, name string, typ uint16) (*dns.Msg, error) {
 	servers, err := r.servers()
 	if err != nil {
 		return nil, fault.Wrap(fault.DNS, err, "no name server is configured").Because("no_resolver")
 	}
+	return askInTurn(ctx, servers, r.try, query{name, typ, true})
+}
+
+// askInTurn asks one server after the other, from the one at start on. What fails on
+// the way is tried once more, with the next server if there is one. An answer is final,
+// unless it says that this server does not know and another may.
+func askInTurn(ctx context.Context, servers []string, start int, q query) (*dns.Msg, error) {
+	var msg *dns.Msg
 	var last error
-	for i := range dnsTries {
-		msg, err := exchange(ctx, servers[i%len(servers)], name, typ)
-		if err == nil {
-			return msg, nil
-		}
-		last = err
-		if ctx.Err() != nil || errors.Is(err, errBadAnswer) {
+	for i := range max(dnsTries, min(len(servers), maxServers)) {
+		answered := msg != nil || errors.Is(last, errBadAnswer)
+		if ctx.Err() != nil || i >= len(servers) && answered {
 			break
 		}
+		got, err := exchange(ctx, servers[(start+i)%len(servers)], q)
+		switch {
+		case err == nil && !asksForAnother(got, q):
+			return got, nil
+		case err == nil:
+			msg = got
+		default:
+			last = err
+		}
 	}
-	if errors.Is(last, errBadAnswer) {
-		return nil, dnsFault(name, typ, "bad_answer", "the name server's answer is not usable", last)
+	if msg != nil && msg.Rcode != dns.RcodeSuccess && msg.Rcode != dns.RcodeNameError {
+		return msg, nil
 	}
-	if netReason(last) == "timeout" || ctx.Err() != nil {
-		return nil, dnsFault(name, typ, "timeout", "timeout", last)
+	if msg != nil {
+		last = fmt.Errorf("%w: not authoritative for %s", errBadAnswer, q.name)
 	}
-	return nil, dnsFault(name, typ, "unreachable", "the name server could not be asked", last)
+	return nil, q.failed(ctx, last)
 }
 
-var errBadAnswer = errors.New("bad answer")
-
-// exchange asks one server, by UDP and, if the answer is cut short, by TCP.
-func exchange(ctx context.Context, server, name string, typ uint16) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
-	defer cancel()
-	q := new(dns.Msg).SetQuestion(name, typ)
-	q.SetEdns0(udpSize, false)
-	msg, err := roundTrip(ctx, "udp", server, q)
-	if err == nil && msg.Truncated {
-		msg, err = roundTrip(ctx, "tcp", server, q)
+// asksForAnother reports whether another server may know better.
+func asksForAnother(m *dns.Msg, q query) bool {
+	switch m.Rcode {
+	case dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeNotImplemented, dns.RcodeFormatError, dns.RcodeNotAuth:
+		return true
 	}
-	if err != nil {
-		return nil, err
-	}
-	if !msg.Response || len(msg.Question) != 1 || !strings.EqualFold(msg.Question[0].Name, name) ||
-		msg.Question[0].Qtype != typ {
-		return nil, fmt.Errorf("%w: not to our question", errBadAnswer)
-	}
-	if msg.Truncated || len(msg.Answer) > maxAnswers {
-		return nil, fmt.Errorf("%w: too large", errBadAnswer)
-	}
-	return msg, nil
+	return !q.recursive && !m.Authoritative
 }
 
-func roundTrip(ctx context.Context, network, server string, q *dns.Msg) (*dns.Msg, error) {
-	c := &dns.Client{Net: network, UDPSize: udpSize, Timeout: dnsTimeout}
-	conn, err := c.DialContext(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	// The library minds the deadline of a context, but not its cancellation.
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	msg, _, err := c.ExchangeWithConnContext(ctx, q, conn)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	var parse *dns.Error
+// failed is the fault of a question that no server has answered.
+func (q query) failed(ctx context.Context, last error) error {
 	switch {
-	case err != nil && msg != nil && msg.Truncated && network == "udp":
-		return msg, nil // cut inside a record: read no further, TCP will tell
-	case errors.As(err, &parse):
-		return nil, fmt.Errorf("%w: %w", errBadAnswer, err)
+	case errors.Is(last, errBadAnswer):
+		return dnsFault(q.name, q.typ, "bad_answer", "the name server's answer is not usable", last)
+	case netReason(last) == "timeout" || ctx.Err() != nil:
+		return dnsFault(q.name, q.typ, "timeout", "timeout", last)
 	}
-	return msg, err
+	return dnsFault(q.name, q.typ, "unreachable", "the name server could not be asked", last)
 }
 
-// rcodeFault turns a failed answer into a fault.
-func rcodeFault(name string, typ uint16, rcode int) error {
+// rcode turns a failed answer into a fault.
+func (f found) rcode(name string, typ uint16, rcode int) error {
 	switch rcode {
 	case dns.RcodeSuccess:
 		return nil
 	case dns.RcodeNameError:
-		return dnsFault(name, typ, "nxdomain", "NXDOMAIN, the name does not exist", nil)
+		what := "NXDOMAIN, the name does not exist"
+		if f.alias != "" {
+			what = "NXDOMAIN, the alias leads to a name that does not exist"
+		}
+		return dnsFault(f.in(name), typ, "nxdomain", what, nil)
 	case dns.RcodeServerFailure:
-		return dnsFault(name, typ, "servfail", "SERVFAIL, the name server failed (a DNSSEC fault is a common cause)", nil)
+		what := "SERVFAIL, the name server failed (a DNSSEC fault is a common cause)"
+		return dnsFault(f.in(name), typ, "servfail", what, nil)
 	case dns.RcodeRefused:
-		return dnsFault(name, typ, "refused", "REFUSED by the name server", nil)
+		return dnsFault(f.in(name), typ, "refused", "REFUSED by the name server", nil)
 	default:
 		text := dns.RcodeToString[rcode]
 		if text == "" {
 			text = fmt.Sprintf("response code %d", rcode)
 		}
-		return dnsFault(name, typ, "bad_answer", text, nil)
+		return dnsFault(f.in(name), typ, "bad_answer", text, nil)
 	}
 }
 
+// blame says the fault of a question to which aliases led as one about the name that
+// was asked for.
+func (f found) blame(name string, typ uint16, err error) error {
+	if f.alias == "" {
+		return err
+	}
+	cause := fault.Of(err)
+	what := map[string]string{
+		"timeout": "timeout", "bad_answer": "the name server's answer is not usable",
+		"unreachable": "the name server could not be asked",
+	}[cause.Reason]
+	if what == "" {
+		what = "the name servers of where the alias leads cannot be found or asked"
+	}
+	return dnsFault(f.in(name), typ, cause.Reason, what, err)
+}
+
+// dnsFault is a fault about a name, which may have more words behind it.
 func dnsFault(name string, typ uint16, reason, what string, err error) *fault.Error {
 	detail := fmt.Sprintf("look up %s of %s: %s", dns.TypeToString[typ], strings.TrimSuffix(name, "."), what)
 	return fault.Wrap(fault.DNS, err, detail).Because(reason)

@@ -8,11 +8,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -121,7 +123,8 @@ func checkALPNCertificate(
 		return fmt.Errorf("%w (subjectAltName)", err)
 	}
 	if !bytes.Equal(san, want) {
-		return fmt.Errorf("does not have exactly the one name %s in its subjectAltName", quote(id.Value))
+		return fmt.Errorf("does not have exactly the one name %s in its subjectAltName%s", quote(id.Value),
+			namesIn(cert))
 	}
 	value, critical, err := extension(cert, oidACMEIdentifier)
 	if err != nil {
@@ -133,9 +136,22 @@ func checkALPNCertificate(
 	digest := sha256.Sum256([]byte(keyAuthorization))
 	octets := append([]byte{0x04, sha256.Size}, digest[:]...)
 	if subtle.ConstantTimeCompare(value, octets) != 1 {
-		return errors.New("has an acmeIdentifier extension that is not the digest of the key authorization")
+		return fmt.Errorf("has an acmeIdentifier extension that is not the digest of the key authorization: "+
+			"want the DER %x, not %s", octets, quote(hex.EncodeToString(value)))
 	}
 	return nil
+}
+
+// namesIn says which names a certificate has instead.
+func namesIn(cert *x509.Certificate) string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", but " + quote(strings.Join(names, ", "))
 }
 
 // extension returns the one extension with the given OID.

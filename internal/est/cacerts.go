@@ -36,17 +36,17 @@ func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 	for _, c := range ep.Rollover {
 		add(c)
 	}
-	bag, err := cms.Degenerate(certs, nil)
+	message, err := cms.Degenerate(certs, nil)
 	if err != nil {
 		return err
 	}
-	tag := `"` + pki.Fingerprint(bag)[:32] + `"`
+	tag := `"` + pki.Fingerprint(message)[:32] + `"`
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	if r.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	reply(w, typeCertsOnly, bag)
+	reply(w, typeCertsOnly, message)
 	return nil
 }

@@ -59,7 +59,7 @@ func (c *presented) basis(renew bool) issuance.Basis {
 		b.Holder = c.holder.Row.ID
 		return b
 	}
-	for _, cert := range append([]*x509.Certificate{c.cert}, c.more...) {
+	for _, cert := range append([]*x509.Certificate{c.cert}, pki.Tried(c.more)...) {
 		b.Chain = append(b.Chain, cert.Raw)
 	}
 	return b

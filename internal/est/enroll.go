@@ -86,18 +86,18 @@ func (s *Server) count(ctx context.Context, c *client, ask issuance.Request) err
 	return nil
 }
 
-// replyCertificates answers with a bag that holds the given certificates.
+// replyCertificates answers with a certs-only message (RFC 7030, section 4.2.3) of the given certificates.
 func replyCertificates(w http.ResponseWriter, ders ...[]byte) error {
-	bag, err := bagOf(ders...)
+	message, err := certsOnly(ders...)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	reply(w, typeCertsOnly, bag)
+	reply(w, typeCertsOnly, message)
 	return nil
 }
 
-func bagOf(ders ...[]byte) ([]byte, error) {
+func certsOnly(ders ...[]byte) ([]byte, error) {
 	certs := make([]*x509.Certificate, len(ders))
 	for i, der := range ders {
 		c, err := x509.ParseCertificate(der)

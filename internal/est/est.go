@@ -2,10 +2,10 @@
 // with the corrections of RFC 8951 and the CSR attributes of RFC 9908.
 //
 // It translates: a PKCS#10 comes in, an issuance.Request goes to the one door, a
-// bag with the certificate or a line of text goes out. It judges who asks (client
-// certificates and HTTP Basic, auth.go) and whether a request is for the one who
-// asks (names.go), and holds no policy on names, keys or validity: profile and
-// issuance do. Whether a certificate of ours counts, and what its holder renews, is
+// certs-only CMS message with the certificate or a line of text goes out. It judges
+// who asks (client certificates and HTTP Basic, auth.go) and whether a request is for
+// the one who asks (names.go), and holds no policy on names, keys or validity: profile
+// and issuance do. Whether a certificate of ours counts, and what its holder renews, is
 // the business of enrolment; whether a request is one that was sent before, or waits
 // for a person, that of approval.
 //

@@ -207,11 +207,11 @@ func TestEST_E19_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.cmc(t, 400, other).wants(t, failure(0, 2, "cmc_type"))
-	bag, err := cms.Degenerate([]*x509.Certificate{self}, nil)
+	message, err := cms.Degenerate([]*x509.Certificate{self}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.cmc(t, 400, bag).wants(t, failure(0, 2, "cmc_type"))
+	d.cmc(t, 400, message).wants(t, failure(0, 2, "cmc_type"))
 
 	// What is no signed message gets no CMC.
 	post := func(d *device, path string, body []byte, typ string) *response {

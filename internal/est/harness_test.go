@@ -69,7 +69,13 @@ func extraProfiles() map[string]profile.Config {
 	onlyP384.Keys = []string{"ec-p384"}
 	onlyRSA := profile.BuiltIn()["device"]
 	onlyRSA.Keys = []string{"rsa-3072+"}
-	return map[string]profile.Config{"waiting": waiting, "ra": ra, "p384": onlyP384, "rsa": onlyRSA}
+	drops := profile.BuiltIn()["device"]
+	drops.Subject = profile.Subject{Fields: []profile.Field{{Attribute: "CN", Max: 2}}, Others: "drop"}
+	dropsWaiting := drops
+	dropsWaiting.Approval = true
+	return map[string]profile.Config{
+		"waiting": waiting, "ra": ra, "p384": onlyP384, "rsa": onlyRSA, "drops": drops, "drops-waiting": dropsWaiting,
+	}
 }
 
 // newEnv returns a running server with the endpoints given, or with one without
@@ -263,15 +269,15 @@ func refused(t testing.TB, r *response, code int, reason string) {
 // one returns the only certificate of an answer.
 func one(t testing.TB, r *response) *x509.Certificate {
 	t.Helper()
-	certs := bagged(t, want(t, r, http.StatusOK))
+	certs := readCertsOnly(t, want(t, r, http.StatusOK))
 	if len(certs) != 1 {
 		t.Fatalf("%d certificates, want exactly one", len(certs))
 	}
 	return certs[0]
 }
 
-// bagged reads an answer that is a bag of certificates.
-func bagged(t testing.TB, r *response) []*x509.Certificate {
+// readCertsOnly reads a certs-only answer.
+func readCertsOnly(t testing.TB, r *response) []*x509.Certificate {
 	t.Helper()
 	der, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(string(r.body), "\n"))
 	if err != nil {
@@ -282,7 +288,7 @@ func bagged(t testing.TB, r *response) []*x509.Certificate {
 		t.Fatal(err)
 	}
 	if len(s.Signers) != 0 || s.Content != nil {
-		t.Error("the bag is not degenerate")
+		t.Error("the message is not degenerate")
 	}
 	return s.Certificates
 }

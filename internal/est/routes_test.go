@@ -121,13 +121,14 @@ func TestEST_E4_CACerts(t *testing.T) {
 		Endpoint{Name: "none", Label: "none", Issuer: "gone", Profiles: []string{"device"}})
 	d := e.anonymous()
 	r := d.do(t, http.MethodGet, "/cacerts", nil)
-	if certs := bagged(t, r); len(certs) != 2 || !certs[0].Equal(e.issuing) || !certs[1].Equal(e.root) {
+	if certs := readCertsOnly(t, r); len(certs) != 2 || !certs[0].Equal(e.issuing) || !certs[1].Equal(e.root) {
 		t.Errorf("%d certificates", len(certs))
 	}
 	if r.header.Get("Content-Type") != "application/pkcs7-mime; smime-type=certs-only" || r.header.Get("Content-Length") == "" {
 		t.Errorf("header %v", r.header)
 	}
-	if certs := bagged(t, d.do(t, http.MethodGet, "/roll/cacerts", nil)); len(certs) != 4 || !slices.ContainsFunc(certs, newWithOld.Equal) {
+	if certs := readCertsOnly(t, d.do(t, http.MethodGet, "/roll/cacerts", nil)); len(certs) != 4 ||
+		!slices.ContainsFunc(certs, newWithOld.Equal) {
 		t.Errorf("%d certificates during a rollover", len(certs))
 	}
 	want(t, d.do(t, http.MethodGet, "/cacerts", nil, "If-None-Match", r.header.Get("ETag")), 304)
@@ -140,7 +141,7 @@ func TestEST_E4_CACerts(t *testing.T) {
 	rules := *e.pipeline.Rules()
 	rules.CAs = ca.NewSet(ca.Of(rules.CAs.Get("ca").Issuer(), []*x509.Certificate{e.issuing, oldWithNew, newRoot}, []*x509.Certificate{e.issuing, over}))
 	e.pipeline.Swap(rules)
-	certs := bagged(t, d.do(t, http.MethodGet, "/cacerts", nil))
+	certs := readCertsOnly(t, d.do(t, http.MethodGet, "/cacerts", nil))
 	if len(certs) != 4 || !certs[0].Equal(e.issuing) || !certs[2].Equal(oldWithNew) || !certs[3].Equal(newRoot) {
 		t.Errorf("%d certificates of generations", len(certs))
 	}

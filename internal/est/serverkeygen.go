@@ -88,11 +88,11 @@ func (s *Server) makeAndSend(w http.ResponseWriter, ctx context.Context, ep *end
 	if err != nil {
 		return err
 	}
-	bag, err := bagOf(cert.DER)
+	message, err := certsOnly(cert.DER)
 	if err != nil {
 		return err
 	}
-	boundary, text := mixed(part{typ, body}, part{typeCertsOnly, bag})
+	boundary, text := mixed(part{typ, body}, part{typeCertsOnly, message})
 	w.Header().Set("Cache-Control", "no-store")
 	send(w, "multipart/mixed; boundary="+boundary, text, false)
 	return nil

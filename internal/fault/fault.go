@@ -171,6 +171,26 @@ func Is(err error, kind Kind) bool {
 	return err != nil && Of(err).Kind == kind
 }
 
+// Distinct returns the faults of a list that a client could tell apart, each once, in
+// order.
+func Distinct(list []*Error) []*Error {
+	type shown struct {
+		kind           Kind
+		detail, reason string
+		identifier     Identifier
+	}
+	seen := make(map[shown]bool, len(list))
+	var out []*Error
+	for _, e := range list {
+		key := shown{e.Kind, e.Detail, e.Reason, e.Identifier}
+		if !seen[key] {
+			seen[key] = true
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // Text is what may be shown of err: a fault's own detail, or the error's text.
 func Text(err error) string {
 	if f := Of(err); f.Detail != "" {

@@ -47,6 +47,7 @@ func CheckNames(chain []*x509.Certificate, c Child) error {
 	if len(bad) == 0 {
 		return nil
 	}
+	bad = fault.Distinct(bad) // a common name repeats a name
 	f := fault.New(fault.RejectedIdentifier, "%s", bad[0].Detail).Because(NameConstraints)
 	if len(bad) == 1 {
 		f.Identifier = bad[0].Identifier

@@ -317,3 +317,12 @@ func TestX9_Laws(t *testing.T) {
 		}
 	})
 }
+
+// TestFR17_ANameIsRefusedOnce, also if it is the common name too.
+func TestFR17_ANameIsRefusedOnce(t *testing.T) {
+	t.Parallel()
+	err := CheckNames(constrained(t, "dns=in.example", ""), named("CN=a.example.com", "dns=a.example.com"))
+	if f := fault.Of(err); f == nil || len(f.Sub) != 1 || f.Identifier.Value != "a.example.com" {
+		t.Errorf("%+v", f)
+	}
+}

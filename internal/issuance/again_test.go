@@ -1,11 +1,19 @@
 package issuance
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/pki/pkitest"
+	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -45,6 +53,32 @@ func TestFS7_AskedOfAnEarlierRelease(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, r.By); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestFR15_AskedSubjectIsKept while its request waits, whatever a certificate could
+// hold of it.
+func TestFR15_AskedSubjectIsKept(t *testing.T) {
+	t.Parallel()
+	p := &Pipeline{now: time.Now}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, der := range pkitest.Unwritable(t, "device-7") {
+		subject, err := pki.ParseAskedName(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := Request{Subject: &subject, PublicKey: key.Public(), Record: &Record{}}
+		row, err := p.pending(asked, &judged{template: &profile.Template{}})
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if back, err := Again(row); err != nil || !reflect.DeepEqual(*back.Subject, subject) {
+			t.Errorf("%s: %v %+v", what, err, back.Subject)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 		a.Names = &r.Names
 	}
 	if r.Subject != nil {
-		der, err := r.Subject.DER()
+		der, err := r.Subject.AskedDER()
 		if err != nil {
 			return nil, fmt.Errorf("keep request: %w", err)
 		}
@@ -171,7 +171,7 @@ func Again(row *store.Request) (Request, error) {
 	}
 	var err error
 	if a.Subject != nil {
-		name, err := pki.ParseNameDER(a.Subject)
+		name, err := pki.ParseAskedName(a.Subject)
 		if err != nil {
 			return r, fmt.Errorf("read request %s: %w", row.ID, err)
 		}

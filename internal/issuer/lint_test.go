@@ -43,6 +43,7 @@ func TestX12_BuiltInProfilesPassTheLinter(t *testing.T) {
 			[]pki.Identifier{{Type: pki.Email, Value: "lukasz@example.test"}, {Type: pki.UPN, Value: "lukasz@corp.example.test"}}},
 		{"device", "CN=Sensor 7,serialNumber=SN-000-7,O=Example",
 			[]pki.Identifier{{Type: pki.URI, Value: "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"}, {Type: pki.PermanentID, Value: "SN-7"}}},
+		{"network-device", "CN=R1+serialNumber=9ESG+unstructuredName=R1.example.com+unstructuredAddress=192.0.2.1", nil},
 		{"device", "serialNumber=1", []pki.Identifier{{Type: pki.URI, Value: "urn:dev:ops:32473-Refrigerator-5002"}, {Type: pki.HardwareID, Value: "1.3.6.1.4.1.99999.1/01ff"}}},
 		{"workload", "", []pki.Identifier{{Type: pki.URI, Value: "spiffe://cluster/ns/default/sa/web"}}},
 		{"workload", "", []pki.Identifier{{Type: pki.URI, Value: "spiffe://cluster.local/ns/default/sa/web"}}},

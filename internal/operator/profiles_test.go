@@ -72,6 +72,14 @@ var profileCases = []profileCase{
 		want: []string{"serialNumber = SN-0007", "URI:urn:example:device:7"},
 	},
 	{
+		profile: "network-device", eku: "TLS Web Client Authentication",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "R1", ExtraNames: []pkix.AttributeTypeAndValue{
+			{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 2}, Value: "R1.a.test"},
+			{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 8}, Value: "192.0.2.1"},
+		}}},
+		want: []string{"unstructuredName = R1.a.test", "unstructuredAddress = 192.0.2.1"},
+	},
+	{
 		profile: "workload", eku: "TLS Web Server Authentication, TLS Web Client Authentication",
 		request: x509.CertificateRequest{URIs: []*url.URL{{Scheme: "spiffe", Host: "a.test", Path: "/billing"}}},
 		want:    []string{"URI:spiffe://a.test/billing"},

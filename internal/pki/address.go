@@ -144,12 +144,15 @@ func badText(s string) string {
 	case !norm.NFC.IsNormalString(s):
 		return "not in Unicode normal form C"
 	}
-	for _, r := range s {
-		// Format characters such as the right-to-left override make a name look
-		// like another one.
-		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Noncharacter_Code_Point) || r == unicode.ReplacementChar {
-			return "a control or format character"
-		}
+	if strings.ContainsFunc(s, deceptive) {
+		return "a control or format character"
 	}
 	return ""
+}
+
+// deceptive reports whether a character is a control or a format character, such as
+// the right-to-left override, which make a name look like another one.
+func deceptive(r rune) bool {
+	return unicode.IsControl(r) || r == unicode.ReplacementChar ||
+		unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Noncharacter_Code_Point)
 }

@@ -101,7 +101,7 @@ func parseSubtree(tag cbasn1.Tag, base cryptobyte.String) (t Subtree, err error)
 		}
 		t = Subtree{IP, netip.PrefixFrom(a, ones).Masked().String()}
 	case tagDirName:
-		n, err := readName(&base)
+		n, err := readName(&base, false)
 		if err != nil || !base.Empty() {
 			return t, fmt.Errorf("a directory subtree: %w", cmpErr(err, "trailing data"))
 		}

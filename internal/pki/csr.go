@@ -9,8 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
-	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -33,12 +33,16 @@ type CSR struct {
 	Extensions         []pkix.Extension // requested, other than SAN
 	ChallengePassword  string           // PKCS#9 attribute, or ""; any octets
 	SignatureAlgorithm x509.SignatureAlgorithm
+	unnamed            bool // the SAN is not read
 }
 
 var (
 	oidExtensionRequest   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
 	oidChallengePassword  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
 	oidMicrosoftExtension = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
+
+	// readAttributes are those that say something here.
+	readAttributes = []asn1.ObjectIdentifier{oidExtensionRequest, oidChallengePassword, oidMicrosoftExtension}
 )
 
 // badCSR is the fault of a request that cannot be taken.
@@ -49,9 +53,10 @@ func badCSR(reason, format string, args ...any) *fault.Error {
 // ParseCSR reads and verifies a DER certificate request. Its faults are BadCSR,
 // BadPublicKey for keys that cannot be read or are not Usable, and Unavailable when
 // too many signatures wait to be verified. It is strict where leniency
-// would let something past a later check: no trailing data, no repeated
-// attribute or extension, no SAN entry that it does not understand, no SHA-1
-// (rules A41, X5).
+// would let something past a later check: no trailing data, no SAN or challenge
+// password twice, no SAN entry that it does not understand, no SHA-1 (rules A41, X5).
+// What a certificate cannot hold it leaves to who writes one: a subject that fails
+// Name.Check, an extension twice.
 func ParseCSR(ctx context.Context, der []byte) (*CSR, error) {
 	return parseCSR(ctx, der, strictSignature)
 }
@@ -61,6 +66,12 @@ func ParseCSR(ctx context.Context, der []byte) (*CSR, error) {
 // that know nothing better (rule S24).
 func ParseLegacyCSR(ctx context.Context, der []byte) (*CSR, error) {
 	return parseCSR(ctx, der, legacySignature)
+}
+
+// ParseUnnamedCSR is ParseCSR of a request whose alternative names somebody else has
+// replaced: they are not read.
+func ParseUnnamedCSR(ctx context.Context, der []byte) (*CSR, error) {
+	return parseCSR(ctx, der, unnamed)
 }
 
 // ParseCSRTemplate reads a request as ParseCSR does, but for its signature, which
@@ -75,13 +86,14 @@ const (
 	strictSignature = iota
 	legacySignature // SHA-1 is good enough
 	noSignature
+	unnamed // strict, and the SAN is not read
 )
 
 func parseCSR(ctx context.Context, der []byte, wanted int) (*CSR, error) {
 	if len(der) > maxCSR {
 		return nil, badCSR("csr_size", "%d octets, at most %d are read", len(der), maxCSR)
 	}
-	c := &CSR{Raw: der}
+	c := &CSR{Raw: der, unnamed: wanted == unnamed}
 	p, ok := splitCSR(der)
 	if !ok {
 		return nil, badCSR("csr_syntax", "not the DER of a PKCS#10 request")
@@ -124,10 +136,7 @@ func (c *CSR) parseInfo(tbs cryptobyte.String) error {
 func (c *CSR) readSubject(der []byte) error {
 	var err error
 	c.RawSubject = der
-	if c.Subject, err = ParseNameDER(der); err == nil {
-		err = c.Subject.Check()
-	}
-	if err != nil {
+	if c.Subject, err = ParseAskedName(der); err != nil {
 		return badCSR("subject", "its subject: %v", err)
 	}
 	return nil
@@ -152,7 +161,7 @@ func (c *CSR) readKey(spki []byte) error {
 }
 
 func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
-	seen := map[string]bool{}
+	seen := map[string]bool{}       // of those that are read
 	var requested cryptobyte.String // the extensions, by either attribute
 	for !attributes.Empty() {
 		var attribute, values cryptobyte.String
@@ -162,6 +171,9 @@ func (c *CSR) parseAttributes(attributes cryptobyte.String) error {
 		oid, ok := readOID(&attribute)
 		if !ok || !attribute.ReadASN1(&values, cbasn1.SET) || !attribute.Empty() {
 			return badCSR("csr_syntax", "an attribute without type or values")
+		}
+		if !slices.ContainsFunc(readAttributes, oid.Equal) {
+			continue
 		}
 		if seen[oid.String()] {
 			return badCSR("csr_duplicate", "the attribute %s twice", oid)
@@ -203,32 +215,38 @@ func (c *CSR) parseExtensions(values cryptobyte.String) error {
 }
 
 func (c *CSR) parseExtensionList(list cryptobyte.String) error {
-	seen := map[string]bool{}
+	var san cryptobyte.String
 	for !list.Empty() {
-		var ext, value cryptobyte.String
-		var critical bool
+		var ext, critical, value cryptobyte.String
 		if !list.ReadASN1(&ext, cbasn1.SEQUENCE) {
 			return errors.New("an extension that is not a sequence")
 		}
 		oid, ok := readOID(&ext)
-		if !ok || ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1Boolean(&critical) ||
+		// Clients write TRUE in octets of their own; what is granted is not critical
+		// because of it.
+		if !ok || ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1(&critical, cbasn1.BOOLEAN) ||
 			!ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
 			return errors.New("an extension that is not DER")
 		}
-		if seen[oid.String()] {
-			return fmt.Errorf("the extension %s twice", oid)
-		}
-		seen[oid.String()] = true
 		if !oid.Equal(OIDSubjectAltName) {
-			c.Extensions = append(c.Extensions, pkix.Extension{Id: oid, Critical: critical, Value: value})
+			isCritical := len(critical) == 1 && critical[0] != 0
+			c.Extensions = append(c.Extensions, pkix.Extension{Id: oid, Critical: isCritical, Value: value})
 			continue
 		}
-		var err error
-		if c.Names, err = ParseSAN(value); err != nil {
-			return err
+		if san != nil && !bytes.Equal(san, value) && !c.unnamed {
+			return errors.New("two subjectAltName extensions that differ")
 		}
+		san = value
 	}
-	return nil
+	return c.readNames(san)
+}
+
+// readNames reads the SAN; one without names asks for none.
+func (c *CSR) readNames(san []byte) (err error) {
+	if san != nil && !c.unnamed && !bytes.Equal(san, []byte{0x30, 0}) {
+		c.Names, err = ParseSAN(san)
+	}
+	return err
 }
 
 // verify checks the request's own signature: proof that its sender holds the key.

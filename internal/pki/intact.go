@@ -7,9 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/privyseal/privyseal/internal/fault"
 )
 
 // csrParts are the members of a CertificationRequest (RFC 2986, section 4.2); info
@@ -39,29 +42,36 @@ var outdatedAlgorithms = []csrAlgorithm{
 // is right, by SHA-1 and MD5 too, whatever else is wrong with it. It is for
 // protocols in which a stranger may have changed the octets without being able to
 // read them: who made a request that verifies knows what stands in it, and may be
-// told what is wrong with it.
-func IntactCSR(ctx context.Context, der []byte) bool {
+// told what is wrong with it. The one error, Unavailable, is that nothing was verified,
+// because too many wait for it.
+func IntactCSR(ctx context.Context, der []byte) (bool, error) {
 	p, ok := splitCSR(der)
 	if !ok || len(der) > maxCSR {
-		return false
+		return false, nil
 	}
 	whole := p.info
 	var info, subject, spki cryptobyte.String
-	var version int
-	if !p.info.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(&version) ||
+	if !p.info.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(new(big.Int)) ||
 		!info.ReadASN1Element(&subject, cbasn1.SEQUENCE) || !info.ReadASN1Element(&spki, cbasn1.SEQUENCE) {
-		return false
+		return false, nil
 	}
 	c := &CSR{}
 	if c.readKey(spki) != nil {
-		return false
+		return false, nil
 	}
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)
 	if isRSA && signatureAlgorithm(p.algorithm, outdatedAlgorithms) == x509.MD5WithRSA {
 		digest := md5.Sum(whole) //nolint:gosec // see the import
-		return UseKey(ctx, key, func() error {
+		return verified(UseKey(ctx, key, func() error {
 			return rsa.VerifyPKCS1v15(key, crypto.MD5, digest[:], p.signature)
-		}) == nil
+		}))
 	}
-	return c.verify(ctx, whole, p.algorithm, p.signature, true) == nil
+	return verified(c.verify(ctx, whole, p.algorithm, p.signature, true))
+}
+
+func verified(err error) (bool, error) {
+	if fault.Is(err, fault.Unavailable) {
+		return false, err
+	}
+	return err == nil, nil
 }

@@ -27,6 +27,9 @@ type RDN []Attribute
 type Attribute struct {
 	OID   asn1.ObjectIdentifier
 	Value string
+	// Raw is nil, except where somebody asks for a value that is no text: its DER.
+	// Value is then what can be shown of it, and Check refuses it.
+	Raw []byte
 }
 
 // Attribute types that code refers to by name.
@@ -70,6 +73,9 @@ var attributeTypes = []attributeType{
 	{asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}, []string{"UID", "userId"}, 0, 256},
 	{asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, []string{"DC", "domainComponent"}, cbasn1.IA5String, 63},
 	{OIDEmailAddress, []string{"emailAddress", "E"}, cbasn1.IA5String, 255},
+	// RFC 2985, sections 5.4.1 and 5.4.2.
+	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 2}, []string{"unstructuredName"}, 0, 255},
+	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 8}, []string{"unstructuredAddress"}, 0, 255},
 }
 
 // boundless is the upper bound of attributes that the table does not know.
@@ -112,8 +118,20 @@ func AttributeName(oid asn1.ObjectIdentifier) string {
 // ParseNameDER reads a DER Name. It takes the names that exist in the world,
 // over-long ones included; Check tells whether this CA would write such a name.
 func ParseNameDER(der []byte) (Name, error) {
+	return parseName(der, false)
+}
+
+// ParseAskedName reads the DER Name of somebody who asks for a certificate: not all
+// of it may end up there, and rules for what is written are for what is written. So
+// a value that is no text is kept as Raw, and a relative name without attributes is
+// passed over.
+func ParseAskedName(der []byte) (Name, error) {
+	return parseName(der, true)
+}
+
+func parseName(der []byte, asked bool) (Name, error) {
 	input := cryptobyte.String(der)
-	n, err := readName(&input)
+	n, err := readName(&input, asked)
 	if err == nil && !input.Empty() {
 		err = errors.New("trailing data")
 	}
@@ -123,7 +141,7 @@ func ParseNameDER(der []byte) (Name, error) {
 	return n, nil
 }
 
-func readName(input *cryptobyte.String) (Name, error) {
+func readName(input *cryptobyte.String, asked bool) (Name, error) {
 	var seq cryptobyte.String
 	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) {
 		return nil, errors.New("not a sequence")
@@ -131,28 +149,46 @@ func readName(input *cryptobyte.String) (Name, error) {
 	var n Name
 	for !seq.Empty() {
 		var set cryptobyte.String
-		if !seq.ReadASN1(&set, cbasn1.SET) || set.Empty() {
+		if !seq.ReadASN1(&set, cbasn1.SET) || set.Empty() && !asked {
 			return nil, errors.New("a relative name that is not a set, or empty")
 		}
 		var rdn RDN
 		for !set.Empty() {
-			var pair cryptobyte.String
-			if !set.ReadASN1(&pair, cbasn1.SEQUENCE) {
-				return nil, errors.New("an attribute that is not a sequence")
+			a, err := readPair(&set, asked)
+			if err != nil {
+				return nil, err
 			}
-			oid, ok := readOID(&pair)
-			if !ok {
-				return nil, errors.New("an attribute without a type")
-			}
-			value, err := readText(&pair)
-			if err != nil || !pair.Empty() {
-				return nil, fmt.Errorf("attribute %s: %w", AttributeName(oid), cmpErr(err, "trailing data"))
-			}
-			rdn = append(rdn, Attribute{oid, value})
+			rdn = append(rdn, a)
 		}
-		n = append(n, rdn)
+		if rdn != nil {
+			n = append(n, rdn)
+		}
 	}
 	return n, nil
+}
+
+// readPair reads one AttributeTypeAndValue.
+func readPair(set *cryptobyte.String, asked bool) (a Attribute, err error) {
+	var pair, shown cryptobyte.String
+	if !set.ReadASN1(&pair, cbasn1.SEQUENCE) {
+		return a, errors.New("an attribute that is not a sequence")
+	}
+	var ok bool
+	if a.OID, ok = readOID(&pair); !ok {
+		return a, errors.New("an attribute without a type")
+	}
+	raw := slices.Clone([]byte(pair))
+	a.Value, err = readText(&pair)
+	if err == nil && pair.Empty() {
+		return a, nil
+	}
+	err = fmt.Errorf("attribute %s: %w", AttributeName(a.OID), cmpErr(err, "trailing data"))
+	rest := cryptobyte.String(raw)
+	if !asked || !rest.ReadAnyASN1(&shown, new(cbasn1.Tag)) || !rest.Empty() {
+		return a, err
+	}
+	a.Value, a.Raw = strings.ToValidUTF8(string(shown), "\uFFFD"), raw
+	return a, nil
 }
 
 func cmpErr(err error, otherwise string) error {
@@ -188,6 +224,9 @@ func (a Attribute) check() string {
 	if t != nil {
 		limit, tag = t.max, t.tag
 	}
+	if a.Raw != nil {
+		return "it cannot be read as text"
+	}
 	if a.Value == "" {
 		return "it is empty"
 	}
@@ -197,9 +236,15 @@ func (a Attribute) check() string {
 	if c := utf8.RuneCountInString(a.Value); c > limit {
 		return fmt.Sprintf("%d characters, at most %d fit", c, limit)
 	}
-	switch {
-	case a.OID.Equal(OIDCountry) && !countryCode(a.Value):
+	if a.OID.Equal(OIDCountry) && !countryCode(a.Value) {
 		return "want a country code of two capital letters"
+	}
+	return a.outside(tag)
+}
+
+// outside reports whether the value holds what a string type cannot.
+func (a Attribute) outside(tag cbasn1.Tag) string {
+	switch {
 	case tag == cbasn1.PrintableString && !allPrintable(a.Value):
 		return "a character outside PrintableString"
 	case tag == cbasn1.IA5String && !allASCII(a.Value):
@@ -223,6 +268,14 @@ func (n Name) DER() ([]byte, error) {
 	return b.Bytes()
 }
 
+// AskedDER returns an encoding of any name at all, also of one that Check refuses, to
+// be read by ParseAskedName.
+func (n Name) AskedDER() ([]byte, error) {
+	var b cryptobyte.Builder
+	n.add(&b)
+	return b.Bytes()
+}
+
 func (n Name) add(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		for _, rdn := range n {
@@ -231,11 +284,7 @@ func (n Name) add(b *cryptobyte.Builder) {
 				m := cryptobyte.NewBuilder(nil)
 				m.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 					b.AddASN1ObjectIdentifier(a.OID)
-					tag := cbasn1.UTF8String
-					if t := attributeByOID(a.OID); t != nil && t.tag != 0 {
-						tag = t.tag
-					}
-					addText(b, tag, a.Value)
+					a.addValue(b)
 				})
 				der, err := m.Bytes()
 				if err != nil {
@@ -251,6 +300,18 @@ func (n Name) add(b *cryptobyte.Builder) {
 			})
 		}
 	})
+}
+
+func (a Attribute) addValue(b *cryptobyte.Builder) {
+	if a.Raw != nil {
+		b.AddBytes(a.Raw)
+		return
+	}
+	tag := cbasn1.UTF8String
+	if t := attributeByOID(a.OID); t != nil && t.tag != 0 && a.outside(t.tag) == "" {
+		tag = t.tag
+	}
+	addText(b, tag, a.Value)
 }
 
 // Values returns the values of all attributes of the given type, in order.
@@ -314,7 +375,7 @@ func (n Name) Folded() string {
 	for i, rdn := range n {
 		pairs := make([]string, len(rdn))
 		for j, a := range rdn {
-			pairs[j] = fmt.Sprintf("%s=%q", a.OID, fold(a.Value))
+			pairs[j] = fmt.Sprintf("%s=%q%x", a.OID, fold(a.Value), a.Raw)
 		}
 		slices.Sort(pairs)
 		rdns[i] = strings.Join(pairs, "+")
@@ -330,7 +391,7 @@ func (r RDN) match(s RDN) bool {
 next:
 	for _, a := range r {
 		for i, b := range s {
-			if !taken[i] && a.OID.Equal(b.OID) && fold(a.Value) == fold(b.Value) {
+			if !taken[i] && a.OID.Equal(b.OID) && fold(a.Value) == fold(b.Value) && bytes.Equal(a.Raw, b.Raw) {
 				taken[i] = true
 				continue next
 			}

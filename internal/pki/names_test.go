@@ -319,7 +319,7 @@ func genNameValue() *rapid.Generator[Name] {
 		for range rapid.IntRange(0, 5).Draw(t, "rdns") {
 			var rdn RDN
 			for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, len(oids)-1), 1, 3, rapid.ID).Draw(t, "types") {
-				rdn = append(rdn, Attribute{oids[i], genValue().Draw(t, "value")})
+				rdn = append(rdn, Attribute{OID: oids[i], Value: genValue().Draw(t, "value")})
 			}
 			n = append(n, rdn)
 		}

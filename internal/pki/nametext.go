@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -39,17 +38,18 @@ func (a Attribute) write(b *strings.Builder) {
 		return
 	}
 	b.WriteString(t.names[0] + "=")
-	for i := range len(a.Value) {
-		c := a.Value[i]
+	for i, c := range a.Value {
 		first, last := i == 0, i == len(a.Value)-1
 		switch {
-		case strings.IndexByte(`"+,;<>\=`, c) >= 0, first && (c == '#' || c == ' '), last && c == ' ':
+		case strings.ContainsRune(`"+,;<>\=`, c), first && (c == '#' || c == ' '), last && c == ' ':
 			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c == 0x7f:
-			fmt.Fprintf(b, `\%02x`, c)
+			b.WriteRune(c)
+		case deceptive(c):
+			for _, octet := range []byte(string(c)) {
+				fmt.Fprintf(b, `\%02x`, octet)
+			}
 		default:
-			b.WriteByte(c)
+			b.WriteRune(c)
 		}
 	}
 }
@@ -174,5 +174,5 @@ func SingleName(attributes ...Attribute) Name {
 
 // CommonNameOnly returns the name that consists of one CN.
 func CommonNameOnly(cn string) Name {
-	return SingleName(Attribute{asn1.ObjectIdentifier{2, 5, 4, 3}, cn})
+	return SingleName(Attribute{OID: OIDCommonName, Value: cn})
 }

@@ -89,7 +89,7 @@ func parseGeneralName(tag cbasn1.Tag, body cryptobyte.String) (Identifier, error
 		}
 		return Identifier{IP, a.String()}, nil
 	case tagDirName:
-		n, err := readName(&body) // explicit: Name is a CHOICE
+		n, err := readName(&body, false) // explicit: Name is a CHOICE
 		if err != nil || !body.Empty() {
 			return Identifier{}, fmt.Errorf("a directoryName: %w", cmpErr(err, "trailing data"))
 		}

@@ -96,6 +96,10 @@ func CheckSignature(
 // an anchor.
 const maxBetween = 4
 
+// Tried returns those of the certificates that a stranger sent beside its own that
+// VerifyChain looks at.
+func Tried(sent []*x509.Certificate) []*x509.Certificate { return sent[:min(len(sent), maxBetween)] }
+
 // VerifyChain reports whether one of the roots certifies a stranger's certificate
 // at a time, directly or by the others that the stranger sent, for any use. Of
 // those, the first few with a Usable key count.
@@ -103,8 +107,8 @@ func VerifyChain(
 	ctx context.Context, c *x509.Certificate, sent []*x509.Certificate, roots *x509.CertPool, at time.Time,
 ) error {
 	between := x509.NewCertPool()
-	for n, other := range sent {
-		if n < maxBetween && Usable(other.PublicKey) == nil {
+	for _, other := range Tried(sent) {
+		if Usable(other.PublicKey) == nil {
 			between.AddCert(other)
 		}
 	}

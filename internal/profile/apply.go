@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"reflect"
 	"slices"
 	"time"
@@ -115,17 +116,21 @@ func (p *Profile) applyExtensions(r Request, t *Template) error {
 	if r.CSR == nil {
 		return nil
 	}
+	var copied []asn1.ObjectIdentifier
 	for _, e := range r.CSR.Extensions {
 		switch {
-		case p.mustStaple && e.Id.Equal(oidTLSFeature):
-			if string(e.Value) != statusRequest {
-				return refuseCSR("extension", "it asks for a TLS feature other than status_request")
-			}
+		case p.mustStaple && e.Id.Equal(oidTLSFeature) && string(e.Value) == statusRequest:
 			t.MustStaple = true // rule O15
+		case p.mustStaple && e.Id.Equal(oidTLSFeature) && !p.dropExts:
+			return refuseCSR("extension", "it asks for a TLS feature other than status_request")
 		case has(p.copied, e.Id):
 			if err := checkCopied(e); err != nil {
 				return refuseCSR("extension", "%v", err)
 			}
+			if has(copied, e.Id) {
+				return refuseCSR("extension", "it asks for the extension %s twice", e.Id)
+			}
+			copied = append(copied, e.Id)
 			t.Extra = append(t.Extra, pkix.Extension{Id: slices.Clone(e.Id), Value: slices.Clone(e.Value)})
 		case p.dropExts || has(harmless, e.Id):
 		default:

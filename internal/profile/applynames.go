@@ -31,6 +31,9 @@ func (p *Profile) applySubject(r Request) (pki.Name, error) {
 	for _, rdn := range asked {
 		var kept pki.RDN
 		for _, a := range rdn {
+			if a.Value == "" && a.Raw == nil { // says nothing
+				continue
+			}
 			keep, err := p.judge(a)
 			if err != nil {
 				return nil, err
@@ -127,6 +130,7 @@ func about(kind fault.Kind, id pki.Identifier, reason, why string) *fault.Error 
 
 // refuseNames makes one fault of those of the single names.
 func refuseNames(bad []*fault.Error) error {
+	bad = fault.Distinct(bad)
 	first := *bad[0]
 	f := fault.New(fault.RejectedIdentifier, "%s", first.Detail).Because(first.Reason)
 	if len(bad) > 1 {
@@ -200,8 +204,8 @@ func (p *Profile) commonNameAsSAN(cn string) (pki.Identifier, bool) {
 }
 
 // matchCommonName demands that each CN is one of the names (rule X5), writes it
-// in their spelling, and takes an address out: those belong into the SAN alone
-// (rule A58).
+// in their spelling, and takes out an address, which belongs into the SAN alone
+// (rule A58), and a name that is too long for a CN.
 func (p *Profile) matchCommonName(subject pki.Name, names []pki.Identifier) (pki.Name, error) {
 	var out pki.Name
 	for _, rdn := range subject {
@@ -216,8 +220,9 @@ func (p *Profile) matchCommonName(subject pki.Name, names []pki.Identifier) (pki
 				return nil, refuseCSR("common_name", "its common name %q is not one of its alternative names", a.Value).
 					About(string(pki.DNS), a.Value)
 			}
-			if id.Type != pki.IP {
-				kept = append(kept, pki.Attribute{OID: a.OID, Value: id.Value})
+			same := pki.Attribute{OID: a.OID, Value: id.Value}
+			if id.Type != pki.IP && pki.SingleName(same).Check() == nil {
+				kept = append(kept, same)
 			}
 		}
 		if len(kept) > 0 {

@@ -12,6 +12,7 @@ func BuiltIn() map[string]Config {
 		"code-signing":     codeSigning(),
 		"user":             user(),
 		"device":           device(),
+		"network-device":   networkDevice(),
 		"workload":         workload(),
 		"ocsp-signing":     ocspSigning(),
 		"est-server":       estServer(),
@@ -113,6 +114,15 @@ func device() Config {
 		ExtKeyUsage: []string{"clientAuth"},
 		Extensions:  Extensions{Others: "drop"},
 	}
+}
+
+// networkDevice is for routers and switches: Cisco IOS and IOS-XE put the host's name
+// and address into the subject, unless they are told not to.
+func networkDevice() Config {
+	c := device()
+	c.Description = "Routers and switches, such as Cisco IOS-XE: device with unstructuredName and unstructuredAddress"
+	c.Subject.Fields = append(c.Subject.Fields, optional("unstructuredName", "unstructuredAddress")...)
+	return c
 }
 
 func workload() Config {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // cause sends a message and returns the cause that the line in the log has.
@@ -104,9 +105,16 @@ func TestFR4_IntactRequestsAreToldWhy(t *testing.T) {
 	}
 	wantFail(t, send("md5", signedBy(t, d.key, good, crypto.MD5, md5WithRSA)), badAlg, "signature_algorithm")
 	wantFail(t, send("sha1", signedBy(t, d.key, good, crypto.SHA1, sha1WithRSA)), badAlg, "signature_algorithm")
-	wantFail(t, send("long", d.csr(t, strings.Repeat("x", 65), "")), badRequest, "subject")
+	wantFail(t, send("subject", d.csr(t, "", "", func(r *x509.CertificateRequest) {
+		r.RawSubject = []byte{0x30, 2,
+			5, 0}
+	})),
+		badRequest, "subject")
 	twice := d.csr(t, "dev", "", func(r *x509.CertificateRequest) {
-		r.ExtraExtensions = []pkix.Extension{{Id: oidTransactionID, Value: []byte{5, 0}}, {Id: oidTransactionID, Value: []byte{5, 0}}}
+		r.ExtraExtensions = []pkix.Extension{
+			{Id: pki.OIDSubjectAltName, Value: []byte{0x30, 3, 0x82, 1, 'a'}}, {Id: pki.OIDSubjectAltName,
+				Value: []byte{0x30, 0}},
+		}
 	})
 	wantFail(t, send("twice", twice), badRequest, "csr_attribute")
 	first, second := send("lf", good), send("lf", append(good, '\n'))

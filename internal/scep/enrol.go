@@ -99,14 +99,32 @@ func (s *Server) readCSR(ctx context.Context, c *call, plain []byte) (*pki.CSR, 
 	der := withoutLF(plain)
 	csr, err := parse(ctx, der)
 	switch {
-	case err == nil || fault.Is(err, fault.Unavailable):
-		return csr, err
-	case fault.Of(err).Reason == "signature" || !pki.IntactCSR(ctx, der): // no signature is verified twice
+	case err == nil:
+		return csr, nil
+	case fault.Is(err, fault.Unavailable):
+		return nil, s.busy(ctx, c, err)
+	}
+	intact := false
+	if fault.Of(err).Reason != "signature" { // no signature is verified twice
+		var busy error
+		if intact, busy = pki.IntactCSR(ctx, der); busy != nil {
+			return nil, s.busy(ctx, c, busy)
+		}
+	}
+	switch {
+	case !intact:
 		return nil, &hidden{fmt.Errorf("%s: %w", looksLike(der), err)}
 	case fault.Of(err).Reason == "signature_algorithm":
 		return nil, fault.Wrap(fault.BadAlgorithm, err, fault.Of(err).Detail).Because("signature_algorithm")
 	}
 	return nil, err
+}
+
+// busy is the answer to a request whose signature waits for too long, at the time at
+// which an unreadable one is told the same (unreadable).
+func (s *Server) busy(ctx context.Context, c *call, err error) error {
+	s.wait(ctx, c.opened)
+	return err
 }
 
 // withoutLF takes off one line feed after the request, which clients leave there

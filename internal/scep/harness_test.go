@@ -79,7 +79,13 @@ func newLimitedEnv(t testing.TB, bounds limit.Config, change ...func(*Endpoint))
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	waits := profile.BuiltIn()["device"]
 	waits.Approval = true
-	ca := issuancetest.New(t, e.store, e.now, "ca", map[string]profile.Config{"waiting": waits})
+	drops := profile.BuiltIn()["device"]
+	drops.Subject = profile.Subject{Fields: []profile.Field{{Attribute: "CN", Max: 2}}, Others: "drop"}
+	dropsWaiting := drops
+	dropsWaiting.Approval = true
+	ca := issuancetest.New(t, e.store, e.now, "ca", map[string]profile.Config{
+		"waiting": waits, "drops": drops, "drops-waiting": dropsWaiting,
+	})
 	e.issuing = ca
 	e.pipeline, e.caKey, e.root, e.ca = ca.Pipeline, ca.Key, ca.Root, ca.Issuing
 	limits, err := limit.New(bounds, e.store, e.now)
@@ -164,14 +170,22 @@ func (d *device) csr(t testing.TB, cn, challenge string, change ...func(*x509.Ce
 	return der
 }
 
-// withChallenge writes a PKCS#10 by hand: crypto/x509 cannot write challenges.
+// withChallenge returns a request of a common name with a challenge.
 func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag cbasn1.Tag) []byte {
 	t.Helper()
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	subject, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
+	return withSubject(t, key, subject, challenge, tag)
+}
+
+// withSubject writes a PKCS#10 by hand: crypto/x509 cannot write challenges.
+func withSubject(
+	t testing.TB, key *rsa.PrivateKey, subject []byte, challenge string, tag cbasn1.Tag, extensions ...pkix.Extension,
+) []byte {
+	t.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +201,9 @@ func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag 
 					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(challenge)) })
 				})
 			})
+			if len(extensions) > 0 {
+				b.AddBytes(extensionRequest(t, extensions))
+			}
 		})
 	})
 	tbs := info.BytesOrPanic()
@@ -206,6 +223,18 @@ func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag 
 		b.AddASN1BitString(signature)
 	})
 	return b.BytesOrPanic()
+}
+
+func extensionRequest(t testing.TB, extensions []pkix.Extension) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(struct {
+		Type   asn1.ObjectIdentifier
+		Values [][]pkix.Extension `asn1:"set"`
+	}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}, [][]pkix.Extension{extensions}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // message is a pkiMessage in the making.

@@ -2,6 +2,7 @@ package scep
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/pki/pkitest"
 )
 
@@ -47,6 +49,30 @@ func TestFS2_Busy(t *testing.T) { //nolint:paralleltest // it fills the process'
 	w := e.post(body)
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "5" || !bytes.Contains(w.Body.Bytes(), []byte("[busy]")) {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// TestFR4_BusyIsNotUnreadable: whether a request is intact is not known while nothing
+// is verified, and whoever sent it did nothing wrong.
+func TestFR4_BusyIsNotUnreadable(t *testing.T) { //nolint:paralleltest // it fills the process's queue
+	e := newEnv(t)
+	d := newDevice(t, 0)
+	good := d.csr(t, "dev-1", testSecret)
+	c := &call{attributes: attributes{typ: pkcsReq}, ep: e.server.current()["default"], source: "192.0.2.1"}
+	unread := pkix.Extension{Id: pki.OIDSubjectAltName, Value: []byte{0x30, 4, 0x88, 2, 0x2a, 3}}
+	pkitest.Busy(t)
+	for what, der := range map[string][]byte{
+		"good": good, "MD5": signedBy(t, d.key, good, crypto.MD5, md5WithRSA), "SHA-1": signedBy(t, d.key, good,
+			crypto.SHA1, sha1WithRSA),
+		"a name of no known form": d.csr(t, "dev-1", "",
+			func(r *x509.CertificateRequest) { r.ExtraExtensions = []pkix.Extension{unread} }),
+	} {
+		c.opened = e.now()
+		_, err := e.server.readCSR(t.Context(), c, der)
+		var h *hidden
+		if errors.As(err, &h) || !fault.Is(err, fault.Unavailable) || fault.Of(err).Reason != "busy" {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

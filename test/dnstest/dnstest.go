@@ -44,8 +44,11 @@ type Fault struct {
 	Delay    time.Duration // wait before the answer
 	Silent   bool          // no answer at all
 	Truncate bool          // by UDP, say only that the answer is too long
+	Cut      bool          // say so by TCP as well
 	Garbage  bool          // octets that are no DNS message
 	Mismatch bool          // answer another question
+	NoEDNS   int           // answer a question that has EDNS with this code and nothing else
+	Lame     bool          // answer as a server that is not the zone's own
 }
 
 type question struct {
@@ -199,6 +202,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	m.Answer, m.Rcode = s.answer(name, q.Qtype)
 	s.mu.Unlock()
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	m.Authoritative = !f.Lame
 	if f.Delay > 0 {
 		<-time.After(f.Delay)
 	}
@@ -208,9 +212,11 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	case f.Garbage:
 		_, _ = w.Write(append([]byte{byte(req.Id >> 8), byte(req.Id)}, "\x81\x80\x00\x01garbage"...))
 		return
+	case f.NoEDNS != 0 && req.IsEdns0() != nil:
+		m.Rcode, m.Answer, m.Question = f.NoEDNS, nil, nil
 	case f.Rcode != 0:
 		m.Rcode, m.Answer = f.Rcode, nil
-	case f.Truncate && udp:
+	case f.Truncate && udp, f.Cut:
 		m.Truncated, m.Answer = true, nil
 	case f.Mismatch:
 		m.Question[0].Name = "other.lab.test."
