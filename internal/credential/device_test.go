@@ -40,6 +40,8 @@ func newDevices(t *testing.T, st *store.Store) *devices {
 	return d
 }
 
+var anyName = pki.Binding{AnyName: true}
+
 func here(source string) credential.Attempt {
 	return credential.Attempt{Source: source, Endpoint: "devices", Profiles: []string{"device"}}
 }
@@ -64,7 +66,8 @@ func subjectCSR(t *testing.T, cn string) *pki.CSR {
 func TestESTUsers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		user, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Profile: "device", MaxUses: 1, ExpiresAt: d.now().Add(24 * time.Hour)})
+		user, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Profile: "device", Binding: anyName, MaxUses: 1,
+			ExpiresAt: d.now().Add(24 * time.Hour)})
 		if err != nil || !regexp.MustCompile(`^[a-km-z2-9]{26}$`).MatchString(password) || string(user.Digest) == password {
 			t.Fatalf("%q, %v", password, err)
 		}
@@ -102,7 +105,7 @@ func TestESTUsers(t *testing.T) {
 			t.Errorf("%+v, %v", again, err)
 		}
 
-		_, password, err = d.est.Create(ctx, credential.NewESTUser{Name: "bound", Endpoint: "elsewhere"})
+		_, password, err = d.est.Create(ctx, credential.NewESTUser{Name: "bound", Endpoint: "elsewhere", Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +148,7 @@ func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
 func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Profile: "device", Subject: "CN=router-7,O=Example", MaxUses: 1, ExpiresAt: d.now().Add(time.Hour)})
+		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Profile: "device", Binding: pki.Binding{Subject: "CN=router-7,O=Example"}, MaxUses: 1, ExpiresAt: d.now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +181,7 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		refused(t, err, fault.Denied, "scep_challenge_disabled")
 
 		// Static: many uses, any subject.
-		_, secret, err = d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		_, secret, err = d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,11 +199,11 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7"})
+		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,6 +110,9 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if err != nil {
 		return nil, err
 	}
+	if err := r.checkBound(t.Names); err != nil {
+		return nil, err
+	}
 	t = t.Fit(signer.Certificate().NotBefore, signer.Certificate().NotAfter)
 	v := &judged{issuer: signer.Issuer(), template: t}
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -116,7 +117,7 @@ func TestEABKeys(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		ctx := context.Background()
 		at := cut(base)
-		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"}, Names: []string{"*.x"},
+		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"}, Binding: pki.Binding{Names: []string{"*.x"}},
 			MaxUses: 2, ExpiresAt: &at, CreatedBy: "uid:0", CreatedAt: at}
 		noErr(t, s.CreateEAB(ctx, k, event("eab.created")))
 		wantKind(t, s.CreateEAB(ctx, k, event("eab.created")), fault.Conflict)
