@@ -71,9 +71,9 @@ func (c *client) claims() []store.Claim {
 	return c.user.Claims
 }
 
-// bound is what the client's password is good for. A renewal is not asked by it.
+// bound is what the client's password is good for.
 func (c *client) bound() *issuance.Bound {
-	if c.user == nil || c.renew {
+	if c.user == nil {
 		return nil
 	}
 	return c.user.Bound

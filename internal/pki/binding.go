@@ -55,8 +55,9 @@ func (b *Binding) Check() (part string, err error) {
 func (b Binding) Binds() bool { return b.AnyName || b.Subject != "" || len(b.Names) > 0 }
 
 // HasSubject reports whether a subject is within the binding. The common names and
-// mailboxes in it are names like others; any further attribute needs a pattern of
-// a subject.
+// mailboxes in it are names like others, also where a pattern of a subject has * for
+// them and there are patterns of names; any further attribute needs a pattern of a
+// subject.
 func (b Binding) HasSubject(n Name) bool {
 	patterns := b.patterns()
 	if b.Subject == "" && (b.AnyName || within(patterns, nil, slices.Concat(n...))) {
@@ -66,9 +67,9 @@ func (b Binding) HasSubject(n Name) bool {
 	if b.Subject != "" {
 		subjects = parsePatterns(b.Subject)
 	}
+	bound := slices.ContainsFunc(patterns, func(p NamePattern) bool { return p.kind != "" })
 	return slices.ContainsFunc(subjects, func(p NamePattern) bool {
 		free, ok := p.MatchSubject(n)
-		bound := len(b.Names) > 0 && !b.AnyName
 		return ok && (!bound || within(patterns, []NamePattern{p}, nameLike(free)))
 	})
 }

@@ -118,6 +118,7 @@ func TestFS6_Bindings(t *testing.T) {
 		{"another organization", family, "CN=device-8,O=Evil", "", false},
 		{"a subject alone", Binding{Subject: "CN=*,O=Example"}, "CN=domain controller,O=Example", "", true},
 		{"a subject alone binds names", Binding{Subject: "CN=*,O=Example"}, "CN=dc1,O=Example", "dns:dc1", false},
+		{"a subject among the names", Binding{Names: []string{"CN=*"}}, "CN=dc1", "", true},
 		{"any name", Binding{AnyName: true}, "CN=x,UID=y", "dns:x upn:a@b", true},
 		{"any name of a subject", Binding{AnyName: true, Subject: "CN=a"}, "CN=a", "dns:x", true},
 		{"any name, another subject", Binding{AnyName: true, Subject: "CN=a"}, "CN=b", "dns:x", false},
