@@ -31,27 +31,28 @@ func TestFS6_Order(t *testing.T) {
 	identifier := func(kind, value string) map[string]any {
 		return map[string]any{"identifiers": []map[string]string{{"type": kind, "value": value}}}
 	}
+	order := func(payload map[string]any) *response { return c.post(c.base+"/new-order", payload) }
 	c.order("SEVEN.localhost", "a.b.seven.localhost")
-	want(t, c.post(c.base+"/new-order", identifier("ip", "127.7.0.1")), http.StatusCreated)
+	want(t, order(identifier("ip", "127.7.0.1")), http.StatusCreated)
 	for _, id := range [][2]string{
-		{"dns", "dc1.localhost"}, {"dns", "*.localhost"}, {"dns", "xseven.localhost"}, {"dns", "seven.localhost.evil.localhost"},
-		{"ip", "127.8.0.1"},
+		{"dns", "dc1.localhost"}, {"dns", "*.localhost"}, {"dns", "xseven.localhost"},
+		{"dns", "seven.localhost.evil.localhost"}, {"ip", "127.8.0.1"},
 	} {
-		p := wantProblem(t, c.post(c.base+"/new-order", identifier(id[0], id[1])), http.StatusForbidden, "rejectedIdentifier")
+		p := wantProblem(t, order(identifier(id[0], id[1])), http.StatusForbidden, "rejectedIdentifier")
 		if p.Reason != "eab_name" || !strings.Contains(p.Detail, id[1]) {
 			t.Errorf("%v: %+v", id, p)
 		}
 	}
-	wantProblem(t, c.post(c.base+"/new-order", identifier("ip", "::ffff:127.7.0.1")), http.StatusBadRequest, "malformed")
+	wantProblem(t, order(identifier("ip", "::ffff:127.7.0.1")), http.StatusBadRequest, "malformed")
 	names := map[string]any{"identifiers": dnsNames("a.localhost", "seven.localhost", "b.localhost")}
-	if p := wantProblem(t, c.post(c.base+"/new-order", names), http.StatusForbidden, "rejectedIdentifier"); len(p.Subproblems) != 2 {
+	if p := wantProblem(t, order(names), http.StatusForbidden, "rejectedIdentifier"); len(p.Subproblems) != 2 {
 		t.Errorf("%+v", p)
 	}
 	// A second registration with a wider key finds the account, and binds nothing anew.
 	kid, mac := e.newEAB(t, credential.NewKey{})
 	again := map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": c.bind(kid, mac, nil, "")}
 	want(t, c.postJWK(c.base+"/new-account", again), http.StatusOK)
-	wantProblem(t, c.post(c.base+"/new-order", identifier("dns", "dc1.localhost")), http.StatusForbidden, "rejectedIdentifier")
+	wantProblem(t, order(identifier("dns", "dc1.localhost")), http.StatusForbidden, "rejectedIdentifier")
 }
 
 // TestFS6_Finalize: the binding holds at finalize too, and when a worker of another
@@ -70,7 +71,8 @@ func TestFS6_Finalize(t *testing.T) {
 		}
 		o := store.Order{
 			ID: store.NewID(), AccountID: account, Endpoint: "eab", Profile: "tls-server", Status: statusPending,
-			Identifiers: []pki.Identifier{z.Identifier}, AuthorizationIDs: []string{z.ID}, Expires: now.Add(time.Hour), CreatedAt: now,
+			Identifiers: []pki.Identifier{z.Identifier}, AuthorizationIDs: []string{z.ID},
+			Expires: now.Add(time.Hour), CreatedAt: now,
 		}
 		if err := e.store.CreateOrder(t.Context(), o, []store.Authorization{z}, nil); err != nil {
 			t.Fatal(err)

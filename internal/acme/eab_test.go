@@ -226,7 +226,9 @@ func TestACME_A27_BindingPolicy(t *testing.T) {
 	kid, mac = e.newEAB(t, credential.NewKey{Endpoint: "eab"})
 	wantProblem(t, register(e.client(t, "default"), kid, mac), http.StatusForbidden, "unauthorized")
 
-	kid, mac = e.newEAB(t, credential.NewKey{Binding: pki.Binding{Names: []string{"*.in.localhost"}}, Profiles: []string{"tls-server"}})
+	kid, mac = e.newEAB(t, credential.NewKey{
+		Binding: pki.Binding{Names: []string{"*.in.localhost"}}, Profiles: []string{"tls-server"},
+	})
 	c = e.client(t, "default")
 	r := register(c, kid, mac)
 	want(t, r, http.StatusCreated)

@@ -231,7 +231,8 @@ func TestFS6_SharedChallenge(t *testing.T) {
 	if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0].What, "challenge_any_name: true") {
 		t.Fatalf("%v %+v", err, f.Warnings)
 	}
-	l.change(t, "      challenge: file:scep-challenge\n", "      challenge: file:scep-challenge\n      challenge_names: [10.0.0.1/8]\n")
+	const line = "      challenge: file:scep-challenge\n"
+	l.change(t, line, line+"      challenge_names: [10.0.0.1/8]\n")
 	if _, err := Load(l.file()); err == nil || !strings.Contains(err.Error(), "did you mean 10.0.0.0/8") {
 		t.Errorf("%v", err)
 	}

@@ -68,8 +68,9 @@ func subjectCSR(t *testing.T, cn string) *pki.CSR {
 func TestESTUsers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		user, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Profile: "device", Binding: anyName, MaxUses: 1,
-			ExpiresAt: d.now().Add(24 * time.Hour)})
+		user, password, err := d.est.Create(ctx, credential.NewESTUser{
+			Name: "device-7", Profile: "device", Binding: anyName, MaxUses: 1, ExpiresAt: d.now().Add(24 * time.Hour),
+		})
 		if err != nil || !regexp.MustCompile(`^[a-km-z2-9]{26}$`).MatchString(password) || string(user.Digest) == password {
 			t.Fatalf("%q, %v", password, err)
 		}
@@ -107,7 +108,9 @@ func TestESTUsers(t *testing.T) {
 			t.Errorf("%+v, %v", again, err)
 		}
 
-		_, password, err = d.est.Create(ctx, credential.NewESTUser{Name: "bound", Endpoint: "elsewhere", Binding: anyName})
+		_, password, err = d.est.Create(ctx, credential.NewESTUser{
+			Name: "bound", Endpoint: "elsewhere", Binding: anyName,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +153,10 @@ func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
 func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Profile: "device", Binding: pki.Binding{Subject: "CN=router-7,O=Example"}, MaxUses: 1, ExpiresAt: d.now().Add(time.Hour)})
+		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{
+			Profile: "device", Binding: pki.Binding{Subject: "CN=router-7,O=Example"}, MaxUses: 1,
+			ExpiresAt: d.now().Add(time.Hour),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,14 +270,20 @@ func TestFS6_WhatIsKept(t *testing.T) {
 		user, err = st.ESTUser(ctx, "old")
 		kept(user.Binding, old, err)
 		past := now.Add(-time.Hour)
-		must(t, st.CreateESTUser(ctx, store.ESTUser{Name: "past", Digest: []byte{1}, Binding: old, CreatedAt: now, ExpiresAt: &past}, ev))
+		must(t, st.CreateESTUser(ctx, store.ESTUser{
+			Name: "past", Digest: []byte{1}, Binding: old, CreatedAt: now, ExpiresAt: &past,
+		}, ev))
 
 		named := pki.Binding{Subject: "CN=a", AnyName: true, Old: true}
-		must(t, st.CreateSCEPChallenge(ctx, store.SCEPChallenge{ID: "c", Digest: []byte{1}, Binding: named, CreatedAt: now}, ev))
+		must(t, st.CreateSCEPChallenge(ctx, store.SCEPChallenge{
+			ID: "c", Digest: []byte{1}, Binding: named, CreatedAt: now,
+		}, ev))
 		challenge, err := st.SCEPChallenge(ctx, "c")
 		kept(challenge.Binding, named, err)
 
-		must(t, st.CreateEAB(ctx, store.EABKey{KID: "old", HMAC: []byte{1}, Binding: old, CreatedAt: now, MaxUses: 1, Uses: 1}, ev))
+		must(t, st.CreateEAB(ctx, store.EABKey{
+			KID: "old", HMAC: []byte{1}, Binding: old, CreatedAt: now, MaxUses: 1, Uses: 1,
+		}, ev))
 		key, err := st.EAB(ctx, "old")
 		kept(key.Binding, old, err)
 		names := pki.Binding{Names: []string{"a.test"}}

@@ -58,7 +58,8 @@ func (u *ESTUsers) Create(ctx context.Context, n NewESTUser) (user *store.ESTUse
 	password = deviceSecret()
 	user = &store.ESTUser{
 		Name: n.Name, Digest: secretDigest(KindEST, n.Name, password), Description: n.Description,
-		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses, ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
+		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses,
+		ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
 	}
 	ev, err := act(now, "est_user.created", n.CreatedBy, KindEST+":"+n.Name, n.RequestID, map[string]any{
 		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "binding": n.Binding,

@@ -51,7 +51,8 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 	secret = deviceSecret()
 	challenge = &store.SCEPChallenge{
 		ID: store.NewID(), Digest: secretDigest(KindSCEP, "", secret), Description: n.Description,
-		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses, ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
+		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses,
+		ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
 	}
 	ev, err := act(now, "scep_challenge.created", n.CreatedBy, KindSCEP+":"+challenge.ID, n.RequestID, map[string]any{
 		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "binding": n.Binding,
@@ -97,7 +98,8 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 		return nil, err
 	}
 	bound := t.bound()
-	if err := bound.Check(found.Profile, &csr.Subject, csr.Names); err != nil { // the door looks at what would be signed
+	// The door judges what would be signed.
+	if err := bound.Check(found.Profile, &csr.Subject, csr.Names); err != nil {
 		return nil, err
 	}
 	return &Proof{

@@ -35,7 +35,8 @@ func (b *Bound) Check(profileName string, subject *pki.Name, names []pki.Identif
 	}
 	what := boundWords[b.Kind]
 	if len(b.Profiles) > 0 && !slices.Contains(b.Profiles, profileName) {
-		return fault.New(fault.Denied, "the %s does not cover profile %q", what, profileName).Because(b.reason("profile"))
+		return fault.New(fault.Denied, "the %s does not cover profile %q", what, profileName).
+			Because(b.reason("profile"))
 	}
 	if outside := b.Outside(names); len(outside) > 0 {
 		return b.refuseNames(what, outside)

@@ -29,8 +29,8 @@ type bindingFlags struct {
 
 func (f *bindingFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.names, "name", nil, "name it is good for: NAME, '*.NAME' for all below, an address or a network, "+
-		"'*@NAME', 'spiffe://NAME/*', 'upn:*@NAME' or 'CN=*,O=ORG'; may be given often")
+	flags.StringArrayVar(&f.names, "name", nil, "name it is good for: NAME, '*.NAME' for all below, an address, "+
+		"a network, '*@NAME', 'spiffe://NAME/*', 'upn:*@NAME' or 'CN=*,O=ORG'; may be given often")
 	flags.StringVar(&f.subject, "subject", "", "the only subject it is good for, as RFC 4514 writes it; * is any value")
 	flags.BoolVar(&f.anyName, "any-name", false, "it is good for any name")
 }
@@ -144,10 +144,12 @@ func (c *CLI) estUserList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "NAME", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "NAME", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, u := range all.Users {
 				t.row(u.Name, u.Status, used(u.Uses, u.MaxUses), or(u.Endpoint, "any"), or(u.Profile, "any"),
-					bound(u.Subject, u.Names, u.AnyName, u.Unbound), or(stamp(u.ExpiresAt), "never"), stamp(u.CreatedAt), u.CreatedBy, u.Description)
+					bound(u.Subject, u.Names, u.AnyName, u.Unbound), or(stamp(u.ExpiresAt), "never"),
+					stamp(u.CreatedAt), u.CreatedBy, u.Description)
 			}
 			return t.end()
 		},
@@ -228,7 +230,8 @@ func (c *CLI) scepChallengeList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, ch := range all.Challenges {
 				t.row(ch.ID, ch.Status, used(ch.Uses, ch.MaxUses), or(ch.Endpoint, "any"), or(ch.Profile, "any"),
 					bound(ch.Subject, ch.Names, ch.AnyName, ch.Unbound), or(stamp(ch.ExpiresAt), "never"),

@@ -84,7 +84,8 @@ func (c *CLI) eabList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "KID", "STATUS", "USES", "ENDPOINT", "NAMES", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "KID", "STATUS", "USES", "ENDPOINT", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, k := range all.Keys {
 				uses := strconv.Itoa(k.Uses)
 				if k.MaxUses > 0 {

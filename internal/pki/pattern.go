@@ -108,7 +108,8 @@ func typedPattern(s string, kind IdentifierType, value string) (NamePattern, err
 		}
 		return NamePattern{kind: kind, value: id.Folded()}, nil
 	}
-	return NamePattern{}, badPattern(s, "want a name, or one after upn:, permanent-identifier:, hardware-module: or dirname:")
+	return NamePattern{}, badPattern(s,
+		"want a name, or one after upn:, permanent-identifier:, hardware-module: or dirname:")
 }
 
 func mailPattern(s string, kind IdentifierType, value string) (NamePattern, error) {
@@ -118,15 +119,16 @@ func mailPattern(s string, kind IdentifierType, value string) (NamePattern, erro
 	if err != nil || strings.Contains(local, "*") && local != anyValue || strings.Contains(host, "*") {
 		return NamePattern{}, badPattern(s, "want NAME@HOST, where NAME may be * and HOST may be *. and a name")
 	}
-	return NamePattern{kind: kind, local: local, value: id.Value[strings.LastIndex(id.Value, "@")+1:], below: below}, nil
+	host = id.Value[strings.LastIndex(id.Value, "@")+1:] // in canonical form
+	return NamePattern{kind: kind, local: local, value: host, below: below}, nil
 }
 
 func hostPattern(s string) (NamePattern, error) {
 	base, below := strings.CutPrefix(s, "*.")
 	name, err := CheckDNSName(base, DNSRules{SingleLabel: true, Underscore: true})
 	if err != nil || name != base {
-		return NamePattern{}, badPattern(s, `want a DNS name in lower case (A-labels), "*." and a DNS name, an address, `+
-			"a network such as 10.0.0.0/8, a mailbox, a URI, or a subject such as CN=router-7")
+		return NamePattern{}, badPattern(s, `want a DNS name in lower case (A-labels), "*." and a DNS name, `+
+			"an address, a network such as 10.0.0.0/8, a mailbox, a URI, or a subject such as CN=router-7")
 	}
 	return NamePattern{kind: DNS, value: name, below: below}, nil
 }

@@ -11,9 +11,12 @@ import (
 func TestFS6_PatternsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{
-		"", "*", "*.", "*.*.test", "A.test", ".a.test", "a.test.", "a..test", "a b", "10.0.0.1/8", "10.0.0.0/33", "dns:a.test",
-		"::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "fe80::1%eth0", "müller.test", "xn--a.test", "a.*.test", "a*.test", "10.1", "*.10",
-		"a@", "@a.test", "a*@a.test", "a@*", "a@*.*.test", "*@@a.test", "upn:a", "upn:", "https://*.a.test/x", "https://*", "https://a.test/*/b",
+		"", "*", "*.", "*.*.test", "A.test", ".a.test", "a.test.", "a..test", "a b", "10.0.0.1/8", "10.0.0.0/33",
+		"dns:a.test",
+		"::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "fe80::1%eth0", "müller.test", "xn--a.test", "a.*.test",
+		"a*.test", "10.1", "*.10",
+		"a@", "@a.test", "a*@a.test", "a@*", "a@*.*.test", "*@@a.test", "upn:a", "upn:", "https://*.a.test/x",
+		"https://*", "https://a.test/*/b",
 		"https://a.test/?x/*", "urn:", "spiffe:a", "CN=", "=x", "CN", "CN=a,,O=b", "hardware-module:x", "dirname:",
 		"cn:x", strings.Repeat("a", 2000),
 	} {
@@ -29,18 +32,22 @@ func TestFS6_Patterns(t *testing.T) {
 	for pattern, want := range map[string]struct{ in, out []Identifier }{
 		"a.test": {
 			[]Identifier{{DNS, "a.test"}},
-			[]Identifier{{DNS, "b.test"}, {DNS, "*.a.test"}, {DNS, "x.a.test"}, {DNS, "*.test"}, {Email, "a.test"}, {URI, "a.test"}, {UPN, "a.test"}},
+			[]Identifier{{DNS, "b.test"}, {DNS, "*.a.test"}, {DNS, "x.a.test"}, {DNS, "*.test"}, {Email, "a.test"},
+				{URI, "a.test"}, {UPN, "a.test"}},
 		},
 		"*.a.test": {
 			[]Identifier{{DNS, "x.a.test"}, {DNS, "y.x.a.test"}, {DNS, "*.a.test"}, {DNS, "*.x.a.test"}},
-			[]Identifier{{DNS, "a.test"}, {DNS, "xa.test"}, {DNS, "*.test"}, {DNS, "x.a.test.evil.test"}, {Email, "x@x.a.test"}},
+			[]Identifier{{DNS, "a.test"}, {DNS, "xa.test"}, {DNS, "*.test"}, {DNS, "x.a.test.evil.test"}, {Email,
+				"x@x.a.test"}},
 		},
-		"10.0.0.0/8": {[]Identifier{{IP, "10.1.2.3"}}, []Identifier{{IP, "11.0.0.1"}, {IP, "::ffff:10.1.2.3"}, {IP, "::"}, {DNS, "10.1.2.3"}}},
-		"0.0.0.0/0":  {[]Identifier{{IP, "192.0.2.1"}}, []Identifier{{IP, "2001:db8::1"}}},
+		"10.0.0.0/8": {[]Identifier{{IP, "10.1.2.3"}}, []Identifier{{IP, "11.0.0.1"}, {IP, "::ffff:10.1.2.3"}, {IP,
+			"::"}, {DNS, "10.1.2.3"}}},
+		"0.0.0.0/0": {[]Identifier{{IP, "192.0.2.1"}}, []Identifier{{IP, "2001:db8::1"}}},
 		"2001:db8::1": {
 			[]Identifier{{IP, "2001:db8::1"}}, []Identifier{{IP, "2001:db8::2"}, {IP, "10.0.0.1"}},
 		},
-		"a@a.test":    {[]Identifier{{Email, "a@a.test"}}, []Identifier{{Email, "A@a.test"}, {Email, "b@a.test"}, {Email, "a@x.a.test"}, {UPN, "a@a.test"}}},
+		"a@a.test": {[]Identifier{{Email, "a@a.test"}}, []Identifier{{Email, "A@a.test"}, {Email, "b@a.test"},
+			{Email, "a@x.a.test"}, {UPN, "a@a.test"}}},
 		"*@a.test":    {[]Identifier{{Email, "a@a.test"}}, []Identifier{{Email, "a@x.a.test"}, {DNS, "a.test"}}},
 		"*@*.a.test":  {[]Identifier{{Email, "a@x.a.test"}}, []Identifier{{Email, "a@a.test"}}},
 		"upn:*@a.b":   {[]Identifier{{UPN, "x@a.b"}}, []Identifier{{UPN, "x@b"}, {Email, "x@a.b"}}},
@@ -50,13 +57,16 @@ func TestFS6_Patterns(t *testing.T) {
 		"spiffe://x/d/*": {
 			[]Identifier{{URI, "spiffe://x/d/7"}, {URI, "spiffe://x/d/7/a"}},
 			[]Identifier{
-				{URI, "spiffe://x/d"}, {URI, "spiffe://x/d/"}, {URI, "spiffe://x/dd/7"}, {URI, "spiffe://x/d/../e"}, {URI, "spiffe://x/d/%2e%2e/e"},
+				{URI, "spiffe://x/d"}, {URI, "spiffe://x/d/"}, {URI, "spiffe://x/dd/7"}, {URI,
+					"spiffe://x/d/../e"}, {URI, "spiffe://x/d/%2e%2e/e"},
 				{URI, "spiffe://x/d/7?a"}, {URI, "spiffe://x/d//7"}, {URI, "https://x/d/7"},
 			},
 		},
-		"dirname:CN=a,O=b":             {[]Identifier{{DirName, "CN=A,O=b"}}, []Identifier{{DirName, "CN=a"}, {DirName, "O=b,CN=a"}}},
-		"permanent-identifier:1.2.3/x": {[]Identifier{{PermanentID, "1.2.3/x"}}, []Identifier{{PermanentID, "1.2.3/y"}, {HardwareID, "1.2.3/x"}}},
-		"CN=a.test":                    {nil, []Identifier{{DNS, "a.test"}, {DirName, "CN=a.test"}}},
+		"dirname:CN=a,O=b": {[]Identifier{{DirName, "CN=A,O=b"}}, []Identifier{{DirName, "CN=a"},
+			{DirName, "O=b,CN=a"}}},
+		"permanent-identifier:1.2.3/x": {[]Identifier{{PermanentID, "1.2.3/x"}}, []Identifier{{PermanentID,
+			"1.2.3/y"}, {HardwareID, "1.2.3/x"}}},
+		"CN=a.test": {nil, []Identifier{{DNS, "a.test"}, {DirName, "CN=a.test"}}},
 	} {
 		p, err := ParseNamePattern(pattern)
 		if err != nil {
@@ -144,7 +154,8 @@ func TestFS6_Bindings(t *testing.T) {
 // holds a name of a kind that it does not name.
 func FuzzNamePattern(f *testing.F) {
 	for _, s := range []string{
-		"*.a.test", "a.test", "10.0.0.0/8", "::1", "*.*", "a@a.test", "*@*.a.test", "spiffe://x/*", "urn:a:b", "CN=*,O=x", "upn:a@b", "dirname:CN=x",
+		"*.a.test", "a.test", "10.0.0.0/8", "::1", "*.*", "a@a.test", "*@*.a.test", "spiffe://x/*", "urn:a:b",
+		"CN=*,O=x", "upn:a@b", "dirname:CN=x",
 	} {
 		f.Add(s, "x.a.test")
 	}

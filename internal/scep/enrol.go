@@ -230,7 +230,7 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
 			bound := &issuance.Bound{Kind: "scep_endpoint", Binding: c.ep.binding()}
-			if err := bound.Check("", &csr.Subject, csr.Names); err != nil { // the door looks at what would be signed
+			if err := bound.Check("", &csr.Subject, csr.Names); err != nil { // and the door what would be signed
 				return nil, err
 			}
 			// The key keeps devices apart that share the secret.

@@ -123,8 +123,8 @@ func (srv *server) credentialHealth(ctx context.Context) []health.Check {
 	}
 	return []health.Check{{
 		Name: "credentials", State: health.Warning,
-		Detail: fmt.Sprintf("good for any name, because they are older than bindings: %d EST users, %d SCEP challenges, "+
-			"%d EAB keys", n.ESTUsers, n.SCEPChallenges, n.EABKeys),
+		Detail: fmt.Sprintf("good for any name, because they are older than bindings: %d EST users, "+
+			"%d SCEP challenges, %d EAB keys", n.ESTUsers, n.SCEPChallenges, n.EABKeys),
 		Remedy: "est user list, scep challenge list and eab list show them as unbound: make others with --name, " +
 			"--subject or --any-name, and disable these",
 	}}

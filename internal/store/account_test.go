@@ -117,7 +117,8 @@ func TestEABKeys(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		ctx := context.Background()
 		at := cut(base)
-		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"}, Binding: pki.Binding{Names: []string{"*.x"}},
+		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"},
+			Binding: pki.Binding{Names: []string{"*.x"}},
 			MaxUses: 2, ExpiresAt: &at, CreatedBy: "uid:0", CreatedAt: at}
 		noErr(t, s.CreateEAB(ctx, k, event("eab.created")))
 		wantKind(t, s.CreateEAB(ctx, k, event("eab.created")), fault.Conflict)

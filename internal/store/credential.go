@@ -63,10 +63,12 @@ type SCEPChallenge struct {
 var (
 	eabKeys = credential[EABKey]{
 		what: "EAB key", kind: "eab", taken: "the kid is taken", none: "no enabled key has this kid",
-		list: `kid, hmac, description, endpoint, profiles, names, max_uses, uses, expires_at, disabled_at, created_by, created_at, binding`,
+		list: `kid, hmac, description, endpoint, profiles, names, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(k *EABKey) []any {
 			return []any{
-				k.KID, k.HMAC, k.Description, k.Endpoint, asJSON(k.Profiles), asJSON(k.Binding.Names), k.MaxUses, k.Uses,
+				k.KID, k.HMAC, k.Description, k.Endpoint, asJSON(k.Profiles), asJSON(k.Binding.Names),
+				k.MaxUses, k.Uses,
 				k.ExpiresAt, k.DisabledAt, k.CreatedBy, k.CreatedAt, bindingJSON(k.Binding),
 			}
 		},
@@ -87,7 +89,8 @@ var (
 	}
 	estUsers = credential[ESTUser]{
 		what: "EST user", kind: "est_user", taken: "there is an EST user of this name", none: "no enabled EST user has this name",
-		list: `name, digest, description, endpoint, profile, max_uses, uses, expires_at, disabled_at, created_by, created_at, binding`,
+		list: `name, digest, description, endpoint, profile, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(u *ESTUser) []any {
 			return []any{
 				u.Name, u.Digest, u.Description, u.Endpoint, u.Profile, u.MaxUses, u.Uses, u.ExpiresAt, u.DisabledAt,
@@ -104,7 +107,8 @@ var (
 	}
 	scepChallenges = credential[SCEPChallenge]{
 		what: "SCEP challenge", kind: "scep_challenge", taken: "the challenge exists", none: "no enabled SCEP challenge has this id",
-		list: `id, digest, description, endpoint, profile, subject, max_uses, uses, expires_at, disabled_at, created_by, created_at, binding`,
+		list: `id, digest, description, endpoint, profile, subject, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(c *SCEPChallenge) []any {
 			return []any{
 				c.ID, c.Digest, c.Description, c.Endpoint, c.Profile, c.Binding.Subject, c.MaxUses, c.Uses,
