@@ -231,6 +231,13 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	if account.Status != statusValid {
 		return fault.New(fault.Denied, "the account is %s", account.Status).Because("account_" + account.Status)
 	}
+	key, err := parseJWK(account.JWK)
+	if err == nil {
+		err = blockedSigner(s.Pipeline.CheckKey(ctx, key.key))
+	}
+	if err != nil {
+		return err
+	}
 	now := s.Now()
 	for i := range authzs {
 		if err := authzEnded(&authzs[i], now); err != nil {
@@ -240,8 +247,8 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	if !ep.RequireEAB || account.EABKID == "" {
 		return nil
 	}
-	key, err := s.Store.EAB(ctx, account.EABKID)
-	if err == nil && key.DisabledAt != nil && !key.DisabledAt.Before(o.CreatedAt) {
+	binding, err := s.Store.EAB(ctx, account.EABKID)
+	if err == nil && binding.DisabledAt != nil && !binding.DisabledAt.Before(o.CreatedAt) {
 		err = fault.New(fault.Denied, "the key of the account's external account binding was disabled after the order "+
 			"was placed: ask the operator of this CA").Because("eab_disabled")
 	}

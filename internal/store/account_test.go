@@ -96,15 +96,16 @@ func TestACME_A5_NoncesAreSpentOnce(t *testing.T) {
 		soon := base.Add(time.Hour)
 		noErr(t, s.SpendNonce(ctx, []byte("n1"), soon))
 		wantKind(t, s.SpendNonce(ctx, []byte("n1"), soon), fault.BadNonce)
-		got, err := s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon)
+		got, _, err := s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon, pki.KeyHash{})
 		if err != nil || got.ID != a.ID {
 			t.Fatal(got, err)
 		}
-		_, err = s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon)
+		_, _, err = s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon, pki.KeyHash{})
 		wantKind(t, err, fault.BadNonce)
-		_, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon)
+		_, _, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon, pki.KeyHash{})
 		wantNotFound(t, err)
-		_, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon) // spent although there was no account
+		_, _, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon, pki.KeyHash{})
+		// Spent although there was no account.
 		wantKind(t, err, fault.BadNonce)
 		if _, err := s.Purge(ctx, soon.Add(time.Second), 2); err != nil {
 			t.Fatal(err)
