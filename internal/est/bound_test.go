@@ -124,6 +124,32 @@ func TestFS6_User(t *testing.T) {
 	}
 }
 
+// TestFS6_WhatIsSigned: what the profile fixes in a subject, or leaves out of it, is not
+// held against the binding.
+func TestFS6_WhatIsSigned(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.everyName(t, func(c *profile.Config) {
+		c.Subject = profile.Subject{
+			Fields: []profile.Field{{Attribute: "CN"}, {Attribute: "O", Fixed: "Example"}}, Others: "drop",
+		}
+	})
+	for name, b := range map[string]pki.Binding{
+		"names":   {Names: []string{"device-7"}},
+		"subject": {Subject: "CN=device-7"},
+		"asked":   {Subject: "CN=device-7,O=Example,C=CH"},
+	} {
+		d := e.withPassword(t, credential.NewESTUser{Name: name, Binding: b})
+		csr := newCSR(t, issuancetest.NewKey(t), "", withText("CN=device-7,O=Example,C=CH"))
+		cert := one(t, d.post(t, "/simpleenroll", csr))
+		if cert.Subject.String() != "CN=device-7,O=Example" {
+			t.Errorf("%s: %s", name, cert.Subject)
+		}
+		csr = newCSR(t, issuancetest.NewKey(t), "", withText("CN=device-8,O=Example,C=CH"))
+		refused(t, d.post(t, "/simpleenroll", csr), 403, "est_user_wrong_subject")
+	}
+}
+
 // TestFS6_Renewal: a renewal is asked by the power of the certificate, also where a
 // password stands beside it.
 func TestFS6_Renewal(t *testing.T) {
