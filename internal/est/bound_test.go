@@ -64,7 +64,8 @@ func escapes() map[string]struct {
 		reason string
 	}
 	return map[string]c{
-		"its own":               {[]csrOption{withText("CN=Device-7"), withDNS("*.seven.test"), id(pki.IP, "10.7.0.1")}, ""},
+		"its own":               {[]csrOption{withText("CN=Device-7"), withDNS("*.seven.test")}, ""},
+		"its own address":       {[]csrOption{id(pki.IP, "10.7.0.1")}, ""},
 		"another common name":   {[]csrOption{withText("CN=device-8")}, subject},
 		"two common names":      {[]csrOption{withText("CN=dc1,CN=device-7")}, subject},
 		"a common name alike":   {[]csrOption{withText("CN=ｄevice-7")}, subject},
