@@ -7,6 +7,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -14,7 +15,8 @@ import (
 // CreateEABKey is POST /v1/eab/keys.
 func (s *Server) CreateEABKey(ctx context.Context, r api.CreateEABKeyRequestObject) (api.CreateEABKeyResponseObject, error) {
 	n := credential.NewKey{
-		Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profiles: r.Body.Profiles, Names: r.Body.Names,
+		Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profiles: r.Body.Profiles,
+		Binding: pki.Binding{Subject: r.Body.Subject, Names: r.Body.Names, AnyName: r.Body.AnyName},
 		MaxUses: 1, ExpiresAt: r.Body.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if r.Body.MaxUses != nil {
@@ -68,7 +70,8 @@ func (s *Server) DisableEABKey(ctx context.Context, r api.DisableEABKeyRequestOb
 func (s *Server) eabKey(k *store.EABKey) api.EABKey {
 	out := api.EABKey{
 		KID: k.KID, Status: string(s.cfg.EAB.Standing(k)), Description: k.Description, Endpoint: k.Endpoint,
-		Profiles: append([]string{}, k.Profiles...), Names: append([]string{}, k.Names...),
+		Profiles: append([]string{}, k.Profiles...), Names: append([]string{}, k.Binding.Names...),
+		Subject: k.Binding.Subject, AnyName: k.Binding.AnyName, Unbound: k.Binding.Old,
 		MaxUses: k.MaxUses, Uses: k.Uses, CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt.UTC(),
 	}
 	if k.ExpiresAt != nil {

@@ -2,6 +2,7 @@ package scep
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -35,7 +36,7 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	}
 	ask.Endpoint, ask.Protocol, ask.Issuer = c.ep.Name, "scep", c.ep.Issuer
 	ask.Requester, ask.Evidence, ask.Claims = proof.Identity, proof.Evidence, proof.Claims
-	ask.RequestID = web.RequestID(ctx)
+	ask.RequestID, ask.Bound = web.RequestID(ctx), proof.Bound
 	made, err := s.Approvals.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
 		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook, Admit: s.admit(c, proof),
@@ -201,6 +202,9 @@ func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credenti
 		return stranger, nil
 	}
 	proof, err := s.challenge(ctx, c, csr)
+	if err == nil && c.ep.Manual { // before the door says no: here a person may say yes
+		err = proof.Bound.Check(cmp.Or(proof.Profile, c.ep.DefaultProfile), &csr.Subject, csr.Names)
+	}
 	if err != nil && c.ep.Manual && c.ep.Webhook == "" && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
 		stranger.Evidence = evidence("challenge_refused", fault.Of(err).Reason)
 		return stranger, nil
@@ -247,16 +251,17 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		}
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
+			bound := &issuance.Bound{Kind: "scep_endpoint", Binding: c.ep.binding()}
 			// The key keeps devices apart that share the secret.
 			proved := evidence("endpoint_challenge", c.ep.Name)
-			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved}, nil
+			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved, Bound: bound}, nil
 		}
 	}
 	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}
 	if c.ep.Webhook != "" {
 		return s.Webhooks.Check(ctx, c.ep.Webhook, attempt, c.transactionID, csr.ChallengePassword, csr)
 	}
-	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword, csr)
+	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword)
 }
 
 // held returns the holder of a certificate that we issued, nil for any other.

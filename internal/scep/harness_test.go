@@ -30,6 +30,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
@@ -170,14 +171,24 @@ func (d *device) csr(t testing.TB, cn, challenge string, change ...func(*x509.Ce
 	return der
 }
 
-// withChallenge returns a request of a common name with a challenge.
-func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag cbasn1.Tag) []byte {
+// withChallenge returns a request of a common name, and perhaps other names, with a
+// challenge.
+func withChallenge(
+	t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag cbasn1.Tag, names ...pki.Identifier,
+) []byte {
 	t.Helper()
 	subject, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return withSubject(t, key, subject, challenge, tag)
+	if len(names) == 0 {
+		return withSubject(t, key, subject, challenge, tag)
+	}
+	san, err := pki.MarshalSAN(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return withSubject(t, key, subject, challenge, tag, pkix.Extension{Id: pki.OIDSubjectAltName, Value: san})
 }
 
 // withSubject writes a PKCS#10 by hand: crypto/x509 cannot write challenges.
