@@ -4,6 +4,7 @@
 package config
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
@@ -287,12 +288,31 @@ type Listeners struct {
 type Listener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
+	// Connections are who connects.
+	Connections Connections `yaml:"connections,omitempty"`
+}
+
+// Connections say who connects to a listener.
+type Connections struct {
+	// ProxyFrom are the networks of load balancers that begin each connection with a
+	// header of the PROXY protocol, version 2 or 1, such as 10.0.0.0/24. The address in
+	// it is the client's for limits, records and logs. One of them that sends none is
+	// refused; so is anybody else who sends one.
+	ProxyFrom []netip.Prefix `yaml:"proxy_from,omitempty"`
+	// ForwardedFrom are the networks of proxies that write into ForwardedHeader for
+	// whom they ask. From anybody else the header means nothing.
+	ForwardedFrom []netip.Prefix `yaml:"forwarded_from,omitempty"`
+	// ForwardedHeader is x-forwarded-for (the default) or forwarded (RFC 7239). The
+	// other one is not read: a proxy that does not write it passes it on from anybody.
+	ForwardedHeader string `yaml:"forwarded_header,omitempty" jsonschema:"enum=x-forwarded-for,enum=forwarded"`
 }
 
 // TLSListener is an address and the certificate that it presents.
 type TLSListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr" reload:"restart"`
+	// Connections are who connects.
+	Connections Connections `yaml:"connections,omitempty" reload:"restart"`
 	// TLS is the certificate that the listener presents.
 	TLS TLS `yaml:"tls"`
 }
@@ -319,6 +339,8 @@ type TLS struct {
 type OpsListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
+	// Connections are who connects.
+	Connections Connections `yaml:"connections,omitempty"`
 	// Pprof serves Go's profiles under /debug/pprof/.
 	Pprof bool `yaml:"pprof,omitempty"`
 }

@@ -87,7 +87,8 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").
 			Because(KindSCEP + "_missing")
 	}
-	if err := c.guard.limits.Locked(ctx, a.lock()); err != nil {
+	guess := a.device(csr)
+	if err := c.guard.limits.MayGuess(ctx, guess); err != nil {
 		return nil, err
 	}
 	digest := secretDigest(KindSCEP, "", secret)
@@ -96,7 +97,7 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 		return nil, fmt.Errorf("check SCEP challenge: %w", err)
 	}
 	if found == nil || !equal(digest, found.Digest) {
-		return nil, c.guard.wrong(ctx, &a, KindSCEP)
+		return nil, c.guard.wrong(ctx, guess, KindSCEP)
 	}
 	t := challengeTerms(found)
 	spent, err := t.admit(&a, c.now())
@@ -110,6 +111,25 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile, Claims: []store.Claim{{Kind: KindSCEP, ID: found.ID}},
 		Evidence: evidence("scep_challenge", found.ID), Spent: spent,
 	}, nil
+}
+
+// device is what a wrong challenge password is counted by that was made here: SCEP
+// has no names for those who ask, and the key of a signed request is nobody else's.
+func (a *Attempt) device(csr *pki.CSR) limit.Guess {
+	g := a.guess("key " + csr.KeyHash.String())
+	g.Unknown = true
+	return g
+}
+
+// Named is what a wrong challenge password is counted by that somebody chose: the
+// subject of the request, since a guesser makes a key for each guess for nothing.
+func (a *Attempt) Named(csr *pki.CSR) limit.Guess {
+	g := a.device(csr)
+	if subject := csr.Subject.String(); subject != "" {
+		g.Identity = subject
+	}
+	g.Chosen = true
+	return g
 }
 
 // boundTo refuses a request for another subject than the challenge's.

@@ -19,6 +19,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 // Rate is a number of events in a time. All of them may come at once; after
@@ -41,9 +42,15 @@ type Config struct {
 	// PendingAuthorizations is how many authorizations of one account may be
 	// pending at a time; 0 is without limit. Default: 3000.
 	PendingAuthorizations int `yaml:"pending_authorizations" json:"pending_authorizations"`
-	// WrongSecrets is how many wrong guesses at a secret (EAB keys, passwords,
-	// challenge passwords) one source may make. Default: 10 in 10m.
+	// WrongSecrets is how many wrong guesses at a secret one source may make for one
+	// identity: the password of one EST user, the key of one EAB id, the challenge
+	// password of the device with one key. Default: 10 in 10m.
 	WrongSecrets Rate `yaml:"wrong_secrets" json:"wrong_secrets"`
+	// WrongSecretsBySource is how many it may make for all identities of an endpoint
+	// together. After that each identity may be wrong only once in the time for one of
+	// WrongSecrets, and challenge passwords that people or webhooks choose wait for
+	// this rate; other right secrets are taken (docs/limits.md). Default: 100 in 10m.
+	WrongSecretsBySource Rate `yaml:"wrong_secrets_by_source" json:"wrong_secrets_by_source"`
 	// Enrolments is how often EST and SCEP may be asked for a certificate by the
 	// power of the certificates of one line: a certificate and all that was enrolled
 	// by its power. Lines of the same names count as one. What registration authorities,
@@ -75,6 +82,7 @@ func Defaults() Config {
 		PendingOrders:         300,
 		PendingAuthorizations: 3000,
 		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
+		WrongSecretsBySource:  Rate{Count: 100, Per: 10 * time.Minute},
 		Enrolments:            Rate{Count: 60, Per: time.Hour},
 		Unproved:              Rate{Count: 100, Per: time.Hour},
 		UnprovedWaiting:       1000,
@@ -91,7 +99,8 @@ func (c Config) Check() error {
 			key, "want a count and a time of at least a millisecond for each, got %d per %s", r.Count, r.Per)
 	}
 	return errors.Join(
-		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets), rate("enrolments", c.Enrolments),
+		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets),
+		rate("wrong_secrets_by_source", c.WrongSecretsBySource), rate("enrolments", c.Enrolments),
 		rate("unproved", c.Unproved),
 		rate("unreadable_by_source", c.UnreadableBySource), rate("unreadable_by_envelope", c.UnreadableByEnvelope),
 		rate("unreadable_by_recipient", c.UnreadableByRecipient),
@@ -129,7 +138,7 @@ func New(cfg Config, s *store.Store, now func() time.Time) (*Limiter, error) {
 
 // NewAccount takes one new account from the client's address.
 func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr) error {
-	return l.take(ctx, "account "+Source(client), l.cfg.NewAccounts, "too many new accounts from this address")
+	return l.take(ctx, "account "+web.Source(client), l.cfg.NewAccounts, "too many new accounts from this address")
 }
 
 // NewOrder refuses an order that would exceed what an account may have pending;
@@ -172,14 +181,6 @@ func (l *Limiter) Enrolment(ctx context.Context, line string) error {
 	return l.take(ctx, "enrolment "+line, l.cfg.Enrolments, "this device has asked for too many certificates")
 }
 
-const lockedOut = "too many wrong secrets from this source"
-
-// Locked refuses a source that has guessed too often. Call it before a secret is
-// compared.
-func (l *Limiter) Locked(ctx context.Context, source string) error {
-	return l.locked(ctx, "secret "+source, l.cfg.WrongSecrets, l.cfg.WrongSecrets.burst(), lockedOut)
-}
-
 // locked refuses a key that is further ahead of a rate than burst, and takes
 // nothing.
 func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Duration, detail string) error {
@@ -197,12 +198,6 @@ func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Dur
 		l.remember(key, wait)
 	}
 	return refuse(detail, wait)
-}
-
-// WrongSecret counts a wrong guess. It is a fault when the guess was one too
-// many, so that of several at once no more than allowed are answered.
-func (l *Limiter) WrongSecret(ctx context.Context, source string) error {
-	return l.take(ctx, "secret "+source, l.cfg.WrongSecrets, lockedOut)
 }
 
 func (l *Limiter) take(ctx context.Context, key string, r Rate, detail string) error {
@@ -247,16 +242,4 @@ func (l *Limiter) remember(key string, wait time.Duration) {
 
 func refuse(detail string, wait time.Duration) error {
 	return fault.New(fault.RateLimited, "%s", detail).After(max(wait, time.Second))
-}
-
-// Source returns the name under which an address is counted: the address, or
-// its network of 64 bits for IPv6, which is what one customer gets.
-func Source(client netip.Addr) string {
-	client = client.Unmap().WithZone("")
-	if client.Is6() {
-		if network, err := client.Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return client.String()
 }

@@ -5,13 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -81,7 +79,7 @@ func (s *Server) pkiOperation(w http.ResponseWriter, r *http.Request, ep *endpoi
 	message, err := readMessage(w, r)
 	if err == nil {
 		var rep *reply
-		if rep, err = s.operate(r.Context(), ep, source(r), message, &event); err == nil {
+		if rep, err = s.operate(r.Context(), ep, web.Source(web.Client(r)), message, &event); err == nil {
 			web.Note(r.Context(), slog.String("scep_message", event.Message), slog.String("scep_status", event.Status),
 				slog.String("transaction", rep.transactionID))
 			if rep.cause != nil {
@@ -127,12 +125,3 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 var errTooLarge error = fault.New(fault.TooLarge, "the message has more than %d octets", maxMessage).Because("scep_size")
-
-// source is the client's address as limits count it.
-func source(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return limit.Source(peer.Addr())
-}

@@ -34,7 +34,7 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 	if err != nil {
 		return err
 	}
-	c := srv.webConfig(listenSocket)
+	c := srv.webConfig(listenSocket, config.Connections{})
 	c.ConnContext = admin.ConnContext
 	c.Limits.Body = admin.MaxImportBody
 	c.Limits.Write = 0 // an export may be long
@@ -56,7 +56,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
 		r.HandleFunc("/debug/pprof/*", pprof.Index)
 	}
-	c := srv.webConfig(listenOps)
+	c := srv.webConfig(listenOps, cfg.Listeners.Ops.Connections)
 	c.Quiet = true
 	if cfg.Listeners.Ops.Pprof {
 		c.Limits.Write = 0 // a profile takes as long as it is asked to
@@ -66,7 +66,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 
 // startHTTP serves what must be plain HTTP.
 func (srv *server) startHTTP(ctx context.Context, cfg *config.File) error {
-	c := srv.webConfig(listenHTTP)
+	c := srv.webConfig(listenHTTP, cfg.Listeners.HTTP.Connections)
 	c.Direct = srv.ocsp.Direct
 	c.Limits.HeaderBytes = 32 << 10 // SCEP messages stand in the request line (rule S3)
 	return srv.listen(ctx, cfg.Listeners.HTTP.Addr, srv.plainRoutes(), c)
@@ -84,7 +84,7 @@ func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
 		if !srv.tellPair(ctx, l.name, srv.refreshPair(ctx, cfg, l.name, l.conf.TLS)) || srv.serving(l.name) {
 			continue
 		}
-		c := srv.webConfig(l.name)
+		c := srv.webConfig(l.name, l.conf.Connections)
 		c.TLS = pair.Config()
 		if l.name == listenEST {
 			c.TLS = srv.est.TLS(c.TLS)
@@ -187,8 +187,11 @@ func (srv *server) serving(name string) bool {
 	return slices.ContainsFunc(srv.servers, func(s *web.Server) bool { return s.Name() == name })
 }
 
-func (srv *server) webConfig(name string) web.Config {
-	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request}
+func (srv *server) webConfig(name string, who config.Connections) web.Config {
+	return web.Config{
+		Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request,
+		Proxies: who.Proxies(),
+	}
 }
 
 // stopListeners stops taking connections and waits for the requests under way.

@@ -1,0 +1,42 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/privyseal/privyseal/internal/strictyaml"
+	"github.com/privyseal/privyseal/internal/web"
+)
+
+// byListener returns what all listeners of TCP have, by their key in the file.
+func (f *File) byListener() map[string]Listener {
+	l := f.Listeners
+	return map[string]Listener{
+		"https": {Addr: l.HTTPS.Addr, Connections: l.HTTPS.Connections},
+		"est":   {Addr: l.EST.Addr, Connections: l.EST.Connections},
+		"http":  l.HTTP,
+		"ops":   {Addr: l.Ops.Addr, Connections: l.Ops.Connections},
+	}
+}
+
+// Proxies are those whose word is taken for who a client is.
+func (c Connections) Proxies() web.Proxies {
+	return web.Proxies{PROXY: c.ProxyFrom, Forwarded: c.ForwardedFrom, Header: c.ForwardedHeader}
+}
+
+func (c Connections) check() error {
+	errs := []error{strictyaml.OneOf("forwarded_header", c.ForwardedHeader, "", web.XForwardedFor, web.Forwarded)}
+	for _, list := range []struct {
+		key  string
+		nets []netip.Prefix
+	}{{"proxy_from", c.ProxyFrom}, {"forwarded_from", c.ForwardedFrom}} {
+		for i, p := range list.nets {
+			key := fmt.Sprintf("%s[%d]", list.key, i)
+			errs = append(errs,
+				strictyaml.WrongIf(p.Bits() == 0, key, "%s: everybody could say who they are", p),
+				strictyaml.WrongIf(p.Addr().Is4In6(), key, "%s: want the network in IPv4's own form", p))
+		}
+	}
+	return errors.Join(errs...)
+}
