@@ -288,12 +288,20 @@ type Listeners struct {
 type Listener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
-	// Connections are who connects.
+	// Connections are who connects, and how many may.
 	Connections Connections `yaml:"connections,omitempty"`
 }
 
-// Connections say who connects to a listener.
+// Connections say who connects to a listener, and how many may at a time.
 type Connections struct {
+	// Max is how many connections may be open at a time. Those of all listeners are
+	// cut in proportion to what the limit of open files leaves besides a reserve for
+	// the server's own. Default: 4096; of ops and the socket 256.
+	Max int `yaml:"max,omitempty"`
+	// MaxPerSource is how many of one IPv4 address, or of one IPv6 network of 64 bits.
+	// Proxies of ForwardedFrom are not counted, those behind ProxyFrom one by one.
+	// Default: a quarter of Max.
+	MaxPerSource int `yaml:"max_per_source,omitempty"`
 	// ProxyFrom are the networks of load balancers that begin each connection with a
 	// header of the PROXY protocol, version 2 or 1, such as 10.0.0.0/24. The address in
 	// it is the client's for limits, records and logs. One of them that sends none is
@@ -311,7 +319,7 @@ type Connections struct {
 type TLSListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr" reload:"restart"`
-	// Connections are who connects.
+	// Connections are who connects, and how many may.
 	Connections Connections `yaml:"connections,omitempty" reload:"restart"`
 	// TLS is the certificate that the listener presents.
 	TLS TLS `yaml:"tls"`
@@ -339,7 +347,7 @@ type TLS struct {
 type OpsListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
-	// Connections are who connects.
+	// Connections are who connects, and how many may.
 	Connections Connections `yaml:"connections,omitempty"`
 	// Pprof serves Go's profiles under /debug/pprof/.
 	Pprof bool `yaml:"pprof,omitempty"`

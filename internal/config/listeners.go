@@ -26,7 +26,11 @@ func (c Connections) Proxies() web.Proxies {
 }
 
 func (c Connections) check() error {
-	errs := []error{strictyaml.OneOf("forwarded_header", c.ForwardedHeader, "", web.XForwardedFor, web.Forwarded)}
+	errs := []error{
+		strictyaml.OneOf("forwarded_header", c.ForwardedHeader, "", web.XForwardedFor, web.Forwarded),
+		strictyaml.WrongIf(c.Max < 0, "max", "cannot be negative"),
+		strictyaml.WrongIf(c.MaxPerSource < 0, "max_per_source", "cannot be negative"),
+	}
 	for _, list := range []struct {
 		key  string
 		nets []netip.Prefix

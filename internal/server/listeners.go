@@ -190,7 +190,7 @@ func (srv *server) serving(name string) bool {
 func (srv *server) webConfig(name string, who config.Connections) web.Config {
 	return web.Config{
 		Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request,
-		Proxies: who.Proxies(),
+		Proxies: who.Proxies(), Bounds: srv.bounds[name], ObserveConnection: srv.metrics.Connection,
 	}
 }
 

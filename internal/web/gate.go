@@ -1,12 +1,14 @@
 package web
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,7 +16,8 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// Bounds are how many connections may be open at a time; 0 is without limit.
+// Bounds are how many connections may be open at a time; 0 is without limit. One more
+// takes the place of that which waits for its next request longest, or is refused.
 type Bounds struct {
 	Total     int // of a listener
 	PerSource int // of one address, or IPv6 network of 64 bits; proxies apart
@@ -59,6 +62,7 @@ type gate struct {
 	mu       sync.Mutex
 	open     int
 	bySource map[string]int
+	idle     list.List // of *conn between two requests, longest first
 }
 
 type accepted struct {
@@ -175,20 +179,70 @@ func (g *gate) readPROXY(ctx context.Context, c *conn) bool {
 // count takes a connection into the total of the listener, or closes it and returns
 // nil where there are enough.
 func (g *gate) count(raw net.Conn) *conn {
-	client := address(raw.RemoteAddr())
-	g.mu.Lock()
-	full := g.cfg.Bounds.Total > 0 && g.open >= g.cfg.Bounds.Total
-	if !full {
+	c := &conn{Conn: raw, raw: raw, gate: g, client: address(raw.RemoteAddr())}
+	most := g.cfg.Bounds.Total
+	fits := g.take(func(*conn) bool { return true }, func() bool {
+		if most > 0 && g.open >= most {
+			return false
+		}
 		g.open++
-	}
-	g.mu.Unlock()
-	if full {
-		g.refuse(client, refusedFull, nil)
+		return true
+	})
+	if !fits {
+		g.refuse(c.client, refusedFull, nil)
 		_ = raw.Close()
 		return nil
 	}
 	g.observe(Opened, "")
-	return &conn{Conn: raw, raw: raw, gate: g, client: client}
+	return c
+}
+
+// take calls try, with the lock held, until it succeeds, and closes an idle connection
+// of those that may go before each further call. It reports whether try succeeded.
+func (g *gate) take(mayGo func(*conn) bool, try func() bool) bool {
+	for {
+		g.mu.Lock()
+		if try() {
+			g.mu.Unlock()
+			return true
+		}
+		var victim *conn
+		for e := g.idle.Front(); e != nil && victim == nil; e = e.Next() {
+			if c, ok := e.Value.(*conn); ok && mayGo(c) {
+				victim = c
+			}
+		}
+		g.mu.Unlock()
+		if victim == nil {
+			return false
+		}
+		_ = victim.Close()
+	}
+}
+
+// state follows which connections wait for their next request.
+func (g *gate) state(c net.Conn, state http.ConnState) {
+	if secured, ok := c.(*tls.Conn); ok {
+		c = secured.NetConn()
+	}
+	counted, ok := c.(*conn)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy(counted)
+	if state == http.StateIdle && !counted.gone {
+		counted.waits = g.idle.PushBack(counted)
+	}
+}
+
+// busy takes a connection out of those that wait.
+func (g *gate) busy(c *conn) {
+	if c.waits != nil {
+		g.idle.Remove(c.waits)
+		c.waits = nil
+	}
 }
 
 // admit takes a connection into those of its client, or closes it.
@@ -200,23 +254,26 @@ func (g *gate) admit(c *conn) bool {
 		return true
 	}
 	source := Source(c.client)
-	g.mu.Lock()
-	full := g.bySource[source] >= most
-	if !full {
+	fits := g.take(func(other *conn) bool { return other.source == source }, func() bool {
+		if g.bySource[source] >= most {
+			return false
+		}
 		g.bySource[source]++
 		c.source = source
-	}
-	g.mu.Unlock()
-	if full {
+		return true
+	})
+	if !fits {
 		g.refuse(c.client, refusedSourceFull, nil)
 		_ = c.Close()
 	}
-	return !full
+	return fits
 }
 
 func (g *gate) closed(c *conn) {
 	g.mu.Lock()
 	g.open--
+	g.busy(c)
+	c.gone = true
 	if c.source != "" {
 		if g.bySource[c.source]--; g.bySource[c.source] == 0 {
 			delete(g.bySource, c.source)
@@ -264,6 +321,10 @@ type conn struct {
 	source  string // under which it is counted, if it is
 	proxied bool   // a proxy has told who the client is
 	once    sync.Once
+
+	// Of the gate, guarded by its lock.
+	waits *list.Element
+	gone  bool
 }
 
 // RemoteAddr is the client's address.

@@ -166,6 +166,7 @@ func Start(ln net.Listener, h http.Handler, cfg Config) *Server {
 			WriteTimeout:      cfg.Limits.Write,
 			IdleTimeout:       cfg.Limits.Idle,
 			MaxHeaderBytes:    cfg.Limits.HeaderBytes,
+			ConnState:         g.state,
 			TLSConfig:         cfg.TLS,
 			// What net/http says here is about broken handshakes and clients
 			// that went away.
