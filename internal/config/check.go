@@ -273,6 +273,7 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 	case t.Issuer != "":
 		d.Check(key, strictyaml.OneOf("issuer", t.Issuer, f.services()...))
 		d.Check(key, strictyaml.OneOf("profile", t.Profile, f.profileNames()...))
+		f.checkAlgorithms(d, key+".algorithms", t)
 		if len(t.Names) == 0 {
 			d.Report(key+".names", "required: the names under which clients reach this listener")
 		}

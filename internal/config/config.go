@@ -341,6 +341,11 @@ type TLS struct {
 	// Profile is the profile of a certificate from Issuer. Default: tls-server; of
 	// the EST listener est-server, if Issuer can sign it.
 	Profile string `yaml:"profile,omitempty"`
+	// Algorithms are the keys of certificates from Issuer, one of each kind: ec-p256
+	// or ec-p384, and rsa-2048, rsa-3072 or rsa-4096. Each client gets the first whose
+	// kind it knows. Default: ec-p256; of the EST listener, whose clients are devices,
+	// rsa-2048 as well, if Profile takes it.
+	Algorithms []string `yaml:"algorithms,omitempty"`
 }
 
 // OpsListener is the address of health and metrics.

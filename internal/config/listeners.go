@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/privyseal/privyseal/internal/strictyaml"
 	"github.com/privyseal/privyseal/internal/web"
@@ -43,4 +44,27 @@ func (c Connections) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// KeyKind is "ec" or "rsa", of an entry of TLS.Algorithms.
+func KeyKind(algorithm string) string {
+	kind, _, _ := strings.Cut(algorithm, "-")
+	return kind
+}
+
+// checkAlgorithms checks the kinds of key of a listener's own certificates.
+func (f *File) checkAlgorithms(d *strictyaml.Document, key string, t TLS) {
+	profiles, _ := f.CompileProfiles() // mistakes are reported with the profiles
+	p, seen := profiles[t.Profile], map[string]bool{}
+	for i, a := range t.Algorithms {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		d.Check(at, strictyaml.OneOf("", a, "ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"))
+		if seen[KeyKind(a)] {
+			d.Report(at, "%s: there is one of this kind already", a)
+		}
+		seen[KeyKind(a)] = true
+		if p != nil && !p.TakesKey(a) {
+			d.Report(at, "profile %s does not take %s", t.Profile, a)
+		}
+	}
 }

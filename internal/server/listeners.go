@@ -133,8 +133,8 @@ func (srv *server) tendTLS(ctx context.Context) error {
 	closed := false
 	for _, l := range srv.tlsListeners(srv.cfg.Load()) {
 		p := srv.tls[l.name]
-		if k := p.own.Load(); k != nil {
-			closed = srv.tellPair(ctx, l.name, p.tend(ctx, k)) && !srv.serving(l.name) || closed
+		if len(p.keepers()) > 0 {
+			closed = srv.tellPair(ctx, l.name, p.tend(ctx)) && !srv.serving(l.name) || closed
 		}
 	}
 	if !closed {

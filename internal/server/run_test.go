@@ -57,8 +57,8 @@ func TestServe(t *testing.T) {
 	for _, want := range []string{
 		`privyseal_http_requests_total{code="200",listener="https",method="GET",route="/acme/{endpoint}/directory"} 1`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="tls-server",protocol="server",result="issued"} 1`,
-		`privyseal_issuances_total{issuer="dev-a-1",profile="est-server",protocol="server",result="issued"} 1`,
-		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 5`,
+		`privyseal_issuances_total{issuer="dev-a-1",profile="est-server",protocol="server",result="issued"} 2`,
+		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 6`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="ocsp-signing",protocol="server",result="issued"} 1`,
 		`privyseal_ocsp_responses_total{issuer="dev-a-1",status="successful"} 0`, "privyseal_ocsp_responder_not_after_seconds",
 		"go_goroutines", "privyseal_issuance_seconds_bucket", "privyseal_issuer_not_after_seconds", "privyseal_store_commits_total",
