@@ -68,6 +68,12 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			d.Report(key+".path", "%q is the path of another endpoint", path)
 		}
 		paths[path] = true
+		for j, p := range e.SCEP.Paths {
+			if paths[p] {
+				d.Report(fmt.Sprintf("%s.paths[%d]", key, j), "%q leads to an endpoint already", p)
+			}
+			paths[p] = true
+		}
 		d.Check(key, e.SCEP.Check())
 		f.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
 		if e.SCEP.NextIssuer != "" {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -45,6 +46,7 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 // startOps serves health and metrics.
 func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
+	index(r, func() []string { return []string{"/healthz", "/readyz", "/readyz?listener=NAME", "/metrics"} })
 	r.Get("/healthz", healthz)
 	all := []string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}
 	r.Get("/readyz", srv.health.Readyz(all, func(r health.Report) any { return view(r) }))
@@ -147,12 +149,24 @@ func (srv *server) tendTLS(ctx context.Context) error {
 func (srv *server) httpsRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/acme", srv.acme.Routes())
-	for _, path := range []string{"/", "/terms"} { // the directory points at both unless configured
-		r.Get(path, func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
-		})
-	}
+	index(r, srv.acme.Directories)
+	r.Get("/terms", func(w http.ResponseWriter, _ *http.Request) { // the directory points here unless configured
+		_, _ = io.WriteString(w, privateCA)
+	})
 	return r
+}
+
+const privateCA = "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n"
+
+// index says at / what a listener serves, and names / to who asks for anything else.
+func index(r chi.Router, served func() []string) {
+	r.Get("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, privateCA+"\nThere is:\n\n"+strings.Join(served(), "\n")+"\n")
+	})
+	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error {
+		return fault.New(fault.NotFound, "there is nothing at this path; / says what there is")
+	}, web.RenderText))
 }
 
 // listen opens a TCP listener and serves it. An empty address is a listener that

@@ -147,7 +147,7 @@ func TestPublishedFiles(t *testing.T) {
 	for path, says := range map[string]string{
 		"/crl/dev-a-1-delta.crl": "no revocation list dev-a-1-delta is published", "/crl/dev-a-1/1.crl": "no revocation list", "/ocsp/dev-b-1": "no OCSP responder", "/ocsp/dev-b-1/MEQ=": "no OCSP responder",
 		"/issuers/nobody.cer": "no issuer of this name", "/issuers/nobody/chain.pem": "no issuer", "/crl/nobody.crl": "no issuer", "/roots/dev-a-1.cer": "not a root",
-		"/roots/nobody.cer": "no issuer", "/": "",
+		"/roots/nobody.cer": "no issuer", "/nothing": "/ says what there is",
 	} {
 		if res, body := l.get(t, base+path); res.StatusCode != 404 || !strings.Contains(string(body), says) {
 			t.Errorf("%s: %d %s, want 404 …%s…", path, res.StatusCode, body, says)
