@@ -246,6 +246,10 @@ type ESTEndpoint struct {
 	ChallengePassword string `yaml:"challenge_password,omitempty" jsonschema:"enum=binding,enum=required,enum=ignore"`
 	// Serverkeygen offers to make keys for clients. They are sent and kept nowhere.
 	Serverkeygen bool `yaml:"serverkeygen,omitempty"`
+	// WrapBase64 says whether the base64 of answers is wrapped to lines of 64
+	// characters: auto (the default), for the User-Agents that docs/est.md lists;
+	// always; never. libest reads nothing else, strongSwan one line only.
+	WrapBase64 string `yaml:"wrap_base64,omitempty" jsonschema:"enum=auto,enum=always,enum=never"`
 	// Rollover is a PEM file of CA certificates that cacerts hands out beside the
 	// issuer's chain: while a root is being replaced, the new one and the two that
 	// certify old and new with each other.

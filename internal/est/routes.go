@@ -97,7 +97,8 @@ func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Requ
 		}
 		err := h(w, r, ep)
 		if err != nil && ep.Auth.basic() && fault.Is(err, fault.Unauthenticated) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="EST", charset="UTF-8"`) // rule E8
+			// Rule E8. In these letters, which net/http would change: libest compares them.
+			w.Header()["WWW-Authenticate"] = []string{`Basic realm="EST", charset="UTF-8"`}
 		}
 		return err
 	}, refuse)
@@ -121,8 +122,8 @@ func readBody(r *http.Request, want string) (der []byte, err error) {
 }
 
 // reply writes a body of base64 with its length (rules E2, E3).
-func reply(w http.ResponseWriter, contentType string, der []byte) {
-	send(w, contentType, encodeBody(der), true)
+func (ep *endpoint) reply(w http.ResponseWriter, r *http.Request, contentType string, der []byte) {
+	send(w, contentType, ep.encode(r, der), true)
 }
 
 func send(w http.ResponseWriter, contentType string, body []byte, encoded bool) {
