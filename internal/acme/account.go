@@ -99,7 +99,7 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	if err := s.Limits.NewAccount(ctx, c.from); err != nil {
+	if err := s.Limits.NewAccount(ctx, c.from, kid); err != nil {
 		return err
 	}
 	now := s.Now()

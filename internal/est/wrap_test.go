@@ -24,7 +24,10 @@ func TestFR18_Wrap(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	for wrap, byAgent := range map[string]map[string]bool{
-		"":         {"libest 3.2.0p": true, "libest client 1.0": true, "Cisco EST client 2.0 with BRSKI": true, "": false, "curl/8": false},
+		"": {
+			"libest 3.2.0p": true, "libest client 1.0": true, "Cisco EST client 2.0 with BRSKI": true,
+			"": false, "curl/8": false,
+		},
 		WrapAuto:   {"libest 3.2.0p": true, "my libest": false},
 		WrapAlways: {"libest 3.2.0p": true, "": true},
 		WrapNever:  {"libest 3.2.0p": false, "": false},
@@ -77,7 +80,8 @@ func TestFR18_OpenSSLReadsWrapped(t *testing.T) {
 	if err := os.WriteFile(file, ep.encode(r, want), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := exec.CommandContext(t.Context(), "openssl", "base64", "-d", "-in", file).Output() //nolint:gosec // of this test
+	decode := exec.CommandContext(t.Context(), "openssl", "base64", "-d", "-in", file) //nolint:gosec // of this test
+	got, err := decode.Output()
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d octets of %d, %v", len(got), len(want), err)
 	}
@@ -88,13 +92,14 @@ func TestFR18_Spelling(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	addr := strings.TrimPrefix(e.web.URL, "https://")
-	c, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", addr) //nolint:gosec // spelling only
+	d := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // for the spelling
+	c, err := d.DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func(c net.Conn) { _ = c.Close() }(c)
 	body := encodeBody(newCSR(t, issuancetest.NewKey(t), "one"))
-	_, err = fmt.Fprintf(c, "POST %s/simpleenroll HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+	_, err = fmt.Fprintf(c, "POST %s/simpleenroll HTTP/1.0\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
 		base, typePKCS10, len(body), body)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@ type Rate struct {
 // Config says how much a client may do.
 type Config struct {
 	// NewAccounts limits the accounts that are made from one IPv4 address, or from
-	// one IPv6 network of 64 bits. Default: 50 in 3h.
+	// one IPv6 network of 64 bits; those that bind an EAB key, of each key from there.
+	// Default: 50 in 3h.
 	NewAccounts Rate `yaml:"new_accounts" json:"new_accounts"`
 	// PendingOrders is how many orders of one account may be pending at a time; 0
 	// is without limit. Default: 300.
@@ -136,9 +137,15 @@ func New(cfg Config, s *store.Store, now func() time.Time) (*Limiter, error) {
 	return &Limiter{cfg: cfg, store: s, now: now, denied: map[string]time.Time{}}, nil
 }
 
-// NewAccount takes one new account from the client's address.
-func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr) error {
-	return l.take(ctx, "account "+web.Source(client), l.cfg.NewAccounts, "too many new accounts from this address")
+// NewAccount takes one new account from the client's address. Those that are bound to
+// an EAB key are counted by key: an operator has handed it to somebody, who has nothing
+// to do with the others behind the address. An empty key is none.
+func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr, key string) error {
+	counted, what := "account "+web.Source(client), "too many new accounts from this address"
+	if key != "" {
+		counted, what = counted+" "+key, what+" by this external account key"
+	}
+	return l.take(ctx, counted, l.cfg.NewAccounts, what)
 }
 
 // NewOrder refuses an order that would exceed what an account may have pending;

@@ -29,7 +29,9 @@ func (s *Server) Routes() http.Handler {
 	for _, suffix := range suffixes {
 		r.HandleFunc("/{endpoint}"+suffix, web.Handler(s.serve, refuse))
 	}
-	r.NotFound(web.Handler(func(_ http.ResponseWriter, r *http.Request) error { return s.nothingAt(r.URL.Path) }, refuse))
+	r.NotFound(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return s.nothingAt(r.URL.Path)
+	}, refuse))
 	return r
 }
 

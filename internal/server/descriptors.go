@@ -48,7 +48,7 @@ func (srv *server) boundConnections(ctx context.Context, cfg *config.File) {
 	srv.bounds = bounds(files, cfg.Listeners)
 	for _, name := range []string{listenHTTPS, listenEST, listenHTTP} {
 		if n := srv.bounds[name].Total; n < fewConnections {
-			srv.log.WarnContext(ctx, "few connections: raise the limit of open files (LimitNOFILE= of systemd, ulimit -n)",
+			srv.log.WarnContext(ctx, "few connections: raise the limit of open files (LimitNOFILE=, ulimit -n)",
 				"listener", name, "connections", n, "open_files", files)
 		}
 	}

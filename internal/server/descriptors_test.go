@@ -85,7 +85,8 @@ func TestFS14_IdleConnections(t *testing.T) {
 		return all
 	}
 	for what, request := range map[string]string{
-		"silent": "", "half a request": "GET / HTTP/1.1\r\n", "idle": "GET /roots.pem HTTP/1.1\r\nHost: a\r\n\r\n",
+		"silent": "", "half a request": "GET / HTTP/1.1\r\n",
+		"idle": "GET /roots.pem HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		all := flood(request)
 		_, port, _ := net.SplitHostPort(l.addr.https)

@@ -156,7 +156,8 @@ func (srv *server) httpsRoutes() http.Handler {
 	return r
 }
 
-const privateCA = "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n"
+const privateCA = "This is a private certificate authority. " +
+	"It has no terms of its own; ask the organisation that runs it.\n"
 
 // index says at / what a listener serves, and names / to who asks for anything else.
 func index(r chi.Router, served func() []string) {

@@ -12,7 +12,8 @@ import (
 func TestFR11_Paths(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.change(t, "challenge: file:scep-challenge", "paths: [/cgi-bin/pkiclient.exe]\n      challenge: file:scep-challenge")
+	const line = "challenge: file:scep-challenge"
+	l.change(t, line, "paths: [/cgi-bin/pkiclient.exe]\n      "+line)
 	l.serve(t)
 	plain := "http://" + l.addr.http
 	_, port, _ := net.SplitHostPort(l.addr.https)

@@ -71,7 +71,8 @@ type accepted struct {
 }
 
 func newGate(ln net.Listener, cfg Config) *gate {
-	g := &gate{Listener: ln, cfg: cfg, ready: make(chan accepted), bySource: map[string]int{}, told: teller{now: cfg.Now}}
+	g := &gate{Listener: ln, cfg: cfg, ready: make(chan accepted), bySource: map[string]int{}}
+	g.told.now = cfg.Now
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.all.Go(g.run)
 	return g
@@ -83,10 +84,11 @@ func (g *gate) run() {
 		c, err := g.Listener.Accept()
 		if err != nil {
 			g.hand(accepted{err: err})
-			if temporary := net.Error(nil); errors.As(err, &temporary) && temporary.Temporary() { //nolint:staticcheck // as net/http asks
-				continue
+			var failed net.Error
+			if !errors.As(err, &failed) || !failed.Temporary() { //nolint:staticcheck // as net/http asks
+				return
 			}
-			return
+			continue
 		}
 		counted := g.count(c)
 		switch {
