@@ -48,6 +48,7 @@ var onlyIn = map[string][]string{
 	"github.com/miekg/dns":                {"internal/challenge"},
 	"github.com/zmap/zlint":               {"internal/issuer"},
 	"github.com/go-jose":                  {"internal/acme"},
+	"github.com/pires/go-proxyproto":      {"internal/web"},
 	"github.com/youmark/pkcs8":            {"internal/keys"},
 	"github.com/ThalesGroup/crypto11":     {"internal/keys"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},

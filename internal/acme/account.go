@@ -96,7 +96,7 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	if err := s.Limits.NewAccount(ctx, c.from); err != nil {
+	if err := s.Limits.NewAccount(ctx, c.from, kid); err != nil {
 		return err
 	}
 	now := s.Now()
@@ -236,17 +236,28 @@ func (s *Server) event(c *call, action, actor, subject string, detail map[string
 }
 
 // checkContacts takes mailto URLs with one plain address each (RFC 8555,
-// section 7.3; rule A25).
+// section 7.3; rule A25), and returns them without the spaces around an address that
+// getssl and others write.
 func checkContacts(contacts []string) ([]string, error) {
 	if len(contacts) > maxContacts {
 		return nil, fault.New(fault.InvalidContact, "an account may have %d contacts at most", maxContacts)
 	}
-	for _, c := range contacts {
-		if err := checkContact(c); err != nil {
+	trimmed := make([]string, len(contacts))
+	for i, c := range contacts {
+		trimmed[i] = trimContact(c)
+		if err := checkContact(trimmed[i]); err != nil {
 			return nil, err
 		}
 	}
-	return contacts, nil
+	return trimmed, nil
+}
+
+func trimContact(contact string) string {
+	scheme, address, ok := strings.Cut(strings.Trim(contact, " \t"), ":")
+	if !ok {
+		return contact
+	}
+	return strings.TrimRight(scheme, " \t") + ":" + strings.TrimLeft(address, " \t")
 }
 
 func checkContact(contact string) error {

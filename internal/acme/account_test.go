@@ -128,6 +128,9 @@ func TestACME_A25_Contacts(t *testing.T) {
 	for contact, typ := range map[string]string{
 		"mailto:a@example.com":               "",
 		"mailto:a+b@example.com":             "",
+		"mailto: a@example.com":              "", // getssl
+		" mailto:\ta@example.com ":           "",
+		"mailto:a @example.com":              "invalidContact",
 		"mailto:a@example.com,b@example.com": "invalidContact",
 		"mailto:a@example.com?subject=x":     "invalidContact",
 		"mailto:a@example.com?":              "invalidContact",
@@ -146,6 +149,10 @@ func TestACME_A25_Contacts(t *testing.T) {
 		r := c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "contact": []string{contact}})
 		if typ == "" {
 			want(t, r, http.StatusCreated)
+			v := decodeInto[accountView](t, r)
+			if len(v.Contact) != 1 || strings.ContainsAny(v.Contact[0], " \t") {
+				t.Errorf("%q is kept as %q (FR18)", contact, v.Contact)
+			}
 		} else {
 			wantProblem(t, r, http.StatusBadRequest, typ)
 		}

@@ -115,7 +115,7 @@ func TestACME_A8_CORS(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	for _, path := range []string{"/acme/default/directory", "/acme/default/new-order", "/acme/default/order/x", "/acme/default/nothing"} {
-		r := e.get(http.MethodOptions, path)
+		r := e.getFor("https://page.example", http.MethodOptions, path)
 		want(t, r, http.StatusNoContent)
 		for name, value := range map[string]string{
 			"Access-Control-Allow-Origin":      "*",
@@ -128,8 +128,26 @@ func TestACME_A8_CORS(t *testing.T) {
 			}
 		}
 	}
-	if got := e.get(http.MethodGet, "/acme/default/order/x").header.Get("Access-Control-Allow-Origin"); got != "*" {
+	r := e.getFor("https://page.example", http.MethodGet, "/acme/default/order/x")
+	if got := r.header.Get("Access-Control-Allow-Origin"); got != "*" {
 		t.Errorf("an error without CORS: %q", got)
+	}
+}
+
+// TestFR18_NoPageNoCORS: who names no origin gets no headers that are for pages.
+func TestFR18_NoPageNoCORS(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+		r := e.get(method, "/acme/default/new-nonce")
+		for name := range r.header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s: %s", method, name)
+			}
+		}
+		if r.header.Get("Vary") != "Origin" {
+			t.Errorf("%s: a cache cannot tell pages apart: %v", method, r.header)
+		}
 	}
 }
 

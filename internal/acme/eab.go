@@ -8,6 +8,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 // binding verifies an external account binding (RFC 8555, section 7.3.4). It
@@ -58,11 +59,12 @@ func (s *Server) binding(ctx context.Context, c *call, raw json.RawMessage) (kid
 // is locked out for a while; who has the key, and an algorithm that does not fit
 // it, does not guess.
 func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
-	source := "eab:" + limit.Source(c.from)
-	if err := s.Limits.Locked(ctx, source); err != nil {
+	guess := limit.Guess{Source: web.Source(c.from), Endpoint: "eab:" + c.ep.Name, Identity: *m.header.KID}
+	if err := s.Limits.MayGuess(ctx, guess); err != nil {
 		return err
 	}
 	mac, _, err := s.EAB.Key(ctx, *m.header.KID, c.ep.Name)
+	guess.Unknown = err != nil
 	if err == nil {
 		err = m.verifyMAC(mac)
 	}
@@ -75,7 +77,7 @@ func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
 	case f.Reason == "eab_algorithm":
 		return inner("externalAccountBinding", err)
 	}
-	if limited := s.Limits.WrongSecret(ctx, source); limited != nil {
+	if limited := s.Limits.WrongSecret(ctx, guess); limited != nil {
 		return limited
 	}
 	return unbound(err)

@@ -130,15 +130,18 @@ func TestACME_A26_GuessingIsLimited(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, func(_ *Config, l *limit.Config) { l.WrongSecrets = limit.Rate{Count: 3, Per: time.Hour} })
 	kid, mac := e.newEAB(t, credential.NewKey{})
-	guess := func(mac []byte) *response {
+	other, otherMAC := e.newEAB(t, credential.NewKey{})
+	bound := func(kid string, mac []byte) *response {
 		c := e.client(t, "eab")
 		return c.postJWK(c.base+"/new-account", map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": c.bind(kid, mac, nil, "")})
 	}
+	guess := func(mac []byte) *response { return bound(kid, mac) }
 	for range 3 {
 		wantProblem(t, guess([]byte("0123456789abcdef0123456789abcdef")), 403, "unauthorized")
 	}
 	wantProblem(t, guess([]byte("0123456789abcdef0123456789abcdef")), 429, "rateLimited")
 	wantProblem(t, guess(mac), 429, "rateLimited")
+	want(t, bound(other, otherMAC), http.StatusCreated) // another's, from the same address (FR20)
 	e.sleep(time.Hour)
 	want(t, guess(mac), http.StatusCreated)
 }

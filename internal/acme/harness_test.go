@@ -214,6 +214,13 @@ func (e *env) get(method, path string) *response {
 	return e.send(httptest.NewRequest(method, testBase+path, nil))
 }
 
+// getFor sends what a page of an origin does.
+func (e *env) getFor(origin, method, path string) *response {
+	r := httptest.NewRequest(method, testBase+path, nil)
+	r.Header.Set("Origin", origin)
+	return e.send(r)
+}
+
 // postRaw sends a body as it is.
 func (e *env) postRaw(target string, body []byte) *response {
 	u, err := url.Parse(target)

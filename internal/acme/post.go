@@ -75,7 +75,7 @@ func (s *Server) authenticate(r *http.Request, ep *endpoint, by keyUse) (*call, 
 	if err != nil {
 		return nil, err
 	}
-	c := &call{ep: ep, payload: m.payload, url: *m.header.URL, id: web.RequestID(r.Context()), from: remote(r)}
+	c := &call{ep: ep, payload: m.payload, url: *m.header.URL, id: web.RequestID(r.Context()), from: web.Client(r)}
 	if m.header.JWK != nil {
 		return c, s.verifyJWK(r.Context(), c, m, by, nonce, until)
 	}
@@ -200,12 +200,6 @@ func (c *call) checkAccount(kid string) error {
 		return fault.New(fault.Denied, "the account is %s", c.account.Status).Because("account_" + c.account.Status)
 	}
 	return nil
-}
-
-// remote is the peer's address; forwarding headers are not believed.
-func remote(r *http.Request) netip.Addr {
-	from, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return from.Addr().Unmap()
 }
 
 func noAccount(kid string) error {

@@ -27,7 +27,7 @@ var (
 func (s *Server) Routes() chi.Router {
 	r := chi.NewRouter()
 	r.NotFound(s.handle(nil, func(http.ResponseWriter, *http.Request, *endpoint) error {
-		return fault.New(fault.NotFound, "no such resource")
+		return s.nothingHere()
 	}))
 	r.HandleFunc("/{endpoint}/directory", s.handle(reading, s.public(s.directory)))
 	r.HandleFunc("/{endpoint}/new-nonce", s.handle(reading, s.public(s.newNonce)))
@@ -54,13 +54,32 @@ func (s *Server) Routes() chi.Router {
 	return r
 }
 
+// Directories returns the URLs of the directories, sorted.
+func (s *Server) Directories() []string {
+	var all []string
+	for _, ep := range s.current().endpoints {
+		all = append(all, ep.url+"/directory")
+	}
+	slices.Sort(all)
+	return all
+}
+
+// nothingHere says where a client begins.
+func (s *Server) nothingHere() error {
+	all := s.Directories()
+	if len(all) == 0 {
+		return fault.New(fault.NotFound, "there is no ACME endpoint on this server")
+	}
+	return fault.New(fault.NotFound, "no such ACME resource; a client begins at a directory: %s", strings.Join(all, " "))
+}
+
 // handle puts around a handler what all ACME resources share: CORS, the index
 // link, the methods, and problem documents for errors.
 func (s *Server) handle(methods []string, h getHandler) http.HandlerFunc {
 	answer := web.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		ep := s.current().endpoints[chi.URLParam(r, "endpoint")]
 		if ep == nil {
-			return fault.New(fault.NotFound, "no such ACME endpoint")
+			return s.nothingHere()
 		}
 		if !strings.HasSuffix(r.URL.Path, "/directory") { // RFC 8555, section 7.1
 			w.Header().Add("Link", ep.index)

@@ -10,8 +10,8 @@ import (
 
 	"github.com/privyseal/privyseal/internal/challenge"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
 	"github.com/privyseal/privyseal/internal/work"
 )
 
@@ -62,7 +62,7 @@ func (s *Server) validate(ctx context.Context, a *attempt, turn *work.Turn) (nex
 		return work.Done
 	}
 	task := s.task(a)
-	task.Admit = func(ip netip.Addr) bool { return turn.Enter(limit.Source(ip)) }
+	task.Admit = func(ip netip.Addr) bool { return turn.Enter(web.Source(ip)) }
 	rec, err := s.Validator.Validate(ctx, task)
 	switch {
 	case ctx.Err() != nil: // the server stops; it proved nothing

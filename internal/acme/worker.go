@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
 	"github.com/privyseal/privyseal/internal/work"
 )
 
@@ -69,7 +69,7 @@ func (s *Server) Parked() int { return s.work.validations.Parked() + s.work.orde
 func keyOf(id string, a *store.Account) work.Key {
 	source := a.CreatedFrom
 	if ip, err := netip.ParseAddr(source); err == nil {
-		source = limit.Source(ip)
+		source = web.Source(ip)
 	}
 	return work.Key{ID: id, Owner: a.ID, Source: source}
 }

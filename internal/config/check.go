@@ -231,11 +231,8 @@ func (f *File) tls() map[string]TLSListener {
 
 func (f *File) checkListeners(d *strictyaml.Document) {
 	names := map[string]string{}
-	for name, addr := range map[string]string{
-		"https": f.Listeners.HTTPS.Addr, "est": f.Listeners.EST.Addr,
-		"http": f.Listeners.HTTP.Addr, "ops": f.Listeners.Ops.Addr,
-	} {
-		key := "listeners." + name + ".addr"
+	for name, l := range f.byListener() {
+		key, addr := "listeners."+name+".addr", l.Addr
 		if addr == "" {
 			continue
 		}
@@ -253,6 +250,9 @@ func (f *File) checkListeners(d *strictyaml.Document) {
 		if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
 			d.Report(key, "%q: want an address of this machine, not a name", addr)
 		}
+	}
+	for name, l := range f.byListener() {
+		d.Check("listeners."+name+".connections", l.Connections.check())
 	}
 	for name, t := range f.tls() {
 		if t.Addr != "" {
@@ -273,6 +273,7 @@ func (f *File) checkTLS(d *strictyaml.Document, key string, t TLS) {
 	case t.Issuer != "":
 		d.Check(key, strictyaml.OneOf("issuer", t.Issuer, f.services()...))
 		d.Check(key, strictyaml.OneOf("profile", t.Profile, f.profileNames()...))
+		f.checkAlgorithms(d, key+".algorithms", t)
 		if len(t.Names) == 0 {
 			d.Report(key+".names", "required: the names under which clients reach this listener")
 		}

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/challenge"
@@ -245,6 +246,10 @@ type ESTEndpoint struct {
 	ChallengePassword string `yaml:"challenge_password,omitempty" jsonschema:"enum=binding,enum=required,enum=ignore"`
 	// Serverkeygen offers to make keys for clients. They are sent and kept nowhere.
 	Serverkeygen bool `yaml:"serverkeygen,omitempty"`
+	// WrapBase64 says whether the base64 of answers is wrapped to lines of 64
+	// characters: auto (the default), for the User-Agents that docs/est.md lists;
+	// always; never. libest reads nothing else, strongSwan one line only.
+	WrapBase64 string `yaml:"wrap_base64,omitempty" jsonschema:"enum=auto,enum=always,enum=never"`
 	// Rollover is a PEM file of CA certificates that cacerts hands out beside the
 	// issuer's chain: while a root is being replaced, the new one and the two that
 	// certify old and new with each other.
@@ -287,12 +292,39 @@ type Listeners struct {
 type Listener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
+	// Connections are who connects, and how many may.
+	Connections Connections `yaml:"connections,omitempty"`
+}
+
+// Connections say who connects to a listener, and how many may at a time.
+type Connections struct {
+	// Max is how many connections may be open at a time. Those of all listeners are
+	// cut in proportion to what the limit of open files leaves besides a reserve for
+	// the server's own. Default: 4096; of ops and the socket 256.
+	Max int `yaml:"max,omitempty"`
+	// MaxPerSource is how many of one IPv4 address, or of one IPv6 network of 64 bits.
+	// Proxies of ForwardedFrom are not counted, those behind ProxyFrom one by one.
+	// Default: a quarter of Max.
+	MaxPerSource int `yaml:"max_per_source,omitempty"`
+	// ProxyFrom are the networks of load balancers that begin each connection with a
+	// header of the PROXY protocol, version 2 or 1, such as 10.0.0.0/24. The address in
+	// it is the client's for limits, records and logs. One of them that sends none is
+	// refused; so is anybody else who sends one.
+	ProxyFrom []netip.Prefix `yaml:"proxy_from,omitempty"`
+	// ForwardedFrom are the networks of proxies that write into ForwardedHeader for
+	// whom they ask. From anybody else the header means nothing.
+	ForwardedFrom []netip.Prefix `yaml:"forwarded_from,omitempty"`
+	// ForwardedHeader is x-forwarded-for (the default) or forwarded (RFC 7239). The
+	// other one is not read: a proxy that does not write it passes it on from anybody.
+	ForwardedHeader string `yaml:"forwarded_header,omitempty" jsonschema:"enum=x-forwarded-for,enum=forwarded"`
 }
 
 // TLSListener is an address and the certificate that it presents.
 type TLSListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr" reload:"restart"`
+	// Connections are who connects, and how many may.
+	Connections Connections `yaml:"connections,omitempty" reload:"restart"`
 	// TLS is the certificate that the listener presents.
 	TLS TLS `yaml:"tls"`
 }
@@ -313,12 +345,19 @@ type TLS struct {
 	// Profile is the profile of a certificate from Issuer. Default: tls-server; of
 	// the EST listener est-server, if Issuer can sign it.
 	Profile string `yaml:"profile,omitempty"`
+	// Algorithms are the keys of certificates from Issuer, one of each kind: ec-p256
+	// or ec-p384, and rsa-2048, rsa-3072 or rsa-4096. Each client gets the first whose
+	// kind it knows. Default: ec-p256; of the EST listener, whose clients are devices,
+	// rsa-2048 as well, if Profile takes it.
+	Algorithms []string `yaml:"algorithms,omitempty"`
 }
 
 // OpsListener is the address of health and metrics.
 type OpsListener struct {
 	// Addr is HOST:PORT, the host an address of this machine or empty for all.
 	Addr string `yaml:"addr"`
+	// Connections are who connects, and how many may.
+	Connections Connections `yaml:"connections,omitempty"`
 	// Pprof serves Go's profiles under /debug/pprof/.
 	Pprof bool `yaml:"pprof,omitempty"`
 }

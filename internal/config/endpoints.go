@@ -68,6 +68,7 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 			d.Report(key+".path", "%q is the path of another endpoint", path)
 		}
 		paths[path] = true
+		checkSCEPPaths(d, key, e.SCEP.Paths, paths)
 		d.Check(key, e.SCEP.Check())
 		f.checkServiceKey(d, key+".ra_key_ref", e.SCEP.RAKeyRef, key+".ra_passphrase", Reference(e.SCEP.RAPassphrase))
 		if e.SCEP.NextIssuer != "" {
@@ -94,6 +95,16 @@ func (f *File) checkSCEP(d *strictyaml.Document, compiled map[string]*profile.Pr
 	}
 	if len(paths) > 0 && f.Listeners.HTTP.Addr == "" {
 		d.Report("listeners.http.addr", "required: there are SCEP endpoints")
+	}
+}
+
+// checkSCEPPaths adds paths to those that are taken.
+func checkSCEPPaths(d *strictyaml.Document, key string, paths []string, taken map[string]bool) {
+	for i, p := range paths {
+		if taken[p] {
+			d.Report(fmt.Sprintf("%s.paths[%d]", key, i), "%q leads to an endpoint already", p)
+		}
+		taken[p] = true
 	}
 }
 

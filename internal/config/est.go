@@ -33,6 +33,7 @@ func (f *File) estEndpoint(e Endpoint) (est.Endpoint, error) {
 		RAProfiles: e.EST.RAProfiles,
 		OwnNames:   est.Names(e.EST.OwnNames), AnchorNames: est.Names(e.EST.AnchorNames), Grace: e.EST.Grace,
 		RenewKey: e.EST.RenewKey, Challenge: est.Challenge(e.EST.ChallengePassword), Keygen: e.EST.Serverkeygen,
+		WrapBase64: e.EST.WrapBase64,
 	}
 	for _, named := range []struct {
 		file string

@@ -103,13 +103,21 @@ func (f *File) completeTLS() {
 		f.Listeners.HTTPS.TLS.Profile = ServerProfile
 	}
 	est := &f.Listeners.EST.TLS
-	if est.Profile != "" {
-		return
-	}
-	est.Profile = ServerProfile
 	profiles, _ := f.CompileProfiles() // mistakes are reported by check
-	if p := profiles[ESTServerProfile]; p != nil && f.nests(p, est.Issuer) == nil {
-		est.Profile = ESTServerProfile
+	if est.Profile == "" {
+		est.Profile = ServerProfile
+		if p := profiles[ESTServerProfile]; p != nil && f.nests(p, est.Issuer) == nil {
+			est.Profile = ESTServerProfile
+		}
+	}
+	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, est} {
+		if t.Issuer == "" || len(t.Algorithms) > 0 {
+			continue
+		}
+		t.Algorithms = []string{"ec-p256"}
+		if p := profiles[t.Profile]; t == est && p != nil && p.TakesKey("rsa-2048") {
+			t.Algorithms = append(t.Algorithms, "rsa-2048")
+		}
 	}
 }
 

@@ -60,14 +60,15 @@ type Proof struct {
 
 // Attempt says who presents a secret where, and counts for the lockout.
 type Attempt struct {
-	Source   string   // of the client, see limit.Source
+	Source   string   // of the client, see web.Source
 	Endpoint string   // the endpoint's name
 	Profiles []string // that the endpoint offers; empty is any
 }
 
-// lock is the name under which wrong secrets are counted: a source at an
-// endpoint (rule S28).
-func (a *Attempt) lock() string { return a.Endpoint + " " + a.Source }
+// guess is what a wrong secret of an identity is counted by (rule S28).
+func (a *Attempt) guess(identity string) limit.Guess {
+	return limit.Guess{Source: a.Source, Endpoint: a.Endpoint, Identity: identity}
+}
 
 // terms are what EST users and SCEP challenges have in common.
 type terms struct {
@@ -128,8 +129,8 @@ func (t *terms) bound() *issuance.Bound {
 type guard struct{ limits *limit.Limiter }
 
 // wrong counts a wrong secret and returns what the client is told.
-func (g guard) wrong(ctx context.Context, a *Attempt, kind string) error {
-	if err := g.limits.WrongSecret(ctx, a.lock()); err != nil {
+func (g guard) wrong(ctx context.Context, of limit.Guess, kind string) error {
+	if err := g.limits.WrongSecret(ctx, of); err != nil {
 		return err
 	}
 	return fault.New(fault.Unauthenticated, "the %s is wrong", strings.ReplaceAll(kind, "_", " ")).Because(kind + "_wrong")

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"regexp"
 	"sync"
 	"sync/atomic"
@@ -154,7 +155,7 @@ func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
 
 func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		ctx, d := t.Context(), newDevices(t, st)
+		ctx, d, csr := t.Context(), newDevices(t, st), subjectCSR(t, "router-7")
 		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{
 			Profile: "device", Binding: pki.Binding{Subject: "CN=router-7,O=Example"}, MaxUses: 1,
 			ExpiresAt: d.now().Add(time.Hour),
@@ -162,30 +163,30 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := d.scep.Check(ctx, here("s"), secret)
+		p, err := d.scep.Check(ctx, here("s"), secret, csr)
 		if err != nil || p.Identity != "scep_challenge:"+c.ID || p.Spent != nil {
 			t.Fatalf("%+v, %v", p, err)
 		}
 		refused(t, p.Bound.Check("device", &pki.Name{}, nil), fault.Denied, "scep_challenge_wrong_subject")
 		for _, wrong := range []string{secret + " ", c.ID} {
-			_, err = d.scep.Check(ctx, here("s"), wrong)
+			_, err = d.scep.Check(ctx, here("s"), wrong, csr)
 			refused(t, err, fault.Unauthenticated, "scep_challenge_wrong")
 		}
 		for range 2 * limit.Defaults().WrongSecrets.Count { // no guess
-			_, err = d.scep.Check(ctx, here("s"), "")
+			_, err = d.scep.Check(ctx, here("s"), "", csr)
 			refused(t, err, fault.Unauthenticated, "scep_challenge_missing")
 		}
 		if won := use(t, st, p.Claims, 16); won != 1 {
 			t.Errorf("%d certificates for one use", won)
 		}
-		if p, err = d.scep.Check(ctx, here("s"), secret); err != nil {
+		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, p.Spent, fault.Denied, "scep_challenge_used_up")
 		if _, err := d.scep.Disable(ctx, c.ID, "uid:0", "r"); err != nil {
 			t.Fatal(err)
 		}
-		_, err = d.scep.Check(ctx, here("s"), secret)
+		_, err = d.scep.Check(ctx, here("s"), secret, csr)
 		refused(t, err, fault.Denied, "scep_challenge_disabled")
 
 		// Static: many uses, any subject.
@@ -193,7 +194,7 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err = d.scep.Check(ctx, here("s"), secret); err != nil {
+		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
 			t.Fatal(err)
 		}
 		if won := use(t, st, p.Claims, 8); won != 8 {
@@ -202,11 +203,11 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 	})
 }
 
-// S28: ten wrong secrets of a source at an endpoint lock it out there; a right
-// secret does not help it, and others are not hurt.
+// S28: ten wrong secrets of a source for one identity at an endpoint lock it out
+// there; a right secret does not help it, and others are not hurt.
 func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		ctx, d := t.Context(), newDevices(t, st)
+		ctx, d, csr := t.Context(), newDevices(t, st), subjectCSR(t, "router-7")
 		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
@@ -216,31 +217,31 @@ func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range 10 {
-			if n%2 == 0 {
-				_, err = d.scep.Check(ctx, here("192.0.2.9"), "guess")
-			} else {
-				_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", "guess")
+			if _, err = d.scep.Check(ctx, here("192.0.2.9"), "guess", csr); !fault.Is(err, fault.Unauthenticated) {
+				t.Fatalf("guess %d: %v", n, err)
 			}
-			if !fault.Is(err, fault.Unauthenticated) {
+			if _, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", "guess"); !fault.Is(err, fault.Unauthenticated) {
 				t.Fatalf("guess %d: %v", n, err)
 			}
 		}
-		_, err = d.scep.Check(ctx, here("192.0.2.9"), secret)
-		if !fault.Is(err, fault.RateLimited) || fault.Of(err).RetryAfter <= 0 {
-			t.Errorf("a right challenge after ten wrong ones: %v", err)
+		for _, given := range []string{secret, "guess"} { // what was right is not told
+			_, err = d.scep.Check(ctx, here("192.0.2.9"), given, csr)
+			if !fault.Is(err, fault.RateLimited) || fault.Of(err).RetryAfter <= 0 {
+				t.Errorf("%s after ten wrong ones: %v", given, err)
+			}
 		}
 		_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", password)
 		refused(t, err, fault.RateLimited, "")
-		if _, err = d.scep.Check(ctx, here("192.0.2.10"), secret); err != nil {
+		if _, err = d.scep.Check(ctx, here("192.0.2.10"), secret, csr); err != nil {
 			t.Errorf("another source: %v", err)
 		}
 		elsewhere := here("192.0.2.9")
 		elsewhere.Endpoint = "others"
-		if _, err = d.scep.Check(ctx, elsewhere, secret); err != nil {
+		if _, err = d.scep.Check(ctx, elsewhere, secret, csr); err != nil {
 			t.Errorf("another endpoint: %v", err)
 		}
 		d.ahead.Store(int64(10 * time.Minute))
-		if _, err = d.scep.Check(ctx, here("192.0.2.9"), secret); err != nil {
+		if _, err = d.scep.Check(ctx, here("192.0.2.9"), secret, csr); err != nil {
 			t.Errorf("ten minutes later: %v", err)
 		}
 	})
@@ -317,4 +318,63 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestFR20_OthersMistakes: ten wrong secrets of one device refuse no right one of
+// another behind the same address, and a guesser who goes on with more and more names
+// is bounded, again without harm to the others.
+func TestFR20_OthersMistakes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, d, nat := t.Context(), newDevices(t, st), here("192.0.2.9")
+		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-8", Binding: anyName})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, another := subjectCSR(t, "router"), subjectCSR(t, "router") // nobody reads subjects
+		right := func(when string) {
+			t.Helper()
+			if _, err := d.scep.Check(ctx, nat, secret, another); err != nil {
+				t.Errorf("%s: a right challenge: %v", when, err)
+			}
+			if _, err := d.est.Check(ctx, nat, "device-8", password); err != nil {
+				t.Errorf("%s: a right password: %v", when, err)
+			}
+		}
+		for range 11 {
+			_, _ = d.scep.Check(ctx, nat, "guess", one)
+			_, err = d.est.Check(ctx, nat, "device-7", "guess")
+		}
+		refused(t, err, fault.RateLimited, "")
+		right("after eleven wrong ones of another")
+		for n := range 200 {
+			_, err = d.est.Check(ctx, nat, fmt.Sprint("name-", n), "guess")
+		}
+		refused(t, err, fault.RateLimited, "")
+		for range 100 {
+			_, err = d.scep.Check(ctx, nat, "guess", subjectCSR(t, "x"))
+		}
+		refused(t, err, fault.RateLimited, "")
+		right("after many wrong ones of many names")
+		before := st.Stats()
+		for n := range 10 {
+			_, err = d.est.Check(ctx, nat, fmt.Sprint("more-", n), "guess")
+			refused(t, err, fault.RateLimited, "")
+		}
+		if st.Stats() != before {
+			t.Error("guesses at names that nobody has fill the database")
+		}
+		// A name that exists gets one comparison in the time for one, and says no more.
+		for range 2 {
+			_, err = d.est.Check(ctx, nat, "device-8", "guess")
+			refused(t, err, fault.RateLimited, "")
+		}
+		_, err = d.est.Check(ctx, nat, "device-8", password)
+		refused(t, err, fault.RateLimited, "")
+		d.ahead.Store(int64(time.Minute))
+		right("a minute later")
+	})
 }

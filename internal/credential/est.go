@@ -77,11 +77,12 @@ func (u *ESTUsers) Create(ctx context.Context, n NewESTUser) (user *store.ESTUse
 // Check says whether a name and password are right here. It consumes nothing: the
 // proof's claims are taken when the certificate is reserved.
 //
-// Faults: RateLimited for a source that guessed too often; Unauthenticated for a
-// wrong name or password, which look the same; Denied for a user that is disabled
+// Faults: RateLimited for a source that guessed too often, whoever the user is that it
+// guessed at and whether there is one; Unauthenticated for a wrong name or password, which look the same; Denied for a user that is disabled
 // or meant for something else.
 func (u *ESTUsers) Check(ctx context.Context, a Attempt, name, password string) (*Proof, error) {
-	if err := u.guard.limits.Locked(ctx, a.lock()); err != nil {
+	guess := a.guess(name)
+	if err := u.guard.limits.MayGuess(ctx, guess); err != nil {
 		return nil, err
 	}
 	user, err := u.store.ESTUser(ctx, name)
@@ -89,10 +90,10 @@ func (u *ESTUsers) Check(ctx context.Context, a Attempt, name, password string) 
 		return nil, fmt.Errorf("check EST user: %w", err)
 	}
 	if user == nil {
-		user = &store.ESTUser{Name: name}
+		user, guess.Unknown = &store.ESTUser{Name: name}, true
 	}
 	if !equal(secretDigest(KindEST, name, password), user.Digest) {
-		return nil, u.guard.wrong(ctx, &a, KindEST)
+		return nil, u.guard.wrong(ctx, guess, KindEST)
 	}
 	t := userTerms(user)
 	spent, err := t.admit(&a, u.now())

@@ -67,7 +67,7 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 	return challenge, secret, nil
 }
 
-// Check says whether a challenge password is right here. It
+// Check says whether a challenge password is right here, in a request with a CSR. It
 // consumes nothing: the proof's claims are taken when the certificate is reserved.
 //
 // A secret is found by its digest: how long that takes tells nothing of the
@@ -76,12 +76,13 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 // Faults: RateLimited for a source that guessed too often; Unauthenticated for a
 // wrong secret, or none, which does not count; Denied for a challenge that is
 // disabled or meant for another endpoint.
-func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string) (*Proof, error) {
+func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, csr *pki.CSR) (*Proof, error) {
 	if secret == "" { // nothing was guessed
 		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").
 			Because(KindSCEP + "_missing")
 	}
-	if err := c.guard.limits.Locked(ctx, a.lock()); err != nil {
+	guess := a.device(csr)
+	if err := c.guard.limits.MayGuess(ctx, guess); err != nil {
 		return nil, err
 	}
 	digest := secretDigest(KindSCEP, "", secret)
@@ -90,7 +91,7 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string) (*
 		return nil, fmt.Errorf("check SCEP challenge: %w", err)
 	}
 	if found == nil || !equal(digest, found.Digest) {
-		return nil, c.guard.wrong(ctx, &a, KindSCEP)
+		return nil, c.guard.wrong(ctx, guess, KindSCEP)
 	}
 	t := challengeTerms(found)
 	spent, err := t.admit(&a, c.now())
@@ -101,6 +102,25 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string) (*
 		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile, Claims: []store.Claim{{Kind: KindSCEP, ID: found.ID}},
 		Evidence: evidence("scep_challenge", found.ID), Spent: spent, Bound: t.bound(),
 	}, nil
+}
+
+// device is what a wrong challenge password is counted by that was made here: SCEP
+// has no names for those who ask, and the key of a signed request is nobody else's.
+func (a *Attempt) device(csr *pki.CSR) limit.Guess {
+	g := a.guess("key " + csr.KeyHash.String())
+	g.Unknown = true
+	return g
+}
+
+// Named is what a wrong challenge password is counted by that somebody chose: the
+// subject of the request, since a guesser makes a key for each guess for nothing.
+func (a *Attempt) Named(csr *pki.CSR) limit.Guess {
+	g := a.device(csr)
+	if subject := csr.Subject.String(); subject != "" {
+		g.Identity = subject
+	}
+	g.Chosen = true
+	return g
 }
 
 // List returns up to limit challenges after the one named, oldest first.

@@ -171,11 +171,11 @@ func (w *Webhooks) Check(ctx context.Context, name string, a Attempt, transactio
 	if !ok {
 		return nil, fmt.Errorf("check challenge: there is no webhook %q", name)
 	}
-	counted := a.lock()
+	guess := a.Named(csr)
 	if challenge == "" { // no guess: it locks out nobody who presents one
-		counted += " without challenge"
+		guess.Endpoint += " without challenge"
 	}
-	if err := w.guard.limits.Locked(ctx, counted); err != nil {
+	if err := w.guard.limits.MayGuess(ctx, guess); err != nil {
 		return nil, err
 	}
 	proof := &Proof{Identity: KindWebhook + ":" + name, Evidence: evidence(KindWebhook, name), Hook: name}
@@ -199,7 +199,7 @@ func (w *Webhooks) Check(ctx context.Context, name string, a Attempt, transactio
 		return nil, fault.Wrap(fault.Unavailable, err, "the service that knows the devices does not answer").Because("webhook_away").After(10 * time.Second)
 	}
 	if !*verdict.Allow {
-		if err := w.guard.limits.WrongSecret(ctx, counted); err != nil {
+		if err := w.guard.limits.WrongSecret(ctx, guess); err != nil {
 			return nil, err
 		}
 		return nil, fault.Wrap(fault.Denied, fmt.Errorf("webhook %s: %s", name, verdict.Reason), "the challenge was refused").Because("webhook_refused")

@@ -2,6 +2,7 @@ package credential_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -191,6 +192,18 @@ func TestWebhookRefusalsLockOut(t *testing.T) {
 	refused(t, last, fault.RateLimited, "")
 	if n := len(m.heard(t)); n != 10 {
 		t.Errorf("asked %d times, want 10", n)
+	}
+	m.says(200, `{"allow": true}`)
+	if _, err := w.Check(ctx, "mdm", here("a"), "t", "c", subjectCSR(t, "y")); err != nil {
+		t.Errorf("another device (FR20): %v", err)
+	}
+	m.says(200, `{"allow": false}`)
+	for n := range 100 {
+		_, last = w.Check(ctx, "mdm", here("a"), "t", "c", subjectCSR(t, fmt.Sprint("x", n)))
+	}
+	refused(t, last, fault.RateLimited, "")
+	if n := len(m.heard(t)); n > 102 {
+		t.Errorf("asked %d times, want 102 at most: a webhook's secrets may be short", n)
 	}
 }
 

@@ -31,7 +31,8 @@ there; flags that are given win over DIR/privyseal.yaml and are written back.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := server.Signals(cmd.Context())
 			defer stop()
-			return run(ctx, o, server.NewEnv(version, now, config.Log{}), cmd.OutOrStdout())
+			env := func(l config.Log) server.Env { return server.NewEnv(version, now, l) }
+			return run(ctx, o, now, env, cmd.OutOrStdout())
 		},
 	}
 	o.Flags(cmd.Flags())
@@ -45,8 +46,11 @@ const oneTierBanner = `*********************************************************
 *******************************************************************************
 `
 
-// run is `privyseal dev`.
-func run(ctx context.Context, o *devca.Options, e server.Env, out io.Writer) error {
+// run is `privyseal dev`. env lends the server what logs as the folder's configuration
+// says.
+func run(
+	ctx context.Context, o *devca.Options, now func() time.Time, env func(config.Log) server.Env, out io.Writer,
+) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func run(ctx context.Context, o *devca.Options, e server.Env, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	file, err := o.SetUp(ctx, e.Now, out)
+	file, err := o.SetUp(ctx, now, out)
 	if err != nil {
 		return errors.Join(err, n.Release())
 	}
@@ -72,6 +76,7 @@ func run(ctx context.Context, o *devca.Options, e server.Env, out io.Writer) err
 			return errors.Join(err, n.Release())
 		}
 	}
+	e := env(cfg.Log)
 	e.Seed = func(ctx context.Context, s *store.Store, users *credential.ESTUsers) error {
 		return makeESTUser(ctx, dir, e.Log, s, users)
 	}

@@ -58,8 +58,15 @@ func start(t *testing.T, o *devca.Options) (said string, stop func() string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, log logtest.Buffer
 	done := make(chan error, 1)
-	e := server.Env{Version: "test", Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now}
-	go func() { done <- run(ctx, o, e, &out) }()
+	env := func(l config.Log) server.Env {
+		var level slog.Level
+		if l.Level != "" && level.UnmarshalText([]byte(l.Level)) != nil {
+			t.Errorf("level %q", l.Level)
+		}
+		h := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level})
+		return server.Env{Version: "test", Log: slog.New(h), Now: time.Now}
+	}
+	go func() { done <- run(ctx, o, time.Now, env, &out) }()
 	stop = sync.OnceValue(func() string {
 		cancel()
 		if err := <-done; err != nil {
@@ -192,5 +199,27 @@ func TestDevMakesItsESTUserOnce(t *testing.T) {
 	log := again()
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(log, "in no file any more") {
 		t.Errorf("%v\n%s", err, log)
+	}
+}
+
+// TestFR8_LogLevel: the folder's configuration says how dev logs, as with serve.
+func TestFR8_LogLevel(t *testing.T) {
+	t.Parallel()
+	o := newOptions(t, 2)
+	_, stop := start(t, o)
+	if log := stop(); !strings.Contains(log, "level=INFO") || strings.Contains(log, "level=DEBUG") {
+		t.Errorf("without a level:\n%s", log)
+	}
+	file := filepath.Join(o.Dir, devca.ConfigFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(text, "log:\n  level: warn\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = start(t, o)
+	if log := stop(); strings.Contains(log, "level=INFO") {
+		t.Errorf("at level warn:\n%s", log)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance"
-	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 // client is who asks, as far as it has been proved.
@@ -159,6 +159,6 @@ func (s *Server) user(ctx context.Context, r *http.Request, ep *endpoint) (*cred
 		return nil, fault.New(fault.Unauthenticated, "a user name and a password are needed").Because(reasonNoPassword)
 	}
 	return s.Users.Check(ctx, credential.Attempt{
-		Source: limit.Source(source(r)), Endpoint: ep.Name, Profiles: ep.Profiles,
+		Source: web.Source(web.Client(r)), Endpoint: ep.Name, Profiles: ep.Profiles,
 	}, name, password)
 }

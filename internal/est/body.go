@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/pem"
+	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/privyseal/privyseal/internal/fault"
 )
@@ -58,10 +61,42 @@ func decodePEM(body []byte) ([]byte, error) {
 }
 
 // encodeBody writes one line of base64, ended by one newline: wrapped lines break
-// one of the known clients, a line without an end another (rule E2).
+// strongSwan, a line without an end another client (rule E2).
 func encodeBody(der []byte) []byte {
-	body := make([]byte, base64.StdEncoding.EncodedLen(len(der))+1)
-	base64.StdEncoding.Encode(body, der)
-	body[len(body)-1] = '\n'
+	return append([]byte(base64.StdEncoding.EncodeToString(der)), '\n')
+}
+
+// How the lines of answers are wrapped.
+const (
+	WrapAuto   = "auto"
+	WrapAlways = "always"
+	WrapNever  = "never"
+)
+
+// lineWidth is that of PEM (RFC 7468).
+const lineWidth = 64
+
+// wrappers are how the User-Agents begin, in lower case, that read wrapped lines only:
+// OpenSSL's decoder passes over a first line of more than 1024 octets. They are listed
+// in docs/est.md.
+var wrappers = []string{"libest", "cisco est client"}
+
+// wraps reports whether the base64 of an answer is wrapped.
+func (ep *endpoint) wraps(r *http.Request) bool {
+	agent := strings.ToLower(r.UserAgent())
+	listed := slices.ContainsFunc(wrappers, func(w string) bool { return strings.HasPrefix(agent, w) })
+	return ep.WrapBase64 == WrapAlways || listed && ep.WrapBase64 != WrapNever
+}
+
+// encode writes the base64 of an answer to a request.
+func (ep *endpoint) encode(r *http.Request, der []byte) []byte {
+	text := encodeBody(der)
+	if !ep.wraps(r) {
+		return text
+	}
+	var body []byte
+	for line := range slices.Chunk(text[:len(text)-1], lineWidth) {
+		body = append(append(body, line...), '\n')
+	}
 	return body
 }

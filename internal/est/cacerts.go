@@ -40,13 +40,14 @@ func (s *Server) cacerts(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 	if err != nil {
 		return err
 	}
-	tag := `"` + pki.Fingerprint(message)[:32] + `"`
+	tag := `"` + pki.Fingerprint(ep.encode(r, message))[:32] + `"`
+	w.Header().Set("Vary", "User-Agent") // see wraps
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	if r.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	reply(w, typeCertsOnly, message)
+	ep.reply(w, r, typeCertsOnly, message)
 	return nil
 }

@@ -32,7 +32,7 @@ var (
 // csrattrs tells a client what the endpoint's profile expects of a request (RFC
 // 9908): the list that clients of RFC 7030 read, and the template, which can say
 // more. Anybody may ask.
-func (s *Server) csrattrs(w http.ResponseWriter, _ *http.Request, ep *endpoint) error {
+func (s *Server) csrattrs(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
 	p := s.Pipeline.Rules().Profiles[ep.DefaultProfile]
 	if p == nil {
 		return fault.New(fault.Unavailable, "the profile of this endpoint is not installed").Because("no_profile")
@@ -42,7 +42,8 @@ func (s *Server) csrattrs(w http.ResponseWriter, _ *http.Request, ep *endpoint) 
 		return fmt.Errorf("encode csrattrs: %w", err)
 	}
 	w.Header().Set("Cache-Control", "public, max-age=3600")
-	reply(w, typeAttributes, der)
+	w.Header().Set("Vary", "User-Agent") // see wraps
+	ep.reply(w, r, typeAttributes, der)
 	return nil
 }
 

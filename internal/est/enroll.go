@@ -42,7 +42,7 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, op
 	if err != nil {
 		return err
 	}
-	return replyCertificates(w, cert.DER)
+	return ep.replyCertificates(w, r, cert.DER)
 }
 
 // certify judges whether the client may ask for this and passes the request on.
@@ -87,13 +87,13 @@ func (s *Server) count(ctx context.Context, c *client, ask issuance.Request) err
 }
 
 // replyCertificates answers with a certs-only message (RFC 7030, section 4.2.3) of the given certificates.
-func replyCertificates(w http.ResponseWriter, ders ...[]byte) error {
+func (ep *endpoint) replyCertificates(w http.ResponseWriter, r *http.Request, ders ...[]byte) error {
 	message, err := certsOnly(ders...)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	reply(w, typeCertsOnly, message)
+	ep.reply(w, r, typeCertsOnly, message)
 	return nil
 }
 

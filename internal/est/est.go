@@ -58,6 +58,7 @@ type Endpoint struct {
 	RenewKey        string              // in simplereenroll: RenewAny (or empty), RenewNew, RenewSame
 	Challenge       Challenge           // what a challengePassword in a request means
 	Keygen          bool                // serverkeygen is offered
+	WrapBase64      string              // of answers: WrapAuto (or empty), WrapAlways, WrapNever
 	Rollover        []*x509.Certificate // further CA certificates of cacerts (RFC 7030, section 4.1.3)
 }
 
@@ -190,6 +191,9 @@ func (e *Endpoint) defaults() {
 	if e.Challenge == "" {
 		e.Challenge = ChallengeBinding
 	}
+	if e.WrapBase64 == "" {
+		e.WrapBase64 = WrapAuto
+	}
 	if e.DefaultProfile == "" && len(e.Profiles) > 0 {
 		e.DefaultProfile = e.Profiles[0]
 	}
@@ -221,6 +225,7 @@ func (e Endpoint) Check() error {
 	oneOf("anchor_names", string(e.AnchorNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("renew_key", e.RenewKey, RenewAny, RenewNew, RenewSame)
 	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired), string(ChallengeIgnore))
+	oneOf("wrap_base64", e.WrapBase64, WrapAuto, WrapAlways, WrapNever)
 	if err := enrolment.CheckProtocols(e.AcceptProtocols); err != nil {
 		wrong = append(wrong, err)
 	}

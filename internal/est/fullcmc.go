@@ -278,7 +278,7 @@ func (x *exchange) reply(w http.ResponseWriter, message []byte) {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds(after)))
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	sendStatus(w, code, typeResponse, encodeBody(message), true)
+	sendStatus(w, code, typeResponse, x.ep.encode(x.r, message), true)
 }
 
 // failInfo is the reason of a failure in CMC's words (RFC 5272, section 6.1.4).

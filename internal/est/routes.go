@@ -3,9 +3,9 @@ package est
 import (
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,9 +48,7 @@ var (
 // Routes is everything under /.well-known/est.
 func (s *Server) Routes() chi.Router {
 	r := chi.NewRouter()
-	r.NotFound(s.handle(nil, func(http.ResponseWriter, *http.Request, *endpoint) error {
-		return fault.New(fault.NotFound, "no such EST operation")
-	}))
+	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error { return s.nothingHere() }, refuse))
 	for op, h := range map[string]func(http.ResponseWriter, *http.Request, *endpoint) error{
 		"cacerts":        s.cacerts,
 		"csrattrs":       s.csrattrs,
@@ -65,13 +63,33 @@ func (s *Server) Routes() chi.Router {
 	return r
 }
 
+// Mounted returns the paths of all endpoints, sorted.
+func (s *Server) Mounted() []string {
+	var all []string
+	for label := range s.settings.Load().byLabel {
+		all = append(all, strings.TrimSuffix("/.well-known/est/"+label, "/"))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// nothingHere says what there is.
+func (s *Server) nothingHere() error {
+	all := s.Mounted()
+	if len(all) == 0 {
+		return fault.New(fault.NotFound, "there is no EST endpoint on this server")
+	}
+	return fault.New(fault.NotFound, "there is no such EST service or operation; there is: %s, each with /%s",
+		strings.Join(all, " "), strings.Join(slices.Sorted(maps.Keys(operations)), ", /"))
+}
+
 // handle finds the endpoint and puts around a handler what all operations share:
 // the methods, and text for errors.
 func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Request, *endpoint) error) http.HandlerFunc {
 	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		ep := s.settings.Load().byLabel[chi.URLParam(r, "label")]
 		if ep == nil {
-			return fault.New(fault.NotFound, "there is no EST service of this label")
+			return s.nothingHere()
 		}
 		if methods != nil && !slices.Contains(methods, r.Method) {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
@@ -79,7 +97,8 @@ func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Requ
 		}
 		err := h(w, r, ep)
 		if err != nil && ep.Auth.basic() && fault.Is(err, fault.Unauthenticated) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="EST", charset="UTF-8"`) // rule E8
+			// Rule E8. In these letters, which net/http would change: libest compares them.
+			w.Header()["WWW-Authenticate"] = []string{`Basic realm="EST", charset="UTF-8"`}
 		}
 		return err
 	}, refuse)
@@ -103,8 +122,8 @@ func readBody(r *http.Request, want string) (der []byte, err error) {
 }
 
 // reply writes a body of base64 with its length (rules E2, E3).
-func reply(w http.ResponseWriter, contentType string, der []byte) {
-	send(w, contentType, encodeBody(der), true)
+func (ep *endpoint) reply(w http.ResponseWriter, r *http.Request, contentType string, der []byte) {
+	send(w, contentType, ep.encode(r, der), true)
 }
 
 func send(w http.ResponseWriter, contentType string, body []byte, encoded bool) {
@@ -120,10 +139,4 @@ func sendStatus(w http.ResponseWriter, code int, contentType string, body []byte
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
-}
-
-// source is the client's address. Forwarding headers are not believed.
-func source(r *http.Request) netip.Addr {
-	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return ap.Addr()
 }

@@ -65,10 +65,13 @@ func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoi
 	if ask.Names == nil {
 		ask.Subject, ask.Names = &csr.Subject, append([]pki.Identifier{}, csr.Names...)
 	}
-	return s.makeAndSend(w, r.Context(), ep, c, csr, wrap, ask)
+	return s.makeAndSend(w, r, ep, c, csr, wrap, ask)
 }
 
-func (s *Server) makeAndSend(w http.ResponseWriter, ctx context.Context, ep *endpoint, c *client, csr *pki.CSR, wrap wrapper, ask issuance.Request) error {
+func (s *Server) makeAndSend(
+	w http.ResponseWriter, r *http.Request, ep *endpoint, c *client, csr *pki.CSR, wrap wrapper, ask issuance.Request,
+) error {
+	ctx := r.Context()
 	key, err := s.makeKey(ctx, csr.PublicKey)
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func (s *Server) makeAndSend(w http.ResponseWriter, ctx context.Context, ep *end
 	if err != nil {
 		return err
 	}
-	boundary, text := mixed(part{typ, body}, part{typeCertsOnly, message})
+	boundary, text := mixed(part{typ, ep.encode(r, body)}, part{typeCertsOnly, ep.encode(r, message)})
 	w.Header().Set("Cache-Control", "no-store")
 	send(w, "multipart/mixed; boundary="+boundary, text, false)
 	return nil
@@ -140,10 +143,10 @@ func strongEnough(key crypto.PublicKey, conn *tls.ConnectionState) bool {
 	return !weak || !ok || k.Curve.Params().BitSize <= 256
 }
 
-// part is one part of an answer, in base64.
+// part is one part of an answer.
 type part struct {
 	contentType string
-	der         []byte
+	base64      []byte // lines
 }
 
 // mixed frames parts as RFC 2046 has it, with CRLF (rule E18).
@@ -154,7 +157,7 @@ func mixed(parts ...part) (boundary string, text []byte) {
 	boundary = "privyseal-" + hex.EncodeToString(random[:])
 	for _, p := range parts {
 		fmt.Fprintf(&b, "--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: base64\r\n\r\n", boundary, p.contentType)
-		b.Write(bytes.TrimSuffix(encodeBody(p.der), []byte("\n")))
+		b.Write(bytes.ReplaceAll(bytes.TrimSuffix(p.base64, []byte("\n")), []byte("\n"), []byte("\r\n")))
 		b.WriteString("\r\n")
 	}
 	fmt.Fprintf(&b, "--%s--\r\n", boundary)

@@ -19,6 +19,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 // Rate is a number of events in a time. All of them may come at once; after
@@ -33,7 +34,8 @@ type Rate struct {
 // Config says how much a client may do.
 type Config struct {
 	// NewAccounts limits the accounts that are made from one IPv4 address, or from
-	// one IPv6 network of 64 bits. Default: 50 in 3h.
+	// one IPv6 network of 64 bits; those that bind an EAB key, of each key from there.
+	// Default: 50 in 3h.
 	NewAccounts Rate `yaml:"new_accounts" json:"new_accounts"`
 	// PendingOrders is how many orders of one account may be pending at a time; 0
 	// is without limit. Default: 300.
@@ -41,9 +43,15 @@ type Config struct {
 	// PendingAuthorizations is how many authorizations of one account may be
 	// pending at a time; 0 is without limit. Default: 3000.
 	PendingAuthorizations int `yaml:"pending_authorizations" json:"pending_authorizations"`
-	// WrongSecrets is how many wrong guesses at a secret (EAB keys, passwords,
-	// challenge passwords) one source may make. Default: 10 in 10m.
+	// WrongSecrets is how many wrong guesses at a secret one source may make for one
+	// identity: the password of one EST user, the key of one EAB id, the challenge
+	// password of the device with one key. Default: 10 in 10m.
 	WrongSecrets Rate `yaml:"wrong_secrets" json:"wrong_secrets"`
+	// WrongSecretsBySource is how many it may make for all identities of an endpoint
+	// together. After that each identity may be wrong only once in the time for one of
+	// WrongSecrets, and challenge passwords that people or webhooks choose wait for
+	// this rate; other right secrets are taken (docs/limits.md). Default: 100 in 10m.
+	WrongSecretsBySource Rate `yaml:"wrong_secrets_by_source" json:"wrong_secrets_by_source"`
 	// Enrolments is how often EST and SCEP may be asked for a certificate by the
 	// power of the certificates of one line: a certificate and all that was enrolled
 	// by its power. Lines of the same names count as one. What registration authorities,
@@ -75,6 +83,7 @@ func Defaults() Config {
 		PendingOrders:         300,
 		PendingAuthorizations: 3000,
 		WrongSecrets:          Rate{Count: 10, Per: 10 * time.Minute},
+		WrongSecretsBySource:  Rate{Count: 100, Per: 10 * time.Minute},
 		Enrolments:            Rate{Count: 60, Per: time.Hour},
 		Unproved:              Rate{Count: 100, Per: time.Hour},
 		UnprovedWaiting:       1000,
@@ -91,7 +100,8 @@ func (c Config) Check() error {
 			key, "want a count and a time of at least a millisecond for each, got %d per %s", r.Count, r.Per)
 	}
 	return errors.Join(
-		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets), rate("enrolments", c.Enrolments),
+		rate("new_accounts", c.NewAccounts), rate("wrong_secrets", c.WrongSecrets),
+		rate("wrong_secrets_by_source", c.WrongSecretsBySource), rate("enrolments", c.Enrolments),
 		rate("unproved", c.Unproved),
 		rate("unreadable_by_source", c.UnreadableBySource), rate("unreadable_by_envelope", c.UnreadableByEnvelope),
 		rate("unreadable_by_recipient", c.UnreadableByRecipient),
@@ -127,9 +137,15 @@ func New(cfg Config, s *store.Store, now func() time.Time) (*Limiter, error) {
 	return &Limiter{cfg: cfg, store: s, now: now, denied: map[string]time.Time{}}, nil
 }
 
-// NewAccount takes one new account from the client's address.
-func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr) error {
-	return l.take(ctx, "account "+Source(client), l.cfg.NewAccounts, "too many new accounts from this address")
+// NewAccount takes one new account from the client's address. Those that are bound to
+// an EAB key are counted by key: an operator has handed it to somebody, who has nothing
+// to do with the others behind the address. An empty key is none.
+func (l *Limiter) NewAccount(ctx context.Context, client netip.Addr, key string) error {
+	counted, what := "account "+web.Source(client), "too many new accounts from this address"
+	if key != "" {
+		counted, what = counted+" "+key, what+" by this external account key"
+	}
+	return l.take(ctx, counted, l.cfg.NewAccounts, what)
 }
 
 // NewOrder refuses an order that would exceed what an account may have pending;
@@ -172,14 +188,6 @@ func (l *Limiter) Enrolment(ctx context.Context, line string) error {
 	return l.take(ctx, "enrolment "+line, l.cfg.Enrolments, "this device has asked for too many certificates")
 }
 
-const lockedOut = "too many wrong secrets from this source"
-
-// Locked refuses a source that has guessed too often. Call it before a secret is
-// compared.
-func (l *Limiter) Locked(ctx context.Context, source string) error {
-	return l.locked(ctx, "secret "+source, l.cfg.WrongSecrets, l.cfg.WrongSecrets.burst(), lockedOut)
-}
-
 // locked refuses a key that is further ahead of a rate than burst, and takes
 // nothing.
 func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Duration, detail string) error {
@@ -197,12 +205,6 @@ func (l *Limiter) locked(ctx context.Context, key string, r Rate, burst time.Dur
 		l.remember(key, wait)
 	}
 	return refuse(detail, wait)
-}
-
-// WrongSecret counts a wrong guess. It is a fault when the guess was one too
-// many, so that of several at once no more than allowed are answered.
-func (l *Limiter) WrongSecret(ctx context.Context, source string) error {
-	return l.take(ctx, "secret "+source, l.cfg.WrongSecrets, lockedOut)
 }
 
 func (l *Limiter) take(ctx context.Context, key string, r Rate, detail string) error {
@@ -247,16 +249,4 @@ func (l *Limiter) remember(key string, wait time.Duration) {
 
 func refuse(detail string, wait time.Duration) error {
 	return fault.New(fault.RateLimited, "%s", detail).After(max(wait, time.Second))
-}
-
-// Source returns the name under which an address is counted: the address, or
-// its network of 64 bits for IPv6, which is what one customer gets.
-func Source(client netip.Addr) string {
-	client = client.Unmap().WithZone("")
-	if client.Is6() {
-		if network, err := client.Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return client.String()
 }

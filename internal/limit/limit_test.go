@@ -54,51 +54,32 @@ func TestACME_A50_NewAccountsOfAnAddress(t *testing.T) {
 		l := newLimiter(t, limit.Config{NewAccounts: limit.Rate{Count: 3, Per: 3 * time.Minute}}, s, c)
 		a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:2")
 		for i, addr := range []netip.Addr{a, b, a} { // one network of 64 bits
-			if err := l.NewAccount(ctx, addr); err != nil {
+			if err := l.NewAccount(ctx, addr, ""); err != nil {
 				t.Fatalf("account %d: %v", i, err)
 			}
 		}
-		if wait := wantLimited(t, l.NewAccount(ctx, b)); wait != time.Minute {
+		if wait := wantLimited(t, l.NewAccount(ctx, b, "")); wait != time.Minute {
 			t.Errorf("wait %s, want a minute", wait)
 		}
-		if err := l.NewAccount(ctx, netip.MustParseAddr("2001:db8:0:1::1")); err != nil {
+		if err := l.NewAccount(ctx, netip.MustParseAddr("2001:db8:0:1::1"), ""); err != nil {
 			t.Errorf("another network: %v", err)
 		}
 		before := s.Stats()
-		wantLimited(t, l.NewAccount(ctx, a))
+		wantLimited(t, l.NewAccount(ctx, a, ""))
 		if s.Stats() != before {
 			t.Error("a remembered denial wrote to the store")
 		}
 		c.advance(time.Minute)
-		if err := l.NewAccount(ctx, a); err != nil {
+		if err := l.NewAccount(ctx, a, ""); err != nil {
 			t.Errorf("after the wait: %v", err)
 		}
-		wantLimited(t, l.NewAccount(ctx, a))
-	})
-}
-
-func TestLockoutAfterTenWrongSecrets(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, s *store.Store) {
-		ctx, c := context.Background(), newClock()
-		l, other := newLimiter(t, limit.Defaults(), s, c), newLimiter(t, limit.Defaults(), s, c)
-		for range 10 {
-			if err := l.Locked(ctx, "192.0.2.1"); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.WrongSecret(ctx, "192.0.2.1"); err != nil {
-				t.Fatal(err)
+		wantLimited(t, l.NewAccount(ctx, a, ""))
+		for range 3 { // FR20: who has a key is not refused for what others did
+			if err := l.NewAccount(ctx, a, "kid"); err != nil {
+				t.Errorf("bound to a key: %v", err)
 			}
 		}
-		wantLimited(t, l.Locked(ctx, "192.0.2.1"))
-		wantLimited(t, other.Locked(ctx, "192.0.2.1")) // another node knows
-		wantLimited(t, other.WrongSecret(ctx, "192.0.2.1"))
-		if err := l.Locked(ctx, "192.0.2.2"); err != nil {
-			t.Errorf("another source: %v", err)
-		}
-		c.advance(10 * time.Minute)
-		if err := l.Locked(ctx, "192.0.2.1"); err != nil {
-			t.Errorf("after ten minutes: %v", err)
-		}
+		wantLimited(t, l.NewAccount(ctx, a, "kid"))
 	})
 }
 
@@ -116,7 +97,7 @@ func TestLimitHoldsAcrossNodes(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range 40 {
 				all.Go(func() {
-					err := limiters[i%2].NewAccount(context.Background(), netip.MustParseAddr("192.0.2.7"))
+					err := limiters[i%2].NewAccount(context.Background(), netip.MustParseAddr("192.0.2.7"), "")
 					if err == nil {
 						allowed.Add(1)
 					} else if !fault.Is(err, fault.RateLimited) {
@@ -171,16 +152,6 @@ func TestConfigCheck(t *testing.T) {
 	} {
 		if _, err := limit.New(cfg, nil, time.Now); err == nil {
 			t.Errorf("%s: taken", name)
-		}
-	}
-}
-
-func TestSource(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
-	} {
-		if got := limit.Source(netip.MustParseAddr(in)); got != want {
-			t.Errorf("Source(%s) = %s, want %s", in, got, want)
 		}
 	}
 }

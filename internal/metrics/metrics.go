@@ -31,6 +31,9 @@ type Metrics struct {
 
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+	open     *prometheus.GaugeVec
+	refused  *prometheus.CounterVec
+	broken   *prometheus.CounterVec
 
 	issuances *prometheus.CounterVec
 	issuing   *prometheus.HistogramVec
@@ -75,6 +78,9 @@ func New(version string) *Metrics {
 	m.requests = m.counter("http_requests_total", "Requests answered.", "listener", "method", "route", "code")
 	m.latency = m.histogram("http_request_seconds", "Time from the end of a request's header to the end of its answer.",
 		latencies, "listener", "route")
+	m.open = m.gauge("connections_open", "Connections that are open.", "listener")
+	m.refused = m.counter("connections_refused_total", "Connections closed unserved.", "listener", "reason")
+	m.broken = m.counter("tls_handshake_failures_total", "TLS handshakes that failed.", "listener", "reason")
 	m.issuances = m.counter("issuances_total", "Calls of the issuance pipeline by outcome.",
 		"profile", "protocol", "issuer", "result")
 	m.issuing = m.histogram("issuance_seconds", "Time of one issuance, the signature included.",
@@ -151,6 +157,20 @@ func (m *Metrics) WatchStore(s *store.Store) {
 func (m *Metrics) Request(e web.Event) {
 	m.requests.WithLabelValues(e.Listener, e.Method, e.Route, strconv.Itoa(e.Status)).Inc()
 	m.latency.WithLabelValues(e.Listener, e.Route).Observe(e.Took.Seconds())
+}
+
+// Connection counts what happens to a connection.
+func (m *Metrics) Connection(c web.Connection) {
+	switch c.What {
+	case web.Opened:
+		m.open.WithLabelValues(c.Listener).Inc()
+	case web.Closed:
+		m.open.WithLabelValues(c.Listener).Dec()
+	case web.Refused:
+		m.refused.WithLabelValues(c.Listener, c.Reason).Inc()
+	case web.HandshakeFailed:
+		m.broken.WithLabelValues(c.Listener, c.Reason).Inc()
+	}
 }
 
 // Key returns the observer of one private key, by the name of what it is for.

@@ -29,6 +29,8 @@ privyseal_acme_work_seconds{work}
 privyseal_acme_work_total{work,outcome}
 privyseal_build_info{version}
 privyseal_config_reloads_total{outcome}
+privyseal_connections_open{listener}
+privyseal_connections_refused_total{listener,reason}
 privyseal_crl_age_seconds{list}
 privyseal_crl_alarm{list}
 privyseal_crl_attempts_total{issuer,kind,outcome}
@@ -61,6 +63,7 @@ privyseal_scep_message_seconds{message}
 privyseal_scep_messages_total{endpoint,message,status}
 privyseal_store_commits_total{}
 privyseal_store_rows_total{}
+privyseal_tls_handshake_failures_total{listener,reason}
 `
 
 // TestNamesStay: the names are what others build on.

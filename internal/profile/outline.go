@@ -4,6 +4,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/pki"
@@ -57,11 +58,24 @@ func (p *Profile) Taken() []string {
 	return all
 }
 
+// TakesKey reports whether the profile certifies keys of a kind, in the words of
+// pki.KeyAlgorithm.
+func (p *Profile) TakesKey(algorithm string) bool {
+	if size, isRSA := strings.CutPrefix(algorithm, "rsa-"); isRSA {
+		bits, err := strconv.Atoi(size)
+		return err == nil && p.keys.policy.RSAMin <= bits && bits <= p.keys.policy.RSAMax && p.keys.takesSize(bits)
+	}
+	return algorithm == "ed25519" && p.keys.policy.Ed25519 ||
+		slices.ContainsFunc(p.keys.policy.Curves, func(c string) bool { return algorithm == curve(c) })
+}
+
+func curve(name string) string { return "ec-" + strings.ReplaceAll(strings.ToLower(name), "-", "") }
+
 // only returns the one kind of key that the rules take, "" if there are several.
 func (k keyRules) only() string {
 	var kinds []string
 	for _, c := range k.policy.Curves {
-		kinds = append(kinds, "ec-"+strings.ReplaceAll(strings.ToLower(c), "-", ""))
+		kinds = append(kinds, curve(c))
 	}
 	if k.policy.Ed25519 {
 		kinds = append(kinds, "ed25519")

@@ -244,24 +244,46 @@ func alsoFor(err, second error) error {
 // challenge judges a challenge password: that of the endpoint, one that a webhook
 // knows, or one on record.
 func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credential.Proof, error) {
-	if c.ep.secret != nil && csr.ChallengePassword != "" {
-		// A source that is locked out is told so whatever it presents.
-		if err := s.Limits.Locked(ctx, c.ep.Name+" "+c.source); err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256([]byte(csr.ChallengePassword))
-		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
+	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}
+	guess := attempt.Named(csr)
+	guess.Endpoint += " its own secret"
+	compare := c.ep.secret != nil && csr.ChallengePassword != ""
+	var locked error
+	if compare {
+		locked = s.Limits.MayGuess(ctx, guess)
+		if locked == nil && c.ep.isSecret(csr.ChallengePassword) {
 			bound := &issuance.Bound{Kind: "scep_endpoint", Binding: c.ep.binding()}
 			// The key keeps devices apart that share the secret.
 			proved := evidence("endpoint_challenge", c.ep.Name)
 			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved, Bound: bound}, nil
 		}
 	}
-	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}
+	proof, err := s.recorded(ctx, c, attempt, csr)
+	switch {
+	case err == nil || !compare || !isRefusal(err):
+		return proof, err
+	case locked == nil:
+		locked = s.Limits.WrongSecret(ctx, guess)
+	}
+	if locked != nil {
+		return nil, locked
+	}
+	return nil, err
+}
+
+// recorded judges a challenge password that a webhook knows, or one on record.
+func (s *Server) recorded(
+	ctx context.Context, c *call, attempt credential.Attempt, csr *pki.CSR,
+) (*credential.Proof, error) {
 	if c.ep.Webhook != "" {
 		return s.Webhooks.Check(ctx, c.ep.Webhook, attempt, c.transactionID, csr.ChallengePassword, csr)
 	}
-	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword)
+	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword, csr)
+}
+
+func (ep *endpoint) isSecret(challenge string) bool {
+	sum := sha256.Sum256([]byte(challenge))
+	return subtle.ConstantTimeCompare(sum[:], ep.secret[:]) == 1
 }
 
 // held returns the holder of a certificate that we issued, nil for any other.

@@ -5,13 +5,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/web"
 )
 
@@ -30,11 +29,60 @@ func (s *Server) Routes() http.Handler {
 	for _, suffix := range suffixes {
 		r.HandleFunc("/{endpoint}"+suffix, web.Handler(s.serve, refuse))
 	}
-	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error { return errNoEndpoint }, refuse))
+	r.NotFound(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return s.nothingAt(r.URL.Path)
+	}, refuse))
 	return r
 }
 
-var errNoEndpoint error = fault.New(fault.NotFound, "there is no such SCEP endpoint")
+// Elsewhere answers at the paths of Options.Paths, and leaves all others to next.
+func (s *Server) Elsewhere(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ep := s.elsewhere(r.URL.Path)
+		if ep == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if route := chi.RouteContext(r.Context()); route != nil { // for metrics
+			route.RoutePatterns = append(route.RoutePatterns, "/{scep-path}")
+		}
+		web.Handler(func(w http.ResponseWriter, r *http.Request) error { return s.serveAt(w, r, ep) }, refuse)(w, r)
+	})
+}
+
+func (s *Server) elsewhere(path string) *endpoint {
+	for _, ep := range s.current() {
+		if slices.Contains(ep.Paths, path) {
+			return ep
+		}
+	}
+	return nil
+}
+
+// Mounted returns the paths of all endpoints, sorted.
+func (s *Server) Mounted() []string {
+	var all []string
+	for path, ep := range s.current() {
+		all = append(append(all, "/scep/"+path), ep.Paths...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// nothingAt says what there is instead of a path.
+func (s *Server) nothingAt(path string) error {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, "/scep/"), "/")
+	if s.current()[name] != nil {
+		return fault.New(fault.NotFound, "the SCEP endpoint is /scep/%s itself; these may follow: %s",
+			name, strings.Join(suffixes[1:], " ")).Because("scep_path")
+	}
+	all := s.Mounted()
+	if len(all) == 0 {
+		return fault.New(fault.NotFound, "there is no SCEP endpoint on this server").Because("scep_path")
+	}
+	return fault.New(fault.NotFound, "there is no such SCEP endpoint; there is: %s", strings.Join(all, " ")).
+		Because("scep_path")
+}
 
 // operations are those that are asked for by GET, but for PKIOperation.
 var operations = map[string]func(*Server, http.ResponseWriter, *http.Request, *endpoint) error{
@@ -48,8 +96,12 @@ var operationNames = map[string]string{"getcacaps": "GetCACaps", "getcacert": "G
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	ep := s.current()[chi.URLParam(r, "endpoint")]
 	if ep == nil {
-		return errNoEndpoint
+		return s.nothingAt(r.URL.Path)
 	}
+	return s.serveAt(w, r, ep)
+}
+
+func (s *Server) serveAt(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
 	operation, _ := parameter(r.URL.RawQuery, "operation")
 	name := strings.ToLower(operation)
 	answer := operations[name]
@@ -81,7 +133,7 @@ func (s *Server) pkiOperation(w http.ResponseWriter, r *http.Request, ep *endpoi
 	message, err := readMessage(w, r)
 	if err == nil {
 		var rep *reply
-		if rep, err = s.operate(r.Context(), ep, source(r), message, &event); err == nil {
+		if rep, err = s.operate(r.Context(), ep, web.Source(web.Client(r)), message, &event); err == nil {
 			web.Note(r.Context(), slog.String("scep_message", event.Message), slog.String("scep_status", event.Status),
 				slog.String("transaction", rep.transactionID))
 			if rep.cause != nil {
@@ -127,12 +179,3 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 var errTooLarge error = fault.New(fault.TooLarge, "the message has more than %d octets", maxMessage).Because("scep_size")
-
-// source is the client's address as limits count it.
-func source(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return limit.Source(peer.Addr())
-}

@@ -388,6 +388,7 @@ func TestSCEP_S28_Lockout(t *testing.T) {
 			t.Errorf("locked out: %d", w.Code)
 		}
 	}
+	newDevice(t, 1).enrol(t, e, "another") // from the same address (FR20)
 	e.sleep(11 * time.Minute)
 	d.enrol(t, e, "dev")
 }

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -64,6 +65,10 @@ type PrivateKey interface {
 type Options struct {
 	// Path is the endpoint's part of the path: /scep/PATH. Default: its name.
 	Path string `yaml:"path,omitempty"`
+	// Paths are other paths of the http listener that lead here, for devices with one
+	// of their own, such as /cgi-bin/pkiclient.exe or /certsrv/mscep/mscep.dll. Each is
+	// taken as it stands, without a suffix.
+	Paths []string `yaml:"paths,omitempty"`
 	// Challenge refers to a challenge password that all devices share: file:PATH
 	// or env:NAME. Those of `privyseal scep challenge create` are good in any case.
 	Challenge string `yaml:"challenge,omitempty"`
@@ -132,6 +137,7 @@ func (o Options) renewsByPKCSReq() bool { return o.RenewByPKCSReq == nil || *o.R
 // Check reports what is wrong with the options by themselves.
 func (o Options) Check() error {
 	return errors.Join(
+		o.checkPaths(),
 		o.checkCiphers(),
 		o.checkNames(),
 		enrolment.CheckProtocols(o.AcceptProtocols),
@@ -160,6 +166,25 @@ func (o Options) checkNames() error {
 // Unbound reports whether Challenge is good for any name without that anybody said so.
 func (o Options) Unbound() bool {
 	return o.Challenge != "" && len(o.ChallengeNames) == 0 && !o.ChallengeAnyName
+}
+
+// somePath is what a path may look like that a device asks for.
+var somePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?$`)
+
+// taken are the first parts of paths that the http listener serves.
+var taken = []string{"scep", "issuers", "roots", "roots.pem", "crl", "ocsp"}
+
+func (o Options) checkPaths() error {
+	var errs []error
+	for i, p := range o.Paths {
+		first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+		key := fmt.Sprintf("paths[%d]", i)
+		errs = append(errs,
+			strictyaml.WrongIf(!somePath.MatchString(p) || len(p) > 256, key,
+				"%q: want a path such as /cgi-bin/pkiclient.exe", p),
+			strictyaml.WrongIf(slices.Contains(taken, first), key, "%q: the server has /%s itself", p, first))
+	}
+	return errors.Join(errs...)
 }
 
 // Bundles are the values of Options.CABundle.

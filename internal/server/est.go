@@ -9,7 +9,6 @@ import (
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/est"
 	"github.com/privyseal/privyseal/internal/fault"
-	"github.com/privyseal/privyseal/internal/web"
 )
 
 func (srv *server) buildEST(context.Context) error {
@@ -28,9 +27,7 @@ func (srv *server) buildEST(context.Context) error {
 func (srv *server) estRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/.well-known/est", srv.est.Routes())
-	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error {
-		return fault.New(fault.NotFound, "this address serves EST, below /.well-known/est/")
-	}, web.RenderText))
+	index(r, func() []string { return srv.est.Mounted() })
 	return r
 }
 

@@ -72,7 +72,7 @@ func TestReloadOfEST(t *testing.T) {
 	if got := status("/.well-known/est/plant-4/cacerts"); got != 200 {
 		t.Errorf("after a refused reload: %d", got)
 	}
-	if got := status("/"); got != 404 {
+	if got := status("/elsewhere"); got != 404 {
 		t.Errorf("outside of EST: %d", got)
 	}
 }

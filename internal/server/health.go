@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/api"
@@ -163,8 +164,12 @@ func (srv *server) ownEnds() []health.End {
 		add("ra", name, s)
 	}
 	for name, p := range srv.tls {
-		if current := p.Current(); current != nil {
-			all = append(all, health.End{Kind: "tls", ID: name, At: current.Leaf.NotAfter})
+		for i, c := range p.All() {
+			id := name
+			if i > 0 {
+				id += "-" + strings.ToLower(c.Leaf.PublicKeyAlgorithm.String())
+			}
+			all = append(all, health.End{Kind: "tls", ID: id, At: c.Leaf.NotAfter})
 		}
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -34,7 +35,7 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 	if err != nil {
 		return err
 	}
-	c := srv.webConfig(listenSocket)
+	c := srv.webConfig(listenSocket, config.Connections{})
 	c.ConnContext = admin.ConnContext
 	c.Limits.Body = admin.MaxImportBody
 	c.Limits.Write = 0 // an export may be long
@@ -45,6 +46,7 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 // startOps serves health and metrics.
 func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
+	index(r, func() []string { return []string{"/healthz", "/readyz", "/readyz?listener=NAME", "/metrics"} })
 	r.Get("/healthz", healthz)
 	all := []string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}
 	r.Get("/readyz", srv.health.Readyz(all, func(r health.Report) any { return view(r) }))
@@ -56,7 +58,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
 		r.HandleFunc("/debug/pprof/*", pprof.Index)
 	}
-	c := srv.webConfig(listenOps)
+	c := srv.webConfig(listenOps, cfg.Listeners.Ops.Connections)
 	c.Quiet = true
 	if cfg.Listeners.Ops.Pprof {
 		c.Limits.Write = 0 // a profile takes as long as it is asked to
@@ -66,7 +68,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 
 // startHTTP serves what must be plain HTTP.
 func (srv *server) startHTTP(ctx context.Context, cfg *config.File) error {
-	c := srv.webConfig(listenHTTP)
+	c := srv.webConfig(listenHTTP, cfg.Listeners.HTTP.Connections)
 	c.Direct = srv.ocsp.Direct
 	c.Limits.HeaderBytes = 32 << 10 // SCEP messages stand in the request line (rule S3)
 	return srv.listen(ctx, cfg.Listeners.HTTP.Addr, srv.plainRoutes(), c)
@@ -85,7 +87,7 @@ func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
 		if !srv.tellPair(ctx, l.name, srv.refreshPair(ctx, cfg, l.name, l.conf.TLS)) || srv.serving(l.name) {
 			continue
 		}
-		c := srv.webConfig(l.name)
+		c := srv.webConfig(l.name, l.conf.Connections)
 		c.TLS = pair.Config()
 		if l.name == listenEST {
 			c.TLS = srv.est.TLS(c.TLS)
@@ -142,8 +144,8 @@ func (srv *server) tendTLS(ctx context.Context) error {
 	closed := false
 	for _, l := range srv.tlsListeners(srv.cfg.Load()) {
 		p := srv.tls[l.name]
-		if k := p.own.Load(); k != nil {
-			closed = srv.tellPair(ctx, l.name, p.tend(ctx, k)) && !srv.serving(l.name) || closed
+		if len(p.keepers()) > 0 {
+			closed = srv.tellPair(ctx, l.name, p.tend(ctx)) && !srv.serving(l.name) || closed
 		}
 	}
 	if !closed {
@@ -156,12 +158,25 @@ func (srv *server) tendTLS(ctx context.Context) error {
 func (srv *server) httpsRoutes() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/acme", srv.acme.Routes())
-	for _, path := range []string{"/", "/terms"} { // the directory points at both unless configured
-		r.Get(path, func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, "This is a private certificate authority. It has no terms of its own; ask the organisation that runs it.\n")
-		})
-	}
+	index(r, srv.acme.Directories)
+	r.Get("/terms", func(w http.ResponseWriter, _ *http.Request) { // the directory points here unless configured
+		_, _ = io.WriteString(w, privateCA)
+	})
 	return r
+}
+
+const privateCA = "This is a private certificate authority. " +
+	"It has no terms of its own; ask the organisation that runs it.\n"
+
+// index says at / what a listener serves, and names / to who asks for anything else.
+func index(r chi.Router, served func() []string) {
+	r.Get("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, privateCA+"\nThere is:\n\n"+strings.Join(served(), "\n")+"\n")
+	})
+	r.NotFound(web.Handler(func(http.ResponseWriter, *http.Request) error {
+		return fault.New(fault.NotFound, "there is nothing at this path; / says what there is")
+	}, web.RenderText))
 }
 
 // listen opens a TCP listener and serves it. An empty address is a listener that
@@ -196,8 +211,11 @@ func (srv *server) serving(name string) bool {
 	return slices.ContainsFunc(srv.servers, func(s *web.Server) bool { return s.Name() == name })
 }
 
-func (srv *server) webConfig(name string) web.Config {
-	return web.Config{Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request}
+func (srv *server) webConfig(name string, who config.Connections) web.Config {
+	return web.Config{
+		Name: name, Limits: web.DefaultLimits(), Log: srv.log, Now: srv.now, Observe: srv.metrics.Request,
+		Proxies: who.Proxies(), Bounds: srv.bounds[name], ObserveConnection: srv.metrics.Connection,
+	}
 }
 
 // stopListeners stops taking connections and waits for the requests under way.

@@ -345,3 +345,59 @@ func TestOwnCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestFR8_DeviceWithoutECC: the EST listener has a certificate for devices that know
+// RSA alone, keeps it through a restart, and another listener has one where it is asked to.
+func TestFR8_DeviceWithoutECC(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	device := func(addr string) *x509.Certificate {
+		d := tls.Dialer{Config: &tls.Config{ //nolint:gosec // to look at it
+			InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+		}}
+		c, err := d.DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			return nil
+		}
+		defer c.Close()
+		return c.(*tls.Conn).ConnectionState().PeerCertificates[0] //nolint:forcetypeassert // a tls.Dialer's
+	}
+	r := l.serve(t)
+	got, other := device(l.addr.est), presented(t, l.addr.est)
+	if got == nil || pki.KeyAlgorithm(got.PublicKey) != "rsa-2048" || pki.KeyAlgorithm(other.PublicKey) != "ec-p256" {
+		t.Fatal("EST does not have both kinds")
+	}
+	if device(l.addr.https) != nil {
+		t.Error("https has RSA without being asked")
+	}
+	if _, h := l.readyz(t); indexCheck(h, "tls https-est rsa") < 0 {
+		t.Errorf("health does not know of it: %+v", h)
+	}
+	_, body := l.get(t, "http://"+l.addr.ops+"/metrics")
+	for _, want := range []string{
+		`privyseal_tls_handshake_failures_total{listener="https",reason="cipher"} 1`,
+		`privyseal_ends_timestamp_seconds{id="https-est-rsa",kind="tls"}`,
+	} {
+		if !strings.Contains(string(body), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if log := r.log.String(); !strings.Contains(log, `msg="TLS handshake failed"`) {
+		t.Error("the log does not have the handshake that failed")
+	}
+	l.change(t, "    addr: "+l.addr.https+"\n    tls:\n", "    addr: "+l.addr.https+"\n    tls:\n      algorithms: [rsa-3072, ec-p384]\n")
+	l.serve(t)
+	if again := device(l.addr.est); again == nil || !again.Equal(got) {
+		t.Error("after a restart EST has another one")
+	}
+	if c := device(l.addr.https); c == nil || pki.KeyAlgorithm(c.PublicKey) != "rsa-3072" {
+		t.Error("https does not have what it is asked to")
+	}
+	if c := presented(t, l.addr.https); pki.KeyAlgorithm(c.PublicKey) != "rsa-3072" {
+		t.Error("the first of the list is not preferred")
+	}
+}

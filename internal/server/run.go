@@ -111,6 +111,7 @@ func (srv *server) run(ctx context.Context, ready func()) (err error) {
 func (srv *server) start(ctx context.Context, cfg *config.File) error {
 	srv.changing.Lock()
 	defer srv.changing.Unlock()
+	srv.boundConnections(ctx, cfg)
 	if err := srv.build(ctx); err != nil {
 		return err
 	}

@@ -57,8 +57,8 @@ func TestServe(t *testing.T) {
 	for _, want := range []string{
 		`privyseal_http_requests_total{code="200",listener="https",method="GET",route="/acme/{endpoint}/directory"} 1`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="tls-server",protocol="server",result="issued"} 1`,
-		`privyseal_issuances_total{issuer="dev-a-1",profile="est-server",protocol="server",result="issued"} 1`,
-		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 5`,
+		`privyseal_issuances_total{issuer="dev-a-1",profile="est-server",protocol="server",result="issued"} 2`,
+		`privyseal_key_operations_total{key="dev-a-1",op="sign",outcome="ok"} 6`,
 		`privyseal_issuances_total{issuer="dev-a-1",profile="ocsp-signing",protocol="server",result="issued"} 1`,
 		`privyseal_ocsp_responses_total{issuer="dev-a-1",status="successful"} 0`, "privyseal_ocsp_responder_not_after_seconds",
 		"go_goroutines", "privyseal_issuance_seconds_bucket", "privyseal_issuer_not_after_seconds", "privyseal_store_commits_total",
@@ -147,7 +147,7 @@ func TestPublishedFiles(t *testing.T) {
 	for path, says := range map[string]string{
 		"/crl/dev-a-1-delta.crl": "no revocation list dev-a-1-delta is published", "/crl/dev-a-1/1.crl": "no revocation list", "/ocsp/dev-b-1": "no OCSP responder", "/ocsp/dev-b-1/MEQ=": "no OCSP responder",
 		"/issuers/nobody.cer": "no issuer of this name", "/issuers/nobody/chain.pem": "no issuer", "/crl/nobody.crl": "no issuer", "/roots/dev-a-1.cer": "not a root",
-		"/roots/nobody.cer": "no issuer", "/": "",
+		"/roots/nobody.cer": "no issuer", "/nothing": "/ says what there is",
 	} {
 		if res, body := l.get(t, base+path); res.StatusCode != 404 || !strings.Contains(string(body), says) {
 			t.Errorf("%s: %d %s, want 404 …%s…", path, res.StatusCode, body, says)

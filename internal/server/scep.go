@@ -98,6 +98,12 @@ func (srv *server) raHealth(context.Context) []health.Check {
 // plainRoutes is all that is served by plain HTTP.
 func (srv *server) plainRoutes() http.Handler {
 	r := chi.NewRouter()
+	r.Use(srv.scep.Elsewhere)
+	index(r, func() []string {
+		return append([]string{
+			"/roots", "/roots.pem", "/issuers/ID.cer", "/issuers/ID/chain.pem", "/crl/ID.crl", "/ocsp/ID",
+		}, srv.scep.Mounted()...)
+	})
 	r.Mount("/scep", srv.scep.Routes())
 	r.Mount("/", srv.publisher.Routes())
 	return r

@@ -108,6 +108,7 @@ type server struct {
 	// floor 10
 	publisher *publish.Publisher
 	servers   []*web.Server // in the order in which they were started
+	bounds    map[string]web.Bounds
 	workers   sync.WaitGroup
 	stopWork  context.CancelFunc
 }

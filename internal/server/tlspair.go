@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -17,26 +18,42 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// tlsPair is what a TLS listener presents, and who keeps it; nobody where it is in a
-// file.
+// tlsPair is what a TLS listener presents, and who keeps it: one for each kind of key;
+// nobody where it is in a file.
 type tlsPair struct {
 	web.Pair
-	own atomic.Pointer[owncert.Keeper]
+	own atomic.Pointer[[]*owncert.Keeper]
 }
 
-// tend brings a certificate of our own up to date. A keeper that has been replaced
-// meanwhile has nothing to say.
-func (p *tlsPair) tend(ctx context.Context, k *owncert.Keeper) error {
-	err := k.Ensure(ctx)
-	if p.own.Load() != k {
+func (p *tlsPair) keepers() []*owncert.Keeper {
+	if all := p.own.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// tend brings certificates of our own up to date. Keepers that have been replaced
+// meanwhile have nothing to say.
+func (p *tlsPair) tend(ctx context.Context) error {
+	all := p.own.Load()
+	if all == nil {
 		return nil
 	}
-	var current *tls.Certificate
-	if newest := k.Newest(); newest != nil {
-		current = newest.TLS()
+	var errs error
+	for _, k := range *all {
+		errs = errors.Join(errs, k.Ensure(ctx))
 	}
-	p.Set(current)
-	return err
+	if p.own.Load() != all {
+		return nil
+	}
+	var current []*tls.Certificate
+	for _, k := range *all {
+		if newest := k.Newest(); newest != nil {
+			current = append(current, newest.TLS())
+		}
+	}
+	p.Set(current...)
+	return errs
 }
 
 // refreshPair gives a listener the certificate that it is to present: from the
@@ -44,12 +61,12 @@ func (p *tlsPair) tend(ctx context.Context, k *owncert.Keeper) error {
 // one that it has, unless that must not be used.
 func (srv *server) refreshPair(ctx context.Context, cfg *config.File, name string, t config.TLS) error {
 	if t.Certificate == "" {
-		k, err := srv.tlsKeeper(cfg, name, t)
+		keepers, err := srv.tlsKeepers(cfg, name, t)
 		if err != nil {
 			return err
 		}
-		srv.tls[name].own.Store(k)
-		return srv.tls[name].tend(ctx, k)
+		srv.tls[name].own.Store(&keepers)
+		return srv.tls[name].tend(ctx)
 	}
 	srv.tls[name].own.Store(nil)
 	chain, err := config.ReadChain(t.Certificate)
@@ -67,13 +84,42 @@ func (srv *server) refreshPair(ctx context.Context, cfg *config.File, name strin
 	return err
 }
 
-// tlsKeeper returns the keeper of a listener's own certificate under a
-// configuration, with what it has.
-func (srv *server) tlsKeeper(cfg *config.File, name string, t config.TLS) (*owncert.Keeper, error) {
-	spec := owncert.Spec{Profile: t.Profile, Algorithm: "ec-p256"}
-	names, err := t.Identifiers()
+// tlsKeepers returns the keepers of a listener's own certificates under a
+// configuration, with what they have.
+func (srv *server) tlsKeepers(cfg *config.File, name string, t config.TLS) ([]*owncert.Keeper, error) {
+	spec, err := tlsSpec(cfg, t)
 	if err != nil {
 		return nil, err
+	}
+	was := map[string]*owncert.Keeper{}
+	for _, k := range srv.tls[name].keepers() {
+		was[config.KeyKind(k.Specs[0].Algorithm)] = k
+	}
+	all := make([]*owncert.Keeper, 0, len(t.Algorithms))
+	for _, algorithm := range t.Algorithms {
+		what, file, kind := "TLS certificate of listener "+name, name, config.KeyKind(algorithm)
+		if kind != "ec" {
+			what, file = what+", "+kind, name+"-"+kind
+		}
+		spec.Algorithm = algorithm
+		all = append(all, owncert.New(owncert.Config{
+			What: what, Issuer: t.Issuer, Specs: []owncert.Spec{spec},
+			Storage: owncert.File{
+				Path:   filepath.Join(cfg.State.Dir, "tls", file+".pem"),
+				Secret: cfg.State.Passphrase.Secret(cfg.Dir), Log: srv.log,
+			},
+			Pipeline: srv.pipeline, Now: srv.now, Log: srv.log,
+		}, was[kind]))
+	}
+	return all, nil
+}
+
+// tlsSpec is what a listener's own certificates are to be, their keys apart.
+func tlsSpec(cfg *config.File, t config.TLS) (owncert.Spec, error) {
+	spec := owncert.Spec{Profile: t.Profile}
+	names, err := t.Identifiers()
+	if err != nil {
+		return spec, err
 	}
 	for _, id := range names {
 		if id.Type == pki.DNS && len(id.Value) <= 64 && spec.CommonName == "" { // which old clients show
@@ -88,13 +134,7 @@ func (srv *server) tlsKeeper(cfg *config.File, name string, t config.TLS) (*ownc
 		return made && published && len(c.DNSNames)+len(c.IPAddresses) == len(t.Names) &&
 			!slices.ContainsFunc(t.Names, func(n string) bool { return c.VerifyHostname(n) != nil })
 	}
-	return owncert.New(owncert.Config{
-		What: "TLS certificate of listener " + name, Issuer: t.Issuer, Specs: []owncert.Spec{spec},
-		Storage: owncert.File{
-			Path: filepath.Join(cfg.State.Dir, "tls", name+".pem"), Secret: cfg.State.Passphrase.Secret(cfg.Dir), Log: srv.log,
-		},
-		Pipeline: srv.pipeline, Now: srv.now, Log: srv.log,
-	}, srv.tls[name].own.Load()), nil
+	return spec, nil
 }
 
 // tlsHealth says what there is to say of the certificates that listeners present.
@@ -106,13 +146,23 @@ func (srv *server) tlsHealth(ctx context.Context) []health.Check {
 		if l.conf.Addr == "" || current == nil {
 			continue
 		}
-		var state owncert.Health
-		if k := srv.tls[l.name].own.Load(); k != nil {
-			state = k.Health()
-		} else {
-			state = srv.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
+		keepers := srv.tls[l.name].keepers()
+		if len(keepers) == 0 {
+			state := srv.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
+			checks = append(checks, ownCheck("tls "+l.name, l.name, state))
 		}
-		checks = append(checks, ownCheck("tls "+l.name, l.name, state))
+		served := slices.ContainsFunc(keepers, func(k *owncert.Keeper) bool { return k.Health().Failed == nil })
+		for i, k := range keepers {
+			what := "tls " + l.name
+			if i > 0 {
+				what += " " + config.KeyKind(k.Specs[0].Algorithm)
+			}
+			check := ownCheck(what, l.name, k.Health())
+			if served && check.State == health.Failed { // by the other kind, which most clients know
+				check.State, check.Needs = health.Warning, nil
+			}
+			checks = append(checks, check)
+		}
 	}
 	return checks
 }

@@ -43,6 +43,10 @@ type Config struct {
 	Now     func() time.Time
 	Observe func(Event)
 
+	Proxies           Proxies // whose word is taken for who a client is
+	Bounds            Bounds
+	ObserveConnection func(Connection) // may be nil
+
 	// Direct, if set, sees every request before anything else. It answers and
 	// returns true, or leaves the request alone. What it answers has no request id,
 	// no log line and no event: it is for what must cost next to nothing, and it
@@ -148,6 +152,11 @@ type Server struct {
 
 // Start serves h on ln until Shutdown. It takes over ln.
 func Start(ln net.Listener, h http.Handler, cfg Config) *Server {
+	if cfg.TLS != nil && cfg.TLS.NextProtos == nil {
+		cfg.TLS = cfg.TLS.Clone()
+		cfg.TLS.NextProtos = []string{"h2", "http/1.1"}
+	}
+	g := newGate(ln, cfg)
 	s := &Server{
 		name: cfg.Name, addr: ln.Addr(), done: make(chan struct{}),
 		http: &http.Server{
@@ -157,21 +166,25 @@ func Start(ln net.Listener, h http.Handler, cfg Config) *Server {
 			WriteTimeout:      cfg.Limits.Write,
 			IdleTimeout:       cfg.Limits.Idle,
 			MaxHeaderBytes:    cfg.Limits.HeaderBytes,
+			ConnState:         g.state,
 			TLSConfig:         cfg.TLS,
-			ConnContext:       cfg.ConnContext,
 			// What net/http says here is about broken handshakes and clients
 			// that went away.
 			ErrorLog: slog.NewLogLogger(cfg.Log.With("listener", cfg.Name).Handler(), slog.LevelDebug),
 		},
 	}
+	if cfg.ConnContext != nil {
+		s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			if counted, ok := c.(*conn); ok {
+				c = counted.raw
+			}
+			return cfg.ConnContext(ctx, c)
+		}
+	}
 	go func() {
 		defer close(s.done)
-		var err error
-		if cfg.TLS != nil {
-			err = s.http.ServeTLS(ln, "", "")
-		} else {
-			err = s.http.Serve(ln)
-		}
+		err := s.http.Serve(g)
+		g.all.Wait()
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.err = fmt.Errorf("serve %s: %w", cfg.Name, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -29,13 +28,13 @@ func wrap(h http.Handler, cfg Config) http.Handler {
 	r.Use(func(next http.Handler) http.Handler { return limited(next, cfg.Limits.Body) })
 	r.Mount("/", h)
 	if cfg.Direct == nil {
-		return r
+		return cfg.Proxies.resolved(r)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	return cfg.Proxies.resolved(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !cfg.Direct(w, req) {
 			r.ServeHTTP(w, req)
 		}
-	})
+	}))
 }
 
 // observed gives the request its id, and writes its log line and its event when
@@ -93,16 +92,6 @@ func limited(next http.Handler, n int64) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, n)
 		next.ServeHTTP(w, r)
 	})
-}
-
-// remote is the peer's address without its port. Forwarding headers are not
-// believed: anybody can send them.
-func remote(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // method bounds the values of the metric label.
