@@ -41,11 +41,12 @@ func TestClientSendsOnlyWhatIsSet(t *testing.T) {
 		query = r.URL.RawQuery
 		_, _ = io.WriteString(w, `{"certificates":[]}`)
 	})
-	if _, err := c.Page(t.Context(), ListCertificatesParams{}); err != nil || query != "" {
+	if _, err := ListCertificates.Call(t.Context(), c, ListCertificatesParams{}, None{}); err != nil || query != "" {
 		t.Errorf("no parameters: query %q, %v", query, err)
 	}
 	p := ListCertificatesParams{Name: "a b&c=1", Limit: 7, ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
-	if _, err := c.Page(t.Context(), p); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {
+	if _, err := ListCertificates.Call(t.Context(), c,
+		p, None{}); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {
 		t.Errorf("query %q, %v", query, err)
 	}
 }
@@ -97,7 +98,7 @@ func TestClientReturnsProblems(t *testing.T) {
 
 func TestClientTellsThatNobodyAnswers(t *testing.T) {
 	c := Dial(filepath.Join(t.TempDir(), "none"))
-	if _, err := c.Version(context.Background()); !errors.Is(err, ErrUnreachable) {
+	if _, err := GetVersion.Call(context.Background(), c, None{}, None{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("no socket: %v, want ErrUnreachable", err)
 	}
 }
@@ -108,12 +109,12 @@ func TestClientSeesABrokenExport(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	body, err := c.Export(t.Context(), ExportCertificatesParams{Format: FormatCSV})
+	export, err := ExportCertificates.Call(t.Context(), c, ExportCertificatesParams{Format: FormatCSV}, None{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = body.Close() }()
-	if _, err := io.ReadAll(body); err == nil {
+	defer func() { _ = export.Body.Close() }()
+	if _, err := io.ReadAll(export.Body); err == nil {
 		t.Error("an export that broke off was read as complete")
 	}
 }

@@ -28,15 +28,16 @@ var batchName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 // IssueBatch is POST /v1/batches/{batch}. What is wrong with one request is in
 // its result; what is wrong with all is an error.
-func (s *Server) IssueBatch(ctx context.Context, r api.IssueBatchRequestObject) (api.IssueBatchResponseObject, error) {
-	items := r.Body.Requests
+func (s *Server) IssueBatch(ctx context.Context, p api.BatchRef, b *api.BatchPage) (*api.BatchResults, error) {
+	items := b.Requests
 	switch {
-	case !batchName.MatchString(r.Batch):
-		return nil, fault.New(fault.Malformed, "batch name %q: want letters, digits and . _ -, 128 at most", r.Batch).Because("batch_name")
+	case !batchName.MatchString(p.Batch):
+		return nil, fault.New(fault.Malformed, "batch name %q: want letters, digits and . _ -, 128 at most", p.Batch).
+			Because("batch_name")
 	case len(items) == 0 || len(items) > batchPage:
 		return nil, fault.New(fault.Malformed, "a page has 1 to %d requests, not %d", batchPage, len(items)).Because("batch_size")
 	}
-	common, err := s.common(r.Body)
+	common, err := s.common(b)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +53,12 @@ func (s *Server) IssueBatch(ctx context.Context, r api.IssueBatchRequestObject) 
 	for range min(batchWorkers, len(items)) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = s.batchItem(ctx, r.Batch, common, items[i])
+				results[i] = s.batchItem(ctx, p.Batch, common, items[i])
 			}
 		})
 	}
 	workers.Wait()
-	return api.IssueBatch200JSONResponse{Results: results}, nil
+	return &api.BatchResults{Results: results}, nil
 }
 
 // common is what all requests of a page share, checked.

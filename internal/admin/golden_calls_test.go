@@ -29,7 +29,7 @@ func goldenCredentials(g *golden) {
 		create := func(name, body string, keep ...string) { g.call(of.create, name, "POST", of.path, body, keep...) }
 		bound := `"description":"team","endpoint":"eab","expires_at":"2099-01-02T03:04:05Z",` + of.scope + `}`
 		create("bound", `{`+of.name+bound, of.id+"=made")
-		create("another", `{`+of.other+bound) // EAB keys are listed in the order of their random ids: two that look alike
+		create("another", `{`+of.other+bound) // EAB keys are listed in the order of random ids: two that look alike
 		create("unknown endpoint", `{"endpoint":"nowhere"}`)
 		create("unknown profile", `{`+of.name+of.profile+`}`)
 		create("uses below zero", `{`+of.name+`"max_uses":-1}`)
@@ -53,7 +53,9 @@ func goldenLists(t *testing.T, g *golden, s *admintest.Server) {
 	now := time.Now().Truncate(time.Second)
 	list, err := x509.CreateRevocationList(nil, &x509.RevocationList{
 		Number: big.NewInt(7), ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(24 * time.Hour),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(0x4711), RevocationTime: now.Add(-time.Hour)}},
+		RevokedCertificateEntries: []x509.RevocationListEntry{
+			{SerialNumber: big.NewInt(0x4711), RevocationTime: now.Add(-time.Hour)},
+		},
 	}, s.Root, s.RootKey)
 	if err != nil {
 		t.Fatal(err)
@@ -84,8 +86,8 @@ func signed(t *testing.T, g *golden, s *admintest.Server) string {
 	}
 	now := time.Now().Truncate(time.Second)
 	cert := pkitest.Certify(t, &x509.Certificate{
-		SerialNumber: pki.NewSerial().Big(), RawSubject: csr.RawSubject, NotBefore: now, NotAfter: now.AddDate(5, 0, 0), IsCA: true,
-		BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: pki.NewSerial().Big(), RawSubject: csr.RawSubject, NotBefore: now, NotAfter: now.AddDate(5, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		CRLDistributionPoints: []string{"http://ca.test/crl/root.crl"},
 	}, s.Root, csr.PublicKey, s.RootKey)
 	return quoted(t, string(pki.EncodeChain(cert.Raw, s.Root.Raw)))
@@ -128,7 +130,8 @@ func goldenIssuers(t *testing.T, g *golden, s *admintest.Server) {
 	post("ImportRecords", "bad serial", "moved", "records", `{"certificate":$chain,"records":[{"serial":"xyz"}]}`)
 	post("ImportRecords", "in force", "new", "records", record)
 	post("ImportRecords", "undeclared", "nobody", "records", record)
-	post("AdoptIssuer", "not a key", "moved", "adopt", `{"certificate":$chain,"private_key":"hunter2","passphrase":"hunter2"}`)
+	post("AdoptIssuer", "not a key", "moved", "adopt",
+		`{"certificate":$chain,"private_key":"hunter2","passphrase":"hunter2"}`)
 	post("AdoptIssuer", "bad number", "moved", "adopt", `{"certificate":$chain,"last_crl_number":"many"}`)
 	post("AdoptIssuer", "undeclared", "nobody", "adopt", `{"certificate":$chain}`)
 	post("AdoptIssuer", "adopted", "moved", "adopt", `{"certificate":$chain,"last_crl_number":"41","crl_shards":2}`)
@@ -137,7 +140,8 @@ func goldenIssuers(t *testing.T, g *golden, s *admintest.Server) {
 	g.call("GetHierarchy", "all", "GET", "/v1/hierarchy", "")
 	g.call("ExportHierarchy", "of an issuer", "GET", "/v1/hierarchy/moved/export", "")
 	g.call("ExportHierarchy", "unknown", "GET", "/v1/hierarchy/nobody/export", "")
-	g.vars["hierarchy"] = quoted(t, "name: n\ncas:\n  - {id: r, subject: 'CN=R,O=E'}\n  - {id: a, parent: r, subject: 'CN=A,O=E'}\n")
+	g.vars["hierarchy"] = quoted(t,
+		"name: n\ncas:\n  - {id: r, subject: 'CN=R,O=E'}\n  - {id: a, parent: r, subject: 'CN=A,O=E'}\n")
 	g.call("PlanHierarchy", "plan", "POST", "/v1/hierarchy/plan", `{"hierarchy":$hierarchy}`)
 	g.call("PlanHierarchy", "not YAML", "POST", "/v1/hierarchy/plan", `{"hierarchy":":"}`)
 	g.call("RemoveIssuer", "used", "DELETE", "/v1/issuers/web-a-1", "")

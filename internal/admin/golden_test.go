@@ -219,7 +219,8 @@ func goldenCertificates(t *testing.T, g *golden, s *admintest.Server) {
 	issue("issuer unknown", `{"profile":"tls-server","csr":$csr_a,"issuer":"nobody"}`)
 	issue("not PEM", `{"profile":"tls-server","csr":"hello"}`)
 	issue("bad subject", `{"profile":"tls-server","csr":$csr_a,"subject":"=,="}`)
-	issue("bad names", `{"profile":"tls-server","csr":$csr_a,"names":[{"type":"dns","value":"a..test"},{"type":"fax","value":"1"}]}`)
+	issue("bad names",
+		`{"profile":"tls-server","csr":$csr_a,"names":[{"type":"dns","value":"a..test"},{"type":"fax","value":"1"}]}`)
 	s.KeyFails.Store(true)
 	issue("key fails", `{"profile":"tls-server","csr":$csr_a}`)
 	s.KeyFails.Store(false)
@@ -228,8 +229,9 @@ func goldenCertificates(t *testing.T, g *golden, s *admintest.Server) {
 		g.call("ListCertificates", name, "GET", certificates+query, "", keep...)
 	}
 	list("all", "")
-	list("filters", "?name=*.a.test&profile=tls-server&issuer=web-a-1&status=issued&expires_after=2020-01-02T03:04:05Z&limit=1", "next=cursor")
-	list("next page", "?name=*.a.test&profile=tls-server&issuer=web-a-1&status=issued&expires_after=2020-01-02T03:04:05Z&cursor=$cursor")
+	const filters = "?name=*.a.test&profile=tls-server&issuer=web-a-1&status=issued&expires_after=2020-01-02T03:04:05Z"
+	list("filters", filters+"&limit=1", "next=cursor")
+	list("next page", filters+"&cursor=$cursor")
 	list("nothing", "?expires_before=2020-01-02&serial=77")
 	list("bad status", "?status=lost")
 	list("bad limit", "?limit=1001")
@@ -281,7 +283,8 @@ func goldenRevocations(t *testing.T, g *golden) {
 		g.call(of.operation, "no reason", "POST", of.path, `{"where":"name=a"}`)
 		g.call(of.operation, "no expression", "POST", of.path, `{"reason":"superseded"}`)
 	}
-	g.call("RevokeCertificates", "bad limit", "POST", "/v1/revocations", `{"where":"name=a","reason":"superseded","limit":5000}`)
+	g.call("RevokeCertificates", "bad limit", "POST", "/v1/revocations",
+		`{"where":"name=a","reason":"superseded","limit":5000}`)
 }
 
 func goldenApprovals(t *testing.T, g *golden) {
@@ -305,7 +308,7 @@ func goldenApprovals(t *testing.T, g *golden) {
 	var ids []string
 	c := api.Dial(g.socket)
 	defer c.Close()
-	found, err := c.Requests(t.Context(), api.ListRequestsParams{})
+	found, err := api.ListRequests.Call(t.Context(), c, api.ListRequestsParams{}, api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}

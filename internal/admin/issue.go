@@ -23,11 +23,11 @@ import (
 const protocol = "operator"
 
 // IssueCertificate is POST /v1/certificates.
-func (s *Server) IssueCertificate(ctx context.Context, r api.IssueCertificateRequestObject) (api.IssueCertificateResponseObject, error) {
-	request, err := s.request(ctx, r.Body)
-	if r.Body.DryRun {
+func (s *Server) IssueCertificate(ctx context.Context, _ api.None, b *api.IssueRequest) (*api.IssueAnswer, error) {
+	request, err := s.request(ctx, b)
+	if b.DryRun {
 		verdict, err := s.preview(ctx, request, err)
-		return api.IssueCertificate200JSONResponse(verdict), err
+		return &api.IssueAnswer{Verdict: &verdict}, err
 	}
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (s *Server) IssueCertificate(ctx context.Context, r api.IssueCertificateReq
 	if err != nil {
 		return nil, err
 	}
-	return api.IssueCertificate201JSONResponse(issued(cert)), nil
+	return &api.IssueAnswer{Certificate: new(issued(cert))}, nil
 }
 
 // request translates the body for the door. Its faults are verdicts too.

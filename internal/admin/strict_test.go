@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/api"
-	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 )
 
@@ -60,8 +59,8 @@ func TestStrictRequests(t *testing.T) {
 		"empty":                 {"POST", "/v1/certificates", ``, 400, "body"},
 		"wrong type":            {"POST", "/v1/certificates", `{"profile":7}`, 400, "body"},
 		"two objects":           {"POST", "/v1/certificates", body("") + "{}", 400, "body"},
-		"too large":             {"POST", "/v1/certificates", body(`,"x":"` + strings.Repeat("x", admin.MaxBody) + `"`), 413, ""},
-		"too large, white":      {"POST", "/v1/certificates", body("") + strings.Repeat(" ", admin.MaxBody), 413, ""},
+		"too large":             {"POST", "/v1/certificates", body(`,"x":"` + strings.Repeat("x", int(api.DefaultBody)) + `"`), 413, ""},
+		"too large, white":      {"POST", "/v1/certificates", body("") + strings.Repeat(" ", int(api.DefaultBody)), 413, ""},
 		"misspelt parameter":    {"GET", "/v1/certificates?serail=01", "", 400, "parameter"},
 		"parameter twice":       {"GET", "/v1/certificates?name=a&name=b", "", 400, "parameter"},
 		"parameter where none":  {"GET", "/v1/issuers?x=1", "", 400, "parameter"},

@@ -78,13 +78,13 @@ func (c *CLI) certList() *cobra.Command {
 
 // list prints one page, or all.
 func list(cmd *cobra.Command, client *api.Client, p api.ListCertificatesParams, all, asJSON bool) error {
-	page, err := client.Page(cmd.Context(), p)
+	page, err := api.ListCertificates.Call(cmd.Context(), client, p, api.None{})
 	if err != nil {
 		return err
 	}
 	for all && page.Next != "" {
 		p.Cursor = page.Next
-		more, err := client.Page(cmd.Context(), p)
+		more, err := api.ListCertificates.Call(cmd.Context(), client, p, api.None{})
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,8 @@ func (c *CLI) certShow() *cobra.Command {
 				_, err = cmd.OutOrStdout().Write(chain)
 				return err
 			}
-			cert, err := client.Certificate(cmd.Context(), args[0], issuer)
+			cert, err := api.GetCertificate.Call(cmd.Context(), client,
+				api.CertificateRef{Certificate: args[0], Issuer: issuer}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -51,15 +51,15 @@ file appears only when it is complete.`,
 			if err != nil {
 				return err
 			}
-			body, err := client.Export(cmd.Context(), api.ExportCertificatesParams{
+			export, err := api.ExportCertificates.Call(cmd.Context(), client, api.ExportCertificatesParams{
 				Format: api.ExportFormat(format), Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer,
 				Status: api.CertificateStatus(f.status), Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before,
-			})
+			}, api.None{})
 			if err != nil {
 				return err
 			}
-			defer func() { _ = body.Close() }()
-			return c.save(cmd, body, api.ExportFormat(format), out)
+			defer func() { _ = export.Body.Close() }()
+			return c.save(cmd, export.Body, api.ExportFormat(format), out)
 		},
 	})
 }

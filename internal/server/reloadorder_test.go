@@ -47,7 +47,8 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	if err := files.Write(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(),
+		api.None{}, api.None{}); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
 		t.Fatalf("the list of another CA: %v", err)
 	}
 	if err := files.Write(file, good, 0o600); err != nil {
@@ -105,7 +106,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	if err := files.Write(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "dev-t-1", CSR: newCSR(t, "a.localhost")}); err != nil {

@@ -225,7 +225,8 @@ func (f *fleet) renewEST(ctx context.Context, d *fleetDevice) error {
 func (f *fleet) revokeEST(ctx context.Context, d *fleetDevice) error {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
-	if _, err := operator.Revoke(ctx, d.second.SerialNumber.Text(16), "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+	if _, err := api.RevokeCertificate.Call(ctx, operator,
+		api.CertificateRef{Certificate: d.second.SerialNumber.Text(16), Issuer: "dev-a-1"}, api.RevokeRequest{Reason: "superseded"}); err != nil {
 		return err
 	}
 	e, end := f.as(d)
@@ -272,7 +273,7 @@ func (f *fleet) approve(t *testing.T, want int) {
 	defer operator.Close()
 	var ids []string
 	for p := (api.ListRequestsParams{Status: "pending", Limit: 500}); ; {
-		page, err := operator.Requests(t.Context(), p)
+		page, err := api.ListRequests.Call(t.Context(), operator, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +288,7 @@ func (f *fleet) approve(t *testing.T, want int) {
 		t.Fatalf("%d requests wait, want %d", len(ids), want)
 	}
 	for _, id := range ids {
-		if _, err := operator.Approve(t.Context(), id); err != nil {
+		if _, err := api.ApproveRequest.Call(t.Context(), operator, api.IDRef{ID: id}, api.None{}); err != nil {
 			t.Fatal(err)
 		}
 	}
