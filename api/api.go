@@ -11,6 +11,8 @@ package api
 
 import _ "embed" // for Spec
 
+//go:generate go run ../test/openapi
+
 // Spec is the OpenAPI description.
 //
 //go:embed openapi.yaml

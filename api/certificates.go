@@ -23,7 +23,7 @@ var (
 		Summary: "Stream every match as CSV, JSON lines or PEM",
 		Answer: "The export. An export that fails half-way breaks the connection off,\n" +
 			"so that a short answer is never taken for the whole.",
-		Types: []string{"text/csv", "application/jsonl", "application/x-pem-file"},
+		Types: []string{"text/csv", "application/jsonl", "application/x-pem-file"}, Line: Certificate{},
 	}}
 	GetCertificate = Operation[CertificateRef, None, Certificate]{Declaration{
 		Name: "GetCertificate", Method: "GET", Path: "/v1/certificates/{certificate}", Permission: Reader,
@@ -89,7 +89,7 @@ type BatchRef struct {
 	Batch string `path:"batch"` // Names the batch; letters, digits and `. _ -`, 128 at most.
 }
 
-// CertificateStatus is reserved (its signature is under way), issued, abandoned (certainly
+// CertificateStatus is one of reserved (its signature is under way), issued, abandoned (certainly
 // never signed), void (perhaps signed, never handed out, revoked), imported, or revoked
 // (was issued or imported).
 type CertificateStatus string
@@ -237,7 +237,7 @@ type Template struct {
 type BatchPage struct {
 	Issuer   string         `json:"issuer,omitempty"` // The issuer or pool; needed only where there are several.
 	Profile  string         `json:"profile"`          // The rules to issue under.
-	Requests []BatchRequest `json:"requests"`
+	Requests []BatchRequest `json:"requests" schema:"maxItems=256"`
 }
 
 // BatchRequest is one request of a batch.

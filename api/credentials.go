@@ -77,7 +77,7 @@ type NewEABKey struct {
 	Endpoint    string    `json:"endpoint,omitempty"` // The ACME endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Accounts that it may make; 1 when unsaid, 0 is without limit.
-	MaxUses *int `json:"max_uses,omitempty"`
+	MaxUses *int `json:"max_uses,omitempty" schema:"minimum=0"`
 	// Names its accounts may order; any when empty. `example.test` is that name, `*.example.test` every name below
 	// it, `10.0.0.0/8` addresses.
 	Names    []string `json:"names,omitempty"`
@@ -119,7 +119,7 @@ type NewESTUser struct {
 	Endpoint    string    `json:"endpoint,omitempty"` // The EST endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Certificates that it may have; 1 when unsaid, 0 is without limit.
-	MaxUses *int   `json:"max_uses,omitempty"`
+	MaxUses *int   `json:"max_uses,omitempty" schema:"minimum=0"`
 	Name    string `json:"name"`
 	Profile string `json:"profile,omitempty"` // The profile it may use; any when unsaid.
 }
@@ -158,7 +158,7 @@ type NewSCEPChallenge struct {
 	Endpoint    string    `json:"endpoint,omitempty"` // The SCEP endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Certificates that it is good for; 1 when unsaid, 0 is without limit.
-	MaxUses *int   `json:"max_uses,omitempty"`
+	MaxUses *int   `json:"max_uses,omitempty" schema:"minimum=0"`
 	Profile string `json:"profile,omitempty"` // The profile it may use; any when unsaid.
 	// The only subject it is good for, written as RFC 4514 says; any when unsaid.
 	Subject string `json:"subject,omitempty"`

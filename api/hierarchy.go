@@ -23,7 +23,7 @@ var (
 		Answer: "JSON lines: a header, each CA followed by its certificates, and an end\n" +
 			"that counts them. No private key is among it. An export that fails\n" +
 			"half-way breaks the connection off and has no end.",
-		Types: []string{"application/jsonl"},
+		Types: []string{"application/jsonl"}, Line: ExportLine{},
 	}}
 )
 

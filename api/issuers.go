@@ -153,7 +153,7 @@ func (a *InstallAnswer) Done() (ca *InstalledIssuer, again bool) {
 type ImportPage struct {
 	// The CA's own certificate in PEM, with which each record is verified.
 	Certificate string         `json:"certificate"`
-	Records     []ImportRecord `json:"records"`
+	Records     []ImportRecord `json:"records" schema:"maxItems=500"`
 }
 
 // ImportRecord is a certificate of another CA's records. One that is not here itself is known by its serial, subject and end.

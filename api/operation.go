@@ -29,6 +29,7 @@ type Declaration struct {
 	Answer               string   // what a success is, where the fields of R do not say it
 	Status               int      // of a success; 0 is 200
 	Types                []string // media types that a Stream may have
+	Line                 any      // of the type that a line of application/jsonl has
 
 	Permission Permission
 	Local      bool          // for the unix socket alone, whatever listeners there will be

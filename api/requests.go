@@ -72,7 +72,7 @@ type ApprovalRequest struct {
 	Requester      string        `json:"requester"`
 	Status         RequestStatus `json:"status"`
 	Subject        string        `json:"subject"`
-	TemplateDigest string        `json:"template_digest,omitempty"` // What an approval binds to
+	TemplateDigest string        `json:"template_digest,omitempty"` // What an approval binds to, SHA-256 in hexadecimal.
 	TransactionID  string        `json:"transaction_id,omitempty"`
 }
 

@@ -82,9 +82,9 @@ type BulkRevocation struct {
 	Cursor string `json:"cursor,omitempty"` // The `next` of the call before.
 	// Since when the keys are bad; for a certificate that is younger, its notBefore.
 	InvalidityAt time.Time `json:"invalidity_at,omitzero"`
-	Limit        int       `json:"limit,omitempty"` // The most that this call may revoke.
-	Reason       string    `json:"reason"`          // A CRLReason of RFC 5280.
-	Where        string    `json:"where"`           // As in BulkSelection.
+	Limit        int       `json:"limit,omitempty" schema:"minimum=1,maximum=4096"` // The most that this call may revoke.
+	Reason       string    `json:"reason"`                                          // A CRLReason of RFC 5280.
+	Where        string    `json:"where"`                                           // As in BulkSelection.
 }
 
 // RevocationPage is what one call revoked.
