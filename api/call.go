@@ -37,8 +37,7 @@ func (o Operation[P, B, R]) Call(ctx context.Context, c *Client, params P, body 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	into := any(out)
-	if alternatives := d.ByStatus(); alternatives != nil {
-		f := alternatives[strconv.Itoa(resp.StatusCode)]
+	if f, alternative := d.ByStatus()[strconv.Itoa(resp.StatusCode)]; alternative {
 		member := reflect.New(f.Type.Elem())
 		reflect.ValueOf(out).Elem().FieldByIndex(f.Index).Set(member)
 		into = member.Interface()
@@ -59,8 +58,9 @@ func (d Described) send(ctx context.Context, c *Client, params, body any) (*http
 	if err != nil {
 		return nil, fmt.Errorf("call operator API: %w", err)
 	}
-	if alternatives := d.ByStatus(); resp.StatusCode == d.Status && alternatives == nil ||
-		alternatives[strconv.Itoa(resp.StatusCode)].Index != nil {
+	alternatives := d.ByStatus()
+	_, success := alternatives[strconv.Itoa(resp.StatusCode)]
+	if success || len(alternatives) == 0 && resp.StatusCode == d.Status {
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
@@ -81,7 +81,11 @@ func (d Described) request(ctx context.Context, params reflect.Value, body any) 
 		case p.In == "path":
 			path = strings.ReplaceAll(path, "{"+p.Name+"}", url.PathEscape(v.String()))
 		case !v.IsZero():
-			query.Set(p.Name, text(v))
+			text := fmt.Sprint(v.Interface())
+			if at, ok := v.Interface().(time.Time); ok {
+				text = at.Format(time.RFC3339Nano)
+			}
+			query.Set(p.Name, text)
 		}
 	}
 	var content io.Reader
@@ -101,12 +105,4 @@ func (d Described) request(ctx context.Context, params reflect.Value, body any) 
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, err
-}
-
-// text is a parameter's value as the query has it.
-func text(v reflect.Value) string {
-	if at, ok := v.Interface().(time.Time); ok {
-		return at.Format(time.RFC3339Nano)
-	}
-	return fmt.Sprint(v.Interface())
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
+	"slices"
 	"time"
 )
 
@@ -44,36 +44,32 @@ var (
 	}}
 )
 
+// CertificateFilter selects certificates: those for which all holds that is set.
+type CertificateFilter struct {
+	// Part of a subject alternative name or of the subject; `*.example.test` matches names that end so.
+	Name      string            `query:"name"`
+	Serial    string            `query:"serial"` // The serial in hexadecimal, colons allowed.
+	Profile   string            `query:"profile"`
+	Issuer    string            `query:"issuer"` // The issuer's id.
+	Status    CertificateStatus `query:"status"`
+	Requester string            `query:"requester"` // Who asked for it, such as `account:ID` or `uid:0`.
+	// SHA-256 of the SubjectPublicKeyInfo in hexadecimal, as in `key_hash`.
+	Key           string    `query:"key"`
+	ExpiresAfter  time.Time `query:"expires_after"`
+	ExpiresBefore time.Time `query:"expires_before"`
+}
+
 // ListCertificatesParams select certificates, page by page.
 type ListCertificatesParams struct {
-	// Part of a subject alternative name or of the subject; `*.example.test` matches names that end so.
-	Name          string            `query:"name"`
-	Serial        string            `query:"serial"` // The serial in hexadecimal, colons allowed.
-	Profile       string            `query:"profile"`
-	Issuer        string            `query:"issuer"` // The issuer's id.
-	Status        CertificateStatus `query:"status"`
-	Requester     string            `query:"requester"` // Who asked for it, such as `account:ID` or `uid:0`.
-	Key           string            `query:"key"`       // SHA-256 of the SubjectPublicKeyInfo in hexadecimal, as in `key_hash`.
-	ExpiresAfter  time.Time         `query:"expires_after"`
-	ExpiresBefore time.Time         `query:"expires_before"`
-	Cursor        string            `query:"cursor"`                                // The `next` of the page before.
-	Limit         int               `query:"limit" schema:"minimum=1,maximum=1000"` // Entries in a page; 100 when unsaid.
+	CertificateFilter
+	PageParams
 }
 
 // ExportCertificatesParams select certificates for an export.
 type ExportCertificatesParams struct {
 	// csv, jsonl (one certificate object a line) or pem (certificates without their chains).
 	Format ExportFormat `query:"format,required"`
-	// Part of a subject alternative name or of the subject; `*.example.test` matches names that end so.
-	Name          string            `query:"name"`
-	Serial        string            `query:"serial"` // The serial in hexadecimal, colons allowed.
-	Profile       string            `query:"profile"`
-	Issuer        string            `query:"issuer"` // The issuer's id.
-	Status        CertificateStatus `query:"status"`
-	Requester     string            `query:"requester"` // Who asked for it, such as `account:ID` or `uid:0`.
-	Key           string            `query:"key"`       // SHA-256 of the SubjectPublicKeyInfo in hexadecimal, as in `key_hash`.
-	ExpiresAfter  time.Time         `query:"expires_after"`
-	ExpiresBefore time.Time         `query:"expires_before"`
+	CertificateFilter
 }
 
 // CertificateRef names a certificate.
@@ -106,11 +102,9 @@ const (
 
 // Valid reports whether s is one of the values.
 func (s CertificateStatus) Valid() bool {
-	switch s {
-	case StatusReserved, StatusIssued, StatusAbandoned, StatusVoid, StatusImported, StatusRevoked:
-		return true
-	}
-	return false
+	return slices.Contains([]CertificateStatus{
+		StatusReserved, StatusIssued, StatusAbandoned, StatusVoid, StatusImported, StatusRevoked,
+	}, s)
 }
 
 // ExportFormat is the form of an export.
@@ -122,9 +116,6 @@ const (
 	FormatJSONL ExportFormat = "jsonl"
 	FormatPEM   ExportFormat = "pem"
 )
-
-// Valid reports whether f is one of the values.
-func (f ExportFormat) Valid() bool { return f == FormatCSV || f == FormatJSONL || f == FormatPEM }
 
 // Decision is whether a request would be issued, refused, or wait for a person's approval.
 type Decision string
@@ -277,29 +268,6 @@ func (c *Client) Preview(ctx context.Context, r IssueRequest) (*Verdict, error) 
 		return nil, err
 	}
 	return done.Verdict, nil
-}
-
-// Certificates walks the inventory from p.Cursor on, page by page. After an
-// error it ends.
-func (c *Client) Certificates(ctx context.Context, p ListCertificatesParams) iter.Seq2[Certificate, error] {
-	return func(yield func(Certificate, error) bool) {
-		for {
-			page, err := ListCertificates.Call(ctx, c, p, None{})
-			if err != nil {
-				yield(Certificate{}, err)
-				return
-			}
-			for _, cert := range page.Certificates {
-				if !yield(cert, nil) {
-					return
-				}
-			}
-			if page.Next == "" {
-				return
-			}
-			p.Cursor = page.Next
-		}
-	}
 }
 
 // PEM returns a certificate and its chain, leaf first, root omitted.

@@ -1,13 +1,30 @@
+// Package api is the operator API of Privyseal: its operations, declared one by
+// one, their types, their description in OpenAPI, and a client for Go programs.
+//
+//	c := api.Dial("/run/privyseal/privyseal.sock")
+//	cert, err := c.Issue(ctx, api.IssueRequest{Profile: "tls-server", CSR: csrPEM})
+//
+// A refusal comes back as a *Problem: switch on its Reason or Kind, show its
+// Detail. An operation is an Operation: what the server serves, what the client
+// calls and openapi.yaml, which `make generate` writes, come from it.
 package api
 
 import (
 	"context"
+	_ "embed" // for Spec
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 )
+
+//go:generate go run ../test/openapi
+
+// Spec is the OpenAPI description.
+//
+//go:embed openapi.yaml
+var Spec []byte
 
 // ErrUnreachable is in the chain of every error that means that no server
 // answered: the socket is not there, not ours to open, or nobody listens on it.
@@ -44,3 +61,59 @@ func Dial(path string) *Client {
 
 // Close drops idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Problem is a problem document (RFC 9457).
+type Problem struct {
+	Detail      string       `json:"detail,omitempty"`
+	Identifier  Identifier   `json:"identifier,omitzero"`
+	Kind        string       `json:"kind,omitempty"`        // The class of the fault, such as rejected_identifier.
+	Reason      string       `json:"reason,omitempty"`      // A stable code, such as path_length.
+	RequestID   string       `json:"request_id,omitempty"`  // Finds the request in the server's log.
+	RetryAfter  int          `json:"retry_after,omitempty"` // Seconds.
+	Status      int          `json:"status"`
+	Subproblems []Subproblem `json:"subproblems,omitempty"`
+	Title       string       `json:"title"`
+	Type        string       `json:"type"` // about:blank; the reason is what to switch on.
+}
+
+// Subproblem is what is wrong with one name.
+type Subproblem struct {
+	Detail     string     `json:"detail,omitempty"`
+	Identifier Identifier `json:"identifier,omitzero"`
+	Kind       string     `json:"kind"`
+	Reason     string     `json:"reason,omitempty"`
+}
+
+// Identifier is a name in a certificate.
+type Identifier struct {
+	Type  string `json:"type"` // dns, ip, email, uri, upn, permanent-identifier, hardware-module or dirname.
+	Value string `json:"value"`
+}
+
+// Error makes a problem document an error: its detail, then the reason code.
+func (p *Problem) Error() string {
+	text := p.Detail
+	if text == "" {
+		text = p.Title
+	}
+	if text == "" {
+		text = http.StatusText(p.Status)
+	}
+	if p.Reason != "" {
+		text += " (" + p.Reason + ")"
+	}
+	for _, s := range p.Subproblems {
+		text += fmt.Sprintf("\n  %s %s: %s", s.Identifier.Type, s.Identifier.Value, s.Detail)
+	}
+	return text
+}
+
+// Refused reports whether the server understood and said no, in contrast to
+// having failed: nothing is gained by asking again unchanged.
+func (p *Problem) Refused() bool { return p.Status < http.StatusInternalServerError }
+
+// Waiting reports whether the request is on record and a person has to decide
+// it; its id is the identifier's value.
+func (p *Problem) Waiting() bool {
+	return p.Status == http.StatusAccepted && p.Identifier.Type == "request"
+}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -44,30 +43,12 @@ func TestClientSendsOnlyWhatIsSet(t *testing.T) {
 	if _, err := ListCertificates.Call(t.Context(), c, ListCertificatesParams{}, None{}); err != nil || query != "" {
 		t.Errorf("no parameters: query %q, %v", query, err)
 	}
-	p := ListCertificatesParams{Name: "a b&c=1", Limit: 7, ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	p := ListCertificatesParams{
+		CertificateFilter{Name: "a b&c=1", ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}, PageParams{Limit: 7},
+	}
 	if _, err := ListCertificates.Call(t.Context(), c,
 		p, None{}); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {
 		t.Errorf("query %q, %v", query, err)
-	}
-}
-
-func TestClientWalksPages(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		page := CertificatePage{Certificates: []Certificate{{ID: "a"}, {ID: "b"}}, Next: "2"}
-		if r.URL.Query().Get("cursor") == "2" {
-			page = CertificatePage{Certificates: []Certificate{{ID: "c"}}}
-		}
-		_ = json.NewEncoder(w).Encode(page)
-	})
-	var ids string
-	for cert, err := range c.Certificates(t.Context(), ListCertificatesParams{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids += cert.ID
-	}
-	if ids != "abc" {
-		t.Errorf("walked %q, want abc", ids)
 	}
 }
 
@@ -88,11 +69,6 @@ func TestClientReturnsProblems(t *testing.T) {
 	}
 	if _, err = c.PEM(t.Context(), "x", ""); !errors.As(err, &p) || p.Status != http.StatusTeapot {
 		t.Errorf("an answer that is no problem document came back as %v", err)
-	}
-	for _, err := range c.Certificates(t.Context(), ListCertificatesParams{}) {
-		if err == nil {
-			t.Error("the walk hides the error")
-		}
 	}
 }
 

@@ -1,8 +1,6 @@
 package api
 
-import (
-	"time"
-)
+import "time"
 
 // Credentials of clients: EAB keys, EST users, SCEP challenges.
 var (
@@ -22,8 +20,7 @@ var (
 	}}
 	CreateESTUser = Operation[None, NewESTUser, ESTUserSecret]{Declaration{
 		Name: "CreateESTUser", Method: "POST", Path: "/v1/est/users", Permission: Operator,
-		Summary: "Make a user for EST; the password is shown once", Answer: "The user with its password.",
-		Status: 201,
+		Summary: "Make a user for EST; the password is shown once", Answer: "The user with its password.", Status: 201,
 	}}
 	ListESTUsers = Operation[PageParams, None, ESTUserPage]{Declaration{
 		Name: "ListESTUsers", Method: "GET", Path: "/v1/est/users", Permission: Reader,
@@ -52,8 +49,9 @@ var (
 
 // PageParams say which page of a list is wanted.
 type PageParams struct {
-	Cursor string `query:"cursor"`                                // The `next` of the page before.
-	Limit  int    `query:"limit" schema:"minimum=1,maximum=1000"` // Entries in a page; 100 when unsaid.
+	Cursor string `query:"cursor"` // The `next` of the page before.
+	// Entries in a page; 100 when unsaid.
+	Limit int `query:"limit" schema:"minimum=1,maximum=1000"`
 }
 
 // EABKeyRef names an EAB key.

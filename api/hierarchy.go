@@ -1,16 +1,13 @@
 package api
 
-import (
-	"time"
-)
+import "time"
 
 // The trees of CAs.
 var (
 	GetHierarchy = Operation[None, None, Hierarchy]{Declaration{
 		Name: "GetHierarchy", Method: "GET", Path: "/v1/hierarchy", Permission: Reader,
 		Summary: "The CAs that are installed as trees, with what the laws at rest say of them and what they cost",
-		Answer:  "All of them, each after the one above it.",
-		Time:    longTime,
+		Answer:  "All of them, each after the one above it.", Time: longTime,
 	}}
 	PlanHierarchy = Operation[None, HierarchyFile, HierarchyPlan]{Declaration{
 		Name: "PlanHierarchy", Method: "POST", Path: "/v1/hierarchy/plan", Permission: Reader,

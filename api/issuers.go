@@ -156,7 +156,8 @@ type ImportPage struct {
 	Records     []ImportRecord `json:"records" schema:"maxItems=500"`
 }
 
-// ImportRecord is a certificate of another CA's records. One that is not here itself is known by its serial, subject and end.
+// ImportRecord is a certificate of another CA's records. One that is not here itself is known
+// by its serial, subject and end.
 type ImportRecord struct {
 	// Its DER; what follows up to not_after is then read from it.
 	Certificate    []byte     `json:"certificate,omitempty"`

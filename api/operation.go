@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"reflect"
@@ -79,15 +80,8 @@ type Stream struct {
 // Describe returns the declaration with its types, its unsaid bounds filled in.
 func (o Operation[P, B, R]) Describe() Described {
 	d := Described{o.Declaration, reflect.TypeFor[P](), reflect.TypeFor[B](), reflect.TypeFor[R]()}
-	if d.MaxBody == 0 {
-		d.MaxBody = DefaultBody
-	}
-	if d.Time == 0 {
-		d.Time = DefaultTime
-	}
-	if d.Status == 0 {
-		d.Status = http.StatusOK
-	}
+	d.MaxBody, d.Time = cmp.Or(d.MaxBody, DefaultBody), cmp.Or(d.Time, DefaultTime)
+	d.Status = cmp.Or(d.Status, http.StatusOK)
 	return d
 }
 
@@ -116,15 +110,11 @@ func (d Described) Parameters() []Param {
 }
 
 // ByStatus returns the fields of the answer by the status that they are answered
-// with; nil where it has one status.
+// with; none where it has one status.
 func (d Described) ByStatus() map[string]reflect.StructField {
-	var found map[string]reflect.StructField
-	for i := range d.Result.NumField() {
-		f := d.Result.Field(i)
+	found := map[string]reflect.StructField{}
+	for _, f := range reflect.VisibleFields(d.Result) {
 		if status := f.Tag.Get("status"); status != "" {
-			if found == nil {
-				found = map[string]reflect.StructField{}
-			}
 			found[status] = f
 		}
 	}

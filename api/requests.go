@@ -1,8 +1,6 @@
 package api
 
-import (
-	"time"
-)
+import "time"
 
 // Requests that wait for an approval.
 var (
@@ -29,8 +27,7 @@ var (
 type ListRequestsParams struct {
 	Status  RequestStatus `query:"status"`
 	Profile string        `query:"profile"`
-	Cursor  string        `query:"cursor"`                                // The `next` of the page before.
-	Limit   int           `query:"limit" schema:"minimum=1,maximum=1000"` // Entries in a page; 100 when unsaid.
+	PageParams
 }
 
 // RequestStatus is how far a request is.
@@ -62,18 +59,19 @@ type ApprovalRequest struct {
 	Identity  string    `json:"identity,omitempty"` // Who was authenticated.
 	Issuer    string    `json:"issuer"`
 	// SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
-	KeyHash        string        `json:"key_hash"`
-	Names          []Identifier  `json:"names"`
-	Preview        Verdict       `json:"preview,omitzero"`
-	Profile        string        `json:"profile"`
-	Protocol       string        `json:"protocol"` // acme, est, scep or operator.
-	Reason         string        `json:"reason,omitempty"`
-	RequestID      string        `json:"request_id,omitempty"`
-	Requester      string        `json:"requester"`
-	Status         RequestStatus `json:"status"`
-	Subject        string        `json:"subject"`
-	TemplateDigest string        `json:"template_digest,omitempty"` // What an approval binds to, SHA-256 in hexadecimal.
-	TransactionID  string        `json:"transaction_id,omitempty"`
+	KeyHash   string        `json:"key_hash"`
+	Names     []Identifier  `json:"names"`
+	Preview   Verdict       `json:"preview,omitzero"`
+	Profile   string        `json:"profile"`
+	Protocol  string        `json:"protocol"` // acme, est, scep or operator.
+	Reason    string        `json:"reason,omitempty"`
+	RequestID string        `json:"request_id,omitempty"`
+	Requester string        `json:"requester"`
+	Status    RequestStatus `json:"status"`
+	Subject   string        `json:"subject"`
+	// What an approval binds to, SHA-256 in hexadecimal.
+	TemplateDigest string `json:"template_digest,omitempty"`
+	TransactionID  string `json:"transaction_id,omitempty"`
 }
 
 // ApprovalPage is one page of requests.

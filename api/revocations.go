@@ -13,8 +13,8 @@ var (
 		Summary: "Revoke a certificate", Answer: "The certificate with its revocation.",
 	}}
 	ReleaseCertificate = Operation[CertificateRef, None, Certificate]{Declaration{
-		Name: "ReleaseCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/release", Permission: Operator,
-		Summary: "Take a certificate off hold", Answer: "The certificate, which is good again.",
+		Name: "ReleaseCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/release",
+		Permission: Operator, Summary: "Take a certificate off hold", Answer: "The certificate, which is good again.",
 	}}
 	RevokeCertificates = Operation[None, BulkRevocation, RevocationPage]{Declaration{
 		Name: "RevokeCertificates", Method: "POST", Path: "/v1/revocations", Permission: Operator,
@@ -27,8 +27,7 @@ var (
 	PreviewRevocations = Operation[None, BulkSelection, RevocationPreview]{Declaration{
 		Name: "PreviewRevocations", Method: "POST", Path: "/v1/revocations/preview", Permission: Reader,
 		Summary: "What a revocation in bulk would revoke; nothing is changed",
-		Answer:  "The number of certificates and the first of them.",
-		Time:    longTime, Repeat: "It changes nothing.",
+		Answer:  "The number of certificates and the first of them.", Time: longTime, Repeat: "It changes nothing.",
 	}}
 	ListCRLs = Operation[None, None, CRLList]{Declaration{
 		Name: "ListCRLs", Method: "GET", Path: "/v1/crls", Permission: Reader,
@@ -46,8 +45,7 @@ var (
 	}}
 	PublishCRLs = Operation[IssuerRef, PublishRequest, CRLList]{Declaration{
 		Name: "PublishCRLs", Method: "POST", Path: "/v1/crls/{issuer}/publish", Permission: Operator,
-		Summary: "Build and publish all lists of an issuer now", Answer: "The lists.",
-		Time: longTime,
+		Summary: "Build and publish all lists of an issuer now", Answer: "The lists.", Time: longTime,
 	}}
 	RecoverRevocations = Operation[IssuerRef, RecoverRequest, Recovery]{Declaration{
 		Name: "RecoverRevocations", Method: "POST", Path: "/v1/crls/{issuer}/recover", Permission: Admin,
@@ -82,9 +80,10 @@ type BulkRevocation struct {
 	Cursor string `json:"cursor,omitempty"` // The `next` of the call before.
 	// Since when the keys are bad; for a certificate that is younger, its notBefore.
 	InvalidityAt time.Time `json:"invalidity_at,omitzero"`
-	Limit        int       `json:"limit,omitempty" schema:"minimum=1,maximum=4096"` // The most that this call may revoke.
-	Reason       string    `json:"reason"`                                          // A CRLReason of RFC 5280.
-	Where        string    `json:"where"`                                           // As in BulkSelection.
+	// The most that this call may revoke.
+	Limit  int    `json:"limit,omitempty" schema:"minimum=1,maximum=4096"`
+	Reason string `json:"reason"` // A CRLReason of RFC 5280.
+	Where  string `json:"where"`  // As in BulkSelection.
 }
 
 // RevocationPage is what one call revoked.

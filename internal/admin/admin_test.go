@@ -204,32 +204,42 @@ func TestSearchPages(t *testing.T) {
 	}
 	other := issued(t, c, "h.b.test")
 	var found []string
-	for cert, err := range c.Certificates(t.Context(), api.ListCertificatesParams{Name: "*.a.test", Limit: 2}) {
+	p := api.ListCertificatesParams{
+		CertificateFilter: api.CertificateFilter{Name: "*.a.test"}, PageParams: api.PageParams{Limit: 2},
+	}
+	for more := true; more; more = p.Cursor != "" {
+		page, err := api.ListCertificates.Call(t.Context(), c, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		found = append(found, cert.Names[0].Value)
+		for _, cert := range page.Certificates {
+			found = append(found, cert.Names[0].Value)
+		}
+		p.Cursor = page.Next
 	}
 	if want := []string{"h4.a.test", "h3.a.test", "h2.a.test", "h1.a.test", "h0.a.test"}; !slices.Equal(found, want) {
 		t.Errorf("found %v, want %v", found, want)
 	}
-	for _, p := range []api.ListCertificatesParams{
-		{Serial: other.Serial}, {Name: "b.test"}, {Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(), ExpiresAfter: time.Now()},
+	for _, filter := range []api.CertificateFilter{
+		{Serial: other.Serial}, {Name: "b.test"}, {
+			Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(),
+			ExpiresAfter: time.Now(),
+		},
 	} {
-		if page, err := api.ListCertificates.Call(t.Context(), c,
-			p, api.None{}); err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
-			t.Errorf("%+v: %d found, %v", p, len(page.Certificates), err)
+		page, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: filter}, api.None{})
+		if err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
+			t.Errorf("%+v: %+v, %v", filter, page, err)
 		}
 	}
 	if page, err := api.ListCertificates.Call(t.Context(), c,
-		api.ListCertificatesParams{ExpiresBefore: time.Now()}, api.None{}); err != nil || len(page.Certificates) != 0 {
+		api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{ExpiresBefore: time.Now()}}, api.None{}); err != nil || len(page.Certificates) != 0 {
 		t.Errorf("expired by now: %d found, %v", len(page.Certificates), err)
 	}
-	_, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{Status: "lost"}, api.None{})
+	_, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Status: "lost"}}, api.None{})
 	wantProblem(t, err, 400, "status")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{Limit: 1001}, api.None{})
+	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{PageParams: api.PageParams{Limit: 1001}}, api.None{})
 	wantProblem(t, err, 400, "limit")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{Serial: "xyz"}, api.None{})
+	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Serial: "xyz"}}, api.None{})
 	wantProblem(t, err, 400, "serial")
 }
 
@@ -254,7 +264,9 @@ func TestExport(t *testing.T) {
 	_, err := api.ExportCertificates.Call(t.Context(), c, api.ExportCertificatesParams{Format: "xml"}, api.None{})
 	wantProblem(t, err, 400, "format")
 	_, err = api.ExportCertificates.Call(t.Context(), c,
-		api.ExportCertificatesParams{Format: api.FormatCSV, Status: "lost"}, api.None{})
+		api.ExportCertificatesParams{
+			Format: api.FormatCSV, CertificateFilter: api.CertificateFilter{Status: "lost"},
+		}, api.None{})
 	wantProblem(t, err, 400, "status")
 }
 

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -16,7 +15,7 @@ import (
 func (s *Server) ListCertificates(
 	ctx context.Context, p api.ListCertificatesParams, _ *api.None,
 ) (*api.CertificatePage, error) {
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
+	q, err := search(p.CertificateFilter)
 	if err != nil {
 		return nil, err
 	}
@@ -32,18 +31,21 @@ func (s *Server) ListCertificates(
 	return page, nil
 }
 
-func search(name, serial, profile, issuer, status, requester, key string, after, before time.Time) (store.Search, error) {
-	q := store.Search{Name: name, Profile: profile, Issuer: issuer, Status: status, Requester: requester, ExpiresAfter: after, ExpiresBefore: before}
-	if serial != "" {
-		n, err := pki.ParseSerial(serial)
+func search(f api.CertificateFilter) (store.Search, error) {
+	q := store.Search{
+		Name: f.Name, Profile: f.Profile, Issuer: f.Issuer, Status: string(f.Status), Requester: f.Requester,
+		ExpiresAfter: f.ExpiresAfter, ExpiresBefore: f.ExpiresBefore,
+	}
+	if f.Serial != "" {
+		n, err := pki.ParseSerial(f.Serial)
 		if err != nil {
 			return q, fault.New(fault.Malformed, "%w", err).Because("serial")
 		}
 		q.Serial = n
 	}
-	if key != "" {
+	if f.Key != "" {
 		var err error
-		if q.Key, err = inventory.ParseKeyHash(key); err != nil {
+		if q.Key, err = inventory.ParseKeyHash(f.Key); err != nil {
 			return q, err
 		}
 	}
@@ -66,8 +68,8 @@ func (s *Server) GetCertificatePEM(ctx context.Context, p api.CertificateRef, _ 
 		return nil, err
 	}
 	if len(row.DER) == 0 {
-		return nil, fault.New(fault.NotFound, "certificate %s is %s: it was never handed out", p.Certificate, row.Status).
-			Because("never_issued")
+		return nil, fault.New(fault.NotFound, "certificate %s is %s: it was never handed out",
+			p.Certificate, row.Status).Because("never_issued")
 	}
 	cert, err := s.cfg.Pipeline.Certificate(ctx, row.ID)
 	if err != nil {
@@ -84,10 +86,10 @@ func (s *Server) GetCertificatePEM(ctx context.Context, p api.CertificateRef, _ 
 func (s *Server) ExportCertificates(
 	ctx context.Context, p api.ExportCertificatesParams, _ *api.None,
 ) (*api.Stream, error) {
-	if !p.Format.Valid() {
+	if exportTypes[p.Format] == "" {
 		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).Because("format")
 	}
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
+	q, err := search(p.CertificateFilter)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,8 @@ func badParameter(format string, args ...any) error {
 func readParams(r *http.Request, known []api.Param, into reflect.Value) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return fault.Wrap(fault.Malformed, err, "the query cannot be read: want name=value with & between").Because("parameter")
+		return fault.Wrap(fault.Malformed, err, "the query cannot be read: want name=value with & between").
+			Because("parameter")
 	}
 	var names []string
 	for _, p := range known {

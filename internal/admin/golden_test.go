@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -62,23 +61,7 @@ func (g *golden) call(operation, name, method, path, body string, keep ...string
 			return value
 		})
 	}
-	url, content := "http://privyseal"+expand(path), strings.NewReader(expand(body))
-	req, err := http.NewRequestWithContext(g.t.Context(), method, url, content)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := g.client.Do(req)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		g.t.Fatalf("%s, %s: %v", operation, name, err)
-	}
+	resp, text := g.send(method, expand(path), expand(body))
 	g.keep(text, keep)
 	if g.files[operation] == nil {
 		g.files[operation] = &bytes.Buffer{}

@@ -42,7 +42,7 @@ func TestRevokeInPages(t *testing.T) {
 			t.Errorf("pages of %v", revoked)
 		}
 		page, err := api.ListCertificates.Call(t.Context(), c,
-			api.ListCertificatesParams{Status: api.StatusRevoked}, api.None{})
+			api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Status: api.StatusRevoked}}, api.None{})
 		if err != nil || len(page.Certificates) != 5 {
 			t.Fatalf("%d are revoked, %v", len(page.Certificates), err)
 		}
@@ -102,6 +102,6 @@ func TestHoldAndRelease(t *testing.T) {
 	wantProblem(t, err, http.StatusConflict, "not_on_hold")
 	_, err = api.ReleaseCertificate.Call(t.Context(), c, api.CertificateRef{Certificate: "77"}, api.None{})
 	wantProblem(t, err, http.StatusNotFound, "certificate_unknown")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{Key: "77"}, api.None{})
+	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Key: "77"}}, api.None{})
 	wantProblem(t, err, http.StatusBadRequest, "key_hash")
 }

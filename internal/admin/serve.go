@@ -69,24 +69,24 @@ func (s *Server) serve(route Route) http.Handler {
 // late makes an error that came after the operation's time was over say so, unless
 // its client had gone.
 func late(ctx context.Context, r *http.Request, limit time.Duration, err error) error {
-	kind := fault.Of(err).Kind
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) || r.Context().Err() != nil || kind != fault.Internal && kind != fault.Unavailable {
+	over := errors.Is(ctx.Err(), context.DeadlineExceeded) && r.Context().Err() == nil
+	if kind := fault.Of(err).Kind; !over || kind != fault.Internal && kind != fault.Unavailable {
 		return err
 	}
-	return fault.Wrap(fault.Unavailable, err, fmt.Sprintf(
-		"it took longer than %s and was stopped: look how far it came before you send it again", limit)).Because("time_limit")
+	detail := "it took longer than %s and was stopped: look how far it came before you send it again"
+	return fault.Wrap(fault.Unavailable, err, fmt.Sprintf(detail, limit)).Because("time_limit")
 }
 
 // answerJSON writes the answer, or that of its members which is set, as JSON.
 func answerJSON(w http.ResponseWriter, d api.Described, answer reflect.Value) error {
-	status := d.Status
 	for text, f := range d.ByStatus() {
 		if member := answer.FieldByIndex(f.Index); !member.IsNil() {
 			code, err := strconv.Atoi(text)
 			if err != nil {
 				return fmt.Errorf("%s: status of %s: %w", d.Name, f.Name, err)
 			}
-			return answerJSON(w, api.Described{Declaration: api.Declaration{Status: code}, Result: f.Type.Elem()}, member.Elem())
+			d.Status, d.Result = code, f.Type.Elem()
+			return answerJSON(w, d, member.Elem())
 		}
 	}
 	var text bytes.Buffer
@@ -94,7 +94,7 @@ func answerJSON(w http.ResponseWriter, d api.Described, answer reflect.Value) er
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
+	w.WriteHeader(d.Status)
 	_, _ = text.WriteTo(w) // the client is gone; nobody is left to tell
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 )
 
-// What the generated frame would swallow is refused.
+// What is wrong with a request is said with the right status and reason.
 func TestStrictRequests(t *testing.T) {
 	t.Parallel()
 	s := admintest.Start(t, nil, "web-a-1")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,16 +45,15 @@ file appears only when it is complete.`,
 				}
 				format = string(api.FormatJSONL)
 			}
-			if !api.ExportFormat(format).Valid() {
+			if !slices.Contains([]string{string(api.FormatCSV), string(api.FormatJSONL), string(api.FormatPEM)}, format) {
 				return usagef("--format %q: want csv, jsonl or pem", format)
 			}
-			after, before, err := f.times(c.now())
+			selected, err := f.selects(c.now())
 			if err != nil {
 				return err
 			}
 			export, err := api.ExportCertificates.Call(cmd.Context(), client, api.ExportCertificatesParams{
-				Format: api.ExportFormat(format), Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer,
-				Status: api.CertificateStatus(f.status), Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before,
+				Format: api.ExportFormat(format), CertificateFilter: selected,
 			}, api.None{})
 			if err != nil {
 				return err

@@ -272,7 +272,7 @@ func (f *fleet) approve(t *testing.T, want int) {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
 	var ids []string
-	for p := (api.ListRequestsParams{Status: "pending", Limit: 500}); ; {
+	for p := (api.ListRequestsParams{Status: "pending", PageParams: api.PageParams{Limit: 500}}); ; {
 		page, err := api.ListRequests.Call(t.Context(), operator, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
@@ -322,10 +322,8 @@ func (f *fleet) count(t *testing.T) {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
 	onRecord, voids := map[string]api.Certificate{}, 0
-	for c, err := range operator.Certificates(t.Context(), api.ListCertificatesParams{Limit: 500}) {
+	for _, c := range inventoryOf(t, operator) {
 		switch {
-		case err != nil:
-			t.Fatal(err)
 		case c.Protocol != "est" && c.Protocol != "scep":
 		case c.Status == "void" || c.Status == "abandoned":
 			voids++ // under way when the server was killed, and handed to nobody

@@ -98,6 +98,9 @@ func isOperation(e ast.Expr) bool {
 
 // field says what a field of a struct is, or nothing.
 func (c *comments) field(t reflect.Type, f reflect.StructField) string {
+	for _, embedded := range f.Index[:len(f.Index)-1] {
+		t = t.Field(embedded).Type
+	}
 	return c.fields[t.Name()][f.Name]
 }
 

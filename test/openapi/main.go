@@ -115,7 +115,8 @@ func (w *writer) paths(routes []admin.Route) yaml.MapSlice {
 		if methods[r.Path] == nil {
 			order = append(order, r.Path)
 		}
-		methods[r.Path] = append(methods[r.Path], yaml.MapItem{Key: strings.ToLower(r.Method), Value: w.operation(r.Described)})
+		method := yaml.MapItem{Key: strings.ToLower(r.Method), Value: w.operation(r.Described)}
+		methods[r.Path] = append(methods[r.Path], method)
 	}
 	paths := yaml.MapSlice{}
 	for _, path := range order {
@@ -169,7 +170,7 @@ func (w *writer) responses(d api.Described) yaml.MapSlice {
 	switch {
 	case d.Streams():
 		success(strconv.Itoa(http.StatusOK), d.Answer, content)
-	case alternatives == nil:
+	case len(alternatives) == 0:
 		success(strconv.Itoa(d.Status), d.Answer, object(w.reference(d.Result)))
 	}
 	problem := entries("$ref", "#/components/responses/Problem")

@@ -38,7 +38,7 @@ func TestEveryOperationIsServed(t *testing.T) {
 	for _, r := range new(admin.Server).Operations() {
 		served = append(served, r.Name)
 		if r.Permission == "" || r.Summary == "" || r.Streams() != (len(r.Types) > 0) ||
-			(r.Answer == "") != (r.ByStatus() != nil) {
+			(r.Answer == "") != (len(r.ByStatus()) > 0) {
 			t.Errorf("%s: its declaration lacks something or says too much", r.Name)
 		}
 	}
