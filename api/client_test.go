@@ -44,7 +44,8 @@ func TestClientSendsOnlyWhatIsSet(t *testing.T) {
 		t.Errorf("no parameters: query %q, %v", query, err)
 	}
 	p := ListCertificatesParams{
-		CertificateFilter{Name: "a b&c=1", ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}, PageParams{Limit: 7},
+		CertificateFilter{Name: "a b&c=1", ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)},
+		PageParams{Limit: 7},
 	}
 	if _, err := ListCertificates.Call(t.Context(), c,
 		p, None{}); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {

@@ -36,7 +36,7 @@ type Declaration struct {
 	Local      bool          // for the unix socket alone, whatever listeners there will be
 	Repeat     string        // why sending the same again does nothing twice; empty: it may
 	MaxBody    int64         // octets of the body; 0 is DefaultBody
-	Time       time.Duration // until the answer; 0 is DefaultTime. A Stream has no limit, its pages have
+	Time       time.Duration // until the answer; 0 is defaultTime. A Stream has no limit, its pages have
 }
 
 // Described is a declaration with the types of its operation.
@@ -60,7 +60,7 @@ const (
 // Bounds of what a declaration does not bound itself.
 const (
 	DefaultBody int64 = 4 << 20 // a page of a batch, most of whose CSRs are of a kilobyte or two
-	DefaultTime       = 50 * time.Second
+	defaultTime       = 50 * time.Second
 	longTime          = 10 * time.Minute // what reads or writes the records of a whole CA
 )
 
@@ -80,7 +80,7 @@ type Stream struct {
 // Describe returns the declaration with its types, its unsaid bounds filled in.
 func (o Operation[P, B, R]) Describe() Described {
 	d := Described{o.Declaration, reflect.TypeFor[P](), reflect.TypeFor[B](), reflect.TypeFor[R]()}
-	d.MaxBody, d.Time = cmp.Or(d.MaxBody, DefaultBody), cmp.Or(d.Time, DefaultTime)
+	d.MaxBody, d.Time = cmp.Or(d.MaxBody, DefaultBody), cmp.Or(d.Time, defaultTime)
 	d.Status = cmp.Or(d.Status, http.StatusOK)
 	return d
 }

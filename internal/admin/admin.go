@@ -70,10 +70,12 @@ type Server struct {
 // New returns a Server. Every field of cfg but ListImported is required.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
-		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
+		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil,
+		"EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
-		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil, "Reload": cfg.Reload == nil,
+		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
+		"Reload": cfg.Reload == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("operator API: %s is not set", name)
@@ -150,7 +152,8 @@ func (s *Server) Operations() []Route {
 func onlyOperators(next http.Handler) http.Handler {
 	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		if requester(r.Context()) == "" {
-			return fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").Because("no_peer")
+			return fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").
+				Because("no_peer")
 		}
 		next.ServeHTTP(w, r)
 		return nil

@@ -79,7 +79,8 @@ func TestIssueFindRevoke(t *testing.T) {
 		}
 
 		row, err := api.RevokeCertificate.Call(t.Context(), c,
-			api.CertificateRef{Certificate: cert.Serial}, api.RevokeRequest{Reason: "superseded", InvalidityAt: time.Now().Add(-time.Hour)})
+			api.CertificateRef{Certificate: cert.Serial},
+			api.RevokeRequest{Reason: "superseded", InvalidityAt: time.Now().Add(-time.Hour)})
 		if err != nil || row.Status != api.StatusRevoked || row.Revocation.Reason != "superseded" || row.Revocation.Requester != uid() || row.Revocation.InvalidityAt.IsZero() {
 			t.Errorf("Revoke = %+v, %v", row, err)
 		}
@@ -220,26 +221,30 @@ func TestSearchPages(t *testing.T) {
 	if want := []string{"h4.a.test", "h3.a.test", "h2.a.test", "h1.a.test", "h0.a.test"}; !slices.Equal(found, want) {
 		t.Errorf("found %v, want %v", found, want)
 	}
+	search := func(f api.CertificateFilter) (*api.CertificatePage, error) {
+		return api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: f}, api.None{})
+	}
 	for _, filter := range []api.CertificateFilter{
 		{Serial: other.Serial}, {Name: "b.test"}, {
 			Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(),
 			ExpiresAfter: time.Now(),
 		},
 	} {
-		page, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: filter}, api.None{})
+		page, err := search(filter)
 		if err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
 			t.Errorf("%+v: %+v, %v", filter, page, err)
 		}
 	}
-	if page, err := api.ListCertificates.Call(t.Context(), c,
-		api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{ExpiresBefore: time.Now()}}, api.None{}); err != nil || len(page.Certificates) != 0 {
+	page, err := search(api.CertificateFilter{ExpiresBefore: time.Now()})
+	if err != nil || len(page.Certificates) != 0 {
 		t.Errorf("expired by now: %d found, %v", len(page.Certificates), err)
 	}
-	_, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Status: "lost"}}, api.None{})
+	_, err = search(api.CertificateFilter{Status: "lost"})
 	wantProblem(t, err, 400, "status")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{PageParams: api.PageParams{Limit: 1001}}, api.None{})
+	tooMany := api.ListCertificatesParams{PageParams: api.PageParams{Limit: 1001}}
+	_, err = api.ListCertificates.Call(t.Context(), c, tooMany, api.None{})
 	wantProblem(t, err, 400, "limit")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Serial: "xyz"}}, api.None{})
+	_, err = search(api.CertificateFilter{Serial: "xyz"})
 	wantProblem(t, err, 400, "serial")
 }
 
@@ -275,13 +280,16 @@ func TestEABKeys(t *testing.T) {
 	c := admintest.Start(t, nil, "web-a-1").Client(t)
 	ctx := t.Context()
 	secret, err := api.CreateEABKey.Call(ctx, c,
-		api.None{}, api.NewEABKey{Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"}})
+		api.None{}, api.NewEABKey{
+			Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"},
+		})
 	if err != nil || len(secret.HMAC) != 86 || secret.Key.MaxUses != 1 || secret.Key.CreatedBy != uid() || secret.Key.Status != "active" {
 		t.Fatalf("%+v, %v", secret, err)
 	}
 	unlimited := 0
 	if other, err := api.CreateEABKey.Call(ctx, c,
-		api.None{}, api.NewEABKey{MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour)}); err != nil || other.Key.MaxUses != 0 {
+		api.None{}, api.NewEABKey{MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour)}); err != nil ||
+		other.Key.MaxUses != 0 {
 		t.Fatalf("%+v, %v", other, err)
 	}
 	var kids []string
@@ -352,7 +360,8 @@ func TestSystem(t *testing.T) {
 		t.Errorf("%+v, %v", page, err)
 	}
 	if page, err = api.ListAuditEvents.Call(ctx, c,
-		api.PageParams{Cursor: page.Next}, api.None{}); err != nil || len(page.Events) != 2 || page.Events[1].Outcome != "success" {
+		api.PageParams{Cursor: page.Next}, api.None{}); err != nil || len(page.Events) != 2 ||
+		page.Events[1].Outcome != "success" {
 		t.Errorf("%+v, %v", page, err)
 	}
 	_, err = api.ListAuditEvents.Call(ctx, c, api.PageParams{Cursor: "*"}, api.None{})

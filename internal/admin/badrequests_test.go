@@ -70,10 +70,10 @@ func badBodies(route admin.Route, good string) []badRequest {
 	badFields(bodies, route.Body, `{`, `}`)
 	var bad []badRequest
 	for name, body := range bodies {
-		bad = append(bad, badRequest{name: name, query: good, body: body, status: http.StatusBadRequest, reason: "body"})
+		bad = append(bad, badRequest{name, good, body, http.StatusBadRequest, "body"})
 	}
 	large := strings.Repeat(" ", int(route.MaxBody)-1) + `{}`
-	return append(bad, badRequest{name: "too large", query: good, body: large, status: http.StatusRequestEntityTooLarge})
+	return append(bad, badRequest{"too large", good, large, http.StatusRequestEntityTooLarge, ""})
 }
 
 // badFields adds bodies whose fields are doubled, in capitals and of another type,
@@ -129,11 +129,13 @@ func TestBadRequests(t *testing.T) {
 			path := pathParameter.ReplaceAllString(route.Path, "x") + "?" + bad.query
 			resp, text := g.send(route.Method, path, bad.body)
 			var p api.Problem
-			if err := json.Unmarshal(text, &p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
+			media := resp.Header.Get("Content-Type")
+			if err := json.Unmarshal(text, &p); err != nil || media != "application/problem+json" {
 				t.Errorf("%s, %s: no problem document: %d %s", route.Name, bad.name, resp.StatusCode, text)
 			}
 			if p.Status != bad.status || resp.StatusCode != bad.status || p.Reason != bad.reason || p.Detail == "" {
-				t.Errorf("%s, %s: %d %q (%s), want %d %q", route.Name, bad.name, p.Status, p.Reason, p.Detail, bad.status, bad.reason)
+				t.Errorf("%s, %s: %d %q (%s), want %d %q",
+					route.Name, bad.name, p.Status, p.Reason, p.Detail, bad.status, bad.reason)
 			}
 			if strings.Contains(string(text), "hunter2") {
 				t.Errorf("%s, %s: the answer repeats a value: %s", route.Name, bad.name, text)

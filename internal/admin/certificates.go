@@ -87,7 +87,8 @@ func (s *Server) ExportCertificates(
 	ctx context.Context, p api.ExportCertificatesParams, _ *api.None,
 ) (*api.Stream, error) {
 	if exportTypes[p.Format] == "" {
-		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).Because("format")
+		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).
+			Because("format")
 	}
 	q, err := search(p.CertificateFilter)
 	if err != nil {

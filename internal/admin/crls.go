@@ -105,7 +105,8 @@ func crlList(lists []crl.Status) api.CRLList {
 func crlOf(s crl.Status) api.CRL {
 	return api.CRL{
 		Name: s.Name, Issuer: s.Issuer, Shard: s.Shard, Delta: s.Delta, Offline: s.Offline, State: s.State, URL: s.URL,
-		Number: s.Number, ThisUpdate: s.ThisUpdate.UTC(), NextUpdate: s.NextUpdate.UTC(), Entries: s.Entries, Size: s.Size,
+		Number: s.Number, ThisUpdate: s.ThisUpdate.UTC(), NextUpdate: s.NextUpdate.UTC(), Entries: s.Entries,
+		Size:   s.Size,
 		SHA256: s.SHA256, Refused: s.Refused,
 	}
 }

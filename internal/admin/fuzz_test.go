@@ -17,10 +17,10 @@ import (
 func FuzzBody(f *testing.F) {
 	routes := new(Server).Operations()
 	for i, text := range []string{
-		`{}`, `{"profile":"p","csr":"c","names":[{"type":"dns","value":"a"}],"not_after":"2030-01-02T03:04:05Z"}`, `null`,
-		`{"records":[{"serial":"1","certificate":"AAAA","shard":1,"revocation":{"reason":"r"}}]}`, `{"max_uses":0}`,
-		`{"A":"hunter2!"}`, `{"passphrase":"hunter2!","passphrase":"hunter2!"}`, `{"limit":1e999}`, "{\"reason\":\"\xff\"}",
-		`{"private_key":["hunter2!"]} {}`, `[[[[`, `{"hunter2!":1}`,
+		`{}`, `{"profile":"p","csr":"c","names":[{"type":"dns","value":"a"}],"not_after":"2030-01-02T03:04:05Z"}`,
+		`{"records":[{"serial":"1","certificate":"AAAA","shard":1,"revocation":{"reason":"r"}}]}`, `null`,
+		`{"max_uses":0}`, `{"A":"hunter2!"}`, `{"passphrase":"hunter2!","passphrase":"hunter2!"}`, `{"limit":1e999}`,
+		`{"private_key":["hunter2!"]} {}`, `[[[[`, `{"hunter2!":1}`, "{\"reason\":\"\xff\"}",
 	} {
 		f.Add(byte(i), []byte(text))
 	}
@@ -57,7 +57,9 @@ func FuzzBody(f *testing.F) {
 // each once.
 func FuzzQuery(f *testing.F) {
 	routes := new(Server).Operations()
-	for i, text := range []string{"", "name=a&limit=7", "name=a&name=b", "expires_after=2030-01-02", "a;b", "%zz", "limit=9e9", "LIMIT=1"} {
+	for i, text := range []string{
+		"", "name=a&limit=7", "name=a&name=b", "expires_after=2030-01-02", "a;b", "%zz", "limit=9e9", "LIMIT=1",
+	} {
 		f.Add(byte(i), text)
 	}
 	f.Fuzz(func(t *testing.T, n byte, query string) {

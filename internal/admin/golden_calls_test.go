@@ -87,7 +87,8 @@ func signed(t *testing.T, g *golden, s *admintest.Server) string {
 	now := time.Now().Truncate(time.Second)
 	cert := pkitest.Certify(t, &x509.Certificate{
 		SerialNumber: pki.NewSerial().Big(), RawSubject: csr.RawSubject, NotBefore: now, NotAfter: now.AddDate(5, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		CRLDistributionPoints: []string{"http://ca.test/crl/root.crl"},
 	}, s.Root, csr.PublicKey, s.RootKey)
 	return quoted(t, string(pki.EncodeChain(cert.Raw, s.Root.Raw)))

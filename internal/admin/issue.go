@@ -98,7 +98,8 @@ func parseCSR(ctx context.Context, text string) (*pki.CSR, error) {
 	case block == nil:
 		return nil, fault.New(fault.BadCSR, "the certificate request is not PEM").Because("csr_not_pem")
 	case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
-		return nil, fault.New(fault.BadCSR, "the PEM block is a %s, not a CERTIFICATE REQUEST", block.Type).Because("csr_other_pem")
+		return nil, fault.New(fault.BadCSR, "the PEM block is a %s, not a CERTIFICATE REQUEST", block.Type).
+			Because("csr_other_pem")
 	case strings.TrimSpace(string(rest)) != "":
 		return nil, fault.New(fault.BadCSR, "there is something after the certificate request").Because("csr_trailing")
 	}
@@ -120,7 +121,8 @@ func onlyIssuer(cas *ca.Set) (string, error) {
 	case 1:
 		return names[0], nil
 	}
-	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(names, ", ")).Because("issuer_missing")
+	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(names, ", ")).
+		Because("issuer_missing")
 }
 
 // preview gives the verdict on a request that parsed or did not. What is not the

@@ -68,10 +68,12 @@ func actor(ctx context.Context) approval.Actor {
 
 func (s *Server) approvalRequest(v *approval.View) api.ApprovalRequest {
 	out := api.ApprovalRequest{
-		ID: v.ID, Status: api.RequestStatus(v.State), Protocol: v.Protocol, Endpoint: v.Endpoint, Profile: v.Profile, Issuer: v.Issuer,
+		ID: v.ID, Status: api.RequestStatus(v.State), Protocol: v.Protocol, Endpoint: v.Endpoint,
+		Profile: v.Profile, Issuer: v.Issuer,
 		Identity: v.Identity, Requester: v.Requester, RequestID: v.RequestID, TransactionID: v.TransactionID,
 		Subject: v.Subject, Names: inventory.Identifiers(v.Names), KeyHash: hex.EncodeToString(v.KeyHash),
-		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(), ExpiresAt: v.ExpiresAt.UTC(),
+		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(),
+		ExpiresAt: v.ExpiresAt.UTC(),
 		DecidedBy: v.DecidedBy, Reason: v.Reason, Certificate: v.CertificateID, Changed: v.Changed, Changes: v.Changes,
 	}
 	if v.DecidedAt != nil {

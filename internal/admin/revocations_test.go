@@ -90,11 +90,13 @@ func TestHoldAndRelease(t *testing.T) {
 	c := admintest.Start(t, nil, "web-a-1").Client(t)
 	cert := issued(t, c, "www.a.test")
 	if row, err := api.RevokeCertificate.Call(t.Context(), c,
-		api.CertificateRef{Certificate: cert.Serial}, api.RevokeRequest{Reason: "certificateHold"}); err != nil || row.Status != api.StatusRevoked {
+		api.CertificateRef{Certificate: cert.Serial}, api.RevokeRequest{Reason: "certificateHold"}); err != nil ||
+		row.Status != api.StatusRevoked {
 		t.Fatalf("%+v, %v", row, err)
 	}
 	if row, err := api.ReleaseCertificate.Call(t.Context(), c,
-		api.CertificateRef{Certificate: cert.Serial}, api.None{}); err != nil || row.Status != api.StatusIssued || row.Revocation.Reason != "" {
+		api.CertificateRef{Certificate: cert.Serial}, api.None{}); err != nil || row.Status != api.StatusIssued ||
+		row.Revocation.Reason != "" {
 		t.Errorf("%+v, %v", row, err)
 	}
 	_, err := api.ReleaseCertificate.Call(t.Context(), c,
@@ -102,6 +104,7 @@ func TestHoldAndRelease(t *testing.T) {
 	wantProblem(t, err, http.StatusConflict, "not_on_hold")
 	_, err = api.ReleaseCertificate.Call(t.Context(), c, api.CertificateRef{Certificate: "77"}, api.None{})
 	wantProblem(t, err, http.StatusNotFound, "certificate_unknown")
-	_, err = api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Key: "77"}}, api.None{})
+	_, err = api.ListCertificates.Call(t.Context(), c,
+		api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Key: "77"}}, api.None{})
 	wantProblem(t, err, http.StatusBadRequest, "key_hash")
 }

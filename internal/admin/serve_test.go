@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 	"time"
 
@@ -43,13 +44,14 @@ func TestTimeLimit(t *testing.T) {
 		"a refusal": {t.Context(), fault.New(fault.Conflict, "used").Because("used"), http.StatusConflict, "used"},
 		"gone":      {gone, nil, http.StatusInternalServerError, ""},
 	} {
-		w := asked(tt.ctx, api.Declaration{Time: time.Nanosecond}, func(ctx context.Context, _ api.None, _ *api.None) (*api.Version, error) {
+		late := func(ctx context.Context, _ api.None, _ *api.None) (*api.Version, error) {
 			<-ctx.Done()
 			if tt.err == nil {
 				return nil, ctx.Err()
 			}
 			return nil, tt.err
-		})
+		}
+		w := asked(tt.ctx, api.Declaration{Time: time.Nanosecond}, late)
 		var p api.Problem
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != tt.status || p.Reason != tt.reason {
 			t.Errorf("%s: %d %s, want %d %q", name, w.Code, w.Body, tt.status, tt.reason)
@@ -87,6 +89,38 @@ func TestMaxBody(t *testing.T) {
 	for _, route := range new(Server).Operations() {
 		if route.MaxBody > MaxBody {
 			t.Errorf("%s takes more than the listener", route.Name)
+		}
+	}
+}
+
+// What decode.go would hand to encoding/json, which takes fields in any case and
+// twice, is in no body.
+func TestBodiesAreStrict(t *testing.T) {
+	t.Parallel()
+	for _, route := range new(Server).Operations() {
+		strict(t, route.Name, route.Body)
+	}
+}
+
+func strict(t *testing.T, where string, typ reflect.Type) {
+	t.Helper()
+	leaf := typ
+	for leaf.Kind() == reflect.Slice || leaf.Kind() == reflect.Pointer {
+		leaf = leaf.Elem()
+	}
+	switch {
+	case leaf == reflect.TypeFor[time.Time]():
+	case leaf.Kind() == reflect.Map, leaf.Kind() == reflect.Interface:
+		t.Errorf("%s is a %s: decode.go does not read it strictly", where, leaf)
+	case leaf.Kind() != reflect.Struct:
+	case typ.Kind() == reflect.Pointer, typ.Kind() == reflect.Slice && typ.Elem() != leaf:
+		t.Errorf("%s is a %s: decode.go does not read it strictly", where, typ)
+	default:
+		for i, name := range fieldsOf(leaf) {
+			if name == "" || name == "-" || leaf.Field(i).Anonymous {
+				t.Errorf("%s.%s has no name in JSON", where, leaf.Field(i).Name)
+			}
+			strict(t, where+"."+name, leaf.Field(i).Type)
 		}
 	}
 }

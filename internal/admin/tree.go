@@ -23,8 +23,9 @@ func (s *Server) CreateIssuerCSR(ctx context.Context, p api.IssuerRef, b *api.Ne
 		return nil, err
 	}
 	return &api.IssuerCSR{
-		Issuer: made.Issuer, CSR: string(made.PEM()), Subject: made.Subject, Key: string(made.Key), Algorithm: made.Algorithm,
-		SHA256: pki.Fingerprint(made.CSR), CreatedAt: made.CreatedAt.UTC(), KeyMade: made.KeyMade,
+		Issuer: made.Issuer, CSR: string(made.PEM()), Subject: made.Subject, Key: string(made.Key),
+		Algorithm: made.Algorithm,
+		SHA256:    pki.Fingerprint(made.CSR), CreatedAt: made.CreatedAt.UTC(), KeyMade: made.KeyMade,
 	}, nil
 }
 
@@ -62,9 +63,11 @@ func (s *Server) GetHierarchy(ctx context.Context, _ api.None, _ *api.None) (*ap
 	out := &api.Hierarchy{CAs: make([]api.HierarchyCA, 0, len(places))}
 	for _, p := range places {
 		ca := api.HierarchyCA{
-			ID: p.Record.ID, Parent: p.Record.ParentID, Root: p.Root, State: p.Record.State, Level: p.Level, Subject: p.Record.Subject,
-			NotAfter: p.Record.NotAfter.UTC(), Key: p.Key, Children: p.Children, MaxChildren: p.MaxChildren, Certificates: p.Certificates,
-			ChainBytes: p.ChainBytes, Signatures: p.Signatures, VerifyMicroseconds: p.Verify.Microseconds(),
+			ID: p.Record.ID, Parent: p.Record.ParentID, Root: p.Root, State: p.Record.State, Level: p.Level,
+			Subject:  p.Record.Subject,
+			NotAfter: p.Record.NotAfter.UTC(), Key: p.Key, Children: p.Children, MaxChildren: p.MaxChildren,
+			Certificates: p.Certificates,
+			ChainBytes:   p.ChainBytes, Signatures: p.Signatures, VerifyMicroseconds: p.Verify.Microseconds(),
 		}
 		if p.PathLen >= 0 {
 			ca.PathLen = &p.PathLen
@@ -90,12 +93,15 @@ func (s *Server) PlanHierarchy(ctx context.Context, _ api.None, b *api.Hierarchy
 	for _, step := range plan.Steps {
 		c := step.CA
 		out.Steps = append(out.Steps, api.HierarchyStep{
-			CA: c.ID, Parent: c.Parent, Level: step.Level, Root: step.Root, Key: c.Key, Subject: c.Subject, Template: c.Template,
+			CA: c.ID, Parent: c.Parent, Level: step.Level, Root: step.Root, Key: c.Key, Subject: c.Subject,
+			Template:  c.Template,
 			Algorithm: c.Algorithm, Years: c.Years, State: step.State, Detail: step.Detail,
 		})
 	}
 	for _, c := range plan.Ceremonies {
-		out.Ceremonies = append(out.Ceremonies, api.PlannedCeremony{Root: c.Root, File: c.File, Requests: append([]string{}, c.Requests...)})
+		out.Ceremonies = append(out.Ceremonies, api.PlannedCeremony{
+			Root: c.Root, File: c.File, Requests: append([]string{}, c.Requests...),
+		})
 	}
 	return out, nil
 }

@@ -45,7 +45,8 @@ file appears only when it is complete.`,
 				}
 				format = string(api.FormatJSONL)
 			}
-			if !slices.Contains([]string{string(api.FormatCSV), string(api.FormatJSONL), string(api.FormatPEM)}, format) {
+			formats := []api.ExportFormat{api.FormatCSV, api.FormatJSONL, api.FormatPEM}
+			if !slices.Contains(formats, api.ExportFormat(format)) {
 				return usagef("--format %q: want csv, jsonl or pem", format)
 			}
 			selected, err := f.selects(c.now())

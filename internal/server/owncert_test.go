@@ -124,7 +124,8 @@ func TestFT2_RevokedOwnCertificateIsReplacedOnTheWire(t *testing.T) {
 	for _, cert := range first {
 		serial := string(pki.SerialFromBig(cert.SerialNumber))
 		if _, err := api.RevokeCertificate.Call(t.Context(), c,
-			api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"}, api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
+			api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"},
+			api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -194,7 +195,8 @@ func TestFT2_CertificateFromAFile(t *testing.T) {
 	defer c.Close()
 	serial := string(pki.SerialFromBig(p.Certificate.SerialNumber))
 	if _, err := api.RevokeCertificate.Call(t.Context(), c,
-		api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"}, api.RevokeRequest{Reason: "superseded"}); err != nil {
+		api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	_, h := l.readyz(t)

@@ -211,7 +211,8 @@ func TestGenerations(t *testing.T) {
 
 	// The former issuer goes on: its list takes a revocation, its responder knows it.
 	if _, err := api.RevokeCertificate.Call(t.Context(), l.client(),
-		api.CertificateRef{Certificate: old.SerialNumber.Text(16), Issuer: "dev-a-1"}, api.RevokeRequest{Reason: "superseded"}); err != nil {
+		api.CertificateRef{Certificate: old.SerialNumber.Text(16), Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := api.PublishCRLs.Call(t.Context(), l.client(),

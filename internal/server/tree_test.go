@@ -75,14 +75,17 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 				t.Fatal(err)
 			}
 			if again, err := api.CreateIssuerCSR.Call(t.Context(), c,
-				api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{}); err != nil || again.CSR != csr.CSR || again.KeyMade || !csr.KeyMade {
+				api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{}); err != nil ||
+				again.CSR != csr.CSR || again.KeyMade || !csr.KeyMade {
 				t.Errorf("the second call made another request or key: %v", err)
 			}
 			if info, err := os.Stat(filepath.Join(l.dir, "keys", "web-b.key")); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the key's file: %v", err)
 			}
 			webB := api.IssuerRef{Issuer: "web-b"}
-			certificate := api.IssuerCertificate{Certificate: l.certify(t, csr.CSR, ceremony.CASpec{}), NoTranscript: true}
+			certificate := api.IssuerCertificate{
+				Certificate: l.certify(t, csr.CSR, ceremony.CASpec{}), NoTranscript: true,
+			}
 			done, err := api.InstallIssuer.Call(t.Context(), c, webB, certificate)
 			if err != nil || done.Installed == nil {
 				t.Fatalf("install: %+v %v", done, err)

@@ -226,7 +226,8 @@ func (f *fleet) revokeEST(ctx context.Context, d *fleetDevice) error {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
 	if _, err := api.RevokeCertificate.Call(ctx, operator,
-		api.CertificateRef{Certificate: d.second.SerialNumber.Text(16), Issuer: "dev-a-1"}, api.RevokeRequest{Reason: "superseded"}); err != nil {
+		api.CertificateRef{Certificate: d.second.SerialNumber.Text(16), Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		return err
 	}
 	e, end := f.as(d)
