@@ -148,13 +148,12 @@ type IssueAnswer struct {
 
 // Certificate is a certificate as it is on record.
 type Certificate struct {
-	Endpoint    string    `json:"endpoint,omitempty"`
-	Fingerprint string    `json:"fingerprint,omitempty"` // SHA-256 of the certificate in hexadecimal.
-	ID          string    `json:"id"`
-	IssuedAt    time.Time `json:"issued_at,omitzero"`
-	Issuer      string    `json:"issuer"`
-	// SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
-	KeyHash        string            `json:"key_hash"`
+	Endpoint       string            `json:"endpoint,omitempty"`
+	Fingerprint    string            `json:"fingerprint,omitempty"` // SHA-256 of the certificate in hexadecimal.
+	ID             string            `json:"id"`
+	IssuedAt       time.Time         `json:"issued_at,omitzero"`
+	Issuer         string            `json:"issuer"`
+	KeyHash        string            `json:"key_hash"` // SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
 	Names          []Identifier      `json:"names"`
 	NotAfter       time.Time         `json:"not_after"`
 	NotBefore      time.Time         `json:"not_before"`

@@ -10,6 +10,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // for Spec
 	"errors"
@@ -36,10 +37,7 @@ const answerTime = 10 * time.Second
 // Client calls the operator API over a unix socket. It is safe for concurrent
 // use and keeps connections open; Close drops the idle ones. What has no method
 // of its own is called by its declaration: GetHealth.Call(ctx, c, …).
-type Client struct {
-	http      *http.Client
-	transport *http.Transport
-}
+type Client struct{ http *http.Client }
 
 // Dial returns a client of the server that listens on the unix socket at path.
 // It does not connect: the first call does.
@@ -56,11 +54,11 @@ func Dial(path string) *Client {
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: longTime + answerTime,
 	}
-	return &Client{transport: transport, http: &http.Client{Transport: transport}}
+	return &Client{http: &http.Client{Transport: transport}}
 }
 
 // Close drops idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Problem is a problem document (RFC 9457).
 type Problem struct {
@@ -92,13 +90,7 @@ type Identifier struct {
 
 // Error makes a problem document an error: its detail, then the reason code.
 func (p *Problem) Error() string {
-	text := p.Detail
-	if text == "" {
-		text = p.Title
-	}
-	if text == "" {
-		text = http.StatusText(p.Status)
-	}
+	text := cmp.Or(p.Detail, p.Title, http.StatusText(p.Status))
 	if p.Reason != "" {
 		text += " (" + p.Reason + ")"
 	}

@@ -49,9 +49,8 @@ var (
 
 // PageParams say which page of a list is wanted.
 type PageParams struct {
-	Cursor string `query:"cursor"` // The `next` of the page before.
-	// Entries in a page; 100 when unsaid.
-	Limit int `query:"limit" schema:"minimum=1,maximum=1000"`
+	Cursor string `query:"cursor"`                                // The `next` of the page before.
+	Limit  int    `query:"limit" schema:"minimum=1,maximum=1000"` // Entries in a page; 100 when unsaid.
 }
 
 // EABKeyRef names an EAB key.

@@ -34,21 +34,20 @@ type Hierarchy struct {
 type HierarchyCA struct {
 	Certificates int64 `json:"certificates,omitempty"` // That it has issued and that have not expired.
 	// Octets of CA certificates that a server below it sends at each handshake: all but the root.
-	ChainBytes  int       `json:"chain_bytes"`
-	Children    int       `json:"children"` // CAs right below it.
-	ID          string    `json:"id"`
-	Key         string    `json:"key,omitempty"` // Its kind.
-	Level       int       `json:"level"`         // 1 is a root.
-	MaxChildren int       `json:"max_children,omitempty"`
-	NotAfter    time.Time `json:"not_after"`
-	Parent      string    `json:"parent,omitempty"`
-	PathLen     *int      `json:"path_len,omitempty"` // Absent where there is none.
-	Root        string    `json:"root"`
-	// Signatures that a client verifies below it for one certificate.
-	Signatures         int    `json:"signatures"`
-	State              string `json:"state"`
-	Subject            string `json:"subject"`
-	VerifyMicroseconds int64  `json:"verify_microseconds"` // What verifying those takes here, measured now.
+	ChainBytes         int       `json:"chain_bytes"`
+	Children           int       `json:"children"` // CAs right below it.
+	ID                 string    `json:"id"`
+	Key                string    `json:"key,omitempty"` // Its kind.
+	Level              int       `json:"level"`         // 1 is a root.
+	MaxChildren        int       `json:"max_children,omitempty"`
+	NotAfter           time.Time `json:"not_after"`
+	Parent             string    `json:"parent,omitempty"`
+	PathLen            *int      `json:"path_len,omitempty"` // Absent where there is none.
+	Root               string    `json:"root"`
+	Signatures         int       `json:"signatures"` // Signatures that a client verifies below it for one certificate.
+	State              string    `json:"state"`
+	Subject            string    `json:"subject"`
+	VerifyMicroseconds int64     `json:"verify_microseconds"` // What verifying those takes here, measured now.
 }
 
 // HierarchyFinding is something that the laws at rest say against a tree.
@@ -82,11 +81,10 @@ type HierarchyStep struct {
 	Level     int    `json:"level"` // 1 is a root.
 	Parent    string `json:"parent,omitempty"`
 	Root      string `json:"root"`
-	// in place, undeclared, request, pending ceremony, waits for parent, or sign.
-	State    string `json:"state"`
-	Subject  string `json:"subject"`
-	Template string `json:"template,omitempty"`
-	Years    int    `json:"years,omitempty"`
+	State     string `json:"state"` // in place, undeclared, request, pending ceremony, waits for parent, or sign.
+	Subject   string `json:"subject"`
+	Template  string `json:"template,omitempty"`
+	Years     int    `json:"years,omitempty"`
 }
 
 // PlannedCeremony is a ceremony that a plan needs.

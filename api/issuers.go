@@ -76,17 +76,15 @@ type Issuer struct {
 	Pool          string    `json:"pool,omitempty"`
 	RevocationSeq int64     `json:"revocation_seq,omitempty"`
 	Serial        string    `json:"serial,omitempty"`
-	// declared (no certificate yet), active, draining or retired.
-	Stage string `json:"stage,omitempty"`
+	Stage         string    `json:"stage,omitempty"` // declared (no certificate yet), active, draining or retired.
 	// Of its record: active, draining, retired or offline; declared where it has none, and then nothing is said of
 	// a certificate.
 	State   string `json:"state"`
 	Subject string `json:"subject,omitempty"`
 	// What relying parties make of it: good, revoked (by a CA above) or expired (it, or a CA above); absent where
 	// it is not in use.
-	Trust string `json:"trust,omitempty"`
-	// What an operator should know of it, the gravest first.
-	Why []string `json:"why,omitempty"`
+	Trust string   `json:"trust,omitempty"`
+	Why   []string `json:"why,omitempty"` // What an operator should know of it, the gravest first.
 }
 
 // IssuerList has the CAs.

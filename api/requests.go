@@ -49,17 +49,16 @@ type ApprovalRequest struct {
 	Changed bool `json:"changed,omitempty"`
 	// What is not as it was when the request came, such as a certificate by whose power it was asked and that was
 	// revoked since.
-	Changes   []string  `json:"changes,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	DecidedAt time.Time `json:"decided_at,omitzero"`
-	DecidedBy string    `json:"decided_by,omitempty"`
-	Endpoint  string    `json:"endpoint,omitempty"`
-	ExpiresAt time.Time `json:"expires_at"`
-	ID        string    `json:"id"`
-	Identity  string    `json:"identity,omitempty"` // Who was authenticated.
-	Issuer    string    `json:"issuer"`
-	// SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
-	KeyHash   string        `json:"key_hash"`
+	Changes   []string      `json:"changes,omitempty"`
+	CreatedAt time.Time     `json:"created_at"`
+	DecidedAt time.Time     `json:"decided_at,omitzero"`
+	DecidedBy string        `json:"decided_by,omitempty"`
+	Endpoint  string        `json:"endpoint,omitempty"`
+	ExpiresAt time.Time     `json:"expires_at"`
+	ID        string        `json:"id"`
+	Identity  string        `json:"identity,omitempty"` // Who was authenticated.
+	Issuer    string        `json:"issuer"`
+	KeyHash   string        `json:"key_hash"` // SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
 	Names     []Identifier  `json:"names"`
 	Preview   Verdict       `json:"preview,omitzero"`
 	Profile   string        `json:"profile"`

@@ -101,11 +101,10 @@ type RevocationPreview struct {
 
 // CRL is a revocation list as this node serves it.
 type CRL struct {
-	Delta   bool   `json:"delta,omitempty"`
-	Entries int64  `json:"entries,omitempty"`
-	Issuer  string `json:"issuer"`
-	// The list's name in URLs: ISSUER, ISSUER/SHARD or ISSUER-delta.
-	Name       string    `json:"name"`
+	Delta      bool      `json:"delta,omitempty"`
+	Entries    int64     `json:"entries,omitempty"`
+	Issuer     string    `json:"issuer"`
+	Name       string    `json:"name"` // The list's name in URLs: ISSUER, ISSUER/SHARD or ISSUER-delta.
 	NextUpdate time.Time `json:"next_update,omitzero"`
 	Number     int64     `json:"number,omitempty"`
 	Offline    bool      `json:"offline"`           // The key of the CA is elsewhere and its lists are imported.
