@@ -70,19 +70,23 @@ type IDRef struct {
 
 // NewEABKey asks for an EAB key.
 type NewEABKey struct {
+	AnyName     bool      `json:"any_name,omitempty"` // Its accounts may order any name.
 	Description string    `json:"description,omitempty"`
 	Endpoint    string    `json:"endpoint,omitempty"` // The ACME endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Accounts that it may make; 1 when unsaid, 0 is without limit.
 	MaxUses *int `json:"max_uses,omitempty" schema:"minimum=0"`
-	// Names its accounts may order; any when empty. `example.test` is that name, `*.example.test` every name below
-	// it, `10.0.0.0/8` addresses.
+	// Names its accounts may order. `example.test` is that name, `*.example.test` every name below it,
+	// `10.0.0.0/8` addresses. It needs names, a subject or any_name.
 	Names    []string `json:"names,omitempty"`
 	Profiles []string `json:"profiles,omitempty"` // Profiles its accounts may use; any when empty.
+	// The only subject it is good for, written as RFC 4514 says; * is any value of an attribute.
+	Subject string `json:"subject,omitempty"`
 }
 
 // EABKey is an EAB key without its secret.
 type EABKey struct {
+	AnyName     bool      `json:"any_name,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
 	CreatedBy   string    `json:"created_by"`
 	Description string    `json:"description,omitempty"`
@@ -94,7 +98,10 @@ type EABKey struct {
 	Names       []string  `json:"names"`
 	Profiles    []string  `json:"profiles"`
 	Status      string    `json:"status"` // active, used_up, expired or disabled.
-	Uses        int       `json:"uses"`
+	Subject     string    `json:"subject,omitempty"`
+	// Made before credentials had bindings: its accounts may order any name without that anybody said so.
+	Unbound bool `json:"unbound,omitempty"`
+	Uses    int  `json:"uses"`
 }
 
 // EABKeySecret is a new EAB key with its secret.
@@ -112,17 +119,25 @@ type EABKeyPage struct {
 
 // NewESTUser asks for a user for EST.
 type NewESTUser struct {
+	// It is good for any alternative name, and any subject unless there is one.
+	AnyName     bool      `json:"any_name,omitempty"`
 	Description string    `json:"description,omitempty"`
 	Endpoint    string    `json:"endpoint,omitempty"` // The EST endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Certificates that it may have; 1 when unsaid, 0 is without limit.
 	MaxUses *int   `json:"max_uses,omitempty" schema:"minimum=0"`
 	Name    string `json:"name"`
-	Profile string `json:"profile,omitempty"` // The profile it may use; any when unsaid.
+	// Names it is good for: `example.test`, `*.example.test` (every name below), `10.0.0.0/8`, `a@example.test`,
+	// `spiffe://example.test/*`, `upn:a@example.test`, `CN=*,O=Example`. It needs names, a subject or any_name.
+	Names   []string `json:"names,omitempty"`
+	Profile string   `json:"profile,omitempty"` // The profile it may use; any when unsaid.
+	// The only subject it is good for, written as RFC 4514 says; * is any value of an attribute.
+	Subject string `json:"subject,omitempty"`
 }
 
 // ESTUser is a user for EST without the password.
 type ESTUser struct {
+	AnyName     bool      `json:"any_name,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
 	CreatedBy   string    `json:"created_by"`
 	Description string    `json:"description,omitempty"`
@@ -131,9 +146,13 @@ type ESTUser struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	MaxUses     int       `json:"max_uses"`
 	Name        string    `json:"name"`
+	Names       []string  `json:"names,omitempty"`
 	Profile     string    `json:"profile,omitempty"`
 	Status      string    `json:"status"` // active, used_up, expired or disabled.
-	Uses        int       `json:"uses"`
+	Subject     string    `json:"subject,omitempty"`
+	// Made before credentials had bindings: it is good for any name without that anybody said so.
+	Unbound bool `json:"unbound,omitempty"`
+	Uses    int  `json:"uses"`
 }
 
 // ESTUserSecret is a new user for EST with the password.
@@ -151,18 +170,24 @@ type ESTUserPage struct {
 
 // NewSCEPChallenge asks for a challenge password for SCEP.
 type NewSCEPChallenge struct {
+	// It is good for any alternative name, and any subject unless there is one.
+	AnyName     bool      `json:"any_name,omitempty"`
 	Description string    `json:"description,omitempty"`
 	Endpoint    string    `json:"endpoint,omitempty"` // The SCEP endpoint it is good for; any when unsaid.
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	// Certificates that it is good for; 1 when unsaid, 0 is without limit.
-	MaxUses *int   `json:"max_uses,omitempty" schema:"minimum=0"`
-	Profile string `json:"profile,omitempty"` // The profile it may use; any when unsaid.
-	// The only subject it is good for, written as RFC 4514 says; any when unsaid.
+	MaxUses *int `json:"max_uses,omitempty" schema:"minimum=0"`
+	// Names it is good for: `example.test`, `*.example.test` (every name below), `10.0.0.0/8`, `a@example.test`,
+	// `spiffe://example.test/*`, `upn:a@example.test`, `CN=*,O=Example`. It needs names, a subject or any_name.
+	Names   []string `json:"names,omitempty"`
+	Profile string   `json:"profile,omitempty"` // The profile it may use; any when unsaid.
+	// The only subject it is good for, written as RFC 4514 says; * is any value of an attribute.
 	Subject string `json:"subject,omitempty"`
 }
 
 // SCEPChallenge is a challenge password for SCEP without the secret.
 type SCEPChallenge struct {
+	AnyName     bool      `json:"any_name,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
 	CreatedBy   string    `json:"created_by"`
 	Description string    `json:"description,omitempty"`
@@ -171,10 +196,13 @@ type SCEPChallenge struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 	ID          string    `json:"id"`
 	MaxUses     int       `json:"max_uses"`
+	Names       []string  `json:"names,omitempty"`
 	Profile     string    `json:"profile,omitempty"`
 	Status      string    `json:"status"` // active, used_up, expired or disabled.
 	Subject     string    `json:"subject,omitempty"`
-	Uses        int       `json:"uses"`
+	// Made before credentials had bindings: it is good for any name without that anybody said so.
+	Unbound bool `json:"unbound,omitempty"`
+	Uses    int  `json:"uses"`
 }
 
 // SCEPChallengeSecret is a new SCEP challenge with the secret.

@@ -92,9 +92,6 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	if err := s.Pipeline.CheckKey(ctx, c.key.key); err != nil {
-		return err
-	}
 	kid, claim, err := s.binding(ctx, c, p.Binding)
 	if err != nil {
 		return err
@@ -111,7 +108,8 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 		a.Binding = p.Binding
 	}
 	ev := s.event(c, "account.created", "account:"+a.ID, a.ID, map[string]any{
-		"endpoint": a.Endpoint, "terms": a.Terms, "thumbprint": a.Thumbprint, "eab_kid": kid, "address": c.from.String(),
+		"endpoint": a.Endpoint, "terms": a.Terms, "thumbprint": a.Thumbprint,
+		"key_sha256": c.key.hash.String(), "eab_kid": kid, "address": c.from.String(),
 	})
 	existing, err = s.Store.CreateAccount(ctx, a, claim, ev)
 	if err != nil {

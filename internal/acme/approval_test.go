@@ -12,6 +12,7 @@ import (
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -135,6 +136,16 @@ func TestFS7_Order(t *testing.T) {
 			c.post(o.Authorizations[0], map[string]string{"status": "deactivated"})
 			return nil
 		}, "authorization_deactivated"},
+		"account's key": {func(e *env, c *client, _ orderView, _ string) error {
+			hash, err := pki.HashKey(c.key.Public())
+			if err != nil {
+				return err
+			}
+			rules := *e.server.Pipeline.Rules()
+			err = rules.KnownKeys.Read(strings.NewReader(hash.String()), pki.KeyListSPKI)
+			e.server.Pipeline.Swap(rules)
+			return err
+		}, "known_key"},
 		"EAB key": {func(e *env, c *client, _ orderView, kid string) error {
 			_, err := e.eab.Disable(c.t.Context(), kid, "uid:0", "")
 			return err

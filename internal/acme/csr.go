@@ -30,7 +30,14 @@ func (s *Server) checkCSR(ctx context.Context, c *call, o *store.Order, csr *pki
 	_, err = prof.Apply(profile.Request{
 		CSR: csr, Subject: proved(csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
 	}, s.Now())
-	return err
+	if err != nil {
+		return err
+	}
+	bound, err := s.EAB.Bound(ctx, c.account.EABKID)
+	if err != nil {
+		return err
+	}
+	return bound.Check(o.Profile, proved(csr), o.Identifiers)
 }
 
 // proved returns what an order proves of a subject: the common name that sameNames

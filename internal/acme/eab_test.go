@@ -18,6 +18,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -39,7 +40,9 @@ func (c *client) bind(kid string, mac []byte, header map[string]any, payload str
 
 func (e *env) newEAB(t *testing.T, k credential.NewKey) (string, []byte) {
 	t.Helper()
-	k.CreatedBy = "test"
+	if k.CreatedBy = "test"; !k.Binding.Binds() {
+		k.Binding = pki.Binding{AnyName: true}
+	}
 	key, secret, err := e.eab.Create(t.Context(), k)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +226,9 @@ func TestACME_A27_BindingPolicy(t *testing.T) {
 	kid, mac = e.newEAB(t, credential.NewKey{Endpoint: "eab"})
 	wantProblem(t, register(e.client(t, "default"), kid, mac), http.StatusForbidden, "unauthorized")
 
-	kid, mac = e.newEAB(t, credential.NewKey{Names: []string{"*.in.localhost"}, Profiles: []string{"tls-server"}})
+	kid, mac = e.newEAB(t, credential.NewKey{
+		Binding: pki.Binding{Names: []string{"*.in.localhost"}}, Profiles: []string{"tls-server"},
+	})
 	c = e.client(t, "default")
 	r := register(c, kid, mac)
 	want(t, r, http.StatusCreated)

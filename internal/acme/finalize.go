@@ -36,8 +36,9 @@ type job struct {
 	authzs    []store.Authorization
 	csr       *pki.CSR // nil: to be parsed from the order
 	requestID string
-	tries     int   // that failed because something was away
-	err       error // why the order is invalid, if this job made it so
+	eabKID    string // of the account
+	tries     int    // that failed because something was away
+	err       error  // why the order is invalid, if this job made it so
 	done      chan struct{}
 }
 
@@ -103,7 +104,7 @@ func (s *Server) finalizeAgain(w http.ResponseWriter, c *call, o *store.Order, a
 // await hands the order to a worker and waits a little for the outcome. The
 // error says why the order became invalid.
 func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []store.Authorization, csr *pki.CSR) error {
-	j := &job{order: *o, authzs: authzs, csr: csr, requestID: c.id, done: make(chan struct{})}
+	j := &job{order: *o, authzs: authzs, csr: csr, requestID: c.id, eabKID: c.account.EABKID, done: make(chan struct{})}
 	if s.work.orders.Add(keyOf(o.ID, c.account), j) != nil {
 		return nil // the sweep finds it
 	}
@@ -194,6 +195,10 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	if err := s.recheckCAA(ctx, ep, j); err != nil {
 		return nil, err
 	}
+	bound, err := s.EAB.Bound(ctx, j.eabKID)
+	if err != nil {
+		return nil, err
+	}
 	text, err := proof(j.authzs)
 	if err != nil {
 		return nil, err
@@ -201,7 +206,7 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	cert, err := s.Pipeline.Issue(ctx, issuance.Request{
 		Endpoint: o.Endpoint, Protocol: "acme", Profile: o.Profile, Issuer: ep.Issuer, Origin: "order:" + o.ID,
 		CSR: j.csr, Subject: proved(j.csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
-		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID, DecideBy: o.Expires,
+		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID, DecideBy: o.Expires, Bound: bound,
 		While: &store.OrderStands{ID: o.ID, Bound: ep.RequireEAB},
 	})
 	if store.HasCeased(err) {
@@ -226,6 +231,13 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	if account.Status != statusValid {
 		return fault.New(fault.Denied, "the account is %s", account.Status).Because("account_" + account.Status)
 	}
+	key, err := parseJWK(account.JWK)
+	if err == nil {
+		err = blockedSigner(s.Pipeline.CheckKey(ctx, key.key))
+	}
+	if err != nil {
+		return err
+	}
 	now := s.Now()
 	for i := range authzs {
 		if err := authzEnded(&authzs[i], now); err != nil {
@@ -235,8 +247,8 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	if !ep.RequireEAB || account.EABKID == "" {
 		return nil
 	}
-	key, err := s.Store.EAB(ctx, account.EABKID)
-	if err == nil && key.DisabledAt != nil && !key.DisabledAt.Before(o.CreatedAt) {
+	binding, err := s.Store.EAB(ctx, account.EABKID)
+	if err == nil && binding.DisabledAt != nil && !binding.DisabledAt.Before(o.CreatedAt) {
 		err = fault.New(fault.Denied, "the key of the account's external account binding was disabled after the order "+
 			"was placed: ask the operator of this CA").Because("eab_disabled")
 	}

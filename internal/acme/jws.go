@@ -206,6 +206,7 @@ type publicKey struct {
 	key        crypto.PublicKey
 	thumbprint string // base64url of SHA-256, as in key authorizations
 	jwk        []byte // its canonical JSON, as the store keeps it
+	hash       pki.KeyHash
 }
 
 // parseJWK reads a JWK. It refuses private and symmetric keys, keys that name
@@ -269,7 +270,11 @@ func newPublicKey(key crypto.PublicKey) (*publicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode jwk: %w", err)
 	}
-	return &publicKey{key: key, thumbprint: base64.RawURLEncoding.EncodeToString(sum), jwk: text}, nil
+	hash, err := pki.HashKey(key)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadPublicKey, err, "the key cannot be encoded")
+	}
+	return &publicKey{key: key, thumbprint: base64.RawURLEncoding.EncodeToString(sum), jwk: text, hash: hash}, nil
 }
 
 // decodeBase64 decodes base64url without padding and nothing else: the standard

@@ -34,6 +34,7 @@ func (s *Server) keyChange(w http.ResponseWriter, r *http.Request, c *call) erro
 	}
 	ev := s.event(c, "account.key_changed", c.actor(), c.account.ID, map[string]any{
 		"old_thumbprint": c.account.Thumbprint, "new_thumbprint": next.thumbprint,
+		"old_key_sha256": c.key.hash.String(), "new_key_sha256": next.hash.String(),
 	})
 	err = s.Store.ChangeAccountKey(ctx, c.account.ID, c.account.Thumbprint, next.thumbprint, next.jwk, ev)
 	if fault.Is(err, fault.Conflict) { // somebody took the key, or changed this account's, a moment ago

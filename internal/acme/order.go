@@ -169,10 +169,6 @@ func (s *Server) newOrder(w http.ResponseWriter, r *http.Request, c *call) error
 		return err
 	}
 	ctx, now := r.Context(), s.Now()
-	// A key can turn out to be compromised after it became an account's (rule X14).
-	if err := s.Pipeline.CheckKey(ctx, c.key.key); err != nil {
-		return err
-	}
 	o := store.Order{
 		ID: store.NewID(), AccountID: c.account.ID, Endpoint: c.ep.Name, Status: statusPending,
 		Expires: now.Add(c.ep.set.cfg.Lifetimes.Order), CreatedAt: now,

@@ -121,7 +121,23 @@ func (s *Server) verifyJWK(ctx context.Context, c *call, m *message, by keyUse, 
 		return err
 	}
 	c.key = key
-	return s.Store.SpendNonce(ctx, nonce, until)
+	err = s.Store.SpendNonce(ctx, nonce, until)
+	if err != nil || by == byEither { // a key may always revoke its own certificate
+		return err
+	}
+	return blockedSigner(s.Pipeline.CheckKey(ctx, key.key))
+}
+
+// blockedSigner says of a key that strangers may have what its holder can do: it signs
+// nothing any more but the revocation of its own certificate.
+func blockedSigner(err error) error {
+	if !fault.Is(err, fault.BadPublicKey) {
+		return err
+	}
+	f := *fault.Of(err)
+	f.Detail = "the request is signed by a key that is good for nothing any more (" + f.Detail +
+		"): register a new account with a new key; only certificates of this very key can still be revoked by it"
+	return &f
 }
 
 // verifyKID accepts a message that an account signed. The nonce is spent only
@@ -139,7 +155,7 @@ func (s *Server) verifyKID(ctx context.Context, c *call, m *message, nonce []byt
 	}
 	known := s.keys.get(id)
 	if known != nil && m.verify(ctx, known.key) == nil {
-		account, err := s.Store.AccountAndNonce(ctx, id, nonce, until)
+		account, blocked, err := s.Store.AccountAndNonce(ctx, id, nonce, until, known.hash)
 		if err != nil {
 			return lookupFailed(err, *m.header.KID)
 		}
@@ -148,7 +164,10 @@ func (s *Server) verifyKID(ctx context.Context, c *call, m *message, nonce []byt
 			s.keys.drop(id)
 			return fault.New(fault.Unverified, "the JWS is signed with a former key of the account")
 		}
-		return c.checkAccount(*m.header.KID)
+		if err := c.checkAccount(*m.header.KID); err != nil {
+			return err
+		}
+		return blockedSigner(s.Pipeline.JudgeKey(known.key, known.hash, blocked))
 	}
 	account, err := s.Store.Account(ctx, id)
 	if err != nil {
@@ -166,7 +185,10 @@ func (s *Server) verifyKID(ctx context.Context, c *call, m *message, nonce []byt
 		return err
 	}
 	c.account, c.key = account, key
-	return c.checkAccount(*m.header.KID)
+	if err := c.checkAccount(*m.header.KID); err != nil {
+		return err
+	}
+	return blockedSigner(s.Pipeline.CheckKey(ctx, key.key))
 }
 
 // checkAccount refuses accounts of other endpoints and those that have ended.

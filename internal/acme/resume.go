@@ -31,7 +31,7 @@ func (s *Server) readJob(ctx context.Context, id string) (*job, work.Key, error)
 	if err != nil {
 		return nil, work.Key{}, unreadable(err)
 	}
-	return &job{order: *o, authzs: authzs, done: make(chan struct{})}, keyOf(id, account), nil
+	return &job{order: *o, authzs: authzs, eabKID: account.EABKID, done: make(chan struct{})}, keyOf(id, account), nil
 }
 
 // claimJob makes this node the one that finishes an order. The time since which

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,11 +263,65 @@ func TestX14_CompromisedKeysInACME(t *testing.T) {
 	if r := c.post(o.Finalize, csrPayload(csr(t, key, "d.localhost"))); r.code != http.StatusBadRequest {
 		t.Errorf("finalize: %d %s", r.code, r.body)
 	}
-	// The account can still be ended, and a rollover heals it.
-	next := newECKey(t, elliptic.P256())
-	want(t, holder.changeKey(next), 200)
-	holder.key = next
-	want(t, holder.post(holder.base+"/new-order", order), 201)
+}
+
+// TestFS18_BlockedKeySignsNothing: an account's key that strangers may have signs
+// nothing any more, in whatever way it is known, but the revocation of certificates of
+// this very key.
+func TestFS18_BlockedKeySignsNothing(t *testing.T) {
+	t.Parallel()
+	for _, cached := range []bool{true, false} {
+		e := newEnv(t)
+		c := e.account(t)
+		key := newECKey(t, elliptic.P256())
+		first, second := c.issue(key, "a.localhost")[0], c.issue(key, "b.localhost")[0]
+		thief := e.bearer(t, key)
+		thief.register(map[string]any{"termsOfServiceAgreed": true})
+		own := thief.issue(nil, "c.localhost")[0]
+		o, u := thief.ready("d.localhost")
+		want(t, c.post(c.base+"/revoke-cert", revokePayloadOf(first.Raw, pki.KeyCompromise)), 200)
+
+		for name, send := range map[string]func() *response{
+			"newAccount": func() *response {
+				return thief.postJWK(thief.base+"/new-account", `{"onlyReturnExisting":true}`)
+			},
+			"keyChange": func() *response { return thief.changeKey(newECKey(t, elliptic.P256())) },
+			"newOrder": func() *response {
+				return thief.post(thief.base+"/new-order", map[string]any{"identifiers": dnsNames("e.localhost")})
+			},
+			"finalize": func() *response { return thief.post(o.Finalize, csrPayload(csr(t, nil, "d.localhost"))) },
+			"order":    func() *response { return thief.post(u, "") },
+			"account":  func() *response { return thief.post(thief.kid, map[string]string{"status": "deactivated"}) },
+			"deactivate": func() *response {
+				return thief.post(o.Authorizations[0], map[string]string{"status": "deactivated"})
+			},
+			"revocation by the account": func() *response {
+				return thief.post(thief.base+"/revoke-cert", revokePayloadOf(own.Raw, pki.Superseded))
+			},
+		} {
+			if !cached {
+				e.server.keys.drop(idOf(thief.kid))
+			}
+			p := wantProblem(t, send(), 400, "badPublicKey")
+			if p.Reason != "compromised_key" || !strings.Contains(p.Detail, "register a new account with a new key") {
+				t.Errorf("%s: %+v", name, p)
+			}
+		}
+		want(t, thief.postJWK(thief.base+"/revoke-cert", revokePayloadOf(second.Raw, pki.KeyCompromise)), 200)
+		another := thief.postJWK(thief.base+"/revoke-cert", revokePayloadOf(own.Raw, pki.KeyCompromise))
+		wantProblem(t, another, 403, "unauthorized")
+
+		hash, err := pki.HashKey(key.Public()) // what cert list --key and the block list ask for
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, _, err := e.store.AuditTail(t.Context(), 100, "")
+		if err != nil || !slices.ContainsFunc(events, func(ev store.Event) bool {
+			return ev.Action == "account.created" && strings.Contains(string(ev.Detail), `"`+hash.String()+`"`)
+		}) {
+			t.Errorf("%v, no account on record with the key %s", err, hash)
+		}
+	}
 }
 
 // changeKey asks for a rollover of the account to a key.

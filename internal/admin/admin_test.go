@@ -287,9 +287,9 @@ func TestEABKeys(t *testing.T) {
 		t.Fatalf("%+v, %v", secret, err)
 	}
 	unlimited := 0
-	if other, err := api.CreateEABKey.Call(ctx, c,
-		api.None{}, api.NewEABKey{MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour)}); err != nil ||
-		other.Key.MaxUses != 0 {
+	if other, err := api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{
+		AnyName: true, MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour),
+	}); err != nil || other.Key.MaxUses != 0 {
 		t.Fatalf("%+v, %v", other, err)
 	}
 	var kids []string
@@ -322,6 +322,12 @@ func TestEABKeys(t *testing.T) {
 	wantProblem(t, err, 400, "eab_expiry")
 	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{Names: []string{"*"}})
 	wantProblem(t, err, 400, "eab_name_pattern")
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{})
+	wantProblem(t, err, 400, "eab_unbound")
+	_, err = api.CreateESTUser.Call(ctx, c, api.None{}, api.NewESTUser{Name: "d"})
+	wantProblem(t, err, 400, "est_user_unbound")
+	_, err = api.CreateSCEPChallenge.Call(ctx, c, api.None{}, api.NewSCEPChallenge{Names: []string{"a.test"}, AnyName: true})
+	wantProblem(t, err, 400, "scep_challenge_any_name")
 }
 
 func TestSystem(t *testing.T) {

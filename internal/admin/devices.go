@@ -9,6 +9,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -17,6 +18,7 @@ import (
 func (s *Server) CreateESTUser(ctx context.Context, _ api.None, b *api.NewESTUser) (*api.ESTUserSecret, error) {
 	n := credential.NewESTUser{
 		Name: b.Name, Description: b.Description, Endpoint: b.Endpoint, Profile: b.Profile,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
 		MaxUses: uses(b.MaxUses), ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if err := s.scope("est", n.Endpoint, n.Profile); err != nil {
@@ -62,7 +64,9 @@ func (s *Server) DisableESTUser(ctx context.Context, p api.ESTUserRef, _ *api.No
 func (s *Server) estUser(u *store.ESTUser) api.ESTUser {
 	return api.ESTUser{
 		Name: u.Name, Status: string(s.cfg.ESTUsers.Standing(u)), Description: u.Description, Endpoint: u.Endpoint, Profile: u.Profile,
-		MaxUses: u.MaxUses, Uses: u.Uses, ExpiresAt: utc(u.ExpiresAt), DisabledAt: utc(u.DisabledAt), CreatedBy: u.CreatedBy, CreatedAt: u.CreatedAt.UTC(),
+		Subject: u.Binding.Subject, Names: u.Binding.Names, AnyName: u.Binding.AnyName, Unbound: u.Binding.Old,
+		MaxUses: u.MaxUses, Uses: u.Uses, ExpiresAt: utc(u.ExpiresAt), DisabledAt: utc(u.DisabledAt),
+		CreatedBy: u.CreatedBy, CreatedAt: u.CreatedAt.UTC(),
 	}
 }
 
@@ -71,7 +75,8 @@ func (s *Server) CreateSCEPChallenge(
 	ctx context.Context, _ api.None, b *api.NewSCEPChallenge,
 ) (*api.SCEPChallengeSecret, error) {
 	n := credential.NewSCEPChallenge{
-		Description: b.Description, Endpoint: b.Endpoint, Profile: b.Profile, Subject: b.Subject,
+		Description: b.Description, Endpoint: b.Endpoint, Profile: b.Profile,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
 		MaxUses: uses(b.MaxUses), ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if err := s.scope("scep", n.Endpoint, n.Profile); err != nil {
@@ -119,7 +124,8 @@ func (s *Server) DisableSCEPChallenge(ctx context.Context, p api.IDRef, _ *api.N
 func (s *Server) scepChallenge(c *store.SCEPChallenge) api.SCEPChallenge {
 	return api.SCEPChallenge{
 		ID: c.ID, Status: string(s.cfg.SCEPChallenges.Standing(c)), Description: c.Description, Endpoint: c.Endpoint, Profile: c.Profile,
-		Subject: c.Subject, MaxUses: c.MaxUses, Uses: c.Uses, ExpiresAt: utc(c.ExpiresAt), DisabledAt: utc(c.DisabledAt),
+		Subject: c.Binding.Subject, Names: c.Binding.Names, AnyName: c.Binding.AnyName, Unbound: c.Binding.Old,
+		MaxUses: c.MaxUses, Uses: c.Uses, ExpiresAt: utc(c.ExpiresAt), DisabledAt: utc(c.DisabledAt),
 		CreatedBy: c.CreatedBy, CreatedAt: c.CreatedAt.UTC(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -14,7 +15,8 @@ import (
 // CreateEABKey is POST /v1/eab/keys.
 func (s *Server) CreateEABKey(ctx context.Context, _ api.None, b *api.NewEABKey) (*api.EABKeySecret, error) {
 	n := credential.NewKey{
-		Description: b.Description, Endpoint: b.Endpoint, Profiles: b.Profiles, Names: b.Names,
+		Description: b.Description, Endpoint: b.Endpoint, Profiles: b.Profiles,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
 		MaxUses: 1, ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if b.MaxUses != nil {
@@ -68,7 +70,8 @@ func (s *Server) DisableEABKey(ctx context.Context, p api.EABKeyRef, _ *api.None
 func (s *Server) eabKey(k *store.EABKey) api.EABKey {
 	out := api.EABKey{
 		KID: k.KID, Status: string(s.cfg.EAB.Standing(k)), Description: k.Description, Endpoint: k.Endpoint,
-		Profiles: append([]string{}, k.Profiles...), Names: append([]string{}, k.Names...),
+		Profiles: append([]string{}, k.Profiles...), Names: append([]string{}, k.Binding.Names...),
+		Subject: k.Binding.Subject, AnyName: k.Binding.AnyName, Unbound: k.Binding.Old,
 		MaxUses: k.MaxUses, Uses: k.Uses, CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt.UTC(),
 	}
 	if k.ExpiresAt != nil {

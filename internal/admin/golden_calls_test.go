@@ -22,7 +22,7 @@ func goldenCredentials(g *golden) {
 		{"CreateEABKey", "ListEABKeys", "DisableEABKey", "/v1/eab/keys", "", "",
 			`"names":["*.a.test"],"profiles":["tls-server"]`, `"profiles":["boredom"]`, "kid"},
 		{"CreateESTUser", "ListESTUsers", "DisableESTUser", "/v1/est/users", `"name":"box-1",`, `"name":"box-2",`,
-			`"profile":"tls-server"`, `"profile":"boredom"`, "name"},
+			`"names":["*.a.test"],"profile":"tls-server"`, `"profile":"boredom"`, "name"},
 		{"CreateSCEPChallenge", "ListSCEPChallenges", "DisableSCEPChallenge", "/v1/scep/challenges", "", "",
 			`"subject":"CN=box","profile":"tls-server"`, `"profile":"boredom"`, "id"},
 	} {
@@ -31,14 +31,15 @@ func goldenCredentials(g *golden) {
 		create("bound", `{`+of.name+bound, of.id+"=made")
 		create("another", `{`+of.other+bound) // EAB keys are listed in the order of random ids: two that look alike
 		create("unknown endpoint", `{"endpoint":"nowhere"}`)
-		create("unknown profile", `{`+of.name+of.profile+`}`)
-		create("uses below zero", `{`+of.name+`"max_uses":-1}`)
-		create("expired", `{`+of.name+`"expires_at":"2020-01-02T03:04:05Z"}`)
+		create("unbound", `{`+strings.TrimSuffix(of.name, ",")+`}`)
+		create("unknown profile", `{"any_name":true,`+of.name+of.profile+`}`)
+		create("uses below zero", `{"any_name":true,`+of.name+`"max_uses":-1}`)
+		create("expired", `{"any_name":true,`+of.name+`"expires_at":"2020-01-02T03:04:05Z"}`)
 		g.call(of.list, "all", "GET", of.path, "")
 		g.call(of.list, "first page", "GET", of.path+"?limit=1", "", "next=page")
 		g.call(of.list, "next page", "GET", of.path+"?cursor=$page", "")
 		g.call(of.list, "bad limit", "GET", of.path+"?limit=1001", "")
-		create("without limit", `{`+strings.ReplaceAll(of.name, "1", "3")+`"max_uses":0}`)
+		create("without limit", `{"any_name":true,`+strings.ReplaceAll(of.name, "1", "3")+`"max_uses":0}`)
 		g.call(of.disable, "disabled", "POST", of.path+"/$made/disable", "")
 		g.call(of.disable, "again", "POST", of.path+"/$made/disable", "")
 		g.call(of.disable, "unknown", "POST", of.path+"/nobody/disable", "")

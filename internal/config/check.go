@@ -190,6 +190,10 @@ func (f *File) checkProtocol(d *strictyaml.Document, key string, e Endpoint) {
 		warnProtocols(d, key+".est", e.EST.AcceptProtocols)
 	case ProtocolSCEP:
 		warnProtocols(d, key+".scep", e.SCEP.AcceptProtocols)
+		if e.SCEP.Unbound() {
+			d.Warn(key+".scep.challenge", "it is good for any name: say for which by challenge_names, "+
+				"or that this is meant by challenge_any_name: true")
+		}
 	}
 	if e.Protocol != ProtocolACME && e.ExternalAccount != "" {
 		d.Report(key+".external_account", "only ACME has external accounts")

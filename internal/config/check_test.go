@@ -217,6 +217,27 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// TestFS6_SharedChallenge: one that any device has for any name is warned of, and
+// names that hold nothing are refused.
+func TestFS6_SharedChallenge(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.change(t, "challenge_any_name: true", "challenge_names: [\"*.devices.test\"]")
+	if f, err := Load(l.file()); err != nil || len(f.Warnings) > 0 {
+		t.Fatalf("%v %+v", err, f.Warnings)
+	}
+	l.change(t, "      challenge_names: [\"*.devices.test\"]\n", "")
+	f, err := Load(l.file())
+	if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0].What, "challenge_any_name: true") {
+		t.Fatalf("%v %+v", err, f.Warnings)
+	}
+	const line = "      challenge: file:scep-challenge\n"
+	l.change(t, line, line+"      challenge_names: [10.0.0.1/8]\n")
+	if _, err := Load(l.file()); err == nil || !strings.Contains(err.Error(), "did you mean 10.0.0.0/8") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestFS9_ProfilesThatACMEDoesNotProve are warned of: what they would take is left out.
 func TestFS9_ProfilesThatACMEDoesNotProve(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -50,6 +52,8 @@ type Proof struct {
 	// Spent is why nothing new may be had with it; nil if something may. Whoever
 	// holds it still gets what it was spent on (rule E12).
 	Spent error
+	// Bound is what may be asked for with it; nil is anything.
+	Bound *issuance.Bound
 	// Hook is the webhook that is to hear of the outcome; empty is none.
 	Hook string
 }
@@ -70,6 +74,7 @@ type terms struct {
 	kind     string // "est_user" or "scep_challenge"
 	endpoint string
 	profile  string
+	binding  pki.Binding
 	maxUses  int
 	uses     int
 	expires  *time.Time
@@ -110,6 +115,15 @@ func (t *terms) admit(a *Attempt, now time.Time) (spent, err error) {
 	return nil, nil //nolint:nilnil // neither spent nor refused
 }
 
+// bound is what the door holds requests against.
+func (t *terms) bound() *issuance.Bound {
+	b := &issuance.Bound{Kind: t.kind, Binding: t.binding}
+	if t.profile != "" {
+		b.Profiles = []string{t.profile}
+	}
+	return b
+}
+
 // guard runs a comparison of a secret under the lockout.
 type guard struct{ limits *limit.Limiter }
 
@@ -123,8 +137,21 @@ func (g guard) wrong(ctx context.Context, a *Attempt, kind string) error {
 
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 
-// checkNew checks what is common to new EST users and SCEP challenges.
-func checkNew(kind, description string, maxUses int, expires, now time.Time) error {
+// checkBinding refuses a new credential that says nothing of names, or what cannot be
+// read.
+func checkBinding(kind string, b *pki.Binding) error {
+	if part, err := b.Check(); err != nil {
+		return fault.New(fault.Malformed, "%w", err).Because(kind + "_" + part)
+	}
+	if !b.Binds() {
+		return fault.New(fault.Malformed, "say for which names it is good: names, a subject, or any name").
+			Because(kind + "_unbound")
+	}
+	return nil
+}
+
+// checkNew checks what is common to new credentials.
+func checkNew(kind, description string, binding *pki.Binding, maxUses int, expires, now time.Time) error {
 	switch {
 	case len(description) > maxDescription:
 		return fault.New(fault.Malformed, "the description is longer than %d bytes", maxDescription).Because(kind + "_description")
@@ -133,7 +160,7 @@ func checkNew(kind, description string, maxUses int, expires, now time.Time) err
 	case !expires.IsZero() && !expires.After(now):
 		return fault.New(fault.Malformed, "the expiry lies in the past").Because(kind + "_expiry")
 	}
-	return nil
+	return checkBinding(kind, binding)
 }
 
 func optionalTime(t time.Time) *time.Time {

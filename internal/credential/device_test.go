@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -40,6 +42,8 @@ func newDevices(t *testing.T, st *store.Store) *devices {
 	return d
 }
 
+var anyName = pki.Binding{AnyName: true}
+
 func here(source string) credential.Attempt {
 	return credential.Attempt{Source: source, Endpoint: "devices", Profiles: []string{"device"}}
 }
@@ -64,7 +68,9 @@ func subjectCSR(t *testing.T, cn string) *pki.CSR {
 func TestESTUsers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		user, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Profile: "device", MaxUses: 1, ExpiresAt: d.now().Add(24 * time.Hour)})
+		user, password, err := d.est.Create(ctx, credential.NewESTUser{
+			Name: "device-7", Profile: "device", Binding: anyName, MaxUses: 1, ExpiresAt: d.now().Add(24 * time.Hour),
+		})
 		if err != nil || !regexp.MustCompile(`^[a-km-z2-9]{26}$`).MatchString(password) || string(user.Digest) == password {
 			t.Fatalf("%q, %v", password, err)
 		}
@@ -102,7 +108,9 @@ func TestESTUsers(t *testing.T) {
 			t.Errorf("%+v, %v", again, err)
 		}
 
-		_, password, err = d.est.Create(ctx, credential.NewESTUser{Name: "bound", Endpoint: "elsewhere"})
+		_, password, err = d.est.Create(ctx, credential.NewESTUser{
+			Name: "bound", Endpoint: "elsewhere", Binding: anyName,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +153,10 @@ func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
 func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Profile: "device", Subject: "CN=router-7,O=Example", MaxUses: 1, ExpiresAt: d.now().Add(time.Hour)})
+		c, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{
+			Profile: "device", Binding: pki.Binding{Subject: "CN=router-7,O=Example"}, MaxUses: 1,
+			ExpiresAt: d.now().Add(time.Hour),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +189,7 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		refused(t, err, fault.Denied, "scep_challenge_disabled")
 
 		// Static: many uses, any subject.
-		_, secret, err = d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		_, secret, err = d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,11 +207,11 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
-		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{})
+		_, secret, err := d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7"})
+		_, password, err := d.est.Create(ctx, credential.NewESTUser{Name: "device-7", Binding: anyName})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,4 +245,77 @@ func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 			t.Errorf("ten minutes later: %v", err)
 		}
 	})
+}
+
+// TestFS6_WhatIsKept: a binding comes back as it was made, on both engines; what is
+// older than bindings comes back as that, with what its columns say, and is counted
+// for as long as it is of use.
+func TestFS6_WhatIsKept(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, d, now := t.Context(), newDevices(t, st), time.Now()
+		ev := store.Event{At: now, Action: "x"}
+		bound := pki.Binding{Subject: "CN=router-7", Names: []string{"*.a.test", "CN=*"}}
+		kept := func(got, want pki.Binding, err error) {
+			t.Helper()
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%v, (-want +got):\n%s", err, diff)
+			}
+		}
+		user, _, err := d.est.Create(ctx, credential.NewESTUser{Name: "new", Binding: bound})
+		must(t, err)
+		user, err = st.ESTUser(ctx, user.Name)
+		kept(user.Binding, bound, err)
+		old := pki.Binding{AnyName: true, Old: true}
+		must(t, st.CreateESTUser(ctx, store.ESTUser{Name: "old", Digest: []byte{1}, Binding: old, CreatedAt: now}, ev))
+		user, err = st.ESTUser(ctx, "old")
+		kept(user.Binding, old, err)
+		past := now.Add(-time.Hour)
+		must(t, st.CreateESTUser(ctx, store.ESTUser{
+			Name: "past", Digest: []byte{1}, Binding: old, CreatedAt: now, ExpiresAt: &past,
+		}, ev))
+
+		named := pki.Binding{Subject: "CN=a", AnyName: true, Old: true}
+		must(t, st.CreateSCEPChallenge(ctx, store.SCEPChallenge{
+			ID: "c", Digest: []byte{1}, Binding: named, CreatedAt: now,
+		}, ev))
+		challenge, err := st.SCEPChallenge(ctx, "c")
+		kept(challenge.Binding, named, err)
+
+		must(t, st.CreateEAB(ctx, store.EABKey{
+			KID: "old", HMAC: []byte{1}, Binding: old, CreatedAt: now, MaxUses: 1, Uses: 1,
+		}, ev))
+		key, err := st.EAB(ctx, "old")
+		kept(key.Binding, old, err)
+		names := pki.Binding{Names: []string{"a.test"}}
+		withNames := pki.Binding{Names: names.Names, Old: true} // as an earlier release wrote it
+		must(t, st.CreateEAB(ctx, store.EABKey{KID: "names", HMAC: []byte{1}, Binding: withNames, CreatedAt: now}, ev))
+		key, err = st.EAB(ctx, "names")
+		kept(key.Binding, names, err)
+		n, err := st.CountUnbound(ctx, now)
+		if want := (store.Unbound{ESTUsers: 1, SCEPChallenges: 1, EABKeys: 1}); err != nil || n != want {
+			t.Errorf("%+v, %v", n, err)
+		}
+	})
+}
+
+// TestFS6_NewOnesSayForWhat: no credential is made that says nothing of names.
+func TestFS6_NewOnesSayForWhat(t *testing.T) {
+	t.Parallel()
+	ctx, d := t.Context(), newDevices(t, storetest.SQLite(t))
+	for part, b := range map[string]pki.Binding{
+		"unbound": {}, "any_name": {AnyName: true, Names: []string{"a.test"}}, "subject": {Subject: "a.test"},
+		"name_pattern": {Names: []string{"10.0.0.1/8"}}, "scope": {Names: make([]string, 300)},
+	} {
+		_, _, err := d.est.Create(ctx, credential.NewESTUser{Name: "u", Binding: b})
+		refused(t, err, fault.Malformed, "est_user_"+part)
+		_, _, err = d.scep.Create(ctx, credential.NewSCEPChallenge{Binding: b})
+		refused(t, err, fault.Malformed, "scep_challenge_"+part)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

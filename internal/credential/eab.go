@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
@@ -30,7 +31,7 @@ const (
 	hmacSize       = 64 // as long as SHA-512's output: HS256, HS384 and HS512 work (RFC 7518, section 3.2)
 	kidSize        = 16
 	maxDescription = 256
-	maxScope       = 256 // profiles, and name patterns, in one key
+	maxScope       = 256 // profiles of one key
 )
 
 // Standing is what an EAB key is good for at a moment.
@@ -63,8 +64,8 @@ type NewKey struct {
 	Description string
 	Endpoint    string   // ACME endpoint; empty is any
 	Profiles    []string // that its accounts may use; empty is any
-	Names       []string // that its accounts may order, see Pattern; empty is any
-	MaxUses     int      // accounts that it may make; 0 is without limit
+	Binding     pki.Binding
+	MaxUses     int // accounts that it may make; 0 is without limit
 	ExpiresAt   time.Time
 	CreatedBy   string // such as "uid:0"
 	RequestID   string
@@ -80,13 +81,13 @@ func (e *EAB) Create(ctx context.Context, n NewKey) (key *store.EABKey, hmac str
 	kid, secret := newKID(), newHMAC()
 	key = &store.EABKey{
 		KID: kid, HMAC: e.sealer.Seal(eabName(kid), secret), Description: n.Description, Endpoint: n.Endpoint,
-		Profiles: n.Profiles, Names: n.Names, MaxUses: n.MaxUses, CreatedBy: n.CreatedBy, CreatedAt: now,
+		Profiles: n.Profiles, Binding: n.Binding, MaxUses: n.MaxUses, CreatedBy: n.CreatedBy, CreatedAt: now,
 	}
 	if !n.ExpiresAt.IsZero() {
 		key.ExpiresAt = &n.ExpiresAt
 	}
 	detail, err := json.Marshal(map[string]any{
-		"description": n.Description, "endpoint": n.Endpoint, "profiles": n.Profiles, "names": n.Names,
+		"description": n.Description, "endpoint": n.Endpoint, "profiles": n.Profiles, "binding": n.Binding,
 		"max_uses": n.MaxUses, "expires_at": key.ExpiresAt,
 	})
 	if err != nil {
@@ -129,14 +130,23 @@ func Claim(kid string) store.Claim { return store.Claim{Kind: ClaimEAB, ID: kid}
 // (rule A27). An empty kid permits everything: that account needed no key. The
 // scope holds for as long as the account does, whatever becomes of the key.
 func (e *EAB) Permit(ctx context.Context, kid, profile string, names []pki.Identifier) error {
-	if kid == "" {
-		return nil
-	}
-	key, err := e.find(ctx, kid)
+	bound, err := e.Bound(ctx, kid)
 	if err != nil {
 		return err
 	}
-	return permit(key, profile, names)
+	return bound.Check(profile, nil, names)
+}
+
+// Bound is what the accounts that a key made may ask for; nil of an empty kid.
+func (e *EAB) Bound(ctx context.Context, kid string) (*issuance.Bound, error) {
+	if kid == "" {
+		return nil, nil //nolint:nilnil // nothing binds
+	}
+	key, err := e.find(ctx, kid)
+	if err != nil {
+		return nil, err
+	}
+	return &issuance.Bound{Kind: ClaimEAB, Profiles: key.Profiles, Binding: key.Binding}, nil
 }
 
 // List returns up to limit keys after the one named, in the store's order.
@@ -194,25 +204,10 @@ func (e *EAB) find(ctx context.Context, kid string) (*store.EABKey, error) {
 }
 
 func (n *NewKey) check(now time.Time) error {
-	bad := func(reason, format string, args ...any) error {
-		return fault.New(fault.Malformed, format, args...).Because(reason)
+	if len(n.Profiles) > maxScope {
+		return fault.New(fault.Malformed, "more than %d profiles", maxScope).Because("eab_scope")
 	}
-	switch {
-	case len(n.Description) > maxDescription:
-		return bad("eab_description", "the description is longer than %d bytes", maxDescription)
-	case n.MaxUses < 0:
-		return bad("eab_uses", "the number of uses is negative")
-	case !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(now):
-		return bad("eab_expiry", "the expiry lies in the past")
-	case len(n.Profiles) > maxScope || len(n.Names) > maxScope:
-		return bad("eab_scope", "more than %d profiles or names", maxScope)
-	}
-	for _, p := range n.Names {
-		if _, err := ParsePattern(p); err != nil {
-			return bad("eab_name_pattern", "%w", err)
-		}
-	}
-	return nil
+	return checkNew(ClaimEAB, n.Description, &n.Binding, n.MaxUses, n.ExpiresAt, now)
 }
 
 func (s Standing) words() string {

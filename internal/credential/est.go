@@ -9,6 +9,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -38,7 +39,8 @@ type NewESTUser struct {
 	Description string
 	Endpoint    string // EST endpoint; empty is any
 	Profile     string // that it may use; empty is any
-	MaxUses     int    // certificates that it may have; 0 is without limit
+	Binding     pki.Binding
+	MaxUses     int // certificates that it may have; 0 is without limit
 	ExpiresAt   time.Time
 	CreatedBy   string
 	RequestID   string
@@ -50,16 +52,18 @@ func (u *ESTUsers) Create(ctx context.Context, n NewESTUser) (user *store.ESTUse
 	if !userName.MatchString(n.Name) {
 		return nil, "", fault.New(fault.Malformed, "the name %q: want letters, digits and . _ @ -, 128 at most", n.Name).Because("est_user_name")
 	}
-	if err := checkNew(KindEST, n.Description, n.MaxUses, n.ExpiresAt, now); err != nil {
+	if err := checkNew(KindEST, n.Description, &n.Binding, n.MaxUses, n.ExpiresAt, now); err != nil {
 		return nil, "", err
 	}
 	password = deviceSecret()
 	user = &store.ESTUser{
-		Name: n.Name, Digest: secretDigest(KindEST, n.Name, password), Description: n.Description, Endpoint: n.Endpoint, Profile: n.Profile,
-		MaxUses: n.MaxUses, ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
+		Name: n.Name, Digest: secretDigest(KindEST, n.Name, password), Description: n.Description,
+		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses,
+		ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
 	}
 	ev, err := act(now, "est_user.created", n.CreatedBy, KindEST+":"+n.Name, n.RequestID, map[string]any{
-		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "max_uses": n.MaxUses, "expires_at": user.ExpiresAt,
+		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "binding": n.Binding,
+		"max_uses": n.MaxUses, "expires_at": user.ExpiresAt,
 	})
 	if err != nil {
 		return nil, "", err
@@ -97,7 +101,7 @@ func (u *ESTUsers) Check(ctx context.Context, a Attempt, name, password string) 
 	}
 	return &Proof{
 		Identity: KindEST + ":" + name, Profile: user.Profile, Claims: []store.Claim{{Kind: KindEST, ID: name}},
-		Evidence: evidence("est_password", name), Spent: spent,
+		Evidence: evidence("est_password", name), Spent: spent, Bound: t.bound(),
 	}, nil
 }
 
@@ -137,5 +141,8 @@ func (u *ESTUsers) Standing(user *store.ESTUser) Standing {
 }
 
 func userTerms(u *store.ESTUser) terms {
-	return terms{kind: KindEST, endpoint: u.Endpoint, profile: u.Profile, maxUses: u.MaxUses, uses: u.Uses, expires: u.ExpiresAt, disabled: u.DisabledAt}
+	return terms{
+		kind: KindEST, endpoint: u.Endpoint, profile: u.Profile, binding: u.Binding,
+		maxUses: u.MaxUses, uses: u.Uses, expires: u.ExpiresAt, disabled: u.DisabledAt,
+	}
 }

@@ -34,8 +34,8 @@ type NewSCEPChallenge struct {
 	Description string
 	Endpoint    string // SCEP endpoint; empty is any
 	Profile     string // that it may use; empty is any
-	Subject     string // the only subject, as RFC 4514 writes it; empty is any
-	MaxUses     int    // certificates that it is good for; 0 is without limit
+	Binding     pki.Binding
+	MaxUses     int // certificates that it is good for; 0 is without limit
 	ExpiresAt   time.Time
 	CreatedBy   string
 	RequestID   string
@@ -45,24 +45,18 @@ type NewSCEPChallenge struct {
 // again.
 func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challenge *store.SCEPChallenge, secret string, err error) {
 	now := c.now()
-	if err := checkNew(KindSCEP, n.Description, n.MaxUses, n.ExpiresAt, now); err != nil {
+	if err := checkNew(KindSCEP, n.Description, &n.Binding, n.MaxUses, n.ExpiresAt, now); err != nil {
 		return nil, "", err
-	}
-	if n.Subject != "" {
-		name, err := pki.ParseName(n.Subject)
-		if err != nil {
-			return nil, "", fault.New(fault.Malformed, "the subject: %w", err).Because("scep_challenge_subject")
-		}
-		n.Subject = name.String()
 	}
 	secret = deviceSecret()
 	challenge = &store.SCEPChallenge{
-		ID: store.NewID(), Digest: secretDigest(KindSCEP, "", secret), Description: n.Description, Endpoint: n.Endpoint, Profile: n.Profile,
-		Subject: n.Subject, MaxUses: n.MaxUses, ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
+		ID: store.NewID(), Digest: secretDigest(KindSCEP, "", secret), Description: n.Description,
+		Endpoint: n.Endpoint, Profile: n.Profile, Binding: n.Binding, MaxUses: n.MaxUses,
+		ExpiresAt: optionalTime(n.ExpiresAt), CreatedBy: n.CreatedBy, CreatedAt: now,
 	}
 	ev, err := act(now, "scep_challenge.created", n.CreatedBy, KindSCEP+":"+challenge.ID, n.RequestID, map[string]any{
-		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "subject": n.Subject, "max_uses": n.MaxUses,
-		"expires_at": challenge.ExpiresAt,
+		"description": n.Description, "endpoint": n.Endpoint, "profile": n.Profile, "binding": n.Binding,
+		"max_uses": n.MaxUses, "expires_at": challenge.ExpiresAt,
 	})
 	if err != nil {
 		return nil, "", err
@@ -103,28 +97,15 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 	if err != nil {
 		return nil, err
 	}
-	if err := boundTo(found, csr); err != nil {
+	bound := t.bound()
+	// The door judges what would be signed.
+	if err := bound.Check(found.Profile, &csr.Subject, csr.Names); err != nil {
 		return nil, err
 	}
 	return &Proof{
 		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile, Claims: []store.Claim{{Kind: KindSCEP, ID: found.ID}},
-		Evidence: evidence("scep_challenge", found.ID), Spent: spent,
+		Evidence: evidence("scep_challenge", found.ID), Spent: spent, Bound: bound,
 	}, nil
-}
-
-// boundTo refuses a request for another subject than the challenge's.
-func boundTo(c *store.SCEPChallenge, csr *pki.CSR) error {
-	if c.Subject == "" {
-		return nil
-	}
-	want, err := pki.ParseName(c.Subject)
-	if err != nil {
-		return fmt.Errorf("subject of SCEP challenge %s: %w", c.ID, err)
-	}
-	if csr == nil || !want.EqualRFC5280(csr.Subject) {
-		return fault.New(fault.Denied, "the SCEP challenge is for another subject").Because("scep_challenge_wrong_subject")
-	}
-	return nil
 }
 
 // List returns up to limit challenges after the one named, oldest first.
@@ -163,5 +144,8 @@ func (c *SCEPChallenges) Standing(ch *store.SCEPChallenge) Standing {
 }
 
 func challengeTerms(c *store.SCEPChallenge) terms {
-	return terms{kind: KindSCEP, endpoint: c.Endpoint, profile: c.Profile, maxUses: c.MaxUses, uses: c.Uses, expires: c.ExpiresAt, disabled: c.DisabledAt}
+	return terms{
+		kind: KindSCEP, endpoint: c.Endpoint, profile: c.Profile, binding: c.Binding,
+		maxUses: c.MaxUses, uses: c.Uses, expires: c.ExpiresAt, disabled: c.DisabledAt,
+	}
 }

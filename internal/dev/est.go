@@ -10,6 +10,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/files"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -34,7 +35,7 @@ func makeESTUser(ctx context.Context, dir string, log *slog.Logger, s *store.Sto
 		return err
 	}
 	_, password, err := users.Create(ctx, credential.NewESTUser{
-		Name: devUser, Description: "made by privyseal dev", CreatedBy: "server",
+		Name: devUser, Description: "made by privyseal dev", Binding: pki.Binding{AnyName: true}, CreatedBy: "server",
 	})
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ The same for devices, over EST, with the password of the user {{.ESTUser}}:
 
 Accounts at {{.EAB}} need a key; this makes one:
 
-  {{.Self}} eab create --socket {{.Socket}}
+  {{.Self}} eab create --any-name --socket {{.Socket}}
 
 Devices enrol over SCEP at {{.SCEP}}, challenge in {{.Challenge}}:
 

@@ -172,7 +172,8 @@ func devDefaults() config.Config {
 				Name: "scep", Protocol: config.ProtocolSCEP, Issuer: Issuer, Profiles: []string{"device"},
 				// Clients that are easily had (scepclient, sscep) know SHA-1 and DES only.
 				SCEP: scep.Options{
-					Path: "default", Challenge: "file:" + ChallengeFile, SHA1: true, TripleDES: true, SingleDES: true,
+					Path: "default", Challenge: "file:" + ChallengeFile, ChallengeAnyName: true,
+					SHA1: true, TripleDES: true, SingleDES: true,
 					AcceptProtocols: enrolment.Protocols,
 				},
 			},

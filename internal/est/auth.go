@@ -16,7 +16,7 @@ import (
 type client struct {
 	presented *presented        // its certificate; nil if it showed none that counts
 	user      *credential.Proof // its password; nil if it gave none
-	bound     string            // how the request is bound to the connection, if it is
+	binding   string            // how the request is bound to the connection, if it is
 	cmc       *cmcSigner        // who signed the message of fullcmc; nil elsewhere
 	renew     bool              // it asks for the certificate that it shows once more
 }
@@ -39,7 +39,7 @@ func (c *client) identity() string {
 }
 
 func (c *client) evidence() (json.RawMessage, error) {
-	e := evidence{Binding: c.bound}
+	e := evidence{Binding: c.binding}
 	if c.user != nil {
 		e.Password = c.user.Evidence
 	}
@@ -69,6 +69,14 @@ func (c *client) claims() []store.Claim {
 		return nil
 	}
 	return c.user.Claims
+}
+
+// bound is what the client's password is good for.
+func (c *client) bound() *issuance.Bound {
+	if c.user == nil {
+		return nil
+	}
+	return c.user.Bound
 }
 
 // spent is why the client's password is good for nothing new, or nil.

@@ -31,7 +31,7 @@ func (c *client) bind(ep *endpoint, csr *pki.CSR, conn *tls.ConnectionState) err
 	}
 	for _, b := range bindings(conn) {
 		if subtle.ConstantTimeCompare([]byte(password), []byte(base64.StdEncoding.EncodeToString(b.value))) == 1 {
-			c.bound = b.name
+			c.binding = b.name
 			return nil
 		}
 	}

@@ -70,7 +70,7 @@ func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approva
 	key.Endpoint, key.Identity, key.Keep, key.Spent = ep.Name, c.identity(), approval.KeepEST, c.spent()
 	ask.Endpoint, ask.Protocol, ask.Issuer = ep.Name, "est", ep.Issuer
 	ask.Requester, ask.Evidence, ask.RequestID, ask.Claims = key.Identity, proof, web.RequestID(ctx), c.claims()
-	ask.By = c.basis(ep)
+	ask.By, ask.Bound = c.basis(ep), c.bound()
 	return s.Approvals.Enrol(ctx, key, ask)
 }
 

@@ -139,9 +139,15 @@ func (e *env) serverCertificate(t testing.TB) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{cert.DER, e.issuing.Raw}, PrivateKey: key, Leaf: parseCert(t, cert.DER)}
 }
 
-// addUser makes an EST user and returns its password.
+// anyName is the binding of credentials that a test does not bind.
+var anyName = pki.Binding{AnyName: true}
+
+// addUser makes an EST user, for any name unless it is bound, and returns its password.
 func (e *env) addUser(t testing.TB, u credential.NewESTUser) string {
 	t.Helper()
+	if !u.Binding.Binds() {
+		u.Binding = anyName
+	}
 	_, password, err := e.users.Create(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)

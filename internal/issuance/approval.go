@@ -104,7 +104,7 @@ func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 	}
 	a := asked{
 		RawSubject: r.RawSubject, NotBefore: r.NotBefore, NotAfter: r.NotAfter, Evidence: r.Evidence,
-		Claims: r.Claims, Lineage: r.Lineage, By: r.By,
+		Claims: r.Claims, Lineage: r.Lineage, By: r.By, Bound: r.Bound,
 	}
 	if r.Names != nil {
 		a.Names = &r.Names
@@ -140,6 +140,7 @@ type asked struct {
 	Claims     []store.Claim     `json:"claims,omitempty"`
 	Lineage    string            `json:"lineage,omitempty"`
 	By         []Basis           `json:"by,omitempty"`
+	Bound      *Bound            `json:"bound,omitempty"`
 }
 
 // basis is By of a request that an earlier release kept: who asked is its name.
@@ -161,7 +162,7 @@ func Again(row *store.Request) (Request, error) {
 	r := Request{
 		Endpoint: row.Endpoint, Protocol: row.Protocol, Profile: row.Profile, Issuer: row.Issuer, Origin: row.Origin,
 		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence, RequestID: row.RequestID, Claims: a.Claims,
-		RawSubject: a.RawSubject, Lineage: a.Lineage, By: a.By,
+		RawSubject: a.RawSubject, Lineage: a.Lineage, By: a.By, Bound: a.Bound,
 	}
 	if r.By == nil {
 		r.By = basis(row)

@@ -67,6 +67,9 @@ type Request struct {
 	RequestID string          // of the protocol request, to find its log lines
 	Claims    []store.Claim   // one-time credentials consumed with the reservation
 
+	// Bound is the credential by which this is asked; nil is none that binds.
+	Bound *Bound
+
 	// By are the certificates by whose power this is asked. Those of ours have to
 	// stand when the new one is reserved.
 	By []Basis

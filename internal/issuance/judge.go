@@ -110,6 +110,9 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if err != nil {
 		return nil, err
 	}
+	if err := r.checkBound(t.Names); err != nil {
+		return nil, err
+	}
 	t = t.Fit(signer.Certificate().NotBefore, signer.Certificate().NotAfter)
 	v := &judged{issuer: signer.Issuer(), template: t}
 	if v.key, err = pki.HashKey(t.PublicKey); err != nil {
@@ -135,12 +138,18 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 
 // checkKey refuses keys that are known to be compromised (rules X13 and X14).
 func (p *Pipeline) checkKey(ctx context.Context, pub crypto.PublicKey, h pki.KeyHash) error {
-	if p.rules.Load().KnownKeys.Has(pub, h) {
-		return fault.New(fault.BadPublicKey, "the public key is on a list of keys that strangers know").Because("known_key")
-	}
 	blocked, err := p.store.BlockedKey(ctx, h)
 	if err != nil {
 		return err
+	}
+	return p.JudgeKey(pub, h, blocked)
+}
+
+// JudgeKey is CheckKey of a key of which the caller has read whether it is blocked.
+func (p *Pipeline) JudgeKey(pub crypto.PublicKey, h pki.KeyHash, blocked bool) error {
+	if p.rules.Load().KnownKeys.Has(pub, h) {
+		return fault.New(fault.BadPublicKey, "the public key is on a list of keys that strangers know").
+			Because("known_key")
 	}
 	if blocked {
 		return fault.New(fault.BadPublicKey, "the public key is on the list of compromised keys").Because("compromised_key")

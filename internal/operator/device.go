@@ -2,7 +2,9 @@ package operator
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,14 +20,59 @@ func (c *CLI) scep() *cobra.Command {
 		group("challenge", "challenge passwords of devices", c.scepChallengeCreate(), c.scepChallengeList(), c.scepChallengeDisable()))
 }
 
+// bindingFlags say for which names a credential is good.
+type bindingFlags struct {
+	subject string
+	names   []string
+	anyName bool
+}
+
+func (f *bindingFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.names, "name", nil, "name it is good for: NAME, '*.NAME' for all below, an address, "+
+		"a network, '*@NAME', 'spiffe://NAME/*', 'upn:*@NAME' or 'CN=*,O=ORG'; may be given often")
+	flags.StringVar(&f.subject, "subject", "", "the only subject it is good for, as RFC 4514 writes it; * is any value")
+	flags.BoolVar(&f.anyName, "any-name", false, "it is good for any name")
+}
+
+// check wants what the server would refuse anyway, in the words of the command line.
+func (f *bindingFlags) check() error {
+	switch {
+	case f.anyName && len(f.names) > 0:
+		return usagef("--any-name and --name exclude each other")
+	case !f.anyName && f.subject == "" && len(f.names) == 0:
+		return usagef("say for which names it is good: --name, --subject, or --any-name for all")
+	}
+	return nil
+}
+
+// bound shows for what names a credential is good.
+func bound(subject string, names []string, anyName, unbound bool) string {
+	said := slices.Clone(names)
+	if subject != "" && !slices.Contains(said, subject) {
+		said = append([]string{subject}, said...)
+	}
+	switch {
+	case unbound && subject != "":
+		return subject + " and ANY (unbound)"
+	case unbound:
+		return "ANY (unbound)"
+	case anyName:
+		said = append(said, "any")
+	}
+	return strings.Join(said, " ")
+}
+
 // deviceFlags are what credentials of devices have in common.
 type deviceFlags struct {
+	bindingFlags
 	description, endpoint, profile, expires string
 	uses                                    int
 	asJSON                                  *bool
 }
 
 func (f *deviceFlags) add(cmd *cobra.Command, protocol string) {
+	f.bindingFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.description, "description", "", "who or what it is for")
 	flags.StringVar(&f.endpoint, "endpoint", "", protocol+" endpoint it is good for; any if left out")
@@ -39,15 +86,17 @@ func (f *deviceFlags) check() error {
 	if f.uses < 0 {
 		return usagef("--uses %d: want 0 or more", f.uses)
 	}
-	return nil
+	return f.bindingFlags.check()
 }
 
 func (c *CLI) estUserAdd() *cobra.Command {
 	var f deviceFlags
 	return c.command(verb{
 		use: "add NAME", short: "make a user; its password is shown once", args: cobra.ExactArgs(1),
-		example: `  privyseal est user add device-7 --profile device --uses 1 --expires 24h
-  curl --user "device-7:$(privyseal est user add device-7 --json | jq -r .password)" …`,
+		example: `  privyseal est user add device-7 --name device-7 --profile device --uses 1 --expires 24h
+  privyseal est user add lund --name '*.lund.example.test' --name 10.7.0.0/16 --uses 0
+  privyseal est user add printer --subject 'CN=*,OU=Printers' --uses 0
+  curl --user "device-8:$(privyseal est user add device-8 --name device-8 --json | jq -r .password)" …`,
 		flags: func(cmd *cobra.Command) { f.add(cmd, "EST") },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
 			if err := f.check(); err != nil {
@@ -58,7 +107,8 @@ func (c *CLI) estUserAdd() *cobra.Command {
 				return err
 			}
 			secret, err := api.CreateESTUser.Call(cmd.Context(), client, api.None{}, api.NewESTUser{
-				Name: args[0], Description: f.description, Endpoint: f.endpoint, Profile: f.profile, MaxUses: &f.uses, ExpiresAt: expires,
+				Name: args[0], Description: f.description, Endpoint: f.endpoint, Profile: f.profile,
+				Subject: f.subject, Names: f.names, AnyName: f.anyName, MaxUses: &f.uses, ExpiresAt: expires,
 			})
 			if err != nil {
 				return err
@@ -94,9 +144,11 @@ func (c *CLI) estUserList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "NAME", "STATUS", "USES", "ENDPOINT", "PROFILE", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "NAME", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, u := range all.Users {
-				t.row(u.Name, u.Status, used(u.Uses, u.MaxUses), or(u.Endpoint, "any"), or(u.Profile, "any"), or(stamp(u.ExpiresAt), "never"),
+				t.row(u.Name, u.Status, used(u.Uses, u.MaxUses), or(u.Endpoint, "any"), or(u.Profile, "any"),
+					bound(u.Subject, u.Names, u.AnyName, u.Unbound), or(stamp(u.ExpiresAt), "never"),
 					stamp(u.CreatedAt), u.CreatedBy, u.Description)
 			}
 			return t.end()
@@ -126,15 +178,12 @@ func (c *CLI) estUserDisable() *cobra.Command {
 
 func (c *CLI) scepChallengeCreate() *cobra.Command {
 	var f deviceFlags
-	var subject string
 	return c.command(verb{
 		use: "create", short: "make a challenge password; it is shown once",
 		example: `  privyseal scep challenge create --profile device --subject 'CN=router-7' --uses 1 --expires 1h
-  privyseal scep challenge create --uses 0 --description 'shared by the routers of Lund'`,
-		flags: func(cmd *cobra.Command) {
-			f.add(cmd, "SCEP")
-			cmd.Flags().StringVar(&subject, "subject", "", "the only subject it is good for, such as 'CN=router-7'; any if left out")
-		},
+  privyseal scep challenge create --name router-7.example.test --name 192.0.2.7 --expires 1h
+  privyseal scep challenge create --uses 0 --name '*.lund.example.test' --description 'shared by the routers of Lund'`,
+		flags: func(cmd *cobra.Command) { f.add(cmd, "SCEP") },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -144,7 +193,8 @@ func (c *CLI) scepChallengeCreate() *cobra.Command {
 				return err
 			}
 			secret, err := api.CreateSCEPChallenge.Call(cmd.Context(), client, api.None{}, api.NewSCEPChallenge{
-				Description: f.description, Endpoint: f.endpoint, Profile: f.profile, Subject: subject, MaxUses: &f.uses, ExpiresAt: expires,
+				Description: f.description, Endpoint: f.endpoint, Profile: f.profile,
+				Subject: f.subject, Names: f.names, AnyName: f.anyName, MaxUses: &f.uses, ExpiresAt: expires,
 			})
 			if err != nil {
 				return err
@@ -180,10 +230,12 @@ func (c *CLI) scepChallengeList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "USES", "ENDPOINT", "PROFILE", "SUBJECT", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "USES", "ENDPOINT", "PROFILE", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, ch := range all.Challenges {
-				t.row(ch.ID, ch.Status, used(ch.Uses, ch.MaxUses), or(ch.Endpoint, "any"), or(ch.Profile, "any"), or(ch.Subject, "any"),
-					or(stamp(ch.ExpiresAt), "never"), stamp(ch.CreatedAt), ch.CreatedBy, ch.Description)
+				t.row(ch.ID, ch.Status, used(ch.Uses, ch.MaxUses), or(ch.Endpoint, "any"), or(ch.Profile, "any"),
+					bound(ch.Subject, ch.Names, ch.AnyName, ch.Unbound), or(stamp(ch.ExpiresAt), "never"),
+					stamp(ch.CreatedAt), ch.CreatedBy, ch.Description)
 			}
 			return t.end()
 		},

@@ -15,26 +15,31 @@ func (c *CLI) eab() *cobra.Command {
 
 func (c *CLI) eabCreate() *cobra.Command {
 	var k api.NewEABKey
+	var f bindingFlags
 	var uses int
 	var expires string
 	var asJSON *bool
 	return c.command(verb{
 		use: "create", short: "make a key; its secret is shown once",
-		example: `  privyseal eab create --description 'web team' --endpoint eab
-  privyseal eab create --uses 20 --expires 30d --profile tls-server --name '*.web.example.test'
-  privyseal eab create --json | jq -r '.kid, .hmac'
+		example: `  privyseal eab create --uses 20 --expires 30d --profile tls-server --name '*.web.example.test'
+  privyseal eab create --description 'web team' --endpoint eab --any-name
+  privyseal eab create --name host.example.test --json | jq -r '.kid, .hmac'
   certbot register --eab-kid KID --eab-hmac-key HMAC …`,
 		flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
 			flags.StringVar(&k.Description, "description", "", "who it is for")
 			flags.StringVar(&k.Endpoint, "endpoint", "", "ACME endpoint it is good for; any if left out")
 			flags.StringArrayVar(&k.Profiles, "profile", nil, "profile its accounts may use; may be given often; any if left out")
-			flags.StringArrayVar(&k.Names, "name", nil, "name its accounts may order: NAME, '*.NAME' for all below, or a network; may be given often; any if left out")
 			flags.IntVar(&uses, "uses", 1, "accounts that it may make; 0 is without limit")
 			flags.StringVar(&expires, "expires", "", "a time, a date, or a span from now such as 30d; never if left out")
+			f.add(cmd)
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			k.Subject, k.Names, k.AnyName = f.subject, f.names, f.anyName
 			if uses < 0 {
 				return usagef("--uses %d: want 0 or more", uses)
 			}
@@ -79,13 +84,15 @@ func (c *CLI) eabList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "KID", "STATUS", "USES", "ENDPOINT", "EXPIRES", "CREATED", "BY", "DESCRIPTION")
+			t := newTable(cmd.OutOrStdout(), "KID", "STATUS", "USES", "ENDPOINT", "NAMES",
+				"EXPIRES", "CREATED", "BY", "DESCRIPTION")
 			for _, k := range all.Keys {
 				uses := strconv.Itoa(k.Uses)
 				if k.MaxUses > 0 {
 					uses += "/" + strconv.Itoa(k.MaxUses)
 				}
-				t.row(k.KID, k.Status, uses, or(k.Endpoint, "any"), or(stamp(k.ExpiresAt), "never"), stamp(k.CreatedAt), k.CreatedBy, k.Description)
+				t.row(k.KID, k.Status, uses, or(k.Endpoint, "any"), bound(k.Subject, k.Names, k.AnyName, k.Unbound),
+					or(stamp(k.ExpiresAt), "never"), stamp(k.CreatedAt), k.CreatedBy, k.Description)
 			}
 			return t.end()
 		},

@@ -35,7 +35,7 @@ func (s *Server) enrol(ctx context.Context, c *call, plain []byte) (*content, er
 	}
 	ask.Endpoint, ask.Protocol, ask.Issuer = c.ep.Name, "scep", c.ep.Issuer
 	ask.Requester, ask.Evidence, ask.Claims = proof.Identity, proof.Evidence, proof.Claims
-	ask.RequestID = web.RequestID(ctx)
+	ask.RequestID, ask.Bound = web.RequestID(ctx), proof.Bound
 	made, err := s.Approvals.Enrol(ctx, approval.Key{
 		Endpoint: c.ep.Name, Identity: proof.Identity, CSR: csr.Raw, TransactionID: c.transactionID,
 		Keep: approval.KeepSCEP, OneCSR: true, Spent: proof.Spent, Hook: proof.Hook, Admit: s.admit(c, proof),
@@ -229,9 +229,13 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		}
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
+			bound := &issuance.Bound{Kind: "scep_endpoint", Binding: c.ep.binding()}
+			if err := bound.Check("", &csr.Subject, csr.Names); err != nil { // and the door what would be signed
+				return nil, err
+			}
 			// The key keeps devices apart that share the secret.
 			proved := evidence("endpoint_challenge", c.ep.Name)
-			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved}, nil
+			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved, Bound: bound}, nil
 		}
 	}
 	attempt := credential.Attempt{Source: c.source, Endpoint: c.ep.Name, Profiles: c.ep.Profiles}

@@ -30,6 +30,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
 	"github.com/privyseal/privyseal/internal/seal"
 	"github.com/privyseal/privyseal/internal/store"
@@ -165,7 +166,9 @@ func (d *device) csr(t testing.TB, cn, challenge string, change ...func(*x509.Ce
 }
 
 // withChallenge writes a PKCS#10 by hand: crypto/x509 cannot write challenges.
-func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag cbasn1.Tag) []byte {
+func withChallenge(
+	t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag cbasn1.Tag, names ...pki.Identifier,
+) []byte {
 	t.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -174,6 +177,16 @@ func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag 
 	subject, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
 	if err != nil {
 		t.Fatal(err)
+	}
+	var extensions []byte
+	if len(names) > 0 {
+		san, err := pki.MarshalSAN(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if extensions, err = asn1.Marshal([]pkix.Extension{{Id: pki.OIDSubjectAltName, Value: san}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var info cryptobyte.Builder
 	info.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -186,6 +199,13 @@ func withChallenge(t testing.TB, key *rsa.PrivateKey, cn, challenge string, tag 
 				b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
 					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(challenge)) })
 				})
+			})
+			if len(names) == 0 {
+				return
+			}
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14})
+				b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(extensions) })
 			})
 		})
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/issuance/issuancetest"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 func TestSCEP_S1_S2_PathsAndOperations(t *testing.T) {
@@ -334,7 +335,7 @@ func TestSCEP_S21_S22_Challenges(t *testing.T) {
 		}
 		return secret
 	}
-	once := create(credential.NewSCEPChallenge{MaxUses: 1, Subject: "CN=router-7"})
+	once := create(credential.NewSCEPChallenge{MaxUses: 1, Binding: pki.Binding{Subject: "CN=router-7"}})
 	send := func(tx, cn, secret string, tag cbasn1.Tag) rep {
 		return d.read(t, e.post(d.wrap(t, e, message{typ: "19", transaction: tx, content: withChallenge(t, d.key, cn, secret, tag)})))
 	}

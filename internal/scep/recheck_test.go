@@ -65,7 +65,9 @@ func TestFS7_ChallengeDisabled(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, func(ep *Endpoint) { ep.Secret = "" })
 	e.wants(t)
-	made, secret, err := e.challenges.Create(t.Context(), credential.NewSCEPChallenge{CreatedBy: "uid:0"})
+	made, secret, err := e.challenges.Create(t.Context(), credential.NewSCEPChallenge{
+		CreatedBy: "uid:0", Binding: pki.Binding{AnyName: true},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,6 +67,13 @@ type Options struct {
 	// Challenge refers to a challenge password that all devices share: file:PATH
 	// or env:NAME. Those of `privyseal scep challenge create` are good in any case.
 	Challenge string `yaml:"challenge,omitempty"`
+	// ChallengeNames are the names that Challenge is good for, in the words of
+	// `privyseal scep challenge create --name`, such as *.devices.example.test,
+	// 10.0.0.0/8 or CN=*,O=Example. Without them, and without ChallengeAnyName, it is
+	// good for any name, and a warning says so.
+	ChallengeNames []string `yaml:"challenge_names,omitempty"`
+	// ChallengeAnyName says that Challenge is meant for any name.
+	ChallengeAnyName bool `yaml:"challenge_any_name,omitempty"`
 	// Webhook is the name of one of the configuration's webhooks. It is asked about
 	// each request with a challenge password that is not Challenge; those of
 	// `privyseal scep challenge create` count for nothing here then.
@@ -126,6 +133,7 @@ func (o Options) renewsByPKCSReq() bool { return o.RenewByPKCSReq == nil || *o.R
 func (o Options) Check() error {
 	return errors.Join(
 		o.checkCiphers(),
+		o.checkNames(),
 		enrolment.CheckProtocols(o.AcceptProtocols),
 		strictyaml.OneOf("ca_bundle", o.CABundle, append([]string{""}, Bundles...)...),
 		strictyaml.OneOf("ra_key", o.RAKey, "", "rsa-2048", "rsa-3072", "rsa-4096"),
@@ -133,6 +141,25 @@ func (o Options) Check() error {
 			"there is one key in a token: leave it out besides ra_key_ref"),
 		strictyaml.WrongIf(o.RenewalGrace < 0, "renewal_grace", "want a positive time"),
 	)
+}
+
+// binding is what Challenge is good for.
+func (o Options) binding() pki.Binding {
+	return pki.Binding{Names: o.ChallengeNames, AnyName: o.ChallengeAnyName || len(o.ChallengeNames) == 0}
+}
+
+func (o Options) checkNames() error {
+	b := pki.Binding{Names: o.ChallengeNames, AnyName: o.ChallengeAnyName}
+	_, err := b.Check()
+	return errors.Join(
+		strictyaml.WrongIf(err != nil, "challenge_names", "%v", err),
+		strictyaml.WrongIf(b.Binds() && o.Challenge == "", "challenge", "required: challenge_names are for it"),
+	)
+}
+
+// Unbound reports whether Challenge is good for any name without that anybody said so.
+func (o Options) Unbound() bool {
+	return o.Challenge != "" && len(o.ChallengeNames) == 0 && !o.ChallengeAnyName
 }
 
 // Bundles are the values of Options.CABundle.

@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/owncert"
+	"github.com/privyseal/privyseal/internal/store"
 )
 
 // askHealth tells the board whom to ask, once everything is there.
@@ -21,7 +22,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.parkedHealth,
+		srv.configHealth, srv.parkedHealth, srv.credentialHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -110,6 +111,22 @@ func (srv *server) parkedHealth(context.Context) []health.Check {
 		Name: "background work", State: health.Warning,
 		Detail: fmt.Sprintf("%d rows could not be worked on and were ended", n),
 		Remedy: "the log has their ids at error: report them",
+	}}
+}
+
+// credentialHealth tells of credentials that are good for any name without that
+// anybody said so: those of before they were bound.
+func (srv *server) credentialHealth(ctx context.Context) []health.Check {
+	n, err := srv.store.CountUnbound(ctx, srv.now())
+	if err != nil || n == (store.Unbound{}) {
+		return nil // the database check says so
+	}
+	return []health.Check{{
+		Name: "credentials", State: health.Warning,
+		Detail: fmt.Sprintf("good for any name, because they are older than bindings: %d EST users, "+
+			"%d SCEP challenges, %d EAB keys", n.ESTUsers, n.SCEPChallenges, n.EABKeys),
+		Remedy: "est user list, scep challenge list and eab list show them as unbound: make others with --name, " +
+			"--subject or --any-name, and disable these",
 	}}
 }
 

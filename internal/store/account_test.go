@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -95,15 +96,16 @@ func TestACME_A5_NoncesAreSpentOnce(t *testing.T) {
 		soon := base.Add(time.Hour)
 		noErr(t, s.SpendNonce(ctx, []byte("n1"), soon))
 		wantKind(t, s.SpendNonce(ctx, []byte("n1"), soon), fault.BadNonce)
-		got, err := s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon)
+		got, _, err := s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon, pki.KeyHash{})
 		if err != nil || got.ID != a.ID {
 			t.Fatal(got, err)
 		}
-		_, err = s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon)
+		_, _, err = s.AccountAndNonce(ctx, a.ID, []byte("n2"), soon, pki.KeyHash{})
 		wantKind(t, err, fault.BadNonce)
-		_, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon)
+		_, _, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon, pki.KeyHash{})
 		wantNotFound(t, err)
-		_, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon) // spent although there was no account
+		_, _, err = s.AccountAndNonce(ctx, "none", []byte("n3"), soon, pki.KeyHash{})
+		// Spent although there was no account.
 		wantKind(t, err, fault.BadNonce)
 		if _, err := s.Purge(ctx, soon.Add(time.Second), 2); err != nil {
 			t.Fatal(err)
@@ -116,7 +118,8 @@ func TestEABKeys(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		ctx := context.Background()
 		at := cut(base)
-		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"}, Names: []string{"*.x"},
+		k := store.EABKey{KID: "k2", HMAC: []byte("sealed"), Description: "d", Endpoint: "e", Profiles: []string{"p"},
+			Binding: pki.Binding{Names: []string{"*.x"}},
 			MaxUses: 2, ExpiresAt: &at, CreatedBy: "uid:0", CreatedAt: at}
 		noErr(t, s.CreateEAB(ctx, k, event("eab.created")))
 		wantKind(t, s.CreateEAB(ctx, k, event("eab.created")), fault.Conflict)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
 )
@@ -116,7 +117,8 @@ func BenchmarkNonceAndAccount(b *testing.B) {
 		a := newAccount(b, s)
 		var n atomic.Int64
 		share(b, s, callers, func() error {
-			_, err := s.AccountAndNonce(context.Background(), a.ID, []byte(store.NewID()+string(rune(n.Add(1)))), base)
+			nonce := []byte(store.NewID() + string(rune(n.Add(1))))
+			_, _, err := s.AccountAndNonce(context.Background(), a.ID, nonce, base, pki.KeyHash{1})
 			return err
 		})
 	})

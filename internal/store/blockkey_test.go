@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -15,6 +16,7 @@ func TestFS10_TheCallerDecidesWhatIsBlocked(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		ctx := context.Background()
 		putIssuer(t, s, "ca-1")
+		account := newAccount(t, s)
 		for i, block := range []bool{false, true} {
 			for _, bulk := range []bool{false, true} {
 				c := newCertificate(fmt.Sprint("order:", i, bulk), "a.test")
@@ -30,6 +32,10 @@ func TestFS10_TheCallerDecidesWhatIsBlocked(t *testing.T) {
 				}
 				if got, err := s.BlockedKey(ctx, key); err != nil || got != block {
 					t.Errorf("asked to block %t, bulk %t: blocked %t, %v", block, bulk, got, err)
+				}
+				_, got, err := s.AccountAndNonce(ctx, account.ID, key[:], base.Add(time.Hour), key)
+				if err != nil || got != block {
+					t.Errorf("with an account: blocked %t, want %t, %v", got, block, err)
 				}
 				for range 2 {
 					noErr(t, s.BlockKey(ctx, c.ID, base, event("key_blocked")))

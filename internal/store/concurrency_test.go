@@ -163,7 +163,7 @@ func TestACME_A5_OneNonceWins(t *testing.T) {
 			if i%4 < 2 {
 				return stores[i%2].SpendNonce(ctx, []byte("n"), base)
 			}
-			_, err := stores[i%2].AccountAndNonce(ctx, a.ID, []byte("n"), base)
+			_, _, err := stores[i%2].AccountAndNonce(ctx, a.ID, []byte("n"), base, pki.KeyHash{})
 			return err
 		})
 		if wins != 1 {

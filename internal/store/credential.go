@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // EABKey is a key for external account binding (RFC 8555, section 7.3.4).
@@ -13,7 +17,7 @@ type EABKey struct {
 	Description string
 	Endpoint    string
 	Profiles    []string
-	Names       []string
+	Binding     pki.Binding
 	MaxUses     int // 0 is unlimited
 	Uses        int
 	ExpiresAt   *time.Time
@@ -30,7 +34,8 @@ type ESTUser struct {
 	Description string
 	Endpoint    string // empty is any
 	Profile     string // empty is any
-	MaxUses     int    // certificates that it may have; 0 is unlimited
+	Binding     pki.Binding
+	MaxUses     int // certificates that it may have; 0 is unlimited
 	Uses        int
 	ExpiresAt   *time.Time
 	DisabledAt  *time.Time
@@ -46,8 +51,8 @@ type SCEPChallenge struct {
 	Description string
 	Endpoint    string // empty is any
 	Profile     string // empty is any
-	Subject     string // RFC 4514; the only subject that it is good for; empty is any
-	MaxUses     int    // 0 is unlimited
+	Binding     pki.Binding
+	MaxUses     int // 0 is unlimited
 	Uses        int
 	ExpiresAt   *time.Time
 	DisabledAt  *time.Time
@@ -58,48 +63,109 @@ type SCEPChallenge struct {
 var (
 	eabKeys = credential[EABKey]{
 		what: "EAB key", kind: "eab", taken: "the kid is taken", none: "no enabled key has this kid",
-		list: `kid, hmac, description, endpoint, profiles, names, max_uses, uses, expires_at, disabled_at, created_by, created_at`,
+		list: `kid, hmac, description, endpoint, profiles, names, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(k *EABKey) []any {
 			return []any{
-				k.KID, k.HMAC, k.Description, k.Endpoint, asJSON(k.Profiles), asJSON(k.Names), k.MaxUses, k.Uses,
-				k.ExpiresAt, k.DisabledAt, k.CreatedBy, k.CreatedAt,
+				k.KID, k.HMAC, k.Description, k.Endpoint, asJSON(k.Profiles), asJSON(k.Binding.Names),
+				k.MaxUses, k.Uses,
+				k.ExpiresAt, k.DisabledAt, k.CreatedBy, k.CreatedAt, bindingJSON(k.Binding),
 			}
 		},
 		scan: func(scan scanFunc, k *EABKey) error {
-			var profiles, names []byte
+			var profiles, names, binding []byte
 			err := scan(&k.KID, &k.HMAC, &k.Description, &k.Endpoint, &profiles, &names, &k.MaxUses, &k.Uses,
-				&k.ExpiresAt, &k.DisabledAt, &k.CreatedBy, &k.CreatedAt)
+				&k.ExpiresAt, &k.DisabledAt, &k.CreatedBy, &k.CreatedAt, &binding)
 			if err != nil {
 				return err
 			}
-			return errors.Join(fromJSON(profiles, &k.Profiles), fromJSON(names, &k.Names))
+			var bound []string
+			err = errors.Join(fromJSON(profiles, &k.Profiles), fromJSON(names, &bound))
+			if k.Binding = (pki.Binding{Names: bound}); len(bound) == 0 {
+				k.Binding = pki.Binding{AnyName: true, Old: true}
+			}
+			return errors.Join(err, readBinding(binding, &k.Binding))
 		},
 	}
 	estUsers = credential[ESTUser]{
 		what: "EST user", kind: "est_user", taken: "there is an EST user of this name", none: "no enabled EST user has this name",
-		list: `name, digest, description, endpoint, profile, max_uses, uses, expires_at, disabled_at, created_by, created_at`,
+		list: `name, digest, description, endpoint, profile, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(u *ESTUser) []any {
 			return []any{
-				u.Name, u.Digest, u.Description, u.Endpoint, u.Profile, u.MaxUses, u.Uses, u.ExpiresAt, u.DisabledAt, u.CreatedBy, u.CreatedAt,
+				u.Name, u.Digest, u.Description, u.Endpoint, u.Profile, u.MaxUses, u.Uses, u.ExpiresAt, u.DisabledAt,
+				u.CreatedBy, u.CreatedAt, bindingJSON(u.Binding),
 			}
 		},
 		scan: func(scan scanFunc, u *ESTUser) error {
-			return scan(&u.Name, &u.Digest, &u.Description, &u.Endpoint, &u.Profile, &u.MaxUses, &u.Uses, &u.ExpiresAt, &u.DisabledAt, &u.CreatedBy, &u.CreatedAt)
+			var binding []byte
+			err := scan(&u.Name, &u.Digest, &u.Description, &u.Endpoint, &u.Profile, &u.MaxUses, &u.Uses,
+				&u.ExpiresAt, &u.DisabledAt, &u.CreatedBy, &u.CreatedAt, &binding)
+			u.Binding = pki.Binding{AnyName: true, Old: true}
+			return errors.Join(err, readBinding(binding, &u.Binding))
 		},
 	}
 	scepChallenges = credential[SCEPChallenge]{
 		what: "SCEP challenge", kind: "scep_challenge", taken: "the challenge exists", none: "no enabled SCEP challenge has this id",
-		list: `id, digest, description, endpoint, profile, subject, max_uses, uses, expires_at, disabled_at, created_by, created_at`,
+		list: `id, digest, description, endpoint, profile, subject, max_uses, uses, expires_at,
+			disabled_at, created_by, created_at, binding`,
 		values: func(c *SCEPChallenge) []any {
 			return []any{
-				c.ID, c.Digest, c.Description, c.Endpoint, c.Profile, c.Subject, c.MaxUses, c.Uses, c.ExpiresAt, c.DisabledAt, c.CreatedBy, c.CreatedAt,
+				c.ID, c.Digest, c.Description, c.Endpoint, c.Profile, c.Binding.Subject, c.MaxUses, c.Uses,
+				c.ExpiresAt, c.DisabledAt, c.CreatedBy, c.CreatedAt, bindingJSON(c.Binding),
 			}
 		},
 		scan: func(scan scanFunc, c *SCEPChallenge) error {
-			return scan(&c.ID, &c.Digest, &c.Description, &c.Endpoint, &c.Profile, &c.Subject, &c.MaxUses, &c.Uses, &c.ExpiresAt, &c.DisabledAt, &c.CreatedBy, &c.CreatedAt)
+			var subject string
+			var binding []byte
+			err := scan(&c.ID, &c.Digest, &c.Description, &c.Endpoint, &c.Profile, &subject, &c.MaxUses, &c.Uses,
+				&c.ExpiresAt, &c.DisabledAt, &c.CreatedBy, &c.CreatedAt, &binding)
+			c.Binding = pki.Binding{Subject: subject, AnyName: true, Old: true}
+			return errors.Join(err, readBinding(binding, &c.Binding))
 		},
 	}
 )
+
+// bindingJSON is null for a binding of the time before there were any. What earlier
+// releases know of it stands in their columns too, so that they hold to that.
+func bindingJSON(b pki.Binding) any {
+	if b.Old {
+		return nil
+	}
+	text, err := json.Marshal(b)
+	if err != nil {
+		panic(fmt.Sprintf("store: encode a binding: %v", err)) // strings always encode
+	}
+	return string(text)
+}
+
+// readBinding replaces what the columns of earlier releases say.
+func readBinding(raw []byte, into *pki.Binding) error {
+	if raw == nil {
+		return nil
+	}
+	var b pki.Binding
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	*into = b
+	return nil
+}
+
+// Unbound is how many credentials of each kind may have any name without that
+// anybody said so, and are of use: not disabled and not expired, and EST users and
+// SCEP challenges not used up. Accounts that a used up EAB key made go on.
+type Unbound struct{ ESTUsers, SCEPChallenges, EABKeys int }
+
+// CountUnbound counts them.
+func (s *Store) CountUnbound(ctx context.Context, now time.Time) (n Unbound, err error) {
+	const open = ` WHERE binding IS NULL AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > $1)`
+	const left = open + ` AND (max_uses = 0 OR uses < max_uses)`
+	sql := `SELECT (SELECT COUNT(*) FROM est_users` + left + `), (SELECT COUNT(*) FROM scep_challenges` + left + `),
+		(SELECT COUNT(*) FROM eab_keys` + open + ` AND names = '[]')`
+	err = s.queryRow(ctx, "count unbound credentials", sql, []any{now}, &n.ESTUsers, &n.SCEPChallenges, &n.EABKeys)
+	return n, err
+}
 
 // CreateEAB stores a new key; fault.Conflict if the kid is taken.
 func (s *Store) CreateEAB(ctx context.Context, k EABKey, ev Event) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // nonceSet remembers spent nonces until they expire. It serves SQLite, where one
@@ -68,27 +69,33 @@ func once(seen *bool) func(scanFunc) error {
 	}
 }
 
-// AccountAndNonce spends a nonce and reads an account in one round trip. The
-// nonce is spent even if there is no such account; a spent nonce is reported
-// before a missing account.
-func (s *Store) AccountAndNonce(ctx context.Context, accountID string, nonce []byte, expires time.Time) (*Account, error) {
+// AccountAndNonce spends a nonce, reads an account and looks whether a key is
+// blocked, in one round trip. The nonce is spent even if there is no such account; a
+// spent nonce is reported before a missing account.
+func (s *Store) AccountAndNonce(
+	ctx context.Context, accountID string, nonce []byte, expires time.Time, key pki.KeyHash,
+) (a *Account, blocked bool, err error) {
 	if s.nonces != nil {
 		if !s.nonces.spend(nonce, expires) {
-			return nil, errSpent
+			return nil, false, errSpent
 		}
-		return s.Account(ctx, accountID)
+		if blocked, err = s.BlockedKey(ctx, key); err == nil {
+			a, err = s.Account(ctx, accountID)
+		}
+		return a, blocked, err
 	}
 	var found []Account
 	first := false
-	err := s.engine.read(ctx,
+	err = s.engine.read(ctx,
 		query{spendNonce, []any{nonce, expires}, once(&first)},
-		query{selectAccount + `WHERE id = $1`, []any{accountID}, scanAccounts(&found)})
+		query{selectAccount + `WHERE id = $1`, []any{accountID}, scanAccounts(&found)},
+		query{selectBlocked, []any{key[:]}, once(&blocked)})
 	switch {
 	case err != nil:
-		return nil, unavailable("spend nonce and read account", err)
+		return nil, false, unavailable("spend nonce and read account", err)
 	case !first:
-		return nil, errSpent
-	default:
-		return one(found, "read account")
+		return nil, false, errSpent
 	}
+	a, err = one(found, "read account")
+	return a, blocked, err
 }

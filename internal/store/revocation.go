@@ -215,9 +215,11 @@ func issuersOf(certs []Revocable) []string {
 	return ids
 }
 
+const selectBlocked = `SELECT 1 FROM blocked_keys WHERE key_hash = $1`
+
 // BlockedKey reports whether a public key is on the block list.
 func (s *Store) BlockedKey(ctx context.Context, key pki.KeyHash) (bool, error) {
 	blocked := false
-	err := s.query(ctx, "read blocked key", `SELECT 1 FROM blocked_keys WHERE key_hash = $1`, []any{key[:]}, once(&blocked))
+	err := s.query(ctx, "read blocked key", selectBlocked, []any{key[:]}, once(&blocked))
 	return blocked, err
 }

@@ -174,7 +174,8 @@ func (c *estClient) refusals(t *testing.T, user string, own []string) {
 // it up, a certificate does, and the same request again is answered.
 func (c *estClient) oneTime(t *testing.T) {
 	t.Helper()
-	out := c.operate(t, "est", "user", "add", "once", "--profile", "device", "--uses", "1", "--expires", "24h")
+	out := c.operate(t, "est", "user", "add", "once", "--name", "device-2", "--name", "device-3", "--profile", "device",
+		"--uses", "1", "--expires", "24h")
 	m := regexp.MustCompile(`\b[a-z2-9]{26}\b`).FindString(out)
 	if m == "" {
 		t.Fatalf("no password in:\n%s", out)

@@ -279,7 +279,7 @@ func TestConcurrentOrders(t *testing.T) {
 // createEAB has the operator make an EAB key for the endpoint that requires one.
 func (l *site) createEAB(t testing.TB) (kid, hmac string) {
 	t.Helper()
-	out := l.operate(t, "eab", "create", "--endpoint", "eab", "--json")
+	out := l.operate(t, "eab", "create", "--endpoint", "eab", "--any-name", "--json")
 	var key struct{ KID, HMAC string }
 	if err := json.Unmarshal([]byte(out), &key); err != nil || key.KID == "" || key.HMAC == "" {
 		t.Fatalf("eab create --json printed %q (%v)", out, err)
