@@ -55,16 +55,6 @@ func refused(t *testing.T, err error, kind fault.Kind, reason string) {
 	}
 }
 
-func subjectCSR(t *testing.T, cn string) *pki.CSR {
-	t.Helper()
-	block, _ := pem.Decode([]byte(admintest.CSROf(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: cn, Organization: []string{"Example"}}})))
-	csr, err := pki.ParseCSR(t.Context(), block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return csr
-}
-
 func TestESTUsers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx, d := t.Context(), newDevices(t, st)
@@ -127,6 +117,18 @@ func TestESTUsers(t *testing.T) {
 	})
 }
 
+func subjectCSR(t *testing.T, cn string) *pki.CSR {
+	t.Helper()
+	block, _ := pem.Decode([]byte(admintest.CSROf(t, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: cn, Organization: []string{"Example"}},
+	})))
+	csr, err := pki.ParseCSR(t.Context(), block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
 // use reserves n certificates that take the claims.
 func use(t *testing.T, st *store.Store, claims []store.Claim, n int) (won int) {
 	t.Helper()
@@ -160,32 +162,30 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		csr := subjectCSR(t, "router-7")
-		p, err := d.scep.Check(ctx, here("s"), secret, csr)
+		p, err := d.scep.Check(ctx, here("s"), secret)
 		if err != nil || p.Identity != "scep_challenge:"+c.ID || p.Spent != nil {
 			t.Fatalf("%+v, %v", p, err)
 		}
-		_, err = d.scep.Check(ctx, here("s"), secret, subjectCSR(t, "router-8"))
-		refused(t, err, fault.Denied, "scep_challenge_wrong_subject")
+		refused(t, p.Bound.Check("device", &pki.Name{}, nil), fault.Denied, "scep_challenge_wrong_subject")
 		for _, wrong := range []string{secret + " ", c.ID} {
-			_, err = d.scep.Check(ctx, here("s"), wrong, csr)
+			_, err = d.scep.Check(ctx, here("s"), wrong)
 			refused(t, err, fault.Unauthenticated, "scep_challenge_wrong")
 		}
 		for range 2 * limit.Defaults().WrongSecrets.Count { // no guess
-			_, err = d.scep.Check(ctx, here("s"), "", csr)
+			_, err = d.scep.Check(ctx, here("s"), "")
 			refused(t, err, fault.Unauthenticated, "scep_challenge_missing")
 		}
 		if won := use(t, st, p.Claims, 16); won != 1 {
 			t.Errorf("%d certificates for one use", won)
 		}
-		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
+		if p, err = d.scep.Check(ctx, here("s"), secret); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, p.Spent, fault.Denied, "scep_challenge_used_up")
 		if _, err := d.scep.Disable(ctx, c.ID, "uid:0", "r"); err != nil {
 			t.Fatal(err)
 		}
-		_, err = d.scep.Check(ctx, here("s"), secret, csr)
+		_, err = d.scep.Check(ctx, here("s"), secret)
 		refused(t, err, fault.Denied, "scep_challenge_disabled")
 
 		// Static: many uses, any subject.
@@ -193,7 +193,7 @@ func TestSCEP_S21_OneTimeChallengeHasOneWinner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err = d.scep.Check(ctx, here("s"), secret, csr); err != nil {
+		if p, err = d.scep.Check(ctx, here("s"), secret); err != nil {
 			t.Fatal(err)
 		}
 		if won := use(t, st, p.Claims, 8); won != 8 {
@@ -215,10 +215,9 @@ func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		csr := subjectCSR(t, "router-7")
 		for n := range 10 {
 			if n%2 == 0 {
-				_, err = d.scep.Check(ctx, here("192.0.2.9"), "guess", csr)
+				_, err = d.scep.Check(ctx, here("192.0.2.9"), "guess")
 			} else {
 				_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", "guess")
 			}
@@ -226,22 +225,22 @@ func TestSCEP_S28_GuessersAreLockedOut(t *testing.T) {
 				t.Fatalf("guess %d: %v", n, err)
 			}
 		}
-		_, err = d.scep.Check(ctx, here("192.0.2.9"), secret, csr)
+		_, err = d.scep.Check(ctx, here("192.0.2.9"), secret)
 		if !fault.Is(err, fault.RateLimited) || fault.Of(err).RetryAfter <= 0 {
 			t.Errorf("a right challenge after ten wrong ones: %v", err)
 		}
 		_, err = d.est.Check(ctx, here("192.0.2.9"), "device-7", password)
 		refused(t, err, fault.RateLimited, "")
-		if _, err = d.scep.Check(ctx, here("192.0.2.10"), secret, csr); err != nil {
+		if _, err = d.scep.Check(ctx, here("192.0.2.10"), secret); err != nil {
 			t.Errorf("another source: %v", err)
 		}
 		elsewhere := here("192.0.2.9")
 		elsewhere.Endpoint = "others"
-		if _, err = d.scep.Check(ctx, elsewhere, secret, csr); err != nil {
+		if _, err = d.scep.Check(ctx, elsewhere, secret); err != nil {
 			t.Errorf("another endpoint: %v", err)
 		}
 		d.ahead.Store(int64(10 * time.Minute))
-		if _, err = d.scep.Check(ctx, here("192.0.2.9"), secret, csr); err != nil {
+		if _, err = d.scep.Check(ctx, here("192.0.2.9"), secret); err != nil {
 			t.Errorf("ten minutes later: %v", err)
 		}
 	})

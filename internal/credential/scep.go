@@ -67,7 +67,7 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 	return challenge, secret, nil
 }
 
-// Check says whether a challenge password is right here, for this request. It
+// Check says whether a challenge password is right here. It
 // consumes nothing: the proof's claims are taken when the certificate is reserved.
 //
 // A secret is found by its digest: how long that takes tells nothing of the
@@ -75,8 +75,8 @@ func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challe
 //
 // Faults: RateLimited for a source that guessed too often; Unauthenticated for a
 // wrong secret, or none, which does not count; Denied for a challenge that is
-// disabled or meant for something else, such as another subject.
-func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, csr *pki.CSR) (*Proof, error) {
+// disabled or meant for another endpoint.
+func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string) (*Proof, error) {
 	if secret == "" { // nothing was guessed
 		return nil, fault.New(fault.Unauthenticated, "the request has no challenge password").
 			Because(KindSCEP + "_missing")
@@ -97,14 +97,9 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 	if err != nil {
 		return nil, err
 	}
-	bound := t.bound()
-	// The door judges what would be signed.
-	if err := bound.Check(found.Profile, &csr.Subject, csr.Names); err != nil {
-		return nil, err
-	}
 	return &Proof{
 		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile, Claims: []store.Claim{{Kind: KindSCEP, ID: found.ID}},
-		Evidence: evidence("scep_challenge", found.ID), Spent: spent, Bound: bound,
+		Evidence: evidence("scep_challenge", found.ID), Spent: spent, Bound: t.bound(),
 	}, nil
 }
 

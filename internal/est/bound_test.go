@@ -64,7 +64,8 @@ func escapes() map[string]struct {
 		reason string
 	}
 	return map[string]c{
-		"its own":               {[]csrOption{withText("CN=Device-7"), withDNS("*.seven.test"), id(pki.IP, "10.7.0.1")}, ""},
+		"its own":               {[]csrOption{withText("CN=Device-7"), withDNS("*.seven.test")}, ""},
+		"its own address":       {[]csrOption{id(pki.IP, "10.7.0.1")}, ""},
 		"another common name":   {[]csrOption{withText("CN=device-8")}, subject},
 		"two common names":      {[]csrOption{withText("CN=dc1,CN=device-7")}, subject},
 		"a common name alike":   {[]csrOption{withText("CN=ｄevice-7")}, subject},
@@ -121,6 +122,32 @@ func TestFS6_User(t *testing.T) {
 	form := cmctest.PKIData(nil, []cmctest.Part{cmctest.CRMF(crmf(t, 1, key, "dc1"))})
 	if a := d.cmc(t, http.StatusForbidden, signCMC(t, throwAway(t, key), key, form)); len(a.certs) > 0 {
 		t.Error("a CRMF got what a PKCS#10 may not")
+	}
+}
+
+// TestFS6_WhatIsSigned: what the profile fixes in a subject, or leaves out of it, is not
+// held against the binding.
+func TestFS6_WhatIsSigned(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.everyName(t, func(c *profile.Config) {
+		c.Subject = profile.Subject{
+			Fields: []profile.Field{{Attribute: "CN"}, {Attribute: "O", Fixed: "Example"}}, Others: "drop",
+		}
+	})
+	for name, b := range map[string]pki.Binding{
+		"names":   {Names: []string{"device-7"}},
+		"subject": {Subject: "CN=device-7"},
+		"asked":   {Subject: "CN=device-7,O=Example,C=CH"},
+	} {
+		d := e.withPassword(t, credential.NewESTUser{Name: name, Binding: b})
+		csr := newCSR(t, issuancetest.NewKey(t), "", withText("CN=device-7,O=Example,C=CH"))
+		cert := one(t, d.post(t, "/simpleenroll", csr))
+		if cert.Subject.String() != "CN=device-7,O=Example" {
+			t.Errorf("%s: %s", name, cert.Subject)
+		}
+		csr = newCSR(t, issuancetest.NewKey(t), "", withText("CN=device-8,O=Example,C=CH"))
+		refused(t, d.post(t, "/simpleenroll", csr), 403, "est_user_wrong_subject")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/profile"
 )
 
 // Bound is the credential by which something is asked, and what it is good for.
@@ -75,23 +76,23 @@ func (b *Bound) refuseNames(what string, outside []pki.Identifier) error {
 }
 
 // checkBound judges what would be signed: the names that the profile has made of the
-// request, and the subject that was asked for. What a profile fixes in the subject
-// is the operator's word already. A renewal is asked by the power of a certificate.
-func (r *Request) checkBound(names []pki.Identifier) error {
+// request, and what it leaves of the subject that was asked for. What a profile fixes
+// is the operator's word already; a subject that is within as it was asked for is so
+// with less. A renewal is asked by the power of a certificate.
+func (r *Request) checkBound(t *profile.Template) error {
 	if r.Bound == nil || r.Lineage != "" {
 		return nil
 	}
-	var subject pki.Name
-	switch {
-	case r.RawSubject != nil:
-		var err error
-		if subject, err = pki.ParseNameDER(r.RawSubject); err != nil {
-			return fault.Wrap(fault.BadCSR, err, "the subject cannot be read").Because("subject")
-		}
-	case r.Subject != nil:
-		subject = *r.Subject
-	case r.CSR != nil:
-		subject = r.CSR.Subject
+	err := r.Bound.Check(r.Profile, &t.Asked, t.Names)
+	if err == nil || len(r.Bound.Outside(t.Names)) > 0 {
+		return err
 	}
-	return r.Bound.Check(r.Profile, &subject, names)
+	subject := r.Subject
+	if subject == nil && r.CSR != nil {
+		subject = &r.CSR.Subject
+	}
+	if subject == nil {
+		return err
+	}
+	return r.Bound.Check(r.Profile, subject, t.Names)
 }

@@ -110,7 +110,7 @@ func (p *Pipeline) judge(ctx context.Context, rules *Rules, signer *ca.CA, r Req
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkBound(t.Names); err != nil {
+	if err := r.checkBound(t); err != nil {
 		return nil, err
 	}
 	t = t.Fit(signer.Certificate().NotBefore, signer.Certificate().NotAfter)

@@ -49,10 +49,11 @@ func (p *Profile) Apply(r Request, now time.Time) (*Template, error) {
 		return nil, fault.New(fault.BadPublicKey, "public key %s: it can do nothing that the profile %s is for",
 			pki.KeyAlgorithm(pub), p.name).Because("key_type")
 	}
-	subject, err := p.applySubject(r)
+	subject, fixed, err := p.applySubject(r)
 	if err != nil {
 		return nil, err
 	}
+	t.Asked = subject[fixed:]
 	if t.Names, err = p.applyNames(r, subject); err != nil {
 		return nil, err
 	}

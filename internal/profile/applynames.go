@@ -9,14 +9,14 @@ import (
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
-// applySubject returns the subject that the rules leave of the requested one.
-func (p *Profile) applySubject(r Request) (pki.Name, error) {
-	var asked, subject pki.Name
-	var err error
+// applySubject returns the subject that the rules leave of the requested one, after
+// the fixed part, which has the given number of relative names.
+func (p *Profile) applySubject(r Request) (subject pki.Name, fixed int, err error) {
+	var asked pki.Name
 	switch {
 	case r.RawSubject != nil:
 		if asked, err = pki.ParseNameDER(r.RawSubject); err != nil {
-			return nil, refuseCSR("subject", "%v", err)
+			return nil, 0, refuseCSR("subject", "%v", err)
 		}
 	case r.Subject != nil:
 		asked = *r.Subject
@@ -28,12 +28,13 @@ func (p *Profile) applySubject(r Request) (pki.Name, error) {
 			subject = append(subject, pki.RDN{{OID: f.oid, Value: f.fixed}})
 		}
 	}
+	fixed = len(subject)
 	for _, rdn := range asked {
 		var kept pki.RDN
 		for _, a := range rdn {
 			keep, err := p.judge(a)
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			if keep {
 				kept = append(kept, a)
@@ -47,12 +48,12 @@ func (p *Profile) applySubject(r Request) (pki.Name, error) {
 		n := len(subject.Values(f.oid))
 		switch name := pki.AttributeName(f.oid); {
 		case f.required && n == 0:
-			return nil, refuseCSR("subject_required", "the profile %s wants %s in the subject", p.name, name)
+			return nil, 0, refuseCSR("subject_required", "the profile %s wants %s in the subject", p.name, name)
 		case n > f.max:
-			return nil, refuseCSR("subject_count", "%s stands %d times in the subject, %d at most", name, n, f.max)
+			return nil, 0, refuseCSR("subject_count", "%s stands %d times in the subject, %d at most", name, n, f.max)
 		}
 	}
-	return subject, nil
+	return subject, fixed, nil
 }
 
 // judge says whether a requested attribute goes into the certificate.

@@ -20,6 +20,8 @@ type Template struct {
 	RawSubject []byte // DER; the empty sequence where there is none
 	Subject    string // the same in RFC 4514 form
 	Names      []pki.Identifier
+	// Asked is what the subject has of the request's, without what the profile fixes.
+	Asked pki.Name `json:"-"`
 
 	// NotBefore and NotAfter are whole seconds in UTC, both inclusive.
 	NotBefore, NotAfter time.Time

@@ -2,6 +2,7 @@ package scep
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -183,6 +184,9 @@ func (s *Server) newcomer(ctx context.Context, c *call, csr *pki.CSR) (*credenti
 		return stranger, nil
 	}
 	proof, err := s.challenge(ctx, c, csr)
+	if err == nil && c.ep.Manual { // before the door says no: here a person may say yes
+		err = proof.Bound.Check(cmp.Or(proof.Profile, c.ep.DefaultProfile), &csr.Subject, csr.Names)
+	}
 	if err != nil && c.ep.Manual && c.ep.Webhook == "" && (isRefusal(err) || fault.Is(err, fault.RateLimited)) {
 		stranger.Evidence = evidence("challenge_refused", fault.Of(err).Reason)
 		return stranger, nil
@@ -230,9 +234,6 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 		sum := sha256.Sum256([]byte(csr.ChallengePassword))
 		if subtle.ConstantTimeCompare(sum[:], c.ep.secret[:]) == 1 {
 			bound := &issuance.Bound{Kind: "scep_endpoint", Binding: c.ep.binding()}
-			if err := bound.Check("", &csr.Subject, csr.Names); err != nil { // and the door what would be signed
-				return nil, err
-			}
 			// The key keeps devices apart that share the secret.
 			proved := evidence("endpoint_challenge", c.ep.Name)
 			return &credential.Proof{Identity: byEndpoint + c.ep.Name, Evidence: proved, Bound: bound}, nil
@@ -242,7 +243,7 @@ func (s *Server) challenge(ctx context.Context, c *call, csr *pki.CSR) (*credent
 	if c.ep.Webhook != "" {
 		return s.Webhooks.Check(ctx, c.ep.Webhook, attempt, c.transactionID, csr.ChallengePassword, csr)
 	}
-	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword, csr)
+	return s.Challenges.Check(ctx, attempt, csr.ChallengePassword)
 }
 
 // held returns the holder of a certificate that we issued, nil for any other.
