@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -41,32 +40,16 @@ func TestClientSendsOnlyWhatIsSet(t *testing.T) {
 		query = r.URL.RawQuery
 		_, _ = io.WriteString(w, `{"certificates":[]}`)
 	})
-	if _, err := c.Page(t.Context(), ListCertificatesParams{}); err != nil || query != "" {
+	if _, err := ListCertificates.Call(t.Context(), c, ListCertificatesParams{}, None{}); err != nil || query != "" {
 		t.Errorf("no parameters: query %q, %v", query, err)
 	}
-	p := ListCertificatesParams{Name: "a b&c=1", Limit: 7, ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
-	if _, err := c.Page(t.Context(), p); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {
+	p := ListCertificatesParams{
+		CertificateFilter{Name: "a b&c=1", ExpiresBefore: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)},
+		PageParams{Limit: 7},
+	}
+	if _, err := ListCertificates.Call(t.Context(), c,
+		p, None{}); err != nil || query != "expires_before=2030-01-02T03%3A04%3A05Z&limit=7&name=a+b%26c%3D1" {
 		t.Errorf("query %q, %v", query, err)
-	}
-}
-
-func TestClientWalksPages(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		page := CertificatePage{Certificates: []Certificate{{ID: "a"}, {ID: "b"}}, Next: "2"}
-		if r.URL.Query().Get("cursor") == "2" {
-			page = CertificatePage{Certificates: []Certificate{{ID: "c"}}}
-		}
-		_ = json.NewEncoder(w).Encode(page)
-	})
-	var ids string
-	for cert, err := range c.Certificates(t.Context(), ListCertificatesParams{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids += cert.ID
-	}
-	if ids != "abc" {
-		t.Errorf("walked %q, want abc", ids)
 	}
 }
 
@@ -88,16 +71,11 @@ func TestClientReturnsProblems(t *testing.T) {
 	if _, err = c.PEM(t.Context(), "x", ""); !errors.As(err, &p) || p.Status != http.StatusTeapot {
 		t.Errorf("an answer that is no problem document came back as %v", err)
 	}
-	for _, err := range c.Certificates(t.Context(), ListCertificatesParams{}) {
-		if err == nil {
-			t.Error("the walk hides the error")
-		}
-	}
 }
 
 func TestClientTellsThatNobodyAnswers(t *testing.T) {
 	c := Dial(filepath.Join(t.TempDir(), "none"))
-	if _, err := c.Version(context.Background()); !errors.Is(err, ErrUnreachable) {
+	if _, err := GetVersion.Call(context.Background(), c, None{}, None{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("no socket: %v, want ErrUnreachable", err)
 	}
 }
@@ -108,12 +86,12 @@ func TestClientSeesABrokenExport(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	body, err := c.Export(t.Context(), ExportCertificatesParams{Format: FormatCSV})
+	export, err := ExportCertificates.Call(t.Context(), c, ExportCertificatesParams{Format: FormatCSV}, None{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = body.Close() }()
-	if _, err := io.ReadAll(body); err == nil {
+	defer func() { _ = export.Body.Close() }()
+	if _, err := io.ReadAll(export.Body); err == nil {
 		t.Error("an export that broke off was read as complete")
 	}
 }

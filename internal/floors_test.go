@@ -96,6 +96,11 @@ func TestFloors(t *testing.T) {
 			}
 		}
 	}
+	for _, i := range imports["api"] { // what other programs import: a client, no server
+		if strings.Contains(i, ".") {
+			t.Errorf("api imports %s: it needs the standard library alone", i)
+		}
+	}
 	for _, p := range slices.Sorted(maps.Keys(reach(imports, "internal/ceremony"))) {
 		if !slices.Contains(ceremonyReaches, p) {
 			t.Errorf("the ceremony reaches %s", p)

@@ -1,5 +1,5 @@
-// Package admin serves the operator API that api/openapi.yaml describes, on the
-// unix socket. It translates: a request to calls of issuance, inventory,
+// Package admin serves the operations that package api declares, on the unix
+// socket. It translates: a request to calls of issuance, inventory,
 // approval, credential and the audit record, a fault to a problem document (RFC 9457). It
 // holds no policy.
 //
@@ -12,7 +12,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -31,9 +30,9 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// MaxBody bounds a request's body: a page of a batch, most of whose CSRs are of
-// the usual kilobyte or two. The listener's own limit should be MaxImportBody.
-const MaxBody = 4 << 20
+// MaxBody is the longest body that an operation takes, and what the listener's own
+// limit should be: a list's (crl.MaxImport), as base64 of PEM.
+const MaxBody = api.MaxListBody
 
 // Config is what the operator API stands on.
 type Config struct {
@@ -71,10 +70,12 @@ type Server struct {
 // New returns a Server. Every field of cfg but ListImported is required.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
-		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil, "EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
+		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil,
+		"EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
-		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil, "Reload": cfg.Reload == nil,
+		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
+		"Reload": cfg.Reload == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("operator API: %s is not set", name)
@@ -86,54 +87,77 @@ func New(cfg Config) (*Server, error) {
 // Routes returns the handler of every path of the API.
 func (s *Server) Routes() http.Handler {
 	r := chi.NewRouter()
-	r.Use(limitBody, onlyOperators)
+	r.Use(onlyOperators)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, fault.New(fault.NotFound, "the operator API has no %s", r.URL.Path).Because("no_such_path"))
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, fault.New(fault.MethodNotAllowed, "%s does not answer %s", r.URL.Path, r.Method))
 	})
-	strict := api.NewStrictHandlerWithOptions(s, []api.StrictMiddlewareFunc{refuseUnknown}, api.StrictHTTPServerOptions{
-		RequestErrorHandlerFunc:  func(w http.ResponseWriter, r *http.Request, err error) { render(w, r, badBody(err)) },
-		ResponseErrorHandlerFunc: render,
-	})
-	return api.HandlerWithOptions(strict, api.ChiServerOptions{
-		BaseRouter: r,
-		ErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
-			render(w, r, fault.New(fault.Malformed, "%w", err).Because("parameter"))
-		},
-	})
+	for _, route := range s.Operations() {
+		r.Method(route.Method, route.Path, s.serve(route))
+	}
+	return r
+}
+
+// Operations returns every operation with its handler, in the order of
+// openapi.yaml.
+func (s *Server) Operations() []Route {
+	return []Route{
+		handle(api.IssueCertificate, s.IssueCertificate),
+		handle(api.ListCertificates, s.ListCertificates),
+		handle(api.ExportCertificates, s.ExportCertificates),
+		handle(api.GetCertificate, s.GetCertificate),
+		handle(api.GetCertificatePEM, s.GetCertificatePEM),
+		handle(api.IssueBatch, s.IssueBatch),
+		handle(api.RevokeCertificate, s.RevokeCertificate),
+		handle(api.ReleaseCertificate, s.ReleaseCertificate),
+		handle(api.RevokeCertificates, s.RevokeCertificates),
+		handle(api.PreviewRevocations, s.PreviewRevocations),
+		handle(api.ListCRLs, s.ListCRLs),
+		handle(api.ImportCRL, s.ImportCRL),
+		handle(api.GetCRLs, s.GetCRLs),
+		handle(api.PublishCRLs, s.PublishCRLs),
+		handle(api.RecoverRevocations, s.RecoverRevocations),
+		handle(api.ListIssuers, s.ListIssuers),
+		handle(api.RemoveIssuer, s.RemoveIssuer),
+		handle(api.CreateIssuerCSR, s.CreateIssuerCSR),
+		handle(api.InstallIssuer, s.InstallIssuer),
+		handle(api.ImportRecords, s.ImportRecords),
+		handle(api.AdoptIssuer, s.AdoptIssuer),
+		handle(api.GetHierarchy, s.GetHierarchy),
+		handle(api.PlanHierarchy, s.PlanHierarchy),
+		handle(api.ExportHierarchy, s.ExportHierarchy),
+		handle(api.CreateEABKey, s.CreateEABKey),
+		handle(api.ListEABKeys, s.ListEABKeys),
+		handle(api.DisableEABKey, s.DisableEABKey),
+		handle(api.CreateESTUser, s.CreateESTUser),
+		handle(api.ListESTUsers, s.ListESTUsers),
+		handle(api.DisableESTUser, s.DisableESTUser),
+		handle(api.CreateSCEPChallenge, s.CreateSCEPChallenge),
+		handle(api.ListSCEPChallenges, s.ListSCEPChallenges),
+		handle(api.DisableSCEPChallenge, s.DisableSCEPChallenge),
+		handle(api.ListRequests, s.ListRequests),
+		handle(api.GetRequest, s.GetRequest),
+		handle(api.ApproveRequest, s.ApproveRequest),
+		handle(api.RejectRequest, s.RejectRequest),
+		handle(api.ListAuditEvents, s.ListAuditEvents),
+		handle(api.ReloadConfig, s.ReloadConfig),
+		handle(api.GetHealth, s.GetHealth),
+		handle(api.GetVersion, s.GetVersion),
+	}
 }
 
 // onlyOperators refuses a connection whose peer the kernel did not name.
 func onlyOperators(next http.Handler) http.Handler {
 	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		if requester(r.Context()) == "" {
-			return fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").Because("no_peer")
+			return fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").
+				Because("no_peer")
 		}
 		next.ServeHTTP(w, r)
 		return nil
 	}, render)
-}
-
-func limitBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		limit := int64(MaxBody)
-		if takesList(r.URL.Path) {
-			limit = MaxImportBody
-		}
-		r.Body = &keptBody{source: http.MaxBytesReader(w, r.Body, limit)}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// badBody is the fault of a body that could not be read as what it should be.
-func badBody(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return fault.New(fault.TooLarge, "the body is longer than %d bytes", large.Limit)
-	}
-	return fault.Wrap(fault.Malformed, err, "the body is not the JSON that is wanted: "+errors.Unwrap(err).Error()).Because("body")
 }
 
 // event returns an audit event of this operator's act.

@@ -68,7 +68,7 @@ func TestIssueFindRevoke(t *testing.T) {
 		}
 
 		for _, ref := range []string{cert.ID, cert.Serial, strings.ToUpper(cert.Serial)} {
-			row, err := c.Certificate(t.Context(), ref, "")
+			row, err := api.GetCertificate.Call(t.Context(), c, api.CertificateRef{Certificate: ref}, api.None{})
 			if err != nil || row.ID != cert.ID || row.Status != api.StatusIssued || row.Requester != uid() ||
 				row.Protocol != "operator" || row.Fingerprint != cert.Fingerprint || row.RequestID == "" {
 				t.Errorf("Certificate(%s) = %+v, %v", ref, row, err)
@@ -78,14 +78,17 @@ func TestIssueFindRevoke(t *testing.T) {
 			t.Errorf("PEM: %v\n%s", err, text)
 		}
 
-		row, err := c.Revoke(t.Context(), cert.Serial, "", api.RevokeRequest{Reason: "superseded", InvalidityAt: time.Now().Add(-time.Hour)})
+		row, err := api.RevokeCertificate.Call(t.Context(), c,
+			api.CertificateRef{Certificate: cert.Serial},
+			api.RevokeRequest{Reason: "superseded", InvalidityAt: time.Now().Add(-time.Hour)})
 		if err != nil || row.Status != api.StatusRevoked || row.Revocation.Reason != "superseded" || row.Revocation.Requester != uid() || row.Revocation.InvalidityAt.IsZero() {
 			t.Errorf("Revoke = %+v, %v", row, err)
 		}
-		_, err = c.Revoke(t.Context(), cert.Serial, "", api.RevokeRequest{Reason: "superseded"})
+		_, err = api.RevokeCertificate.Call(t.Context(), c,
+			api.CertificateRef{Certificate: cert.Serial}, api.RevokeRequest{Reason: "superseded"})
 		wantProblem(t, err, http.StatusConflict, "")
 
-		page, err := c.Audit(t.Context(), api.ListAuditEventsParams{})
+		page, err := api.ListAuditEvents.Call(t.Context(), c, api.PageParams{}, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +134,7 @@ func TestDryRunSignsAndStoresNothing(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want a refusal", name, v, err)
 		}
 	}
-	page, err := c.Page(t.Context(), api.ListCertificatesParams{})
+	page, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{}, api.None{})
 	if err != nil || len(page.Certificates) != 0 {
 		t.Errorf("a dry run left %d rows, %v", len(page.Certificates), err)
 	}
@@ -202,30 +205,46 @@ func TestSearchPages(t *testing.T) {
 	}
 	other := issued(t, c, "h.b.test")
 	var found []string
-	for cert, err := range c.Certificates(t.Context(), api.ListCertificatesParams{Name: "*.a.test", Limit: 2}) {
+	p := api.ListCertificatesParams{
+		CertificateFilter: api.CertificateFilter{Name: "*.a.test"}, PageParams: api.PageParams{Limit: 2},
+	}
+	for more := true; more; more = p.Cursor != "" {
+		page, err := api.ListCertificates.Call(t.Context(), c, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		found = append(found, cert.Names[0].Value)
+		for _, cert := range page.Certificates {
+			found = append(found, cert.Names[0].Value)
+		}
+		p.Cursor = page.Next
 	}
 	if want := []string{"h4.a.test", "h3.a.test", "h2.a.test", "h1.a.test", "h0.a.test"}; !slices.Equal(found, want) {
 		t.Errorf("found %v, want %v", found, want)
 	}
-	for _, p := range []api.ListCertificatesParams{
-		{Serial: other.Serial}, {Name: "b.test"}, {Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(), ExpiresAfter: time.Now()},
+	search := func(f api.CertificateFilter) (*api.CertificatePage, error) {
+		return api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{CertificateFilter: f}, api.None{})
+	}
+	for _, filter := range []api.CertificateFilter{
+		{Serial: other.Serial}, {Name: "b.test"}, {
+			Name: "h.b", Profile: "tls-server", Issuer: "web-a-1", Status: api.StatusIssued, Requester: uid(),
+			ExpiresAfter: time.Now(),
+		},
 	} {
-		if page, err := c.Page(t.Context(), p); err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
-			t.Errorf("%+v: %d found, %v", p, len(page.Certificates), err)
+		page, err := search(filter)
+		if err != nil || len(page.Certificates) != 1 || page.Certificates[0].ID != other.ID {
+			t.Errorf("%+v: %+v, %v", filter, page, err)
 		}
 	}
-	if page, err := c.Page(t.Context(), api.ListCertificatesParams{ExpiresBefore: time.Now()}); err != nil || len(page.Certificates) != 0 {
+	page, err := search(api.CertificateFilter{ExpiresBefore: time.Now()})
+	if err != nil || len(page.Certificates) != 0 {
 		t.Errorf("expired by now: %d found, %v", len(page.Certificates), err)
 	}
-	_, err := c.Page(t.Context(), api.ListCertificatesParams{Status: "lost"})
+	_, err = search(api.CertificateFilter{Status: "lost"})
 	wantProblem(t, err, 400, "status")
-	_, err = c.Page(t.Context(), api.ListCertificatesParams{Limit: 1001})
+	tooMany := api.ListCertificatesParams{PageParams: api.PageParams{Limit: 1001}}
+	_, err = api.ListCertificates.Call(t.Context(), c, tooMany, api.None{})
 	wantProblem(t, err, 400, "limit")
-	_, err = c.Page(t.Context(), api.ListCertificatesParams{Serial: "xyz"})
+	_, err = search(api.CertificateFilter{Serial: "xyz"})
 	wantProblem(t, err, 400, "serial")
 }
 
@@ -236,19 +255,23 @@ func TestExport(t *testing.T) {
 		issued(t, c, fmt.Sprintf("h%d.test", i))
 	}
 	for format, mark := range map[api.ExportFormat]string{api.FormatCSV: "uid:", api.FormatJSONL: `"serial":`, api.FormatPEM: "BEGIN CERTIFICATE"} {
-		body, err := c.Export(t.Context(), api.ExportCertificatesParams{Format: format})
+		body, err := api.ExportCertificates.Call(t.Context(), c,
+			api.ExportCertificatesParams{Format: format}, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := io.ReadAll(body)
+		text, err := io.ReadAll(body.Body)
 		if n := strings.Count(string(text), mark); err != nil || n != 3 {
 			t.Errorf("%s: %d certificates, %v", format, n, err)
 		}
-		_ = body.Close()
+		_ = body.Body.Close()
 	}
-	_, err := c.Export(t.Context(), api.ExportCertificatesParams{Format: "xml"})
+	_, err := api.ExportCertificates.Call(t.Context(), c, api.ExportCertificatesParams{Format: "xml"}, api.None{})
 	wantProblem(t, err, 400, "format")
-	_, err = c.Export(t.Context(), api.ExportCertificatesParams{Format: api.FormatCSV, Status: "lost"})
+	_, err = api.ExportCertificates.Call(t.Context(), c,
+		api.ExportCertificatesParams{
+			Format: api.FormatCSV, CertificateFilter: api.CertificateFilter{Status: "lost"},
+		}, api.None{})
 	wantProblem(t, err, 400, "status")
 }
 
@@ -256,19 +279,22 @@ func TestEABKeys(t *testing.T) {
 	t.Parallel()
 	c := admintest.Start(t, nil, "web-a-1").Client(t)
 	ctx := t.Context()
-	secret, err := c.CreateEAB(ctx, api.NewEABKey{Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"}})
+	secret, err := api.CreateEABKey.Call(ctx, c,
+		api.None{}, api.NewEABKey{
+			Description: "team", Endpoint: "eab", Profiles: []string{"tls-server"}, Names: []string{"*.a.test"},
+		})
 	if err != nil || len(secret.HMAC) != 86 || secret.Key.MaxUses != 1 || secret.Key.CreatedBy != uid() || secret.Key.Status != "active" {
 		t.Fatalf("%+v, %v", secret, err)
 	}
 	unlimited := 0
-	if other, err := c.CreateEAB(ctx, api.NewEABKey{
+	if other, err := api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{
 		AnyName: true, MaxUses: &unlimited, ExpiresAt: time.Now().Add(time.Hour),
 	}); err != nil || other.Key.MaxUses != 0 {
 		t.Fatalf("%+v, %v", other, err)
 	}
 	var kids []string
-	for p := (api.ListEABKeysParams{Limit: 1}); ; {
-		page, err := c.EABs(ctx, p)
+	for p := (api.PageParams{Limit: 1}); ; {
+		page, err := api.ListEABKeys.Call(ctx, c, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,24 +308,25 @@ func TestEABKeys(t *testing.T) {
 	if len(kids) != 2 {
 		t.Errorf("listed %v", kids)
 	}
-	if k, err := c.DisableEAB(ctx, secret.KID); err != nil || k.Status != "disabled" {
+	if k, err := api.DisableEABKey.Call(ctx, c,
+		api.EABKeyRef{KID: secret.KID}, api.None{}); err != nil || k.Status != "disabled" {
 		t.Errorf("%+v, %v", k, err)
 	}
-	_, err = c.DisableEAB(ctx, "nobody")
+	_, err = api.DisableEABKey.Call(ctx, c, api.EABKeyRef{KID: "nobody"}, api.None{})
 	wantProblem(t, err, 404, "eab_unknown")
-	_, err = c.CreateEAB(ctx, api.NewEABKey{Endpoint: "x"})
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{Endpoint: "x"})
 	wantProblem(t, err, 400, "endpoint_unknown")
-	_, err = c.CreateEAB(ctx, api.NewEABKey{Profiles: []string{"x"}})
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{Profiles: []string{"x"}})
 	wantProblem(t, err, 400, "profile_unknown")
-	_, err = c.CreateEAB(ctx, api.NewEABKey{ExpiresAt: time.Now().Add(-time.Hour)})
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{ExpiresAt: time.Now().Add(-time.Hour)})
 	wantProblem(t, err, 400, "eab_expiry")
-	_, err = c.CreateEAB(ctx, api.NewEABKey{Names: []string{"*"}})
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{Names: []string{"*"}})
 	wantProblem(t, err, 400, "eab_name_pattern")
-	_, err = c.CreateEAB(ctx, api.NewEABKey{})
+	_, err = api.CreateEABKey.Call(ctx, c, api.None{}, api.NewEABKey{})
 	wantProblem(t, err, 400, "eab_unbound")
-	_, err = c.CreateESTUser(ctx, api.NewESTUser{Name: "d"})
+	_, err = api.CreateESTUser.Call(ctx, c, api.None{}, api.NewESTUser{Name: "d"})
 	wantProblem(t, err, 400, "est_user_unbound")
-	_, err = c.CreateSCEPChallenge(ctx, api.NewSCEPChallenge{Names: []string{"a.test"}, AnyName: true})
+	_, err = api.CreateSCEPChallenge.Call(ctx, c, api.None{}, api.NewSCEPChallenge{Names: []string{"a.test"}, AnyName: true})
 	wantProblem(t, err, 400, "scep_challenge_any_name")
 }
 
@@ -308,38 +335,42 @@ func TestSystem(t *testing.T) {
 	s := admintest.Start(t, nil, "web-a-1")
 	c := s.Client(t)
 	ctx := t.Context()
-	issuers, err := c.Issuers(ctx)
-	if err != nil || len(issuers) != 2 || issuers[1].ID != "web-a-1" && issuers[0].ID != "web-a-1" || !strings.Contains(issuers[0].Certificate, "BEGIN CERTIFICATE") {
-		t.Errorf("%+v, %v", issuers, err)
+	list, err := api.ListIssuers.Call(ctx, c, api.None{}, api.None{})
+	if err != nil || len(list.Issuers) != 2 || list.Issuers[1].ID != "web-a-1" && list.Issuers[0].ID != "web-a-1" ||
+		!strings.Contains(list.Issuers[0].Certificate, "BEGIN CERTIFICATE") {
+		t.Errorf("%+v, %v", list, err)
 	}
-	if v, err := c.Version(ctx); err != nil || v.Version != "v0-test" {
+	if v, err := api.GetVersion.Call(ctx, c, api.None{}, api.None{}); err != nil || v.Version != "v0-test" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if h, err := c.Health(ctx); err != nil || !h.Ready || len(h.Checks) != 1 {
+	if h, err := api.GetHealth.Call(ctx, c, api.None{}, api.None{}); err != nil || !h.Ready || len(h.Checks) != 1 {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if r, err := c.Reload(ctx); err != nil || !r.Changed || r.ConfigDigest != "d1g357" {
+	if r, err := api.ReloadConfig.Call(ctx, c,
+		api.None{}, api.None{}); err != nil || !r.Changed || r.ConfigDigest != "d1g357" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	refusal := errors.New("privyseal.yaml:7:3: unknown key \"profle\"")
 	s.ReloadErr.Store(&refusal)
-	_, err = c.Reload(ctx)
+	_, err = api.ReloadConfig.Call(ctx, c, api.None{}, api.None{})
 	wantProblem(t, err, 400, "config_refused")
 	if !strings.Contains(err.Error(), "privyseal.yaml:7:3") {
 		t.Errorf("the operator does not learn what is wrong: %v", err)
 	}
 	restart := error(fault.New(fault.Conflict, "database: a change here needs a restart").Because("restart_needed"))
 	s.ReloadErr.Store(&restart)
-	_, err = c.Reload(ctx)
+	_, err = api.ReloadConfig.Call(ctx, c, api.None{}, api.None{})
 	wantProblem(t, err, 409, "restart_needed")
-	page, err := c.Audit(ctx, api.ListAuditEventsParams{Limit: 1})
+	page, err := api.ListAuditEvents.Call(ctx, c, api.PageParams{Limit: 1}, api.None{})
 	if err != nil || len(page.Events) != 1 || page.Next == "" || page.Events[0].Action != "config.reloaded" || page.Events[0].Outcome != "refused" || page.Events[0].Actor != uid() {
 		t.Errorf("%+v, %v", page, err)
 	}
-	if page, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: page.Next}); err != nil || len(page.Events) != 2 || page.Events[1].Outcome != "success" {
+	if page, err = api.ListAuditEvents.Call(ctx, c,
+		api.PageParams{Cursor: page.Next}, api.None{}); err != nil || len(page.Events) != 2 ||
+		page.Events[1].Outcome != "success" {
 		t.Errorf("%+v, %v", page, err)
 	}
-	_, err = c.Audit(ctx, api.ListAuditEventsParams{Cursor: "*"})
+	_, err = api.ListAuditEvents.Call(ctx, c, api.PageParams{Cursor: "*"}, api.None{})
 	wantProblem(t, err, 400, "")
 }
 
@@ -372,12 +403,13 @@ func TestReservedHasNoPEM(t *testing.T) {
 	_, _ = c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", CSR: admintest.CSROf(t, &x509.CertificateRequest{
 		Subject: pkix.Name{CommonName: "a.test"}, DNSNames: []string{"a.test"},
 	})})
-	page, err := c.Page(t.Context(), api.ListCertificatesParams{})
+	page, err := api.ListCertificates.Call(t.Context(), c, api.ListCertificatesParams{}, api.None{})
 	if err != nil || len(page.Certificates) == 0 {
 		t.Fatalf("%v, %v", page, err)
 	}
 	_, err = c.PEM(t.Context(), page.Certificates[0].ID, "")
 	wantProblem(t, err, 404, "never_issued")
-	_, err = c.Revoke(t.Context(), page.Certificates[0].ID, "", api.RevokeRequest{})
+	_, err = api.RevokeCertificate.Call(t.Context(), c,
+		api.CertificateRef{Certificate: page.Certificates[0].ID}, api.RevokeRequest{})
 	wantProblem(t, err, 404, "")
 }

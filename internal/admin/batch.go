@@ -28,15 +28,17 @@ var batchName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 // IssueBatch is POST /v1/batches/{batch}. What is wrong with one request is in
 // its result; what is wrong with all is an error.
-func (s *Server) IssueBatch(ctx context.Context, r api.IssueBatchRequestObject) (api.IssueBatchResponseObject, error) {
-	items := r.Body.Requests
+func (s *Server) IssueBatch(ctx context.Context, p api.BatchRef, b *api.BatchPage) (*api.BatchResults, error) {
+	items := b.Requests
 	switch {
-	case !batchName.MatchString(r.Batch):
-		return nil, fault.New(fault.Malformed, "batch name %q: want letters, digits and . _ -, 128 at most", r.Batch).Because("batch_name")
+	case !batchName.MatchString(p.Batch):
+		return nil, fault.New(fault.Malformed, "batch name %q: want letters, digits and . _ -, 128 at most", p.Batch).
+			Because("batch_name")
 	case len(items) == 0 || len(items) > batchPage:
-		return nil, fault.New(fault.Malformed, "a page has 1 to %d requests, not %d", batchPage, len(items)).Because("batch_size")
+		return nil, fault.New(fault.Malformed, "a page has 1 to %d requests, not %d", batchPage, len(items)).
+			Because("batch_size")
 	}
-	common, err := s.common(r.Body)
+	common, err := s.common(b)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +54,12 @@ func (s *Server) IssueBatch(ctx context.Context, r api.IssueBatchRequestObject) 
 	for range min(batchWorkers, len(items)) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = s.batchItem(ctx, r.Batch, common, items[i])
+				results[i] = s.batchItem(ctx, p.Batch, common, items[i])
 			}
 		})
 	}
 	workers.Wait()
-	return api.IssueBatch200JSONResponse{Results: results}, nil
+	return &api.BatchResults{Results: results}, nil
 }
 
 // common is what all requests of a page share, checked.
@@ -73,7 +75,9 @@ func (s *Server) common(b *api.BatchPage) (api.IssueRequest, error) {
 	return r, err
 }
 
-func (s *Server) batchItem(ctx context.Context, batch string, b api.IssueRequest, item api.BatchRequest) api.BatchResult {
+func (s *Server) batchItem(
+	ctx context.Context, batch string, b api.IssueRequest, item api.BatchRequest,
+) api.BatchResult {
 	cert, err := s.enrol(ctx, batch, b, item.CSR)
 	if err != nil {
 		p := problem(fault.Of(err))
@@ -85,19 +89,25 @@ func (s *Server) batchItem(ctx context.Context, batch string, b api.IssueRequest
 
 // enrol issues one certificate of a batch. The same request of the same operator
 // in a batch of the same name gets the certificate that it has.
-func (s *Server) enrol(ctx context.Context, batch string, b api.IssueRequest, pem string) (*issuance.Certificate, error) {
+func (s *Server) enrol(
+	ctx context.Context, batch string, b api.IssueRequest, pem string,
+) (*issuance.Certificate, error) {
 	csr, err := parseCSR(ctx, pem, false)
 	if err != nil {
 		return nil, err
 	}
-	key := approval.Key{Identity: requester(ctx), CSR: csr.Raw, TransactionID: "batch:" + batch, Keep: approval.KeepBatch}
+	key := approval.Key{
+		Identity: requester(ctx), CSR: csr.Raw, TransactionID: "batch:" + batch, Keep: approval.KeepBatch,
+	}
 	r := issuance.Request{
-		Protocol: protocol, Profile: b.Profile, Issuer: b.Issuer, CSR: csr, Requester: requester(ctx), RequestID: web.RequestID(ctx),
-		Evidence: []byte(`{"method":"batch"}`),
+		Protocol: protocol, Profile: b.Profile, Issuer: b.Issuer, CSR: csr, Requester: requester(ctx),
+		RequestID: web.RequestID(ctx),
+		Evidence:  []byte(`{"method":"batch"}`),
 	}
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil { // the client has gone: what is not begun is left
-			return nil, fault.Wrap(fault.Unavailable, err, "the page took too long: this request was not begun").Because("not_begun")
+			return nil, fault.Wrap(fault.Unavailable, err, "the page took too long: this request was not begun").
+				Because("not_begun")
 		}
 		cert, err := s.cfg.Approvals.Enrol(ctx, key, r)
 		if !fault.Is(err, fault.Pending) || issuance.IsWaiting(err) || try == batchTries {

@@ -2,8 +2,7 @@ package admin
 
 import (
 	"context"
-	"net/http"
-	"time"
+	"io"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -12,13 +11,11 @@ import (
 	"github.com/privyseal/privyseal/internal/store"
 )
 
-// pageTime is how long a client of an export may take for one page.
-const pageTime = 30 * time.Second
-
 // ListCertificates is GET /v1/certificates.
-func (s *Server) ListCertificates(ctx context.Context, r api.ListCertificatesRequestObject) (api.ListCertificatesResponseObject, error) {
-	p := r.Params
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
+func (s *Server) ListCertificates(
+	ctx context.Context, p api.ListCertificatesParams, _ *api.None,
+) (*api.CertificatePage, error) {
+	q, err := search(p.CertificateFilter)
 	if err != nil {
 		return nil, err
 	}
@@ -27,25 +24,28 @@ func (s *Server) ListCertificates(ctx context.Context, r api.ListCertificatesReq
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListCertificates200JSONResponse{Certificates: make([]api.Certificate, 0, len(found)), Next: next}
+	page := &api.CertificatePage{Certificates: make([]api.Certificate, 0, len(found)), Next: next}
 	for i := range found {
 		page.Certificates = append(page.Certificates, inventory.Record(&found[i]))
 	}
 	return page, nil
 }
 
-func search(name, serial, profile, issuer, status, requester, key string, after, before time.Time) (store.Search, error) {
-	q := store.Search{Name: name, Profile: profile, Issuer: issuer, Status: status, Requester: requester, ExpiresAfter: after, ExpiresBefore: before}
-	if serial != "" {
-		n, err := pki.ParseSerial(serial)
+func search(f api.CertificateFilter) (store.Search, error) {
+	q := store.Search{
+		Name: f.Name, Profile: f.Profile, Issuer: f.Issuer, Status: string(f.Status), Requester: f.Requester,
+		ExpiresAfter: f.ExpiresAfter, ExpiresBefore: f.ExpiresBefore,
+	}
+	if f.Serial != "" {
+		n, err := pki.ParseSerial(f.Serial)
 		if err != nil {
 			return q, fault.New(fault.Malformed, "%w", err).Because("serial")
 		}
 		q.Serial = n
 	}
-	if key != "" {
+	if f.Key != "" {
 		var err error
-		if q.Key, err = inventory.ParseKeyHash(key); err != nil {
+		if q.Key, err = inventory.ParseKeyHash(f.Key); err != nil {
 			return q, err
 		}
 	}
@@ -53,47 +53,44 @@ func search(name, serial, profile, issuer, status, requester, key string, after,
 }
 
 // GetCertificate is GET /v1/certificates/{certificate}.
-func (s *Server) GetCertificate(ctx context.Context, r api.GetCertificateRequestObject) (api.GetCertificateResponseObject, error) {
-	c, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+func (s *Server) GetCertificate(ctx context.Context, p api.CertificateRef, _ *api.None) (*api.Certificate, error) {
+	c, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	return api.GetCertificate200JSONResponse(inventory.Record(c)), nil
+	return new(inventory.Record(c)), nil
 }
 
 // GetCertificatePEM is GET /v1/certificates/{certificate}/pem.
-func (s *Server) GetCertificatePEM(ctx context.Context, r api.GetCertificatePEMRequestObject) (api.GetCertificatePEMResponseObject, error) {
-	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+func (s *Server) GetCertificatePEM(ctx context.Context, p api.CertificateRef, _ *api.None) (*api.Stream, error) {
+	row, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
 	if err != nil {
 		return nil, err
 	}
 	if len(row.DER) == 0 {
-		return nil, fault.New(fault.NotFound, "certificate %s is %s: it was never handed out", r.Certificate, row.Status).Because("never_issued")
+		return nil, fault.New(fault.NotFound, "certificate %s is %s: it was never handed out",
+			p.Certificate, row.Status).Because("never_issued")
 	}
 	cert, err := s.cfg.Pipeline.Certificate(ctx, row.ID)
 	if err != nil {
 		return nil, err
 	}
-	return chainAnswer{pki.EncodeChain(append([][]byte{cert.DER}, cert.Chain...)...)}, nil
-}
-
-// chainAnswer is a PEM chain as an answer.
-type chainAnswer struct{ pem []byte }
-
-// VisitGetCertificatePEMResponse writes the answer.
-func (a chainAnswer) VisitGetCertificatePEMResponse(w http.ResponseWriter) error {
-	w.Header().Set("Content-Type", "application/pem-certificate-chain")
-	_, err := w.Write(a.pem)
-	return err
+	chain := pki.EncodeChain(append([][]byte{cert.DER}, cert.Chain...)...)
+	return &api.Stream{Type: "application/pem-certificate-chain", Write: func(w io.Writer, _ func()) error {
+		_, err := w.Write(chain)
+		return err
+	}}, nil
 }
 
 // ExportCertificates is GET /v1/certificates/export.
-func (s *Server) ExportCertificates(ctx context.Context, r api.ExportCertificatesRequestObject) (api.ExportCertificatesResponseObject, error) {
-	p := r.Params
-	if !p.Format.Valid() {
-		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).Because("format")
+func (s *Server) ExportCertificates(
+	ctx context.Context, p api.ExportCertificatesParams, _ *api.None,
+) (*api.Stream, error) {
+	if exportTypes[p.Format] == "" {
+		return nil, fault.New(fault.Malformed, "format %q is not one of csv, jsonl, pem", string(p.Format)).
+			Because("format")
 	}
-	q, err := search(p.Name, p.Serial, p.Profile, p.Issuer, string(p.Status), p.Requester, p.Key, p.ExpiresAfter, p.ExpiresBefore)
+	q, err := search(p.CertificateFilter)
 	if err != nil {
 		return nil, err
 	}
@@ -104,32 +101,12 @@ func (s *Server) ExportCertificates(ctx context.Context, r api.ExportCertificate
 	if _, _, err := s.cfg.Inventory.Search(ctx, probe); err != nil {
 		return nil, err
 	}
-	return exportAnswer{server: s, ctx: ctx, query: q, format: p.Format}, nil
-}
-
-// exportAnswer streams an export.
-type exportAnswer struct {
-	server *Server
-	ctx    context.Context //nolint:containedctx // lives from the handler to the writing of its answer
-	query  store.Search
-	format api.ExportFormat
+	return &api.Stream{Type: exportTypes[p.Format], Write: func(w io.Writer, extend func()) error {
+		_, err := s.cfg.Inventory.Export(ctx, w, p.Format, q, extend)
+		return err
+	}}, nil
 }
 
 var exportTypes = map[api.ExportFormat]string{
 	api.FormatCSV: "text/csv", api.FormatJSONL: "application/jsonl", api.FormatPEM: "application/x-pem-file",
-}
-
-// VisitExportCertificatesResponse writes the answer. When it fails half-way the
-// connection is broken off: a short export must not look whole.
-func (a exportAnswer) VisitExportCertificatesResponse(w http.ResponseWriter) error {
-	w.Header().Set("Content-Type", exportTypes[a.format])
-	out := http.NewResponseController(w)
-	extend := func() {
-		// Only a server that has no deadlines refuses this, and then none is needed.
-		_ = out.SetWriteDeadline(a.server.cfg.Now().Add(pageTime))
-	}
-	if _, err := a.server.cfg.Inventory.Export(a.ctx, w, a.format, a.query, extend); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
 }

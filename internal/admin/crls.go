@@ -11,75 +11,68 @@ import (
 	"github.com/privyseal/privyseal/internal/web"
 )
 
-// takesList reports whether a path takes a list, and so a longer body than the
-// others.
-func takesList(path string) bool {
-	return path == "/v1/crls" || strings.HasPrefix(path, "/v1/crls/") && strings.HasSuffix(path, "/recover")
-}
-
-// MaxImportBody bounds the body of an import: the longest list as base64 of PEM.
-const MaxImportBody = crl.MaxImport * 2
-
 // ListCRLs is GET /v1/crls.
-func (s *Server) ListCRLs(context.Context, api.ListCRLsRequestObject) (api.ListCRLsResponseObject, error) {
-	return api.ListCRLs200JSONResponse(crlList(s.cfg.Lists.Lists())), nil
+func (s *Server) ListCRLs(_ context.Context, _ api.None, _ *api.None) (*api.CRLList, error) {
+	return new(crlList(s.cfg.Lists.Lists())), nil
 }
 
 // GetCRLs is GET /v1/crls/{issuer}.
-func (s *Server) GetCRLs(_ context.Context, r api.GetCRLsRequestObject) (api.GetCRLsResponseObject, error) {
-	lists, err := s.cfg.Lists.Of(r.Issuer)
+func (s *Server) GetCRLs(_ context.Context, p api.IssuerRef, _ *api.None) (*api.CRLList, error) {
+	lists, err := s.cfg.Lists.Of(p.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	return api.GetCRLs200JSONResponse(crlList(lists)), nil
+	return new(crlList(lists)), nil
 }
 
 // PublishCRLs is POST /v1/crls/{issuer}/publish.
-func (s *Server) PublishCRLs(ctx context.Context, r api.PublishCRLsRequestObject) (api.PublishCRLsResponseObject, error) {
+func (s *Server) PublishCRLs(ctx context.Context, p api.IssuerRef, b *api.PublishRequest) (*api.CRLList, error) {
 	o := listOptions(ctx)
-	o.ClockWasWrong = r.Body.ClockWasWrong
-	lists, err := s.cfg.Lists.Publish(ctx, r.Issuer, o)
+	o.ClockWasWrong = b.ClockWasWrong
+	lists, err := s.cfg.Lists.Publish(ctx, p.Issuer, o)
 	if err != nil {
 		return nil, err
 	}
-	return api.PublishCRLs200JSONResponse(crlList(lists)), nil
+	return new(crlList(lists)), nil
 }
 
 // ImportCRL is POST /v1/crls.
-func (s *Server) ImportCRL(ctx context.Context, r api.ImportCRLRequestObject) (api.ImportCRLResponseObject, error) {
-	text, err := listOf(r.Body.CRL)
+func (s *Server) ImportCRL(ctx context.Context, _ api.None, b *api.CRLImport) (*api.ImportedCRL, error) {
+	text, err := listOf(b.CRL)
 	if err != nil {
 		return nil, err
 	}
 	o := listOptions(ctx)
-	o.AcceptLost = r.Body.AcceptLost
+	o.AcceptLost = b.AcceptLost
 	done, err := s.cfg.Lists.Import(ctx, text, o)
 	if err != nil {
 		return nil, err
 	}
 	if done.Unchanged {
-		return api.ImportCRL200JSONResponse(crlOf(done.Status)), nil
+		return &api.ImportedCRL{Unchanged: new(crlOf(done.Status))}, nil
 	}
 	if s.cfg.ListImported != nil {
 		s.cfg.ListImported(ctx)
 	}
-	return api.ImportCRL201JSONResponse(crlOf(done.Status)), nil
+	return &api.ImportedCRL{Published: new(crlOf(done.Status))}, nil
 }
 
 // RecoverRevocations is POST /v1/crls/{issuer}/recover.
-func (s *Server) RecoverRevocations(ctx context.Context, r api.RecoverRevocationsRequestObject) (api.RecoverRevocationsResponseObject, error) {
-	recovery := crl.Recovery{Holds: r.Body.Holds, DryRun: r.Body.DryRun, Options: listOptions(ctx)}
-	if r.Body.CRL != "" {
+func (s *Server) RecoverRevocations(
+	ctx context.Context, p api.IssuerRef, b *api.RecoverRequest,
+) (*api.Recovery, error) {
+	recovery := crl.Recovery{Holds: b.Holds, DryRun: b.DryRun, Options: listOptions(ctx)}
+	if b.CRL != "" {
 		var err error
-		if recovery.List, err = listOf(r.Body.CRL); err != nil {
+		if recovery.List, err = listOf(b.CRL); err != nil {
 			return nil, err
 		}
 	}
-	done, err := s.cfg.Lists.Recover(ctx, r.Issuer, recovery)
+	done, err := s.cfg.Lists.Recover(ctx, p.Issuer, recovery)
 	if err != nil {
 		return nil, err
 	}
-	out := api.RecoverRevocations200JSONResponse{Revoked: done.Revoked, Entered: done.Entered, Holds: done.Holds, Serials: []string{}}
+	out := &api.Recovery{Revoked: done.Revoked, Entered: done.Entered, Holds: done.Holds, Serials: []string{}}
 	for _, serial := range done.Serials {
 		out.Serials = append(out.Serials, string(serial))
 	}
@@ -112,7 +105,8 @@ func crlList(lists []crl.Status) api.CRLList {
 func crlOf(s crl.Status) api.CRL {
 	return api.CRL{
 		Name: s.Name, Issuer: s.Issuer, Shard: s.Shard, Delta: s.Delta, Offline: s.Offline, State: s.State, URL: s.URL,
-		Number: s.Number, ThisUpdate: s.ThisUpdate.UTC(), NextUpdate: s.NextUpdate.UTC(), Entries: s.Entries, Size: s.Size,
+		Number: s.Number, ThisUpdate: s.ThisUpdate.UTC(), NextUpdate: s.NextUpdate.UTC(), Entries: s.Entries,
+		Size:   s.Size,
 		SHA256: s.SHA256, Refused: s.Refused,
 	}
 }

@@ -15,11 +15,11 @@ import (
 )
 
 // CreateESTUser is POST /v1/est/users.
-func (s *Server) CreateESTUser(ctx context.Context, r api.CreateESTUserRequestObject) (api.CreateESTUserResponseObject, error) {
+func (s *Server) CreateESTUser(ctx context.Context, _ api.None, b *api.NewESTUser) (*api.ESTUserSecret, error) {
 	n := credential.NewESTUser{
-		Name: r.Body.Name, Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profile: r.Body.Profile,
-		Binding: pki.Binding{Subject: r.Body.Subject, Names: r.Body.Names, AnyName: r.Body.AnyName},
-		MaxUses: uses(r.Body.MaxUses), ExpiresAt: r.Body.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
+		Name: b.Name, Description: b.Description, Endpoint: b.Endpoint, Profile: b.Profile,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
+		MaxUses: uses(b.MaxUses), ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if err := s.scope("est", n.Endpoint, n.Profile); err != nil {
 		return nil, err
@@ -28,20 +28,20 @@ func (s *Server) CreateESTUser(ctx context.Context, r api.CreateESTUserRequestOb
 	if err != nil {
 		return nil, err
 	}
-	return api.CreateESTUser201JSONResponse{Name: user.Name, Password: password, User: s.estUser(user)}, nil
+	return &api.ESTUserSecret{Name: user.Name, Password: password, User: s.estUser(user)}, nil
 }
 
 // ListESTUsers is GET /v1/est/users.
-func (s *Server) ListESTUsers(ctx context.Context, r api.ListESTUsersRequestObject) (api.ListESTUsersResponseObject, error) {
-	limit, err := pageSize(r.Params.Limit)
+func (s *Server) ListESTUsers(ctx context.Context, p api.PageParams, _ *api.None) (*api.ESTUserPage, error) {
+	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	users, err := s.cfg.ESTUsers.List(ctx, r.Params.Cursor, limit+1)
+	users, err := s.cfg.ESTUsers.List(ctx, p.Cursor, limit+1)
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListESTUsers200JSONResponse{Users: []api.ESTUser{}}
+	page := &api.ESTUserPage{Users: []api.ESTUser{}}
 	if len(users) > limit {
 		users = users[:limit]
 		page.Next = users[limit-1].Name
@@ -53,12 +53,12 @@ func (s *Server) ListESTUsers(ctx context.Context, r api.ListESTUsersRequestObje
 }
 
 // DisableESTUser is POST /v1/est/users/{name}/disable.
-func (s *Server) DisableESTUser(ctx context.Context, r api.DisableESTUserRequestObject) (api.DisableESTUserResponseObject, error) {
-	user, err := s.cfg.ESTUsers.Disable(ctx, r.Name, requester(ctx), web.RequestID(ctx))
+func (s *Server) DisableESTUser(ctx context.Context, p api.ESTUserRef, _ *api.None) (*api.ESTUser, error) {
+	user, err := s.cfg.ESTUsers.Disable(ctx, p.Name, requester(ctx), web.RequestID(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.DisableESTUser200JSONResponse(s.estUser(user)), nil
+	return new(s.estUser(user)), nil
 }
 
 func (s *Server) estUser(u *store.ESTUser) api.ESTUser {
@@ -71,11 +71,13 @@ func (s *Server) estUser(u *store.ESTUser) api.ESTUser {
 }
 
 // CreateSCEPChallenge is POST /v1/scep/challenges.
-func (s *Server) CreateSCEPChallenge(ctx context.Context, r api.CreateSCEPChallengeRequestObject) (api.CreateSCEPChallengeResponseObject, error) {
+func (s *Server) CreateSCEPChallenge(
+	ctx context.Context, _ api.None, b *api.NewSCEPChallenge,
+) (*api.SCEPChallengeSecret, error) {
 	n := credential.NewSCEPChallenge{
-		Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profile: r.Body.Profile,
-		Binding: pki.Binding{Subject: r.Body.Subject, Names: r.Body.Names, AnyName: r.Body.AnyName},
-		MaxUses: uses(r.Body.MaxUses), ExpiresAt: r.Body.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
+		Description: b.Description, Endpoint: b.Endpoint, Profile: b.Profile,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
+		MaxUses: uses(b.MaxUses), ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
 	if err := s.scope("scep", n.Endpoint, n.Profile); err != nil {
 		return nil, err
@@ -84,20 +86,22 @@ func (s *Server) CreateSCEPChallenge(ctx context.Context, r api.CreateSCEPChalle
 	if err != nil {
 		return nil, err
 	}
-	return api.CreateSCEPChallenge201JSONResponse{ID: challenge.ID, Secret: secret, Challenge: s.scepChallenge(challenge)}, nil
+	return &api.SCEPChallengeSecret{ID: challenge.ID, Secret: secret, Challenge: s.scepChallenge(challenge)}, nil
 }
 
 // ListSCEPChallenges is GET /v1/scep/challenges.
-func (s *Server) ListSCEPChallenges(ctx context.Context, r api.ListSCEPChallengesRequestObject) (api.ListSCEPChallengesResponseObject, error) {
-	limit, err := pageSize(r.Params.Limit)
+func (s *Server) ListSCEPChallenges(
+	ctx context.Context, p api.PageParams, _ *api.None,
+) (*api.SCEPChallengePage, error) {
+	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.SCEPChallenges.List(ctx, r.Params.Cursor, limit+1)
+	found, err := s.cfg.SCEPChallenges.List(ctx, p.Cursor, limit+1)
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListSCEPChallenges200JSONResponse{Challenges: []api.SCEPChallenge{}}
+	page := &api.SCEPChallengePage{Challenges: []api.SCEPChallenge{}}
 	if len(found) > limit {
 		found = found[:limit]
 		page.Next = found[limit-1].ID
@@ -109,12 +113,12 @@ func (s *Server) ListSCEPChallenges(ctx context.Context, r api.ListSCEPChallenge
 }
 
 // DisableSCEPChallenge is POST /v1/scep/challenges/{id}/disable.
-func (s *Server) DisableSCEPChallenge(ctx context.Context, r api.DisableSCEPChallengeRequestObject) (api.DisableSCEPChallengeResponseObject, error) {
-	challenge, err := s.cfg.SCEPChallenges.Disable(ctx, r.ID, requester(ctx), web.RequestID(ctx))
+func (s *Server) DisableSCEPChallenge(ctx context.Context, p api.IDRef, _ *api.None) (*api.SCEPChallenge, error) {
+	challenge, err := s.cfg.SCEPChallenges.Disable(ctx, p.ID, requester(ctx), web.RequestID(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.DisableSCEPChallenge200JSONResponse(s.scepChallenge(challenge)), nil
+	return new(s.scepChallenge(challenge)), nil
 }
 
 func (s *Server) scepChallenge(c *store.SCEPChallenge) api.SCEPChallenge {

@@ -13,14 +13,14 @@ import (
 )
 
 // CreateEABKey is POST /v1/eab/keys.
-func (s *Server) CreateEABKey(ctx context.Context, r api.CreateEABKeyRequestObject) (api.CreateEABKeyResponseObject, error) {
+func (s *Server) CreateEABKey(ctx context.Context, _ api.None, b *api.NewEABKey) (*api.EABKeySecret, error) {
 	n := credential.NewKey{
-		Description: r.Body.Description, Endpoint: r.Body.Endpoint, Profiles: r.Body.Profiles,
-		Binding: pki.Binding{Subject: r.Body.Subject, Names: r.Body.Names, AnyName: r.Body.AnyName},
-		MaxUses: 1, ExpiresAt: r.Body.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
+		Description: b.Description, Endpoint: b.Endpoint, Profiles: b.Profiles,
+		Binding: pki.Binding{Subject: b.Subject, Names: b.Names, AnyName: b.AnyName},
+		MaxUses: 1, ExpiresAt: b.ExpiresAt, CreatedBy: requester(ctx), RequestID: web.RequestID(ctx),
 	}
-	if r.Body.MaxUses != nil {
-		n.MaxUses = *r.Body.MaxUses
+	if b.MaxUses != nil {
+		n.MaxUses = *b.MaxUses
 	}
 	if err := s.scope("acme", n.Endpoint, ""); err != nil {
 		return nil, err
@@ -34,20 +34,20 @@ func (s *Server) CreateEABKey(ctx context.Context, r api.CreateEABKeyRequestObje
 	if err != nil {
 		return nil, err
 	}
-	return api.CreateEABKey201JSONResponse{KID: key.KID, HMAC: hmac, Key: s.eabKey(key)}, nil
+	return &api.EABKeySecret{KID: key.KID, HMAC: hmac, Key: s.eabKey(key)}, nil
 }
 
 // ListEABKeys is GET /v1/eab/keys.
-func (s *Server) ListEABKeys(ctx context.Context, r api.ListEABKeysRequestObject) (api.ListEABKeysResponseObject, error) {
-	limit, err := pageSize(r.Params.Limit)
+func (s *Server) ListEABKeys(ctx context.Context, p api.PageParams, _ *api.None) (*api.EABKeyPage, error) {
+	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := s.cfg.EAB.List(ctx, r.Params.Cursor, limit+1)
+	keys, err := s.cfg.EAB.List(ctx, p.Cursor, limit+1)
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListEABKeys200JSONResponse{Keys: []api.EABKey{}}
+	page := &api.EABKeyPage{Keys: []api.EABKey{}}
 	if len(keys) > limit {
 		keys = keys[:limit]
 		page.Next = keys[limit-1].KID
@@ -59,12 +59,12 @@ func (s *Server) ListEABKeys(ctx context.Context, r api.ListEABKeysRequestObject
 }
 
 // DisableEABKey is POST /v1/eab/keys/{kid}/disable.
-func (s *Server) DisableEABKey(ctx context.Context, r api.DisableEABKeyRequestObject) (api.DisableEABKeyResponseObject, error) {
-	key, err := s.cfg.EAB.Disable(ctx, r.KID, requester(ctx), web.RequestID(ctx))
+func (s *Server) DisableEABKey(ctx context.Context, p api.EABKeyRef, _ *api.None) (*api.EABKey, error) {
+	key, err := s.cfg.EAB.Disable(ctx, p.KID, requester(ctx), web.RequestID(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.DisableEABKey200JSONResponse(s.eabKey(key)), nil
+	return new(s.eabKey(key)), nil
 }
 
 func (s *Server) eabKey(k *store.EABKey) api.EABKey {

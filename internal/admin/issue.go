@@ -23,11 +23,11 @@ import (
 const protocol = "operator"
 
 // IssueCertificate is POST /v1/certificates.
-func (s *Server) IssueCertificate(ctx context.Context, r api.IssueCertificateRequestObject) (api.IssueCertificateResponseObject, error) {
-	request, err := s.request(ctx, r.Body)
-	if r.Body.DryRun {
+func (s *Server) IssueCertificate(ctx context.Context, _ api.None, b *api.IssueRequest) (*api.IssueAnswer, error) {
+	request, err := s.request(ctx, b)
+	if b.DryRun {
 		verdict, err := s.preview(ctx, request, err)
-		return api.IssueCertificate200JSONResponse(verdict), err
+		return &api.IssueAnswer{Verdict: &verdict}, err
 	}
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (s *Server) IssueCertificate(ctx context.Context, r api.IssueCertificateReq
 	if err != nil {
 		return nil, err
 	}
-	return api.IssueCertificate201JSONResponse(issued(cert)), nil
+	return &api.IssueAnswer{Certificate: new(issued(cert))}, nil
 }
 
 // request translates the body for the door. Its faults are verdicts too.
@@ -98,7 +98,8 @@ func parseCSR(ctx context.Context, text string, unnamed bool) (*pki.CSR, error) 
 	case block == nil:
 		return nil, fault.New(fault.BadCSR, "the certificate request is not PEM").Because("csr_not_pem")
 	case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
-		return nil, fault.New(fault.BadCSR, "the PEM block is a %s, not a CERTIFICATE REQUEST", block.Type).Because("csr_other_pem")
+		return nil, fault.New(fault.BadCSR, "the PEM block is a %s, not a CERTIFICATE REQUEST", block.Type).
+			Because("csr_other_pem")
 	case strings.TrimSpace(string(rest)) != "":
 		return nil, fault.New(fault.BadCSR, "there is something after the certificate request").Because("csr_trailing")
 	}
@@ -123,7 +124,8 @@ func onlyIssuer(cas *ca.Set) (string, error) {
 	case 1:
 		return names[0], nil
 	}
-	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(names, ", ")).Because("issuer_missing")
+	return "", fault.New(fault.Malformed, "say which issuer; there are: %s", strings.Join(names, ", ")).
+		Because("issuer_missing")
 }
 
 // preview gives the verdict on a request that parsed or did not. What is not the

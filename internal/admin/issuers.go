@@ -14,15 +14,13 @@ import (
 
 // ListIssuers is GET /v1/issuers: the rows, with what the set in force makes of them,
 // then the CAs that have no row.
-func (s *Server) ListIssuers(
-	ctx context.Context, _ api.ListIssuersRequestObject,
-) (api.ListIssuersResponseObject, error) {
+func (s *Server) ListIssuers(ctx context.Context, _ api.None, _ *api.None) (*api.IssuerList, error) {
 	records, err := s.cfg.Store.Issuers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	set, now := s.cfg.Pipeline.Rules().CAs, s.cfg.Now()
-	list := api.ListIssuers200JSONResponse{Issuers: make([]api.Issuer, 0, len(records))}
+	list := &api.IssuerList{Issuers: make([]api.Issuer, 0, len(records))}
 	there := map[*ca.CA]bool{}
 	for i := range records {
 		out := recordOf(&records[i])
@@ -85,14 +83,12 @@ func issuerOf(r *store.IssuerRecord) (api.Issuer, error) {
 }
 
 // RemoveIssuer is DELETE /v1/issuers/{issuer}.
-func (s *Server) RemoveIssuer(
-	ctx context.Context, r api.RemoveIssuerRequestObject,
-) (api.RemoveIssuerResponseObject, error) {
-	done, err := s.cfg.Tree.Remove(ctx, r.Issuer, byOperator(ctx))
+func (s *Server) RemoveIssuer(ctx context.Context, p api.IssuerRef, _ *api.None) (*api.RemovedIssuer, error) {
+	done, err := s.cfg.Tree.Remove(ctx, p.Issuer, byOperator(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.RemoveIssuer200JSONResponse{
+	return &api.RemovedIssuer{
 		ID: done.Record.ID, Subject: done.Record.Subject, Fingerprint: pki.Fingerprint(done.Record.Certificate),
 		Warnings: append([]string{}, done.Warnings...),
 	}, nil

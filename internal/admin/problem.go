@@ -36,7 +36,8 @@ func problem(f *fault.Error) api.Problem {
 		Subproblems: subproblems(f), RetryAfter: int(math.Ceil(f.RetryAfter.Seconds())),
 	}
 	if f.Kind == fault.Internal { // whatever its detail: the log has it
-		p.Detail, p.Identifier, p.Subproblems = "the server failed; its log says why under this request's id", api.Identifier{}, nil
+		p.Detail = "the server failed; its log says why under this request's id"
+		p.Identifier, p.Subproblems = api.Identifier{}, nil
 	}
 	return p
 }
@@ -44,7 +45,9 @@ func problem(f *fault.Error) api.Problem {
 func subproblems(f *fault.Error) []api.Subproblem {
 	var subs []api.Subproblem
 	for _, s := range f.Sub {
-		subs = append(subs, api.Subproblem{Kind: s.Kind.String(), Reason: s.Reason, Detail: s.Detail, Identifier: identifier(s.Identifier)})
+		subs = append(subs, api.Subproblem{
+			Kind: s.Kind.String(), Reason: s.Reason, Detail: s.Detail, Identifier: identifier(s.Identifier),
+		})
 	}
 	return subs
 }

@@ -12,19 +12,19 @@ import (
 )
 
 // ListRequests is GET /v1/requests.
-func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObject) (api.ListRequestsResponseObject, error) {
-	limit, err := pageSize(r.Params.Limit)
+func (s *Server) ListRequests(ctx context.Context, p api.ListRequestsParams, _ *api.None) (*api.ApprovalPage, error) {
+	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return nil, err
 	}
 	found, err := s.cfg.Approvals.List(ctx, store.RequestSearch{
-		Status: store.RequestStatus(r.Params.Status), Profile: r.Params.Profile,
-		After: r.Params.Cursor, Limit: limit + 1,
+		Status: store.RequestStatus(p.Status), Profile: p.Profile,
+		After: p.Cursor, Limit: limit + 1,
 	})
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListRequests200JSONResponse{Requests: []api.ApprovalRequest{}}
+	page := &api.ApprovalPage{Requests: []api.ApprovalRequest{}}
 	if len(found) > limit {
 		found = found[:limit]
 		page.Next = found[limit-1].ID
@@ -36,30 +36,30 @@ func (s *Server) ListRequests(ctx context.Context, r api.ListRequestsRequestObje
 }
 
 // GetRequest is GET /v1/requests/{id}.
-func (s *Server) GetRequest(ctx context.Context, r api.GetRequestRequestObject) (api.GetRequestResponseObject, error) {
-	v, err := s.cfg.Approvals.Show(ctx, r.ID)
+func (s *Server) GetRequest(ctx context.Context, p api.IDRef, _ *api.None) (*api.ApprovalRequest, error) {
+	v, err := s.cfg.Approvals.Show(ctx, p.ID)
 	if err != nil {
 		return nil, err
 	}
-	return api.GetRequest200JSONResponse(s.approvalRequest(v)), nil
+	return new(s.approvalRequest(v)), nil
 }
 
 // ApproveRequest is POST /v1/requests/{id}/approve.
-func (s *Server) ApproveRequest(ctx context.Context, r api.ApproveRequestRequestObject) (api.ApproveRequestResponseObject, error) {
-	v, err := s.cfg.Approvals.Approve(ctx, r.ID, actor(ctx))
+func (s *Server) ApproveRequest(ctx context.Context, p api.IDRef, _ *api.None) (*api.ApprovalRequest, error) {
+	v, err := s.cfg.Approvals.Approve(ctx, p.ID, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.ApproveRequest200JSONResponse(s.approvalRequest(v)), nil
+	return new(s.approvalRequest(v)), nil
 }
 
 // RejectRequest is POST /v1/requests/{id}/reject.
-func (s *Server) RejectRequest(ctx context.Context, r api.RejectRequestRequestObject) (api.RejectRequestResponseObject, error) {
-	v, err := s.cfg.Approvals.Reject(ctx, r.ID, r.Body.Reason, actor(ctx))
+func (s *Server) RejectRequest(ctx context.Context, p api.IDRef, b *api.Rejection) (*api.ApprovalRequest, error) {
+	v, err := s.cfg.Approvals.Reject(ctx, p.ID, b.Reason, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return api.RejectRequest200JSONResponse(s.approvalRequest(v)), nil
+	return new(s.approvalRequest(v)), nil
 }
 
 func actor(ctx context.Context) approval.Actor {
@@ -68,10 +68,12 @@ func actor(ctx context.Context) approval.Actor {
 
 func (s *Server) approvalRequest(v *approval.View) api.ApprovalRequest {
 	out := api.ApprovalRequest{
-		ID: v.ID, Status: api.RequestStatus(v.State), Protocol: v.Protocol, Endpoint: v.Endpoint, Profile: v.Profile, Issuer: v.Issuer,
+		ID: v.ID, Status: api.RequestStatus(v.State), Protocol: v.Protocol, Endpoint: v.Endpoint,
+		Profile: v.Profile, Issuer: v.Issuer,
 		Identity: v.Identity, Requester: v.Requester, RequestID: v.RequestID, TransactionID: v.TransactionID,
 		Subject: v.Subject, Names: inventory.Identifiers(v.Names), KeyHash: hex.EncodeToString(v.KeyHash),
-		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(), ExpiresAt: v.ExpiresAt.UTC(),
+		TemplateDigest: hex.EncodeToString(v.TemplateDigest), CreatedAt: v.CreatedAt.UTC(),
+		ExpiresAt: v.ExpiresAt.UTC(),
 		DecidedBy: v.DecidedBy, Reason: v.Reason, Certificate: v.CertificateID, Changed: v.Changed, Changes: v.Changes,
 	}
 	if v.DecidedAt != nil {

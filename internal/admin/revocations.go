@@ -15,22 +15,24 @@ import (
 const previewed = 10
 
 // RevokeCertificate is POST /v1/certificates/{certificate}/revoke.
-func (s *Server) RevokeCertificate(ctx context.Context, r api.RevokeCertificateRequestObject) (api.RevokeCertificateResponseObject, error) {
+func (s *Server) RevokeCertificate(
+	ctx context.Context, p api.CertificateRef, b *api.RevokeRequest,
+) (*api.Certificate, error) {
 	reason := pki.Unspecified
-	if r.Body.Reason != "" {
+	if b.Reason != "" {
 		var err error
-		if reason, err = parseReason(r.Body.Reason); err != nil {
+		if reason, err = parseReason(b.Reason); err != nil {
 			return nil, err
 		}
 	}
-	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+	row, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
 	if err != nil {
 		return nil, err
 	}
 	revocation := issuance.Revocation{
 		CertificateID: row.ID, Reason: reason, Requester: requester(ctx), RequestID: web.RequestID(ctx), BlockKey: true,
 	}
-	if at := r.Body.InvalidityAt; !at.IsZero() {
+	if at := b.InvalidityAt; !at.IsZero() {
 		revocation.InvalidityAt = &at
 	}
 	if err := s.cfg.Pipeline.Revoke(ctx, revocation); err != nil {
@@ -39,12 +41,12 @@ func (s *Server) RevokeCertificate(ctx context.Context, r api.RevokeCertificateR
 	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
 		return nil, err
 	}
-	return api.RevokeCertificate200JSONResponse(inventory.Record(row)), nil
+	return new(inventory.Record(row)), nil
 }
 
 // ReleaseCertificate is POST /v1/certificates/{certificate}/release.
-func (s *Server) ReleaseCertificate(ctx context.Context, r api.ReleaseCertificateRequestObject) (api.ReleaseCertificateResponseObject, error) {
-	row, err := s.cfg.Inventory.Find(ctx, r.Certificate, r.Params.Issuer)
+func (s *Server) ReleaseCertificate(ctx context.Context, p api.CertificateRef, _ *api.None) (*api.Certificate, error) {
+	row, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +57,14 @@ func (s *Server) ReleaseCertificate(ctx context.Context, r api.ReleaseCertificat
 	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
 		return nil, err
 	}
-	return api.ReleaseCertificate200JSONResponse(inventory.Record(row)), nil
+	return new(inventory.Record(row)), nil
 }
 
 // PreviewRevocations is POST /v1/revocations/preview.
-func (s *Server) PreviewRevocations(ctx context.Context, r api.PreviewRevocationsRequestObject) (api.PreviewRevocationsResponseObject, error) {
-	sel, err := s.selection(ctx, r.Body.Where, r.Body.Reason)
+func (s *Server) PreviewRevocations(
+	ctx context.Context, _ api.None, b *api.BulkSelection,
+) (*api.RevocationPreview, error) {
+	sel, err := s.selection(ctx, b.Where, b.Reason)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +72,7 @@ func (s *Server) PreviewRevocations(ctx context.Context, r api.PreviewRevocation
 	if err != nil {
 		return nil, err
 	}
-	preview := api.PreviewRevocations200JSONResponse{Count: count, Certificates: make([]api.Certificate, 0, len(rows))}
+	preview := &api.RevocationPreview{Count: count, Certificates: make([]api.Certificate, 0, len(rows))}
 	for i := range rows {
 		preview.Certificates = append(preview.Certificates, inventory.Record(&rows[i]))
 	}
@@ -76,23 +80,25 @@ func (s *Server) PreviewRevocations(ctx context.Context, r api.PreviewRevocation
 }
 
 // RevokeCertificates is POST /v1/revocations.
-func (s *Server) RevokeCertificates(ctx context.Context, r api.RevokeCertificatesRequestObject) (api.RevokeCertificatesResponseObject, error) {
-	sel, err := s.selection(ctx, r.Body.Where, r.Body.Reason)
+func (s *Server) RevokeCertificates(
+	ctx context.Context, _ api.None, b *api.BulkRevocation,
+) (*api.RevocationPage, error) {
+	sel, err := s.selection(ctx, b.Where, b.Reason)
 	if err != nil {
 		return nil, err
 	}
-	if sel.Limit = r.Body.Limit; sel.Limit < 0 || sel.Limit > issuance.MaxPage {
+	if sel.Limit = b.Limit; sel.Limit < 0 || sel.Limit > issuance.MaxPage {
 		return nil, fault.New(fault.Malformed, "limit %d: want 1 to %d", sel.Limit, issuance.MaxPage).Because("limit")
 	}
-	if at := r.Body.InvalidityAt; !at.IsZero() {
+	if at := b.InvalidityAt; !at.IsZero() {
 		sel.InvalidityAt = &at
 	}
-	sel.After = r.Body.Cursor
+	sel.After = b.Cursor
 	page, err := s.cfg.Pipeline.RevokeMatching(ctx, sel)
 	if err != nil {
 		return nil, err
 	}
-	return api.RevokeCertificates200JSONResponse{Revoked: page.Revoked, Skipped: page.Skipped, Next: page.Next}, nil
+	return &api.RevocationPage{Revoked: page.Revoked, Skipped: page.Skipped, Next: page.Next}, nil
 }
 
 func (s *Server) selection(ctx context.Context, where, reason string) (issuance.Selection, error) {

@@ -21,14 +21,15 @@ func TestRevokeInPages(t *testing.T) {
 			issued(t, c, fmt.Sprintf("h%d.old.test", i))
 		}
 		keep := issued(t, c, "keep.test")
-		preview, err := c.PreviewRevocations(t.Context(), api.BulkSelection{Where: "name~*.old.test", Reason: "superseded"})
+		preview, err := api.PreviewRevocations.Call(t.Context(), c,
+			api.None{}, api.BulkSelection{Where: "name~*.old.test", Reason: "superseded"})
 		if err != nil || preview.Count != 5 || len(preview.Certificates) != 5 || preview.Certificates[0].Names[0].Value != "h0.old.test" {
 			t.Fatalf("preview %+v, %v", preview, err)
 		}
 		r := api.BulkRevocation{Where: "name~*.old.test, requester=" + uid(), Reason: "keyCompromise", Limit: 2, InvalidityAt: time.Now().Add(-24 * time.Hour)}
 		var revoked []int
 		for {
-			page, err := c.RevokeSome(t.Context(), r)
+			page, err := api.RevokeCertificates.Call(t.Context(), c, api.None{}, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,7 +41,8 @@ func TestRevokeInPages(t *testing.T) {
 		if fmt.Sprint(revoked) != "[2 2 1]" {
 			t.Errorf("pages of %v", revoked)
 		}
-		page, err := c.Page(t.Context(), api.ListCertificatesParams{Status: api.StatusRevoked})
+		page, err := api.ListCertificates.Call(t.Context(), c,
+			api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Status: api.StatusRevoked}}, api.None{})
 		if err != nil || len(page.Certificates) != 5 {
 			t.Fatalf("%d are revoked, %v", len(page.Certificates), err)
 		}
@@ -49,7 +51,8 @@ func TestRevokeInPages(t *testing.T) {
 				t.Errorf("revocation %+v of a certificate from %s", rev, cert.NotBefore)
 			}
 		}
-		if cert, err := c.Certificate(t.Context(), keep.ID, ""); err != nil || cert.Status != api.StatusIssued {
+		if cert, err := api.GetCertificate.Call(t.Context(), c,
+			api.CertificateRef{Certificate: keep.ID}, api.None{}); err != nil || cert.Status != api.StatusIssued {
 			t.Errorf("the one that was not meant: %+v, %v", cert, err)
 		}
 	})
@@ -70,14 +73,15 @@ func TestRevokeInPagesRefuses(t *testing.T) {
 		"less than nothing": {api.BulkRevocation{Where: "name=a", Reason: "superseded", Limit: -1}, "limit"},
 		"future":            {api.BulkRevocation{Where: "name=a", Reason: "superseded", InvalidityAt: time.Now().Add(time.Hour)}, "invalidity_date"},
 	} {
-		_, err := c.RevokeSome(t.Context(), r.BulkRevocation)
+		_, err := api.RevokeCertificates.Call(t.Context(), c, api.None{}, r.BulkRevocation)
 		if t.Log(name); err == nil {
 			t.Errorf("%s: accepted", name)
 			continue
 		}
 		wantProblem(t, err, http.StatusBadRequest, r.reason)
 	}
-	_, err := c.PreviewRevocations(t.Context(), api.BulkSelection{Where: "name", Reason: "superseded"})
+	_, err := api.PreviewRevocations.Call(t.Context(), c,
+		api.None{}, api.BulkSelection{Where: "name", Reason: "superseded"})
 	wantProblem(t, err, http.StatusBadRequest, "where")
 }
 
@@ -85,16 +89,22 @@ func TestHoldAndRelease(t *testing.T) {
 	t.Parallel()
 	c := admintest.Start(t, nil, "web-a-1").Client(t)
 	cert := issued(t, c, "www.a.test")
-	if row, err := c.Revoke(t.Context(), cert.Serial, "", api.RevokeRequest{Reason: "certificateHold"}); err != nil || row.Status != api.StatusRevoked {
+	if row, err := api.RevokeCertificate.Call(t.Context(), c,
+		api.CertificateRef{Certificate: cert.Serial}, api.RevokeRequest{Reason: "certificateHold"}); err != nil ||
+		row.Status != api.StatusRevoked {
 		t.Fatalf("%+v, %v", row, err)
 	}
-	if row, err := c.Release(t.Context(), cert.Serial, ""); err != nil || row.Status != api.StatusIssued || row.Revocation.Reason != "" {
+	if row, err := api.ReleaseCertificate.Call(t.Context(), c,
+		api.CertificateRef{Certificate: cert.Serial}, api.None{}); err != nil || row.Status != api.StatusIssued ||
+		row.Revocation.Reason != "" {
 		t.Errorf("%+v, %v", row, err)
 	}
-	_, err := c.Release(t.Context(), cert.Serial, "web-a-1")
+	_, err := api.ReleaseCertificate.Call(t.Context(), c,
+		api.CertificateRef{Certificate: cert.Serial, Issuer: "web-a-1"}, api.None{})
 	wantProblem(t, err, http.StatusConflict, "not_on_hold")
-	_, err = c.Release(t.Context(), "77", "")
+	_, err = api.ReleaseCertificate.Call(t.Context(), c, api.CertificateRef{Certificate: "77"}, api.None{})
 	wantProblem(t, err, http.StatusNotFound, "certificate_unknown")
-	_, err = c.Page(t.Context(), api.ListCertificatesParams{Key: "77"})
+	_, err = api.ListCertificates.Call(t.Context(), c,
+		api.ListCertificatesParams{CertificateFilter: api.CertificateFilter{Key: "77"}}, api.None{})
 	wantProblem(t, err, http.StatusBadRequest, "key_hash")
 }

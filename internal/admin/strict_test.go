@@ -12,11 +12,10 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/api"
-	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/admin/admintest"
 )
 
-// What the generated frame would swallow is refused.
+// What is wrong with a request is said with the right status and reason.
 func TestStrictRequests(t *testing.T) {
 	t.Parallel()
 	s := admintest.Start(t, nil, "web-a-1")
@@ -50,6 +49,8 @@ func TestStrictRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := func(extra string) string { return fmt.Sprintf(`{"profile":"tls-server","csr":%s%s}`, csr, extra) }
+	limit := int(api.DefaultBody)
+	large := body(`,"x":"` + strings.Repeat("x", limit) + `"`)
 	for name, want := range map[string]struct {
 		method, path, body string
 		status             int
@@ -60,8 +61,8 @@ func TestStrictRequests(t *testing.T) {
 		"empty":                 {"POST", "/v1/certificates", ``, 400, "body"},
 		"wrong type":            {"POST", "/v1/certificates", `{"profile":7}`, 400, "body"},
 		"two objects":           {"POST", "/v1/certificates", body("") + "{}", 400, "body"},
-		"too large":             {"POST", "/v1/certificates", body(`,"x":"` + strings.Repeat("x", admin.MaxBody) + `"`), 413, ""},
-		"too large, white":      {"POST", "/v1/certificates", body("") + strings.Repeat(" ", admin.MaxBody), 413, ""},
+		"too large":             {"POST", "/v1/certificates", large, 413, ""},
+		"too large, white":      {"POST", "/v1/certificates", body("") + strings.Repeat(" ", limit), 413, ""},
 		"misspelt parameter":    {"GET", "/v1/certificates?serail=01", "", 400, "parameter"},
 		"parameter twice":       {"GET", "/v1/certificates?name=a&name=b", "", 400, "parameter"},
 		"parameter where none":  {"GET", "/v1/issuers?x=1", "", 400, "parameter"},

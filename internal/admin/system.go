@@ -11,16 +11,16 @@ import (
 )
 
 // ListAuditEvents is GET /v1/audit/events.
-func (s *Server) ListAuditEvents(ctx context.Context, r api.ListAuditEventsRequestObject) (api.ListAuditEventsResponseObject, error) {
-	limit, err := pageSize(r.Params.Limit)
+func (s *Server) ListAuditEvents(ctx context.Context, p api.PageParams, _ *api.None) (*api.AuditPage, error) {
+	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	events, next, err := s.cfg.Store.AuditTail(ctx, limit, r.Params.Cursor)
+	events, next, err := s.cfg.Store.AuditTail(ctx, limit, p.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	page := api.ListAuditEvents200JSONResponse{Events: make([]api.AuditEvent, 0, len(events)), Next: next}
+	page := &api.AuditPage{Events: make([]api.AuditEvent, 0, len(events)), Next: next}
 	for _, e := range events {
 		page.Events = append(page.Events, api.AuditEvent{
 			Node: e.Node, Seq: e.Seq, At: e.At.UTC(), Action: e.Action, Outcome: e.Outcome, Actor: e.Actor,
@@ -32,7 +32,7 @@ func (s *Server) ListAuditEvents(ctx context.Context, r api.ListAuditEventsReque
 
 // ReloadConfig is POST /v1/config/reload. The attempt is on record, whatever
 // came of it.
-func (s *Server) ReloadConfig(ctx context.Context, _ api.ReloadConfigRequestObject) (api.ReloadConfigResponseObject, error) {
+func (s *Server) ReloadConfig(ctx context.Context, _ api.None, _ *api.None) (*api.ReloadResult, error) {
 	result, err := s.cfg.Reload(ctx)
 	outcome := "success"
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Server) ReloadConfig(ctx context.Context, _ api.ReloadConfigRequestObje
 	if err != nil {
 		return nil, unchanged(err)
 	}
-	return api.ReloadConfig200JSONResponse(result), nil
+	return new(result), nil
 }
 
 // unchanged is the refusal of a configuration. The operator wrote the file: even
@@ -64,11 +64,11 @@ func unchanged(err error) error {
 }
 
 // GetHealth is GET /v1/health.
-func (s *Server) GetHealth(ctx context.Context, _ api.GetHealthRequestObject) (api.GetHealthResponseObject, error) {
-	return api.GetHealth200JSONResponse(s.cfg.Health(ctx)), nil
+func (s *Server) GetHealth(ctx context.Context, _ api.None, _ *api.None) (*api.Health, error) {
+	return new(s.cfg.Health(ctx)), nil
 }
 
 // GetVersion is GET /v1/version.
-func (s *Server) GetVersion(context.Context, api.GetVersionRequestObject) (api.GetVersionResponseObject, error) {
-	return api.GetVersion200JSONResponse(s.cfg.Version), nil
+func (s *Server) GetVersion(_ context.Context, _ api.None, _ *api.None) (*api.Version, error) {
+	return new(s.cfg.Version), nil
 }

@@ -58,7 +58,8 @@ func (a *application) apply(plan *api.HierarchyPlan) (*api.HierarchyPlan, error)
 			break
 		}
 		var err error
-		if plan, err = a.client.PlanHierarchy(a.cmd.Context(), a.text); err != nil {
+		if plan, err = api.PlanHierarchy.Call(a.cmd.Context(), a.client,
+			api.None{}, api.HierarchyFile{Hierarchy: a.text}); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +100,8 @@ func (a *application) step(s api.HierarchyStep) (bool, error) {
 // request makes a key and its request, or takes what is on record, and writes the
 // request.
 func (a *application) request(s api.HierarchyStep) (*api.IssuerCSR, error) {
-	csr, err := a.client.IssuerCSR(a.cmd.Context(), s.CA, api.NewIssuerCSR{Subject: s.Subject, Algorithm: a.algorithm(s)})
+	csr, err := api.CreateIssuerCSR.Call(a.cmd.Context(), a.client,
+		api.IssuerRef{Issuer: s.CA}, api.NewIssuerCSR{Subject: s.Subject, Algorithm: a.algorithm(s)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.CA, err)
 	}
@@ -185,10 +187,11 @@ func (a *application) install(s api.HierarchyStep) (bool, error) {
 }
 
 func (a *application) putInForce(s api.HierarchyStep, c api.IssuerCertificate) (bool, error) {
-	done, again, err := a.client.InstallIssuer(a.cmd.Context(), s.CA, c)
+	answer, err := api.InstallIssuer.Call(a.cmd.Context(), a.client, api.IssuerRef{Issuer: s.CA}, c)
 	if err != nil {
 		return false, fmt.Errorf("install %s: %w", s.CA, err)
 	}
+	done, again := answer.Done()
 	for _, w := range done.Warnings {
 		a.cmd.PrintErrf("warning: %s: %s\n", s.CA, w)
 	}
@@ -251,7 +254,7 @@ func (a *application) asked(s api.HierarchyStep, csr string) (*api.ApprovalReque
 		return nil, err
 	}
 	for p := (api.ListRequestsParams{Profile: signingProfile(s)}); ; {
-		page, err := a.client.Requests(a.cmd.Context(), p)
+		page, err := api.ListRequests.Call(a.cmd.Context(), a.client, p, api.None{})
 		if err != nil {
 			return nil, err
 		}
@@ -306,7 +309,7 @@ func (a *application) list(s api.HierarchyStep) error {
 		if err != nil {
 			return err
 		}
-		_, err = a.client.ImportCRL(a.cmd.Context(), text, "")
+		_, err = api.ImportCRL.Call(a.cmd.Context(), a.client, api.None{}, api.CRLImport{CRL: api.CRLText(text)})
 		var p *api.Problem
 		switch {
 		case err == nil || errors.As(err, &p) && p.Reason == "crl_number":

@@ -238,12 +238,24 @@ func feed(ctx context.Context, source iter.Seq2[api.BatchRequest, error], pages 
 	return nil
 }
 
+// send sends a page and returns a result for each of its requests.
+func (b *batch) send(ctx context.Context, page api.BatchPage) ([]api.BatchResult, error) {
+	done, err := api.IssueBatch.Call(ctx, b.client, api.BatchRef{Batch: b.name}, page)
+	if err != nil {
+		return nil, err
+	}
+	if len(done.Results) != len(page.Requests) {
+		return nil, fmt.Errorf("issue batch: %d results for %d requests", len(done.Results), len(page.Requests))
+	}
+	return done.Results, nil
+}
+
 // issue sends a page, and again what failed for now.
 func (b *batch) issue(ctx context.Context, requests []api.BatchRequest) error {
 	for round := 1; len(requests) > 0; round++ {
 		page := b.page
 		page.Requests = requests
-		results, err := b.client.IssueBatch(ctx, b.name, page)
+		results, err := b.send(ctx, page)
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,8 @@ type bulkResult struct {
 
 // revokeMany previews a selection, and revokes it if that is wanted.
 func (c *CLI) revokeMany(cmd *cobra.Command, client *api.Client, r revocation) error {
-	preview, err := client.PreviewRevocations(cmd.Context(), api.BulkSelection{Where: r.where, Reason: r.reason})
+	preview, err := api.PreviewRevocations.Call(cmd.Context(), client,
+		api.None{}, api.BulkSelection{Where: r.where, Reason: r.reason})
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,9 @@ func (c *CLI) revokePages(cmd *cobra.Command, client *api.Client, r revocation, 
 	defer func() { bar.end() }()
 	request := api.BulkRevocation{Where: r.where, Reason: r.reason, InvalidityAt: r.at}
 	for {
-		page, err := retry(cmd.Context(), func() (*api.RevocationPage, error) { return client.RevokeSome(cmd.Context(), request) })
+		page, err := retry(cmd.Context(), func() (*api.RevocationPage, error) {
+			return api.RevokeCertificates.Call(cmd.Context(), client, api.None{}, request)
+		})
 		if err != nil {
 			return sum, err
 		}

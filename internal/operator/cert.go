@@ -34,12 +34,18 @@ func (f *filter) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.expiresBefore, "expires-before", "", "a time, a date, or a span from now such as 30d")
 }
 
-func (f *filter) times(now time.Time) (after, before time.Time, err error) {
-	if after, err = parseTime("expires-after", f.expiresAfter, now); err != nil {
-		return after, before, err
+// selects is the filter as the API has it.
+func (f *filter) selects(now time.Time) (api.CertificateFilter, error) {
+	out := api.CertificateFilter{
+		Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer, Status: api.CertificateStatus(f.status),
+		Requester: f.requester, Key: f.key,
 	}
-	before, err = parseTime("expires-before", f.expiresBefore, now)
-	return after, before, err
+	var err error
+	if out.ExpiresAfter, err = parseTime("expires-after", f.expiresAfter, now); err != nil {
+		return out, err
+	}
+	out.ExpiresBefore, err = parseTime("expires-before", f.expiresBefore, now)
+	return out, err
 }
 
 func (c *CLI) certList() *cobra.Command {
@@ -61,7 +67,7 @@ func (c *CLI) certList() *cobra.Command {
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			after, before, err := f.times(c.now())
+			selected, err := f.selects(c.now())
 			if err != nil {
 				return err
 			}
@@ -69,8 +75,7 @@ func (c *CLI) certList() *cobra.Command {
 				return usagef("--limit %d: want 1 to 1000", limit)
 			}
 			return list(cmd, client, api.ListCertificatesParams{
-				Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer, Status: api.CertificateStatus(f.status),
-				Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before, Cursor: cursor, Limit: limit,
+				CertificateFilter: selected, PageParams: api.PageParams{Cursor: cursor, Limit: limit},
 			}, all, *asJSON)
 		},
 	})
@@ -78,13 +83,13 @@ func (c *CLI) certList() *cobra.Command {
 
 // list prints one page, or all.
 func list(cmd *cobra.Command, client *api.Client, p api.ListCertificatesParams, all, asJSON bool) error {
-	page, err := client.Page(cmd.Context(), p)
+	page, err := api.ListCertificates.Call(cmd.Context(), client, p, api.None{})
 	if err != nil {
 		return err
 	}
 	for all && page.Next != "" {
 		p.Cursor = page.Next
-		more, err := client.Page(cmd.Context(), p)
+		more, err := api.ListCertificates.Call(cmd.Context(), client, p, api.None{})
 		if err != nil {
 			return err
 		}
@@ -128,7 +133,8 @@ func (c *CLI) certShow() *cobra.Command {
 				_, err = cmd.OutOrStdout().Write(chain)
 				return err
 			}
-			cert, err := client.Certificate(cmd.Context(), args[0], issuer)
+			cert, err := api.GetCertificate.Call(cmd.Context(), client,
+				api.CertificateRef{Certificate: args[0], Issuer: issuer}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,7 @@ func (c *CLI) crlList() *cobra.Command {
 		example: "  privyseal crl list\n  privyseal crl list --json | jq -r '.crls[] | select(.state != \"current\") | .name'",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			lists, err := client.CRLs(cmd.Context(), "")
+			lists, err := api.ListCRLs.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -32,12 +33,12 @@ func (c *CLI) crlList() *cobra.Command {
 	})
 }
 
-func printLists(cmd *cobra.Command, lists []api.CRL, asJSON bool) error {
+func printLists(cmd *cobra.Command, lists *api.CRLList, asJSON bool) error {
 	if asJSON {
-		return printJSON(cmd.OutOrStdout(), api.CRLList{CRLs: lists})
+		return printJSON(cmd.OutOrStdout(), lists)
 	}
 	t := newTable(cmd.OutOrStdout(), "LIST", "STATE", "NUMBER", "THIS UPDATE", "NEXT UPDATE", "ENTRIES", "SIZE", "MADE")
-	for _, l := range lists {
+	for _, l := range lists.CRLs {
 		made := "here"
 		if l.Offline {
 			made = "offline"
@@ -52,7 +53,7 @@ func printLists(cmd *cobra.Command, lists []api.CRL, asJSON bool) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	for _, l := range lists {
+	for _, l := range lists.CRLs {
 		if l.Refused != "" {
 			cmd.PrintErrf("%s: the newest list was refused: %s\n", clean(l.Name), clean(l.Refused))
 		}
@@ -67,18 +68,18 @@ func (c *CLI) crlShow() *cobra.Command {
 		example: "  privyseal crl show web-a-1",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			lists, err := client.CRLs(cmd.Context(), args[0])
+			lists, err := api.GetCRLs.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), api.CRLList{CRLs: lists})
+				return printJSON(cmd.OutOrStdout(), lists)
 			}
-			for i := range lists {
+			for i := range lists.CRLs {
 				if i > 0 {
 					_, _ = fmt.Fprintln(cmd.OutOrStdout()) // what follows reports what failed
 				}
-				if err := showList(cmd.OutOrStdout(), &lists[i]); err != nil {
+				if err := showList(cmd.OutOrStdout(), &lists.CRLs[i]); err != nil {
 					return err
 				}
 			}
@@ -118,7 +119,8 @@ earlier date) is refused, and the published one stays.`,
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			lists, err := client.PublishCRLs(cmd.Context(), args[0], api.PublishRequest{ClockWasWrong: clock})
+			lists, err := api.PublishCRLs.Call(cmd.Context(), client,
+				api.IssuerRef{Issuer: args[0]}, api.PublishRequest{ClockWasWrong: clock})
 			if err != nil {
 				return err
 			}
@@ -153,10 +155,12 @@ list all the same; the audit record has the reason and the serials.`,
 			if err != nil {
 				return err
 			}
-			l, err := client.ImportCRL(cmd.Context(), list, acceptLost)
+			text := api.CRLImport{CRL: api.CRLText(list), AcceptLost: acceptLost}
+			done, err := api.ImportCRL.Call(cmd.Context(), client, api.None{}, text)
 			if err != nil {
 				return err
 			}
+			l := cmp.Or(done.Unchanged, done.Published)
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), l)
 			}
@@ -192,14 +196,14 @@ Look with --dry-run, then do it with --yes, then privyseal crl publish.`,
 			if r.DryRun == yes {
 				return usagef("%s: say --dry-run to look, or --yes to do it", cmd.CommandPath())
 			}
-			var list []byte
 			if file != "" {
-				var err error
-				if list, err = readInput(cmd, file); err != nil {
+				list, err := readInput(cmd, file)
+				if err != nil {
 					return err
 				}
+				r.CRL = api.CRLText(list)
 			}
-			done, err := client.RecoverRevocations(cmd.Context(), args[0], list, r)
+			done, err := api.RecoverRevocations.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, r)
 			if err != nil {
 				return err
 			}

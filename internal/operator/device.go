@@ -106,7 +106,7 @@ func (c *CLI) estUserAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			secret, err := client.CreateESTUser(cmd.Context(), api.NewESTUser{
+			secret, err := api.CreateESTUser.Call(cmd.Context(), client, api.None{}, api.NewESTUser{
 				Name: args[0], Description: f.description, Endpoint: f.endpoint, Profile: f.profile,
 				Subject: f.subject, Names: f.names, AnyName: f.anyName, MaxUses: &f.uses, ExpiresAt: expires,
 			})
@@ -131,8 +131,8 @@ func (c *CLI) estUserList() *cobra.Command {
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			all := api.ESTUserPage{Users: []api.ESTUser{}}
-			for p := (api.ListESTUsersParams{}); ; {
-				page, err := client.ESTUsers(cmd.Context(), p)
+			for p := (api.PageParams{}); ; {
+				page, err := api.ListESTUsers.Call(cmd.Context(), client, p, api.None{})
 				if err != nil {
 					return err
 				}
@@ -163,7 +163,7 @@ func (c *CLI) estUserDisable() *cobra.Command {
 		example: "  privyseal est user disable device-7",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			user, err := client.DisableESTUser(cmd.Context(), args[0])
+			user, err := api.DisableESTUser.Call(cmd.Context(), client, api.ESTUserRef{Name: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -192,7 +192,7 @@ func (c *CLI) scepChallengeCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			secret, err := client.CreateSCEPChallenge(cmd.Context(), api.NewSCEPChallenge{
+			secret, err := api.CreateSCEPChallenge.Call(cmd.Context(), client, api.None{}, api.NewSCEPChallenge{
 				Description: f.description, Endpoint: f.endpoint, Profile: f.profile,
 				Subject: f.subject, Names: f.names, AnyName: f.anyName, MaxUses: &f.uses, ExpiresAt: expires,
 			})
@@ -217,8 +217,8 @@ func (c *CLI) scepChallengeList() *cobra.Command {
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			all := api.SCEPChallengePage{Challenges: []api.SCEPChallenge{}}
-			for p := (api.ListSCEPChallengesParams{}); ; {
-				page, err := client.SCEPChallenges(cmd.Context(), p)
+			for p := (api.PageParams{}); ; {
+				page, err := api.ListSCEPChallenges.Call(cmd.Context(), client, p, api.None{})
 				if err != nil {
 					return err
 				}
@@ -249,7 +249,7 @@ func (c *CLI) scepChallengeDisable() *cobra.Command {
 		example: "  privyseal scep challenge disable 0193a2b4-7c11-7d5e-9b3f-0a1b2c3d4e5f",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			ch, err := client.DisableSCEPChallenge(cmd.Context(), args[0])
+			ch, err := api.DisableSCEPChallenge.Call(cmd.Context(), client, api.IDRef{ID: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}

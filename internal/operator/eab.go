@@ -48,7 +48,7 @@ func (c *CLI) eabCreate() *cobra.Command {
 			if k.ExpiresAt, err = parseTime("expires", expires, c.now()); err != nil {
 				return err
 			}
-			secret, err := client.CreateEAB(cmd.Context(), k)
+			secret, err := api.CreateEABKey.Call(cmd.Context(), client, api.None{}, k)
 			if err != nil {
 				return err
 			}
@@ -71,8 +71,8 @@ func (c *CLI) eabList() *cobra.Command {
 		flags: func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			all := api.EABKeyPage{Keys: []api.EABKey{}}
-			for p := (api.ListEABKeysParams{}); ; {
-				page, err := client.EABs(cmd.Context(), p)
+			for p := (api.PageParams{}); ; {
+				page, err := api.ListEABKeys.Call(cmd.Context(), client, p, api.None{})
 				if err != nil {
 					return err
 				}
@@ -106,7 +106,7 @@ func (c *CLI) eabDisable() *cobra.Command {
 		example: "  privyseal eab disable 5d41402abc4b2a76b9719d911017c592",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			key, err := client.DisableEAB(cmd.Context(), args[0])
+			key, err := api.DisableEABKey.Call(cmd.Context(), client, api.EABKeyRef{KID: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,22 +45,22 @@ file appears only when it is complete.`,
 				}
 				format = string(api.FormatJSONL)
 			}
-			if !api.ExportFormat(format).Valid() {
+			formats := []api.ExportFormat{api.FormatCSV, api.FormatJSONL, api.FormatPEM}
+			if !slices.Contains(formats, api.ExportFormat(format)) {
 				return usagef("--format %q: want csv, jsonl or pem", format)
 			}
-			after, before, err := f.times(c.now())
+			selected, err := f.selects(c.now())
 			if err != nil {
 				return err
 			}
-			body, err := client.Export(cmd.Context(), api.ExportCertificatesParams{
-				Format: api.ExportFormat(format), Name: f.name, Serial: f.serial, Profile: f.profile, Issuer: f.issuer,
-				Status: api.CertificateStatus(f.status), Requester: f.requester, Key: f.key, ExpiresAfter: after, ExpiresBefore: before,
-			})
+			export, err := api.ExportCertificates.Call(cmd.Context(), client, api.ExportCertificatesParams{
+				Format: api.ExportFormat(format), CertificateFilter: selected,
+			}, api.None{})
 			if err != nil {
 				return err
 			}
-			defer func() { _ = body.Close() }()
-			return c.save(cmd, body, api.ExportFormat(format), out)
+			defer func() { _ = export.Body.Close() }()
+			return c.save(cmd, export.Body, api.ExportFormat(format), out)
 		},
 	})
 }

@@ -34,7 +34,8 @@ is refused with the law's name.`,
 			if err != nil {
 				return err
 			}
-			plan, err := client.PlanHierarchy(cmd.Context(), string(text))
+			plan, err := api.PlanHierarchy.Call(cmd.Context(), client,
+				api.None{}, api.HierarchyFile{Hierarchy: string(text)})
 			if err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ printed.`,
 				out = filepath.Join(filepath.Dir(args[0]), "ceremonies")
 			}
 			a := &application{cmd: cmd, client: client, text: string(text), out: out, now: c.now}
-			plan, err := client.PlanHierarchy(cmd.Context(), a.text)
+			plan, err := api.PlanHierarchy.Call(cmd.Context(), client, api.None{}, api.HierarchyFile{Hierarchy: a.text})
 			if err == nil && !dry {
 				plan, err = a.apply(plan)
 			}
@@ -134,7 +135,7 @@ a law is broken; warnings alone exit 0.`,
 		example: "  privyseal hierarchy lint",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			h, err := client.Hierarchy(cmd.Context())
+			h, err := api.GetHierarchy.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -189,7 +190,7 @@ long that takes here.`,
 		example: "  privyseal hierarchy cost",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			h, err := client.Hierarchy(cmd.Context())
+			h, err := api.GetHierarchy.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -223,17 +224,17 @@ what is issued or revoked here later is not in the file.`,
 			if out == "" {
 				return usagef("%s: --out is required; see --help", cmd.CommandPath())
 			}
-			body, err := client.ExportHierarchy(cmd.Context(), args[0])
+			export, err := api.ExportHierarchy.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}
-			defer func() { _ = body.Close() }()
+			defer func() { _ = export.Body.Close() }()
 			file, err := files.Create(out, 0o600) // it names customers
 			if err != nil {
 				return usagef("--out: %s", err)
 			}
 			defer file.Discard()
-			n, err := io.Copy(file, body)
+			n, err := io.Copy(file, export.Body)
 			if err != nil {
 				return fmt.Errorf("export broke off: %w", err)
 			}

@@ -45,7 +45,8 @@ func (i *importer) flush() error {
 	if len(i.page) == 0 {
 		return nil
 	}
-	done, err := i.client.ImportRecords(i.cmd.Context(), i.id, api.ImportPage{Certificate: i.certificate, Records: i.page})
+	done, err := api.ImportRecords.Call(i.cmd.Context(), i.client,
+		api.IssuerRef{Issuer: i.id}, api.ImportPage{Certificate: i.certificate, Records: i.page})
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.id, err)
 	}
@@ -55,11 +56,11 @@ func (i *importer) flush() error {
 
 // installed reports whether a CA has a record already.
 func (i *importer) installed() (bool, error) {
-	all, err := i.client.Issuers(i.cmd.Context())
+	all, err := api.ListIssuers.Call(i.cmd.Context(), i.client, api.None{}, api.None{})
 	if err != nil {
 		return false, err
 	}
-	for _, is := range all {
+	for _, is := range all.Issuers {
 		if is.ID == i.id && is.Certificate != "" {
 			return true, nil
 		}
@@ -117,16 +118,19 @@ is resumed by the same command.`,
 // those whose keys are elsewhere.
 func adoptAll(cmd *cobra.Command, client *api.Client, cas []api.ExportCA, sent []*importer) error {
 	for n, ca := range cas {
-		done, again, err := client.AdoptIssuer(cmd.Context(), ca.ID, api.Adoption{
+		answer, err := api.AdoptIssuer.Call(cmd.Context(), client, api.IssuerRef{Issuer: ca.ID}, api.Adoption{
 			Certificate: ca.Certificate, LastCRLNumber: ca.LastCRLNumber, CRLShards: ca.CRLShards,
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", ca.ID, err)
 		}
+		done, again := answer.Done()
 		cmd.PrintErrf("%s: %d records entered, %d were here\n", ca.ID, sent[n].fresh, sent[n].old)
 		if ca.Offline && len(ca.CRL) > 0 {
 			var p *api.Problem
-			if _, err := client.ImportCRL(cmd.Context(), ca.CRL, ""); err != nil && !(errors.As(err, &p) && p.Refused()) {
+			list := api.CRLImport{CRL: api.CRLText(ca.CRL)}
+			_, err := api.ImportCRL.Call(cmd.Context(), client, api.None{}, list)
+			if err != nil && !(errors.As(err, &p) && p.Refused()) {
 				return fmt.Errorf("list of %s: %w", ca.ID, err)
 			} else if err != nil {
 				cmd.PrintErrf("warning: list of %s: %s\n", ca.ID, err)
@@ -250,11 +254,12 @@ it. With --key-in-place the key is in its token already and is not read.`,
 			if err != nil {
 				return err
 			}
-			done, again, err := client.AdoptIssuer(cmd.Context(), id, a)
+			answer, err := api.AdoptIssuer.Call(cmd.Context(), client, api.IssuerRef{Issuer: id}, a)
 			if err != nil {
 				return fmt.Errorf("%s: %w", id, err)
 			}
 			cmd.PrintErrf("%s: %d records entered, %d were here\n", id, i.fresh, i.old)
+			done, again := answer.Done()
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), done)
 			}

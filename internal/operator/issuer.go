@@ -42,7 +42,7 @@ is what the ceremony asks for.`,
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			csr, err := client.IssuerCSR(cmd.Context(), args[0], r)
+			csr, err := api.CreateIssuerCSR.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, r)
 			if err != nil {
 				return err
 			}
@@ -109,10 +109,11 @@ record says so.`,
 				}
 				*f.into = string(text)
 			}
-			done, again, err := client.InstallIssuer(cmd.Context(), args[0], r)
+			answer, err := api.InstallIssuer.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, r)
 			if err != nil {
 				return err
 			}
+			done, again := answer.Done()
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), done)
 			}

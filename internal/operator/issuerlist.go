@@ -22,14 +22,14 @@ wrong with it, or soon will be.`,
 		example: "  privyseal issuer list\n  privyseal issuer list --json | jq -r '.issuers[].certificate // empty'",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			issuers, err := client.Issuers(cmd.Context())
+			issuers, err := api.ListIssuers.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), api.IssuerList{Issuers: issuers})
+				return printJSON(cmd.OutOrStdout(), issuers)
 			}
-			return printIssuers(cmd.OutOrStdout(), issuers)
+			return printIssuers(cmd.OutOrStdout(), issuers.Issuers)
 		},
 	})
 }
@@ -68,7 +68,7 @@ configuration has a certificate for it, which would be installed again.`,
 		example: "  privyseal issuer remove web-b",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			done, err := client.RemoveIssuer(cmd.Context(), args[0])
+			done, err := api.RemoveIssuer.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func (c *CLI) requestList() *cobra.Command {
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			all := api.ApprovalPage{Requests: []api.ApprovalRequest{}}
 			for p.Status = api.RequestStatus(status); ; {
-				page, err := client.Requests(cmd.Context(), p)
+				page, err := api.ListRequests.Call(cmd.Context(), client, p, api.None{})
 				if err != nil {
 					return err
 				}
@@ -56,7 +56,7 @@ func (c *CLI) requestShow() *cobra.Command {
 		example: "  privyseal request show 0193a2b4-7c11-7d5e-9b3f-0a1b2c3d4e5f",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			r, err := client.Request(cmd.Context(), args[0])
+			r, err := api.GetRequest.Call(cmd.Context(), client, api.IDRef{ID: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ The certificate is issued at once; an ACME order gets it within seconds.`,
 		example: "  privyseal request approve 0193a2b4-7c11-7d5e-9b3f-0a1b2c3d4e5f",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			r, err := client.Approve(cmd.Context(), args[0])
+			r, err := api.ApproveRequest.Call(cmd.Context(), client, api.IDRef{ID: args[0]}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,8 @@ func (c *CLI) requestReject() *cobra.Command {
 			if reason == "" {
 				return usagef("%s: --reason is required; see --help", cmd.CommandPath())
 			}
-			r, err := client.Reject(cmd.Context(), args[0], reason)
+			r, err := api.RejectRequest.Call(cmd.Context(), client,
+				api.IDRef{ID: args[0]}, api.Rejection{Reason: reason})
 			if err != nil {
 				return err
 			}

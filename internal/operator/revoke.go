@@ -87,12 +87,14 @@ func (r *revocation) check(cmd *cobra.Command, args []string) error {
 // revokeOne revokes one certificate. A key compromise concerns the other
 // certificates of the key: they are revoked too, or counted and offered.
 func (c *CLI) revokeOne(cmd *cobra.Command, client *api.Client, r revocation, ref string) error {
-	cert, err := client.Revoke(cmd.Context(), ref, r.issuer, api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at})
+	cert, err := api.RevokeCertificate.Call(cmd.Context(), client,
+		api.CertificateRef{Certificate: ref, Issuer: r.issuer}, api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at})
 	var refusal *api.Problem
 	switch {
 	case r.sameKey && errors.As(err, &refusal) && refusal.Kind == "already_revoked":
 		// Done by an earlier run: what is left to do are the others.
-		if cert, err = client.Certificate(cmd.Context(), ref, r.issuer); err != nil {
+		if cert, err = api.GetCertificate.Call(cmd.Context(), client,
+			api.CertificateRef{Certificate: ref, Issuer: r.issuer}, api.None{}); err != nil {
 			return err
 		}
 		cmd.PrintErrf("%s\n", clean(refusal.Detail))
@@ -112,7 +114,8 @@ func (c *CLI) revokeOne(cmd *cobra.Command, client *api.Client, r revocation, re
 		return nil
 	}
 	r.where = "key=" + cert.KeyHash
-	others, err := client.PreviewRevocations(cmd.Context(), api.BulkSelection{Where: r.where, Reason: r.reason})
+	others, err := api.PreviewRevocations.Call(cmd.Context(), client,
+		api.None{}, api.BulkSelection{Where: r.where, Reason: r.reason})
 	if err != nil || others.Count == 0 {
 		return err
 	}
@@ -139,7 +142,8 @@ hold can be taken back; every other revocation is final.`,
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			cert, err := client.Release(cmd.Context(), args[0], issuer)
+			cert, err := api.ReleaseCertificate.Call(cmd.Context(), client,
+				api.CertificateRef{Certificate: args[0], Issuer: issuer}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -40,9 +40,9 @@ func (c *CLI) AuditTail() *cobra.Command {
 // tail returns the newest n events, oldest first.
 func tail(cmd *cobra.Command, client *api.Client, n int) ([]api.AuditEvent, error) {
 	var events []api.AuditEvent
-	for p := (api.ListAuditEventsParams{}); len(events) < n; {
+	for p := (api.PageParams{}); len(events) < n; {
 		p.Limit = min(n-len(events), 1000)
-		page, err := client.Audit(cmd.Context(), p)
+		page, err := api.ListAuditEvents.Call(cmd.Context(), client, p, api.None{})
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +83,7 @@ command exits 1.`,
 		example: "  privyseal config reload",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			r, err := client.Reload(cmd.Context())
+			r, err := api.ReloadConfig.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (c *CLI) status() *cobra.Command {
 		example: "  privyseal status\n  privyseal status --json",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
-			h, err := client.Health(cmd.Context())
+			h, err := api.GetHealth.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
 				return err
 			}

@@ -97,7 +97,8 @@ func TestFS14_IdleConnections(t *testing.T) {
 		if err != nil || made.Chain == "" {
 			t.Errorf("%s: issuing, by way of socket and database: %v", what, err)
 		}
-		if _, err := l.client().PublishCRLs(t.Context(), "dev-a-1", api.PublishRequest{}); err != nil {
+		_, err = api.PublishCRLs.Call(t.Context(), l.client(), api.IssuerRef{Issuer: "dev-a-1"}, api.PublishRequest{})
+		if err != nil {
 			t.Errorf("%s: publishing a list: %v", what, err)
 		}
 		if status, h := l.readyz(t); status != http.StatusOK {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/est"
 )
 
@@ -59,14 +60,14 @@ func TestReloadOfEST(t *testing.T) {
 		return res.StatusCode
 	}
 	l.change(t, "est:\n      serverkeygen: true", "est:\n      label: plant-4")
-	if _, err := l.client().Reload(context.Background()); err != nil {
+	if _, err := api.ReloadConfig.Call(context.Background(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := status("/.well-known/est/cacerts"), status("/.well-known/est/plant-4/cacerts"); a != 404 || b != 200 {
 		t.Errorf("without label %d, with it %d", a, b)
 	}
 	l.change(t, "label: plant-4", "label: fullcmc")
-	if _, err := l.client().Reload(context.Background()); err == nil {
+	if _, err := api.ReloadConfig.Call(context.Background(), l.client(), api.None{}, api.None{}); err == nil {
 		t.Error("a label that is an operation was taken")
 	}
 	if got := status("/.well-known/est/plant-4/cacerts"); got != 200 {

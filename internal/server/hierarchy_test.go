@@ -65,18 +65,18 @@ func TestG2_22_G2_23_OnlineMiddleCA(t *testing.T) {
 	defer c.Close()
 	_, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "policy-1", CSR: newCSR(t, "a.localhost")})
 	refused(t, err, 403, "middle_ca_issuance_forbidden")
-	csr, err := c.IssuerCSR(t.Context(), "web-b", api.NewIssuerCSR{})
+	csr, err := api.CreateIssuerCSR.Call(t.Context(), c, api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Issue(t.Context(), api.IssueRequest{Profile: "issuing-ca", Issuer: "policy-1", CSR: csr.CSR})
 	refused(t, err, 202, "approval_pending")
-	page, err := c.Requests(t.Context(), api.ListRequestsParams{})
+	page, err := api.ListRequests.Call(t.Context(), c, api.ListRequestsParams{}, api.None{})
 	if err != nil || len(page.Requests) != 1 {
 		t.Fatalf("requests: %+v, %v", page, err)
 	}
 	id := page.Requests[0].ID
-	_, err = c.Approve(t.Context(), id)
+	_, err = api.ApproveRequest.Call(t.Context(), c, api.IDRef{ID: id}, api.None{})
 	refused(t, err, 403, "own_request")
 	v, err := h.approvals.Approve(t.Context(), id, approval.Actor{Name: "uid:4242"})
 	if err != nil || v.State != "issued" {
@@ -86,8 +86,9 @@ func TestG2_22_G2_23_OnlineMiddleCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, _, err := c.InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: string(chain), NoTranscript: true})
-	if err != nil || done.Issuer.Parent != "policy-1" {
+	done, err := api.InstallIssuer.Call(t.Context(), c, api.IssuerRef{Issuer: "web-b"},
+		api.IssuerCertificate{Certificate: string(chain), NoTranscript: true})
+	if err != nil || done.Installed.Issuer.Parent != "policy-1" {
 		t.Fatalf("install: %+v, %v", done, err)
 	}
 	leaf, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-b", CSR: newCSR(t, "a.localhost")})
@@ -179,7 +180,8 @@ func (l *lab) revoke(t *testing.T, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().ImportCRL(t.Context(), list, ""); err != nil {
+	if _, err := api.ImportCRL.Call(t.Context(), l.client(),
+		api.None{}, api.CRLImport{CRL: api.CRLText(list)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -326,7 +328,7 @@ func TestX6_CrossSignedChainsAreOffered(t *testing.T) {
 	}
 	for name, certs := range map[string][]*x509.Certificate{"other key": {other.cert}, "no root": {cross}} {
 		write("cross.pem", certs...)
-		if _, err := l.client().Reload(t.Context()); err == nil {
+		if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err == nil {
 			t.Errorf("%s: the chain was taken", name)
 		}
 	}

@@ -28,7 +28,7 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 	l.change(t, "issuers:\n", secondIssuer)
 	r := l.serve(t)
 	h := r.server
-	csr, err := l.client().IssuerCSR(t.Context(), "web-b", api.NewIssuerCSR{})
+	csr, err := api.CreateIssuerCSR.Call(t.Context(), l.client(), api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,8 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 	certificate := api.IssuerCertificate{
 		Certificate: l.certify(t, csr.CSR, ceremony.CASpec{Locations: locations}), NoTranscript: true,
 	}
-	if _, _, err := l.client().InstallIssuer(t.Context(), "web-b", certificate); err != nil {
+	if _, err := api.InstallIssuer.Call(t.Context(), l.client(),
+		api.IssuerRef{Issuer: "web-b"}, certificate); err != nil {
 		t.Fatal(err)
 	}
 	dangling := func() string {
@@ -59,7 +60,7 @@ func TestFT16_AChainBeforeItsRootIsDeclared(t *testing.T) {
 	}
 	was := h.signing.Load().cas().Get(devca.Issuer).Parent.ID
 	l.change(t, "endpoints:\n", "offline:\n  - id: dev-root\nendpoints:\n")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	l.must(t, "issuer", "install", devca.Root, "--certificate", filepath.Join(l.dir, "root.pem"), "--no-transcript")

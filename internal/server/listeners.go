@@ -37,7 +37,7 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 	}
 	c := srv.webConfig(listenSocket, config.Connections{})
 	c.ConnContext = admin.ConnContext
-	c.Limits.Body = admin.MaxImportBody
+	c.Limits.Body = admin.MaxBody
 	c.Limits.Write = 0 // an export may be long
 	srv.serve(ln, srv.admin.Routes(), c)
 	return nil

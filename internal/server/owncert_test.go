@@ -123,7 +123,9 @@ func TestFT2_RevokedOwnCertificateIsReplacedOnTheWire(t *testing.T) {
 	defer c.Close()
 	for _, cert := range first {
 		serial := string(pki.SerialFromBig(cert.SerialNumber))
-		if _, err := c.Revoke(t.Context(), serial, "dev-a-1", api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
+		if _, err := api.RevokeCertificate.Call(t.Context(), c,
+			api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"},
+			api.RevokeRequest{Reason: "keyCompromise"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,7 +194,9 @@ func TestFT2_CertificateFromAFile(t *testing.T) {
 	c := l.client()
 	defer c.Close()
 	serial := string(pki.SerialFromBig(p.Certificate.SerialNumber))
-	if _, err := c.Revoke(t.Context(), serial, "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+	if _, err := api.RevokeCertificate.Call(t.Context(), c,
+		api.CertificateRef{Certificate: serial, Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	_, h := l.readyz(t)
@@ -227,7 +231,8 @@ func TestFT2_ResponderOfAnOfflineCAIsWithdrawn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().ImportCRL(t.Context(), list, ""); err != nil {
+	if _, err := api.ImportCRL.Call(t.Context(), l.client(),
+		api.None{}, api.CRLImport{CRL: api.CRLText(list)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.checkParents(t.Context()); err != nil {

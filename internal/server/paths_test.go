@@ -1,6 +1,8 @@
 package server
 
 import (
+	"github.com/privyseal/privyseal/api"
+
 	"net"
 	"net/http"
 	"strings"
@@ -52,7 +54,7 @@ func TestFR11_Paths(t *testing.T) {
 	}
 	expect("http://"+l.addr.ops+"/", 200, "/metrics")
 	l.change(t, "/cgi-bin/pkiclient.exe", "/certsrv/mscep/mscep.dll")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	expect(plain+"/certsrv/mscep/mscep.dll"+ask, 200, "POSTPKIOperation")

@@ -200,7 +200,7 @@ func TestGenerations(t *testing.T) {
 	a2 := l.newIssuer(t, "dev-a-2", "    pool: web\n    succeeds: dev-a-1\n")
 	b2 := l.newIssuer(t, "dev-b-2", "    pool: web\n    succeeds: dev-b-1\n")
 	l.change(t, "  - id: dev-b-1\n", a2+b2+"  - id: dev-b-1\n")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	l.issue(t, "dev-a-2")
@@ -210,10 +210,13 @@ func TestGenerations(t *testing.T) {
 	}
 
 	// The former issuer goes on: its list takes a revocation, its responder knows it.
-	if _, err := l.client().Revoke(t.Context(), old.SerialNumber.Text(16), "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+	if _, err := api.RevokeCertificate.Call(t.Context(), l.client(),
+		api.CertificateRef{Certificate: old.SerialNumber.Text(16), Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().PublishCRLs(t.Context(), "dev-a-1", api.PublishRequest{}); err != nil {
+	if _, err := api.PublishCRLs.Call(t.Context(), l.client(),
+		api.IssuerRef{Issuer: "dev-a-1"}, api.PublishRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	_, der := l.get(t, "http://"+l.addr.http+"/crl/dev-a-1.crl")
@@ -252,12 +255,12 @@ func TestGenerations(t *testing.T) {
 // states wants issuers with their state, generation and name.
 func states(t *testing.T, l *lab, want ...string) {
 	t.Helper()
-	all, err := l.client().Issuers(t.Context())
+	all, err := api.ListIssuers.Call(t.Context(), l.client(), api.None{}, api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var have []string
-	for _, i := range all {
+	for _, i := range all.Issuers {
 		have = append(have, fmt.Sprintf("%s %s %d %s", i.ID, i.State, i.Generation, i.Name))
 	}
 	for _, w := range want {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/config"
 )
 
@@ -37,7 +38,7 @@ func TestFS17_ConfigurationSaysWhoseCertificatesRenew(t *testing.T) {
 		}
 	}
 	wants(2)
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	wants(4)

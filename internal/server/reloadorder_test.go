@@ -49,7 +49,8 @@ func TestReloadRefusedMovesNoGeneration(t *testing.T) {
 	if err := files.Write(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(),
+		api.None{}, api.None{}); err == nil || !strings.Contains(err.Error(), "not signed by this CA") {
 		t.Fatalf("the list of another CA: %v", err)
 	}
 	if err := files.Write(file, good, 0o600); err != nil {
@@ -107,7 +108,7 @@ func TestFollowTriesARefusedPINOnce(t *testing.T) { // not parallel: the token i
 	if err := files.Write(filepath.Join(l.dir, "secrets", "pin"), []byte(token.PIN), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.client().Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "dev-t-1", CSR: newCSR(t, "a.localhost")}); err != nil {
@@ -134,12 +135,12 @@ func TestReloadMovesAllOrNothing(t *testing.T) {
 	url := "sqlite:" + filepath.Join(l.dir, "privyseal.db")
 	storetest.Exec(t, url, `CREATE TRIGGER broken BEFORE UPDATE OF state ON issuers WHEN NEW.id = 'dev-b-1'
 		BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
-	if _, err := l.client().Reload(t.Context()); err == nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err == nil {
 		t.Fatal("reloaded")
 	}
 	states(t, l, "dev-a-1 active 1 web", "dev-b-1 active 1 other")
 	storetest.Exec(t, url, `DROP TRIGGER broken`)
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	states(t, l, "dev-a-1 draining 1 web", "dev-a-2 active 2 web", "dev-b-1 draining 1 other", "dev-b-2 active 2 other")
@@ -166,7 +167,7 @@ func TestReloadWithATakenAddress(t *testing.T) {
 	}
 	rename(away, key)
 	l.change(t, "    passphrase: file:secrets/issuer\n", "    passphrase: file:secrets/issuer\n    certificate: chain.pem\n")
-	if result, err := l.client().Reload(t.Context()); err != nil || !result.Changed {
+	if result, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil || !result.Changed {
 		t.Errorf("reload: %+v, %v", result, err)
 	}
 	_, answer := l.readyz(t)

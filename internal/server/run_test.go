@@ -183,7 +183,7 @@ func TestWithoutIssuers(t *testing.T) {
 		}
 	}
 	l.change(t, "    passphrase: file:secrets/issuer\n", "    passphrase: file:secrets/issuer\n    certificate: chain.pem\n")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	if status, h := l.readyz(t); status != http.StatusOK {
@@ -203,7 +203,9 @@ func TestReload(t *testing.T) {
 	l := newLab(t)
 	l.serve(t)
 	good := l.read(t)
-	reload := func() (*api.ReloadResult, error) { return l.client().Reload(t.Context()) }
+	reload := func() (*api.ReloadResult, error) {
+		return api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{})
+	}
 	_, port, _ := net.SplitHostPort(l.addr.https)
 	directory := func(endpoint string) int {
 		res, _ := l.get(t, "https://localhost:"+port+"/acme/"+endpoint+"/directory")
@@ -295,7 +297,7 @@ func TestTLSPairIsKept(t *testing.T) {
 		t.Error("a damaged file gave the old certificate")
 	}
 	l.change(t, "        - 127.0.0.1\n", "        - 127.0.0.1\n        - more.localhost\n")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	if serial() == second {
@@ -367,7 +369,7 @@ func TestFT4_StartsWithoutACAThatSigns(t *testing.T) {
 				t.Error("the https listener is open, without a certificate")
 			}
 			l.write(t, right)
-			if _, err := l.client().Reload(t.Context()); err != nil {
+			if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 				t.Fatal(err)
 			}
 			if status, h := l.readyz(t); status != http.StatusOK {

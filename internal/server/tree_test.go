@@ -70,20 +70,28 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 			}
 			c := l.client()
 			defer c.Close()
-			csr, err := c.IssuerCSR(t.Context(), "web-b", api.NewIssuerCSR{})
+			csr, err := api.CreateIssuerCSR.Call(t.Context(), c, api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, err := c.IssuerCSR(t.Context(), "web-b", api.NewIssuerCSR{}); err != nil || again.CSR != csr.CSR || again.KeyMade || !csr.KeyMade {
+			if again, err := api.CreateIssuerCSR.Call(t.Context(), c,
+				api.IssuerRef{Issuer: "web-b"}, api.NewIssuerCSR{}); err != nil ||
+				again.CSR != csr.CSR || again.KeyMade || !csr.KeyMade {
 				t.Errorf("the second call made another request or key: %v", err)
 			}
 			if info, err := os.Stat(filepath.Join(l.dir, "keys", "web-b.key")); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the key's file: %v", err)
 			}
-			certificate := l.certify(t, csr.CSR, ceremony.CASpec{})
-			done, again, err := c.InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: certificate, NoTranscript: true})
-			if err != nil || again || done.Issuer.Parent != devca.Root || done.Issuer.State != string(ca.Active) {
-				t.Fatalf("install: %+v %v %v", done, again, err)
+			webB := api.IssuerRef{Issuer: "web-b"}
+			certificate := api.IssuerCertificate{
+				Certificate: l.certify(t, csr.CSR, ceremony.CASpec{}), NoTranscript: true,
+			}
+			done, err := api.InstallIssuer.Call(t.Context(), c, webB, certificate)
+			if err != nil || done.Installed == nil {
+				t.Fatalf("install: %+v %v", done, err)
+			}
+			if is := done.Installed.Issuer; is.Parent != devca.Root || is.State != string(ca.Active) {
+				t.Fatalf("installed: %+v", is)
 			}
 			leaf, err := c.Issue(t.Context(), api.IssueRequest{Profile: "tls-server", Issuer: "web-b", CSR: admintest.CSR(t, "b.example.test")})
 			if err != nil {
@@ -96,8 +104,9 @@ func TestG1_37_AnIssuerIsInstalledWhileTheServerRuns(t *testing.T) {
 			if err != nil || x.Issuer.CommonName != "Web CA B" {
 				t.Errorf("issued by %s: %v", x.Issuer, err)
 			}
-			if _, again, err = c.InstallIssuer(t.Context(), "web-b", api.IssuerCertificate{Certificate: certificate, NoTranscript: true}); err != nil || !again {
-				t.Errorf("install again: %v %v", again, err)
+			if done, err = api.InstallIssuer.Call(t.Context(), c,
+				webB, certificate); err != nil || done.Unchanged == nil {
+				t.Errorf("install again: %+v %v", done, err)
 			}
 			for _, path := range []string{"/issuers/web-b/chain.pem", "/issuers/web-b.cer"} {
 				if res, _ := l.get(t, "http://"+l.addr.http+path); res.StatusCode != http.StatusOK {

@@ -94,7 +94,7 @@ func (l *lab) declare(t *testing.T, printed string) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -202,7 +202,7 @@ func (l *lab) drill(t *testing.T, file, out, old string) {
 		t.Fatal(err)
 	}
 	l.change(t, "issuers:\n", "issuers:\n  - {id: bulb-c, key: 'file:keys/bulb-c.key', passphrase: file:secrets/bulb-a, subject: 'CN=Example Light Bulb CA C,O=Example Lighting,C=DE'}\n")
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	l.must(t, "issuer", "csr", "bulb-c", "--out", filepath.Join(folder, "bulb-c.csr"))
@@ -253,7 +253,7 @@ func TestG2_23_G2_39_ApplyBelowAnOnlineCA(t *testing.T) {
 			t.Fatalf("apply: %v\n%s", err, stderr)
 		}
 	}
-	page, err := l.client().Requests(t.Context(), api.ListRequestsParams{})
+	page, err := api.ListRequests.Call(t.Context(), l.client(), api.ListRequestsParams{}, api.None{})
 	if err != nil || len(page.Requests) != 1 {
 		t.Fatalf("%d requests: %v", len(page.Requests), err)
 	}

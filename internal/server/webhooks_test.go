@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/devca"
 	"github.com/privyseal/privyseal/internal/pki"
@@ -98,7 +99,7 @@ func TestSCEP_S22_Webhook(t *testing.T) {
 	l, m := newLab(t), newMDM(t)
 	l.serve(t)
 	l.withWebhook(t, m.URL)
-	if _, err := l.client().Reload(t.Context()); err != nil {
+	if _, err := api.ReloadConfig.Call(t.Context(), l.client(), api.None{}, api.None{}); err != nil {
 		t.Fatal(err)
 	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

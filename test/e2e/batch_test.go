@@ -114,16 +114,29 @@ func waitFiles(t *testing.T, client *lab.Process, dir string, want int) {
 	}
 }
 
+// inventoryOf returns every certificate on record.
+func inventoryOf(t *testing.T, operator *api.Client) []api.Certificate {
+	t.Helper()
+	var all []api.Certificate
+	p := api.ListCertificatesParams{PageParams: api.PageParams{Limit: 500}}
+	for more := true; more; more = p.Cursor != "" {
+		page, err := api.ListCertificates.Call(t.Context(), operator, p, api.None{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, p.Cursor = append(all, page.Certificates...), page.Next
+	}
+	return all
+}
+
 // countBatch holds the files against what is on record.
 func (l *site) countBatch(t *testing.T, dir string, total int) {
 	t.Helper()
 	operator := api.Dial(l.socket())
 	defer operator.Close()
 	issued, voids := map[string]bool{}, 0
-	for c, err := range operator.Certificates(t.Context(), api.ListCertificatesParams{Limit: 500}) {
+	for _, c := range inventoryOf(t, operator) {
 		switch {
-		case err != nil:
-			t.Fatal(err)
 		case c.Protocol != "operator":
 		case c.Status == "issued":
 			issued[c.Serial] = true

@@ -225,7 +225,9 @@ func (f *fleet) renewEST(ctx context.Context, d *fleetDevice) error {
 func (f *fleet) revokeEST(ctx context.Context, d *fleetDevice) error {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
-	if _, err := operator.Revoke(ctx, d.second.SerialNumber.Text(16), "dev-a-1", api.RevokeRequest{Reason: "superseded"}); err != nil {
+	if _, err := api.RevokeCertificate.Call(ctx, operator,
+		api.CertificateRef{Certificate: d.second.SerialNumber.Text(16), Issuer: "dev-a-1"},
+		api.RevokeRequest{Reason: "superseded"}); err != nil {
 		return err
 	}
 	e, end := f.as(d)
@@ -271,8 +273,8 @@ func (f *fleet) approve(t *testing.T, want int) {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
 	var ids []string
-	for p := (api.ListRequestsParams{Status: "pending", Limit: 500}); ; {
-		page, err := operator.Requests(t.Context(), p)
+	for p := (api.ListRequestsParams{Status: "pending", PageParams: api.PageParams{Limit: 500}}); ; {
+		page, err := api.ListRequests.Call(t.Context(), operator, p, api.None{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +289,7 @@ func (f *fleet) approve(t *testing.T, want int) {
 		t.Fatalf("%d requests wait, want %d", len(ids), want)
 	}
 	for _, id := range ids {
-		if _, err := operator.Approve(t.Context(), id); err != nil {
+		if _, err := api.ApproveRequest.Call(t.Context(), operator, api.IDRef{ID: id}, api.None{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -321,10 +323,8 @@ func (f *fleet) count(t *testing.T) {
 	operator := api.Dial(f.socket())
 	defer operator.Close()
 	onRecord, voids := map[string]api.Certificate{}, 0
-	for c, err := range operator.Certificates(t.Context(), api.ListCertificatesParams{Limit: 500}) {
+	for _, c := range inventoryOf(t, operator) {
 		switch {
-		case err != nil:
-			t.Fatal(err)
 		case c.Protocol != "est" && c.Protocol != "scep":
 		case c.Status == "void" || c.Status == "abandoned":
 			voids++ // under way when the server was killed, and handed to nobody

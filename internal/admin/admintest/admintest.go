@@ -121,7 +121,7 @@ func (s *Server) listen(t testing.TB) {
 	ln, err := web.ListenUnix(context.Background(), "socket", s.Socket)
 	must(t, err)
 	limits := web.DefaultLimits()
-	limits.Body = admin.MaxImportBody
+	limits.Body = admin.MaxBody
 	running := web.Start(ln, s.Admin.Routes(), web.Config{
 		Name: "socket", Limits: limits, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
 		Observe: func(web.Event) {}, ConnContext: admin.ConnContext,

@@ -1,0 +1,79 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The server itself.
+var (
+	ListAuditEvents = Operation[PageParams, None, AuditPage]{Declaration{
+		Name: "ListAuditEvents", Method: "GET", Path: "/v1/audit/events", Permission: Reader,
+		Summary: "The newest audit events, newest first, page by page", Answer: "One page.",
+	}}
+	ReloadConfig = Operation[None, None, ReloadResult]{Declaration{
+		Name: "ReloadConfig", Method: "POST", Path: "/v1/config/reload", Permission: Admin,
+		Summary: "Read the configuration file again and swap it in, all or nothing",
+		Answer:  "The configuration that runs now.",
+		Local:   true, Time: longTime, Repeat: "What has not changed is not swapped.",
+	}}
+	GetHealth = Operation[None, None, Health]{Declaration{
+		Name: "GetHealth", Method: "GET", Path: "/v1/health", Permission: Reader,
+		Summary: "Is the server fit to serve, and if not, why", Answer: "The checks, whether they pass or not.",
+	}}
+	GetVersion = Operation[None, None, Version]{Declaration{
+		Name: "GetVersion", Method: "GET", Path: "/v1/version", Permission: Reader,
+		Summary: "What runs here", Answer: "The build.",
+	}}
+)
+
+// AuditEvent is one event of the audit record.
+type AuditEvent struct {
+	Action    string          `json:"action"`
+	Actor     string          `json:"actor"`
+	At        time.Time       `json:"at"`
+	Detail    json.RawMessage `json:"detail,omitempty"` // Free-form, by action.
+	Hash      string          `json:"hash"`             // Hexadecimal.
+	Node      string          `json:"node"`
+	Outcome   string          `json:"outcome"`
+	RequestID string          `json:"request_id,omitempty"`
+	Seq       int64           `json:"seq"`
+	Subject   string          `json:"subject,omitempty"`
+}
+
+// AuditPage is one page of the audit record.
+type AuditPage struct {
+	Events []AuditEvent `json:"events"`
+	Next   string       `json:"next,omitempty"`
+}
+
+// ReloadResult is the configuration that runs.
+type ReloadResult struct {
+	Changed      bool   `json:"changed"`
+	ConfigDigest string `json:"config_digest"`
+}
+
+// Health is how the server stands.
+type Health struct {
+	Checks []HealthCheck `json:"checks"`
+	Ready  bool          `json:"ready"`           // No listener lacks what it needs.
+	State  string        `json:"state,omitempty"` // The worst of the checks: ok, warning or failed.
+}
+
+// HealthCheck is one thing that was looked at.
+type HealthCheck struct {
+	Detail    string    `json:"detail,omitempty"`    // What was found, and why.
+	Listeners []string  `json:"listeners,omitempty"` // The listeners that cannot serve while it fails; * is every one.
+	Name      string    `json:"name"`
+	OK        bool      `json:"ok"`               // Not failed; true of a warning.
+	Remedy    string    `json:"remedy,omitempty"` // What an operator should do.
+	Since     time.Time `json:"since,omitzero"`   // Since when it is not ok.
+	State     string    `json:"state,omitempty"`  // ok, warning or failed.
+}
+
+// Version is the build.
+type Version struct {
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	Version string `json:"version"`
+}
