@@ -1,12 +1,12 @@
 package server
 
 import (
-	"github.com/privyseal/privyseal/api"
-
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/privyseal/privyseal/api"
 )
 
 // TestFR11_Paths: a device's own path leads to its SCEP endpoint, also after a reload;
