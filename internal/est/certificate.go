@@ -93,16 +93,16 @@ func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance
 
 // takes reports whether the endpoint still takes what a request was asked by. A
 // renewal is asked by a certificate at any.
-func (e *endpoint) takes(row *store.Request, by []issuance.Basis) bool {
+func (ep *endpoint) takes(row *store.Request, by []issuance.Basis) bool {
 	password := strings.HasPrefix(row.Identity, credential.KindEST+":")
 	renewal := slices.ContainsFunc(by, func(b issuance.Basis) bool { return b.Renew })
 	switch {
-	case e.Auth == AuthBoth:
+	case ep.Auth == AuthBoth:
 		return password && len(by) > 0
 	case password:
-		return e.Auth.basic()
+		return ep.Auth.basic()
 	}
-	return renewal || e.Auth.certificate()
+	return renewal || ep.Auth.certificate()
 }
 
 func (s *Server) byName(name string) *endpoint {

@@ -257,9 +257,10 @@ func (s *Server) TLS(base *tls.Config) *tls.Config {
 }
 
 // rules are what the endpoint demands of certificates of ours.
-func (e *endpoint) rules() enrolment.Rules {
+func (ep *endpoint) rules() enrolment.Rules {
 	return enrolment.Rules{
-		Endpoint: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, LogIn: slices.Concat(e.AcceptProfiles, e.RAProfiles),
-		Protocols: e.AcceptProtocols, Grace: e.Grace,
+		Endpoint: ep.Name, Issuer: ep.Issuer, Profiles: ep.Profiles,
+		LogIn:     slices.Concat(ep.AcceptProfiles, ep.RAProfiles),
+		Protocols: ep.AcceptProtocols, Grace: ep.Grace,
 	}
 }
