@@ -38,7 +38,8 @@ type presentedEvidence struct {
 
 func (c *presented) evidence() *presentedEvidence {
 	e := &presentedEvidence{
-		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(), RA: c.ra, Expired: c.late,
+		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(),
+		RA: c.ra, Expired: c.late,
 	}
 	if c.holder != nil {
 		e.ID = c.holder.Row.ID
@@ -163,7 +164,8 @@ func (s *Server) foreign(ctx context.Context, ep *endpoint, chain []*x509.Certif
 		return err
 	}
 	if err != nil {
-		f := fault.Of(refuseCertificate("untrusted", "neither issued here nor by an anchor of this endpoint, or expired"))
+		f := fault.Of(refuseCertificate("untrusted",
+			"neither issued here nor by an anchor of this endpoint, or expired"))
 		f.Err = err
 		return f
 	}
@@ -186,5 +188,6 @@ func mayLogIn(c *x509.Certificate) bool {
 	if len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0 {
 		return true
 	}
-	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }

@@ -224,7 +224,8 @@ func (e Endpoint) Check() error {
 	oneOf("own_names", string(e.OwnNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("anchor_names", string(e.AnchorNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("renew_key", e.RenewKey, RenewAny, RenewNew, RenewSame)
-	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired), string(ChallengeIgnore))
+	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired),
+		string(ChallengeIgnore))
 	oneOf("wrap_base64", e.WrapBase64, WrapAuto, WrapAlways, WrapNever)
 	if err := enrolment.CheckProtocols(e.AcceptProtocols); err != nil {
 		wrong = append(wrong, err)
