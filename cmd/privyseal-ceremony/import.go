@@ -57,6 +57,7 @@ number. The old folder is only read: destroying its key is up to you.`,
 	f.StringVar(&im.From.Key, "key", "", "file of the key, instead of what openssl.cnf names")
 	f.StringVar(&im.From.Certificate, "certificate", "",
 		"file of the certificate and those above it, instead of what openssl.cnf names")
+	f.StringVar(&im.From.CRL, "crl", "", "the newest list that was published, if it is not in the folder")
 	f.StringVar(&im.Into, "into", "root", "folder to be made; its last part is the CA's name in ceremonies")
 	f.StringVar(&im.Out, "out", "out", "folder of what may leave the machine")
 	f.StringVar(&im.Reason, "reason", "", "why, for the transcript")
