@@ -42,7 +42,11 @@ func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) er
 		err = srv.store.ChangeIssuers(ctx, c.install, slices.Concat(c.stay, c.move), c.events...)
 		if err == nil {
 			for _, ev := range c.events {
-				srv.log.InfoContext(ctx, strings.Replace(ev.Action, ".", " ", 1), "issuer", ev.Subject, "why", string(ev.Detail))
+				log := srv.log.With("issuer", ev.Subject)
+				if ev.Detail != nil {
+					log = log.With("why", string(ev.Detail))
+				}
+				log.InfoContext(ctx, strings.Replace(ev.Action, ".", " ", 1))
 			}
 			return nil
 		}
