@@ -26,6 +26,7 @@ const (
 const (
 	ckrFunctionNotPermitted = 0x68
 	ckrPINIncorrect         = 0xA0
+	ckrPINLocked            = 0xA4
 )
 
 // ckr is a return value of PKCS#11 (version 2.40, section 5.1; values in the
@@ -121,4 +122,5 @@ func says(err error, v verdict) bool {
 
 // PINRefused reports whether a key could not be opened because the token refused
 // the PIN. Tokens lock after a few: a person has to look before it is tried again.
-func PINRefused(err error) bool { return says(err, pin) }
+// It is also true where no PIN was sent because the token has one try left.
+func PINRefused(err error) bool { return says(err, pin) || errors.Is(err, errFinalTry) }

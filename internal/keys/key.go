@@ -51,6 +51,14 @@ type Config struct {
 	// Module is the PKCS#11 library to load for a pkcs11: reference that names
 	// none itself, as an absolute path.
 	Module string
+	// Sessions is how many sessions all keys of a token use at most; 0 is 32. A token
+	// that says that it has fewer is asked for no more.
+	Sessions int
+	// FinalTry sends a PIN although the token says that a wrong one would lock it.
+	FinalTry bool
+	// Warn, if set, is told what a token says of its PIN although it can be used: that
+	// wrong ones were sent. It must not block.
+	Warn func(error)
 	// KeepAlive is how often a key in a token shows that it still signs; 0 is 30 s.
 	// While it does not, it is asked every second, which is how it heals unused.
 	KeepAlive time.Duration
