@@ -79,6 +79,8 @@ func (l *library) leave() {
 	if len(l.others(nil)) == 0 {
 		if open, quiet := l.quiet(patience); quiet {
 			l.stop()
+			l.rest = 0
+			l.resting.Store(false)
 			open()
 		}
 	}

@@ -107,8 +107,8 @@ func (t *token) mayTry(p *pkcs11.Ctx, mark [32]byte, k *tokenKey) error {
 		return fmt.Errorf("no PIN was sent (CKF_USER_PIN_LOCKED): %w", &tokenError{code: ckrPINLocked})
 	case info.Flags&pinFinalTry != 0 && !k.finalTry:
 		return errFinalTry
-	case info.Flags&(pinFinalTry|pinCountLow) != 0 && k.warn != nil:
-		k.warn(fmt.Errorf("token %q, serial %q%s", t.name.label, t.name.serial, tries(info.Flags)))
+	case info.Flags&(pinFinalTry|pinCountLow) != 0:
+		k.report("pin", fmt.Errorf("token %q, serial %q%s", t.name.label, t.name.serial, tries(info.Flags)))
 	}
 	return nil
 }

@@ -34,7 +34,10 @@ func generateToken(ref Ref, alg string, secret Secret, cfg Config) error {
 	}
 	defer clear(secretText)
 	ctx := context.Background()
-	t := &tokenKey{uri: u, lib: libraryAt(module), sessions: cfg.Sessions, finalTry: cfg.FinalTry, warn: cfg.Warn}
+	t := &tokenKey{
+		uri: u, lib: libraryAt(module), sessions: cfg.Sessions, finalTry: cfg.FinalTry,
+		report: newKey(ref, nil, cfg).reported,
+	}
 	if err := t.lib.enter(ctx); err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ const withPKCS11 = false
 
 // Without cgo no module can be loaded; every use says so.
 
-func openToken(context.Context, *URI, string, Secret, Config, func(error)) (backend, error) {
+func openToken(context.Context, *URI, string, Secret, Config, func(string, error)) (backend, error) {
 	return nil, errNoPKCS11
 }
 

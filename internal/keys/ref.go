@@ -181,7 +181,7 @@ func openPKCS11(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, 
 	if err == nil {
 		ctx, cancel := context.WithTimeoutCause(ctx, k.cfg.Deadline, errDeadline)
 		defer cancel()
-		if k.backend, err = openToken(ctx, u, module, secret, cfg, k.reconnected); err == nil {
+		if k.backend, err = openToken(ctx, u, module, secret, cfg, k.reported); err == nil {
 			k.public = k.backend.Public()
 		}
 	}

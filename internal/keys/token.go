@@ -26,13 +26,12 @@ type tokenKey struct {
 	lib      *library
 	sessions int  // Config.Sessions
 	finalTry bool // Config.FinalTry
-	warn     func(error)
 	public   crypto.PublicKey
 	current  atomic.Pointer[conn]  // nil while there is none
 	failed   atomic.Pointer[error] // the last reconnect's failure, for a rest
 	rest     time.Duration         // the next one; of whoever has the library's turn
 	closed   atomic.Bool
-	report   func(error) // told of every reconnect
+	report   func(op string, err error) // told of every reconnect, and of a token that counts wrong PINs
 }
 
 func (t *tokenKey) Public() crypto.PublicKey { return t.public }
@@ -130,9 +129,7 @@ func (t *tokenKey) reconnect(ctx context.Context, old *conn, cause error) error 
 	if err == nil && t.closed.Load() {
 		err = errReplaced
 	}
-	if t.report != nil {
-		t.report(err)
-	}
+	t.report("reconnect", err)
 	if err == nil {
 		t.rest = 0
 		t.current.Store(c)
@@ -251,11 +248,11 @@ func (t *tokenKey) sameSecret() bool {
 
 // openToken connects to the key that u names.
 func openToken(
-	ctx context.Context, u *URI, module string, secret Secret, cfg Config, report func(error),
+	ctx context.Context, u *URI, module string, secret Secret, cfg Config, report func(op string, err error),
 ) (backend, error) {
 	t := &tokenKey{
 		uri: u, secret: secret, lib: libraryAt(module), sessions: cfg.Sessions, finalTry: cfg.FinalTry,
-		warn: cfg.Warn, report: report,
+		report: report,
 	}
 	done := make(chan error, 1)
 	if err := t.lib.enter(ctx); err != nil {
