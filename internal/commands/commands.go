@@ -37,7 +37,7 @@ func New(version string, now func() time.Time, config, audit []*cobra.Command) [
 	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
 	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand(now)}, audit...)...)
 	return []*cobra.Command{
-		serveCommand(version, now), migrateCommand(now), verifyCommand(now), configGroup, auditGroup,
+		serveCommand(version, now), migrateCommand(now), verifyCommand(now), doctorCommand(), configGroup, auditGroup,
 		versionCommand(version),
 	}
 }
@@ -232,7 +232,7 @@ func withStore(
 // auditPublicKey is the public half of the key that signs checkpoints.
 func auditPublicKey(ctx context.Context, cfg *config.File) (crypto.PublicKey, error) {
 	secret := cfg.Audit.Passphrase.Secret(cfg.Dir)
-	k, err := keys.Open(ctx, cfg.Audit.Key, secret, keys.Config{Module: cfg.PKCS11.Module})
+	k, err := keys.Open(ctx, cfg.Audit.Key, secret, cfg.PKCS11.Keys())
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}

@@ -101,6 +101,9 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 		}
 	}
 	f.checkKey(d, "audit.key", f.Audit.Key)
+	if n := f.PKCS11.Sessions; n < 0 || n > 1024 {
+		d.Report("pkcs11.sessions", "%d: want 0 to 1024", n)
+	}
 	if f.Audit.Retention < 0 || (f.Audit.Retention > 0 && f.Audit.Archive == "") {
 		d.Report("audit.retention", "want a positive time, and audit.archive for what is older")
 	}

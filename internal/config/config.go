@@ -118,6 +118,18 @@ type PKCS11 struct {
 	// Module is the absolute path of the library that speaks to the token, for
 	// keys whose reference names none with ?module-path=.
 	Module string `yaml:"module,omitempty"`
+	// Sessions is how many sessions this server opens at one token at most, for all
+	// keys in it; 0 is 32. A token that says that it has fewer is asked for no more:
+	// lower it where other programs need sessions of the same token.
+	Sessions int `yaml:"sessions,omitempty" reload:"restart" jsonschema:"minimum=0,maximum=1024"`
+	// FinalTry sends the PIN although the token says that one more wrong one locks it.
+	// It is for one start, after the PIN was looked at; take it out again.
+	FinalTry bool `yaml:"final_try,omitempty"`
+}
+
+// Keys returns what keys in tokens are opened with.
+func (p PKCS11) Keys() keys.Config {
+	return keys.Config{Module: p.Module, Sessions: p.Sessions, FinalTry: p.FinalTry}
 }
 
 // Issuer is one CA key and name that this server signs with.

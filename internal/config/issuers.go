@@ -17,11 +17,13 @@ import (
 func (f *File) Declarations(observe func(id string) func(keys.Event), now func() time.Time) ([]ca.Declaration, error) {
 	var all []ca.Declaration
 	for _, is := range f.Issuers {
+		use := f.PKCS11.Keys()
+		use.Observe, use.Now = observe(is.ID), now
 		d := ca.Declaration{
 			ID: is.ID, Pool: is.Pool, Succeeds: is.Succeeds,
 			Subject: is.Subject, Algorithm: is.Algorithm, MaxChildren: is.MaxChildren,
 			Locations: f.Locations(is.ID), Key: is.Key, Secret: is.Passphrase.Secret(f.Dir),
-			KeyConfig: keys.Config{Observe: observe(is.ID), Now: now, Module: f.PKCS11.Module},
+			KeyConfig: use,
 		}
 		var err error
 		if d.Initial, err = f.chainIf(is.Certificate); err != nil {

@@ -23,7 +23,7 @@ func TestCodesAreDocumented(t *testing.T) {
 		case c.verdict&heals != 0:
 			does = "reconnects"
 		}
-		row := fmt.Sprintf("| `%s` | 0x%02X | %s | %s |\n", c.name, code, does, c.words)
+		row := fmt.Sprintf("| `%s` | 0x%02X | %s | %s | %s |\n", c.name, code, does, c.words, c.next)
 		if !strings.Contains(string(text), row) {
 			t.Errorf("docs/hsm.md lacks: %s", row)
 		}

@@ -51,15 +51,21 @@ type Config struct {
 	// Module is the PKCS#11 library to load for a pkcs11: reference that names
 	// none itself, as an absolute path.
 	Module string
+	// Sessions is how many sessions all keys of a token use at most; 0 is 32. A token
+	// that says that it has fewer is asked for no more.
+	Sessions int
+	// FinalTry sends a PIN although the token says that a wrong one would lock it.
+	FinalTry bool
 	// KeepAlive is how often a key in a token shows that it still signs; 0 is 30 s.
 	// While it does not, it is asked every second, which is how it heals unused.
 	KeepAlive time.Duration
 }
 
-// Event is one operation of a key, for metrics and logs.
+// Event is one operation of a key, for metrics and logs. "pin" is none: its Err
+// tells that a token with which all is well counts wrong PINs.
 type Event struct {
 	Ref      Ref
-	Op       string        // "sign", "decrypt", "keepalive" or, of a token, "reconnect"
+	Op       string        // "sign", "decrypt", "keepalive" or, of a token, "reconnect" or "pin", see below
 	Duration time.Duration // waiting included
 	Waiting  int           // callers in the queue afterwards
 	Err      error         // nil on success

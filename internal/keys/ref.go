@@ -181,9 +181,8 @@ func openPKCS11(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, 
 	if err == nil {
 		ctx, cancel := context.WithTimeoutCause(ctx, k.cfg.Deadline, errDeadline)
 		defer cancel()
-		var t *tokenKey
-		if t, err = openToken(ctx, u, module, secret, dialPKCS11, k.reconnected); err == nil {
-			k.backend, k.public = t, t.Public()
+		if k.backend, err = openToken(ctx, u, module, secret, cfg, k.reported); err == nil {
+			k.public = k.backend.Public()
 		}
 	}
 	if err != nil {

@@ -26,9 +26,9 @@ func (k *Key) tend() {
 	}
 }
 
-// reconnected reports that a token's connection was replaced, or could not be.
-func (k *Key) reconnected(err error) {
+// reported passes on what a token does beside operations: see Event.
+func (k *Key) reported(op string, err error) {
 	if k.cfg.Observe != nil {
-		k.cfg.Observe(Event{Ref: k.ref, Op: "reconnect", Waiting: int(k.waiting.Load()), Err: err})
+		k.cfg.Observe(Event{Ref: k.ref, Op: op, Waiting: int(k.waiting.Load()), Err: err})
 	}
 }

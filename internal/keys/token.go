@@ -1,3 +1,5 @@
+//go:build cgo
+
 package keys
 
 import (
@@ -16,63 +18,64 @@ const (
 	longRest  = 3 * time.Second
 )
 
-// errNoConnection is the state of a key between a failure and a reconnect.
-var errNoConnection = fmt.Errorf("%w: no connection to the token", ErrNotSigned)
-
-// dialer opens a connection to the token and key that a reference names.
-type dialer func(u *URI, module string, pin []byte) (connection, error)
-
 // tokenKey is a private key in a PKCS#11 token. A connection that fails is
 // replaced once per operation; the operation is then tried once more.
 type tokenKey struct {
-	uri     *URI
-	secret  Secret
-	lib     *library
-	dial    dialer
-	public  crypto.PublicKey
-	current atomic.Pointer[connection] // nil while there is none
-	failed  atomic.Pointer[error]      // the last reconnect's failure, for a rest
-	rest    time.Duration              // the next one; of whoever has the library's turn
-	closed  atomic.Bool
-	report  func(error) // told of every reconnect
+	uri      *URI
+	secret   Secret
+	lib      *library
+	sessions int  // Config.Sessions
+	finalTry bool // Config.FinalTry
+	public   crypto.PublicKey
+	current  atomic.Pointer[conn]  // nil while there is none
+	failed   atomic.Pointer[error] // the last reconnect's failure, for a rest
+	rest     time.Duration         // the next one; of whoever has the library's turn
+	closed   atomic.Bool
+	report   func(op string, err error) // told of every reconnect, and of a token that counts wrong PINs
 }
 
 func (t *tokenKey) Public() crypto.PublicKey { return t.public }
 
 func (t *tokenKey) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return t.do(ctx, heals, func(c connection) ([]byte, error) { return c.Sign(digest, opts) })
+	return t.do(ctx, heals, func(c *conn) ([]byte, error) { return c.sign(ctx, digest, opts) })
 }
 
 // Decrypt does not reconnect on codes that a bad ciphertext causes: strangers
 // choose those.
 func (t *tokenKey) Decrypt(ctx context.Context, msg []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	return decryptWith(opts, func(opts crypto.DecrypterOpts) ([]byte, error) {
-		return t.do(ctx, heals|padding, func(c connection) ([]byte, error) { return c.Decrypt(msg, opts) })
+		return t.do(ctx, heals|padding, func(c *conn) ([]byte, error) { return c.decrypt(ctx, msg, opts) })
 	})
 }
 
-// Close gives the connection back. Calls that hang keep it open behind.
+// errCrowded answers a close while calls hang.
+var errCrowded = errors.New("calls have not returned from the PKCS#11 module; a restart of this node ends them")
+
+// Close gives the key up, and stops the module with the last one.
 func (t *tokenKey) Close() error {
 	t.closed.Store(true)
-	t.lib.remove(t)
-	if c := t.drop(); c != nil && !t.lib.retire(c, patience) {
+	t.current.Store(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.lib.turn <- struct{}{}
+		t.lib.remove(t)
+		t.lib.leave()
+	}()
+	timer := time.NewTimer(2 * patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
 		return errCrowded
 	}
-	return nil
-}
-
-// drop takes the connection out of use.
-func (t *tokenKey) drop() connection {
-	if p := t.current.Swap(nil); p != nil {
-		return *p
-	}
-	return nil
 }
 
 // do runs an operation, and once more on a new connection if the first failed in
 // a way that one may cure. mask is heals, with padding for those that take only
 // a sure sign of it.
-func (t *tokenKey) do(ctx context.Context, mask verdict, op func(connection) ([]byte, error)) ([]byte, error) {
+func (t *tokenKey) do(ctx context.Context, mask verdict, op func(*conn) ([]byte, error)) ([]byte, error) {
 	old, out, first := t.try(op)
 	if first == nil || !curable(first, mask) {
 		return out, first
@@ -91,39 +94,18 @@ func (t *tokenKey) do(ctx context.Context, mask verdict, op func(connection) ([]
 }
 
 // try runs an operation on the current connection.
-func (t *tokenKey) try(op func(connection) ([]byte, error)) (*connection, []byte, error) {
-	p := t.current.Load()
-	if p == nil {
+func (t *tokenKey) try(op func(*conn) ([]byte, error)) (*conn, []byte, error) {
+	c := t.current.Load()
+	if c == nil {
 		return nil, nil, errNoConnection
 	}
-	out, err := op(*p)
-	return p, out, err
-}
-
-func curable(err error, mask verdict) bool {
-	if errors.Is(err, errNoConnection) || errors.Is(err, errReplaced) {
-		return true
-	}
-	if mask&padding != 0 && says(err, padding) {
-		return false
-	}
-	return says(err, heals)
-}
-
-// after joins the failures of two tries. Nothing was signed only if neither did.
-func after(first, second error) error {
-	switch {
-	case errors.Is(first, errNoConnection) || errors.Is(first, errReplaced):
-		return second
-	case errors.Is(first, ErrNotSigned):
-		return fmt.Errorf("%w (at first: %s)", second, first.Error())
-	}
-	return fmt.Errorf("%w; then: %s", first, second.Error())
+	out, err := op(c)
+	return c, out, err
 }
 
 // reconnect replaces a connection that failed. Of many callers with one broken
 // connection, one does it and the rest take the result.
-func (t *tokenKey) reconnect(ctx context.Context, old *connection, cause error) error {
+func (t *tokenKey) reconnect(ctx context.Context, old *conn, cause error) error {
 	if err := t.lib.enter(ctx); err != nil {
 		return err
 	}
@@ -139,12 +121,18 @@ func (t *tokenKey) reconnect(ctx context.Context, old *connection, cause error) 
 	if p := t.failed.Load(); p != nil {
 		return *p
 	}
-	err := t.replace(old, cause)
-	if t.report != nil {
-		t.report(err)
+	t.current.Store(nil)
+	if old != nil && !errors.Is(cause, errReplaced) && old.in == old.in.token.login {
+		old.in.retire(says(cause, void))
 	}
+	c, err := t.connect(ctx)
+	if err == nil && t.closed.Load() {
+		err = errReplaced
+	}
+	t.report("reconnect", err)
 	if err == nil {
 		t.rest = 0
+		t.current.Store(c)
 		return nil
 	}
 	err = fmt.Errorf("%w: reconnect to the token: %w", ErrNotSigned, err)
@@ -154,67 +142,69 @@ func (t *tokenKey) reconnect(ctx context.Context, old *connection, cause error) 
 	return err
 }
 
-// replace makes a connection and puts it in the place of old. Where the sessions
-// of old exist no more it is closed first: a token that counts its sessions from
-// one again would otherwise see the new ones closed in its name.
-func (t *tokenKey) replace(old *connection, cause error) error {
-	if t.lib.retiring.Load() >= maxRetiring {
-		return errCrowded
-	}
-	if old != nil && says(cause, void) && t.current.CompareAndSwap(old, nil) {
-		t.lib.retire(*old, patience)
-		old = nil
-	}
-	c, err := t.connect(false)
-	if err != nil && !says(err, pin) && !errors.Is(err, errSecret) && t.lib.reset(t) {
-		old = nil
-		c, err = t.connect(false)
-	}
-	if err != nil {
-		if old != nil && t.current.CompareAndSwap(old, nil) {
-			t.lib.retire(*old, 0)
-		}
-		return err
-	}
-	if t.closed.Load() {
-		t.lib.retire(c, 0)
-		return errReplaced
-	}
-	if p := t.current.Swap(&c); p != nil {
-		t.lib.retire(*p, 0)
-	}
-	return nil
-}
-
 // errSecret is in the chain when the PIN could not be had.
 var errSecret = errors.New("the PIN")
 
-// connect dials with the PIN as it is now. A PIN that the token has refused is
-// not tried again until it changes or, on a first connection, a person asks.
-func (t *tokenKey) connect(first bool) (connection, error) {
-	pinText, err := passphrase(t.secret)
+// connect finds the token and the key with the PIN as it is now, and once more
+// after a restart of the module where that may help. The caller has the turn.
+func (t *tokenKey) connect(ctx context.Context) (*conn, error) {
+	secret, err := passphrase(t.secret)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errSecret, err)
 	}
-	defer clear(pinText)
-	mark := pinMark(t.uri, pinText)
-	if !first && t.lib.wasRefused(mark) {
-		return nil, fmt.Errorf("the token refused this PIN before, and it is not tried again: %w",
-			&tokenError{code: ckrPINIncorrect})
-	}
-	c, err := t.dial(t.uri, t.lib.path, pinText)
-	if err != nil {
-		if says(err, pin) {
-			t.lib.setRefused(mark, true)
+	defer clear(secret)
+	c, slot, err := t.dial(ctx, secret)
+	lost := errors.Is(err, errNoToken) || says(err, heals) || t.public != nil && errors.Is(err, ErrNoKey)
+	if lost && !t.lib.fresh {
+		switch failed := t.lib.restart(ctx, t, slot); {
+		case failed == nil:
+			if c, _, err = t.dial(ctx, secret); err == nil {
+				t.lib.rest = 0
+			}
+		case !errors.Is(failed, errUseless):
+			err = fmt.Errorf("%w; %w", err, failed)
 		}
-		return nil, err
 	}
-	t.lib.setRefused(mark, false)
-	if t.public != nil && !samePublic(t.public, c.Public()) {
-		t.lib.retire(c, 0)
-		return nil, errors.New("the token has another key under this name than before")
+	if err == nil && t.public != nil && !samePublic(t.public, c.public) {
+		err = errors.New("the token has another key under this name than before")
 	}
-	return c, nil
+	return c, err
+}
+
+// dial finds the token, logs in unless another key has, and finds the key.
+func (t *tokenKey) dial(ctx context.Context, secret []byte) (*conn, *token, error) {
+	slot, err := t.lib.find(t.uri, t.sessions)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		shared := slot.login != nil && !slot.login.isOver()
+		in, err := t.logged(ctx, slot, secret)
+		if err != nil {
+			return nil, slot, err
+		}
+		c, err := in.find(ctx, t.uri)
+		if err == nil {
+			c.key = t
+			return c, slot, nil
+		}
+		if !shared || !curable(err, heals) {
+			return nil, slot, fmt.Errorf("find key in token: %w", err)
+		}
+		in.retire(says(err, void))
+	}
+}
+
+// logged returns the token's login, which it makes unless another key has.
+func (t *tokenKey) logged(ctx context.Context, slot *token, secret []byte) (*login, error) {
+	if in := slot.login; in != nil && !in.isOver() {
+		return in, nil
+	}
+	in, err := slot.logIn(ctx, secret, t)
+	if err != nil {
+		return nil, fmt.Errorf("connect to token: %w", err)
+	}
+	return in, nil
 }
 
 func samePublic(a, b crypto.PublicKey) bool {
@@ -224,44 +214,58 @@ func samePublic(a, b crypto.PublicKey) bool {
 
 // answers reports whether the key's connection works, as far as a second can
 // tell. A call that hangs counts as work: the module must not be shut down.
-func (t *tokenKey) answers() bool {
-	p := t.current.Load()
-	if p == nil {
+func (t *tokenKey) answers(ctx context.Context) bool {
+	c := t.current.Load()
+	if c == nil {
 		return false
 	}
 	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	go func() {
 		digest, opts := keepAliveInput(t.public)
-		_, err := (*p).Sign(digest, opts)
+		_, err := c.sign(ctx, digest, opts)
 		done <- err
 	}()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case err := <-done:
-		return !says(err, heals)
-	case <-timer.C:
+		return !curable(err, heals)
+	case <-ctx.Done():
 		return true
 	}
 }
 
+// sameSecret reports whether the key's PIN is still the one that opened its token.
+func (t *tokenKey) sameSecret() bool {
+	c := t.current.Load()
+	if c == nil {
+		return false
+	}
+	secret, err := passphrase(t.secret)
+	defer clear(secret)
+	return err == nil && c.in.token.pinMark(secret) == c.in.mark
+}
+
 // openToken connects to the key that u names.
 func openToken(
-	ctx context.Context, u *URI, module string, secret Secret, dial dialer, report func(error),
-) (*tokenKey, error) {
-	t := &tokenKey{uri: u, secret: secret, lib: libraryAt(module), dial: dial, report: report}
+	ctx context.Context, u *URI, module string, secret Secret, cfg Config, report func(op string, err error),
+) (backend, error) {
+	t := &tokenKey{
+		uri: u, secret: secret, lib: libraryAt(module), sessions: cfg.Sessions, finalTry: cfg.FinalTry,
+		report: report,
+	}
 	done := make(chan error, 1)
 	if err := t.lib.enter(ctx); err != nil {
 		return nil, err
 	}
 	go func() {
-		defer t.lib.leave()
-		c, err := t.connect(true)
+		c, err := t.connect(ctx)
 		if err == nil {
-			t.public = c.Public()
-			t.current.Store(&c)
+			t.public = c.public
+			t.current.Store(c)
 			t.lib.add(t)
 		}
+		t.lib.leave()
 		done <- err
 	}()
 	select {

@@ -58,7 +58,7 @@ func (srv *server) prepare(ctx context.Context, cfg *config.File, asked bool) (_
 		Keys: map[string]issuer.Signer{}, Lost: map[string]error{}, Revoked: old.cas().Revoked(),
 		OneTier: cfg.OneTier, Locations: cfg.Locations, Now: srv.now(),
 	}
-	if in.Declared, err = cfg.Declarations(srv.metrics.Key, srv.now); err != nil {
+	if in.Declared, err = cfg.Declarations(srv.keyEvents, srv.now); err != nil {
 		return nil, err
 	}
 	if in.Records, err = srv.store.Issuers(ctx); err != nil {

@@ -267,5 +267,19 @@ func (srv *server) openKey(
 }
 
 func (srv *server) keyConfig(cfg *config.File, name string) keys.Config {
-	return keys.Config{Observe: srv.metrics.Key(name), Now: srv.now, Module: cfg.PKCS11.Module}
+	use := cfg.PKCS11.Keys()
+	use.Observe, use.Now = srv.keyEvents(name), srv.now
+	return use
+}
+
+// keyEvents counts the operations of a key, and logs that its token counts wrong
+// PINs.
+func (srv *server) keyEvents(name string) func(keys.Event) {
+	count := srv.metrics.Key(name)
+	return func(e keys.Event) {
+		count(e)
+		if e.Op == "pin" {
+			srv.log.Warn("a token counts wrong PINs", "key", name, "reference", string(e.Ref), "error", e.Err)
+		}
+	}
 }

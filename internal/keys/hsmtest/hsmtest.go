@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,7 +187,7 @@ func NewShim(t testing.TB, tok *Token) *Shim {
 	if err := os.WriteFile(source, shimSource, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, cc, "-shared", "-fPIC", "-O1", "-I", headers, "-o", s.Module, source, "-ldl")
+	run(t, cc, "-shared", "-fPIC", "-O1", "-I", headers, "-o", s.Module, source, "-ldl", "-lpthread")
 	t.Setenv("SHIM_MODULE", tok.Module)
 	t.Setenv("SHIM_CONTROL", s.control)
 	s.Do(t)
@@ -199,7 +200,9 @@ func (s *Shim) Ref(tok *Token, object string) string {
 }
 
 // Do sets the rules that every call follows from now on: "C_Sign 0x30" answers
-// with the code, "C_Sign hang" waits until the rule is gone. No rules forwards.
+// with the code, "C_Sign hang" waits until the rule is gone. "flags 0x20000" is
+// added to what the token says of itself, "sessions 16" is how many sessions it
+// has, with "silent 1" without saying so. No rules forwards.
 func (s *Shim) Do(t testing.TB, rules ...string) {
 	t.Helper()
 	text := ""
@@ -227,6 +230,20 @@ func (s *Shim) Calls(t testing.TB, function string) int {
 		t.Fatal(err)
 	}
 	return strings.Count(string(text), function+"\n")
+}
+
+// MostSessions is how many sessions were open at a time so far.
+func (s *Shim) MostSessions(t testing.TB) int {
+	t.Helper()
+	text, err := os.ReadFile(s.control + ".most")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func run(t testing.TB, name string, args ...string) string {
