@@ -191,11 +191,7 @@ func (srv *server) buildCredentials(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	keks, err := seal.ParseKEKs(text)
-	if err != nil {
-		return fmt.Errorf("key_encryption: %w", err)
-	}
-	if srv.sealer, err = seal.New(keks[0], keks[1:]...); err != nil {
+	if srv.sealer, err = seal.Parse(text); err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
 	srv.eab = credential.NewEAB(srv.store, srv.sealer, srv.now)
