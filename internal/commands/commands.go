@@ -3,6 +3,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"encoding/json"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/server"
 	"github.com/privyseal/privyseal/internal/statedir"
@@ -33,7 +36,7 @@ var errFindings = errors.New("there are findings")
 // handed in, because they speak to a running server.
 func New(version string, now func() time.Time, config, audit []*cobra.Command) []*cobra.Command {
 	configGroup := &cobra.Command{Use: "config", Short: "check, describe and reload the configuration"}
-	configGroup.AddCommand(append([]*cobra.Command{checkCommand(), schemaCommand()}, config...)...)
+	configGroup.AddCommand(append([]*cobra.Command{checkCommand(now), schemaCommand()}, config...)...)
 	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
 	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand(now)}, audit...)...)
 	return []*cobra.Command{
@@ -148,19 +151,55 @@ func printFindings[F fmt.Stringer](out io.Writer, asJSON bool, report any, findi
 	return nil
 }
 
-func checkCommand() *cobra.Command {
-	return withConfig(&cobra.Command{
+func checkCommand(now func() time.Time) *cobra.Command {
+	var database bool
+	cmd := withConfig(&cobra.Command{
 		Use: "check", Short: "report everything that is wrong with a configuration file", Args: cobra.NoArgs,
-		Long: "Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.",
+		Long: `Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.
+With --database it also opens the database and says which lines of key_encryption the secrets there
+need: before a line is taken out, and before a restart without it.`,
 	}, func(cmd *cobra.Command, cfg *config.File) error {
 		for _, w := range cfg.Warnings {
 			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "warning: %s\n", w); err != nil {
 				return err
 			}
 		}
+		if database {
+			if err := withStore(now, checkSecrets(now))(cmd, cfg); err != nil {
+				return err
+			}
+		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.Path, cfg.Digest())
 		return err
 	})
+	cmd.Flags().BoolVar(&database, "database", false, "also hold key_encryption against the secrets in the database")
+	return cmd
+}
+
+// checkSecrets says what the secrets in the database need of key_encryption, and fails
+// if they need what is not there.
+func checkSecrets(now func() time.Time) func(*cobra.Command, *config.File, *store.Store) error {
+	return func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
+		sealer, err := cfg.Sealer()
+		if err != nil {
+			return fmt.Errorf("key_encryption: %w", err)
+		}
+		uses, err := credential.NewResealer(s, sealer, now).Uses(cmd.Context())
+		if err != nil {
+			return err
+		}
+		check := health.Secrets(uses, sealer, sealer)
+		switch check.State {
+		case health.Failed:
+			return fmt.Errorf("key_encryption: %s: %s", check.Detail, check.Remedy)
+		case health.Warning:
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "warning: key_encryption: %s: %s\n", check.Detail, check.Remedy)
+		default:
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "every secret in the database opens; %s\n",
+				cmp.Or(check.Detail, "all lines are needed"))
+		}
+		return err
+	}
 }
 
 func schemaCommand() *cobra.Command {

@@ -36,7 +36,7 @@ func TestFS17_CheckSaysWhoseCertificatesRenew(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		check := checkCommand()
+		check := checkCommand(time.Now)
 		check.SetOut(&out)
 		check.SetArgs([]string{"--config", file})
 		err := check.ExecuteContext(t.Context())

@@ -100,6 +100,11 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 			d.Report(s.key, "%v", err)
 		}
 	}
+	if _, err := f.KeyEncryption.Read(f.Dir); err == nil {
+		if _, err := f.Sealer(); err != nil {
+			d.Report("key_encryption", "%v", err)
+		}
+	}
 	f.checkKey(d, "audit.key", f.Audit.Key)
 	if f.Audit.Retention < 0 || (f.Audit.Retention > 0 && f.Audit.Archive == "") {
 		d.Report("audit.retention", "want a positive time, and audit.archive for what is older")

@@ -17,7 +17,7 @@ import (
 )
 
 func resealer(st *store.Store, sealer *seal.Sealer) *Resealer {
-	return &Resealer{Store: st, Sealer: sealer, Rows: []SealedRows{SealedEAB, SealedShared}, Now: time.Now}
+	return NewResealer(st, sealer, time.Now)
 }
 
 // sealedStore holds what is sealed under the key 1: more EAB keys than fit into a page,
@@ -92,7 +92,7 @@ func TestFT17_Reseal(t *testing.T) {
 		mustReseal(t, during, false, all, all-resealPage, 0)
 		mustReseal(t, during, false, all, 0, 0)
 		mustReseal(t, resealer(st, newSealer(t, kek(2))), true, all, 0, 0)
-		if uses, err := during.Uses(t.Context()); err != nil || len(uses) != 1 || uses[0].ID != during.Sealer.Keys()[0].ID {
+		if uses, err := during.Uses(t.Context()); err != nil || len(uses) != 1 || uses[0].ID != during.sealer.Keys()[0].ID {
 			t.Errorf("uses afterwards: %+v, %v", uses, err)
 		}
 		hmac, _, err := NewEAB(st, newSealer(t, kek(2)), time.Now).Key(t.Context(), kids[7], "")
@@ -179,13 +179,12 @@ func TestFT17_WhatNeedsALine(t *testing.T) {
 }
 
 func FuzzResealCursor(f *testing.F) {
-	r := resealer(nil, nil)
 	for _, cursor := range []string{"", "0/", "1/61", "2/", "-1/", "0/zz", "9999999999999999999/"} {
 		f.Add(cursor)
 	}
 	f.Fuzz(func(t *testing.T, cursor string) {
-		at, _, err := r.parse(cursor)
-		if at < 0 || at >= len(r.Rows) || err != nil && !fault.Is(err, fault.Malformed) {
+		at, _, err := parseResealCursor(cursor)
+		if at < 0 || at >= len(sealed) || err != nil && !fault.Is(err, fault.Malformed) {
 			t.Errorf("%q: %d, %v", cursor, at, err)
 		}
 	})
