@@ -85,7 +85,7 @@ issuer certificates that are missing, out of date or another CA's.`,
 			return err
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
-			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(), Fetch: fetch,
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Archive: cfg.Audit.Archive, Now: now(), Fetch: fetch,
 		})
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ issuer certificates that are missing, out of date or another CA's.`,
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().BoolVar(&fetch, "fetch", false, "also ask what certificates point to, over the network")
-	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of audit events that are no longer in the database")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "more segments of audit events than those in audit.archive")
 	return cmd
 }
 
@@ -114,16 +114,19 @@ func auditVerifyCommand(now func() time.Time) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives}
+		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives, Dir: cfg.Audit.Archive}
 		r, err := v.Verify(cmd.Context())
 		if err != nil {
 			return err
 		}
 		summary := fmt.Sprintf("%d events in %d chains, %d checkpoints", r.Events, r.Chains, r.Checkpoints)
+		if n := r.NotRead(); n > 0 {
+			summary += fmt.Sprintf(", %d older events neither in the database nor in a segment", n)
+		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of events that are no longer in the database")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "more segments of events than those in audit.archive")
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -108,6 +109,11 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 	f.checkKey(d, "audit.key", f.Audit.Key)
 	if f.Audit.Retention < 0 || (f.Audit.Retention > 0 && f.Audit.Archive == "") {
 		d.Report("audit.retention", "want a positive time, and audit.archive for what is older")
+	}
+	if f.Audit.Retention > 0 && f.Audit.Archive != "" {
+		if info, err := os.Stat(f.Audit.Archive); err != nil || !info.IsDir() {
+			d.Warn("audit.archive", "there is no folder %s: events stay in the database until there is", f.Audit.Archive)
+		}
 	}
 }
 

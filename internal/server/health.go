@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -23,7 +24,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth,
+		srv.configHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.archiveHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -155,6 +156,26 @@ func (srv *server) warnOfSecrets(ctx context.Context) {
 			srv.log.WarnContext(ctx, c.Name+": "+c.Detail, "remedy", c.Remedy)
 		}
 	}
+}
+
+// archiveHealth tells of audit events that cannot leave the database.
+func (srv *server) archiveHealth(context.Context) []health.Check {
+	a := srv.cfg.Load().Audit
+	if a.Retention == 0 {
+		return nil
+	}
+	err := audit.Probe(a.Archive)
+	if last := srv.archived.Load(); err == nil && last != nil {
+		err = *last
+	}
+	if err == nil {
+		return []health.Check{{Name: "audit archive", Detail: a.Archive}}
+	}
+	return []health.Check{{
+		Name: "audit archive", State: health.Warning, Detail: err.Error(),
+		Remedy: "make the folder that audit.archive names, for the server's user to write; old audit events stay in the " +
+			"database until then",
+	}}
 }
 
 // ownCheck is the check of a certificate of our own. That a CA cannot certify one
