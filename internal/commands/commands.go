@@ -85,7 +85,8 @@ issuer certificates that are missing, out of date or another CA's.`,
 			return err
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
-			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Archive: cfg.Audit.Archive, Now: now(), Fetch: fetch,
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Archive: cfg.Audit.Archive,
+			Now: now(), Fetch: fetch,
 		})
 		if err != nil {
 			return err

@@ -112,7 +112,8 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 	}
 	if f.Audit.Retention > 0 && f.Audit.Archive != "" {
 		if info, err := os.Stat(f.Audit.Archive); err != nil || !info.IsDir() {
-			d.Warn("audit.archive", "there is no folder %s: events stay in the database until there is", f.Audit.Archive)
+			d.Warn("audit.archive", "there is no folder %s: events stay in the database until there is",
+				f.Audit.Archive)
 		}
 	}
 }

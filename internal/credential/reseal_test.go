@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,14 +110,18 @@ func TestFT17_Reseal(t *testing.T) {
 // Nodes that reseal at once, and a key that is made meanwhile, disturb nobody.
 func TestFT17_TwoAtOnce(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, st *store.Store) {
+	storetest.EachURL(t, func(t *testing.T, url string, st *store.Store) {
+		nodes := []*store.Store{st, st}
+		if strings.HasPrefix(url, "postgres") { // one process has a SQLite file
+			nodes[1] = storetest.Open(t, url, "node-2")
+		}
 		kids := sealedStore(t, st)
 		var done sync.WaitGroup
 		var mu sync.Mutex
 		again := 0
-		for range 2 {
+		for _, node := range nodes {
 			done.Go(func() {
-				got, err := reseal(context.Background(), resealer(st, newSealer(t, kek(2), kek(1))), false)
+				got, err := reseal(context.Background(), resealer(node, newSealer(t, kek(2), kek(1))), false)
 				mu.Lock()
 				defer mu.Unlock()
 				if again += got.Again; err != nil {

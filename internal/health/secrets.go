@@ -27,9 +27,11 @@ func Secrets(uses []credential.KeyUse, running, kept *seal.Sealer) Check {
 			worse(Failed, seal.Remedy+"; if it is lost, disable such EAB keys and make others",
 				"cannot be opened, because key %s is missing: %s", use.ID, use.What)
 		case use.What != "" && !kept.Has(use.ID):
-			worse(Warning, seal.Remedy, "%s is in use and no longer there; a restart makes unreadable: %s", line, use.What)
+			worse(Warning, seal.Remedy, "%s is in use and no longer there; a restart makes unreadable: %s",
+				line, use.What)
 		case i > 0 && use.What != "":
-			worse(Warning, "run privyseal kek reseal, then take the line out", "%s is still needed by %s", line, use.What)
+			worse(Warning, "run privyseal kek reseal, then take the line out",
+				"%s is still needed by %s", line, use.What)
 		case i > 0:
 			worse(OK, "", "nothing needs %s", line)
 		}

@@ -95,7 +95,8 @@ func printResealed(cmd *cobra.Command, total *resealed) error {
 	}
 	for _, u := range total.Unopened {
 		why := map[string]string{"missing_key": "key " + u.Key + " is missing"}[u.Why]
-		if _, err := fmt.Fprintf(out, "  %s %s: %s\n", clean(u.Kind), clean(u.ID), cmp.Or(why, clean(u.Why))); err != nil {
+		_, err := fmt.Fprintf(out, "  %s %s: %s\n", clean(u.Kind), clean(u.ID), cmp.Or(why, clean(u.Why)))
+		if err != nil {
 			return err
 		}
 	}

@@ -35,6 +35,9 @@ func TestFT12_FolderIsMissing(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if c := archive(); c.State != "warning" || c.Detail != dir+": events could not be moved there; the log says why" {
+		t.Errorf("nothing was moved yet: %+v", c)
+	}
 	if err := r.server.purge(t.Context()); err != nil {
 		t.Error(err)
 	}

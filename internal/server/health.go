@@ -164,18 +164,18 @@ func (srv *server) archiveHealth(context.Context) []health.Check {
 	if a.Retention == 0 {
 		return nil
 	}
-	err := audit.Probe(a.Archive)
-	if last := srv.archived.Load(); err == nil && last != nil {
-		err = *last
+	check := health.Check{Name: "audit archive", Detail: a.Archive}
+	failed := srv.unkept.Load() // another node may have taken over since
+	if err := audit.Probe(a.Archive); err != nil {
+		check.State, check.Detail = health.Warning, err.Error()
+	} else if failed != nil && srv.now().Sub(*failed) < 3*purgeEvery {
+		check.State, check.Detail = health.Warning, a.Archive+": events could not be moved there; the log says why"
 	}
-	if err == nil {
-		return []health.Check{{Name: "audit archive", Detail: a.Archive}}
+	if check.State == health.Warning {
+		check.Remedy = "make the folder that audit.archive names, for the server's user to write; old audit events " +
+			"stay in the database until then"
 	}
-	return []health.Check{{
-		Name: "audit archive", State: health.Warning, Detail: err.Error(),
-		Remedy: "make the folder that audit.archive names, for the server's user to write; old audit events stay in the " +
-			"database until then",
-	}}
+	return []health.Check{check}
 }
 
 // ownCheck is the check of a certificate of our own. That a CA cannot certify one

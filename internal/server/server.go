@@ -61,7 +61,7 @@ type server struct {
 
 	// floor 3
 	audit     *audit.Keeper
-	archived  atomic.Pointer[error] // how this node's last archiving of audit events ended
+	unkept    atomic.Pointer[time.Time] // when this node last failed to archive audit events
 	leases    *lease.Leases
 	limits    *limit.Limiter
 	validator *challenge.Validator

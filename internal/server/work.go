@@ -157,7 +157,10 @@ func (srv *server) purge(ctx context.Context) error {
 func (srv *server) archive(ctx context.Context, a config.Audit) error {
 	before := srv.now().Add(-a.Retention).Truncate(min(24*time.Hour, a.Retention/10))
 	_, err := srv.audit.Archive(ctx, a.Archive, before)
-	srv.archived.Store(&err)
+	srv.unkept.Store(nil)
+	if err != nil {
+		srv.unkept.Store(new(srv.now()))
+	}
 	return err
 }
 

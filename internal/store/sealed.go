@@ -43,7 +43,8 @@ type SealedCount struct {
 // in order of id.
 func (s *Store) SealedPage(ctx context.Context, c SealedColumn, after string, limit int) ([]Sealed, error) {
 	var page []Sealed
-	sql := fmt.Sprintf(`SELECT %[1]s, %[2]s FROM %[3]s WHERE %[1]s > $1 ORDER BY %[1]s LIMIT $2`, c.id, c.column, c.table)
+	sql := fmt.Sprintf(`SELECT %[1]s, %[2]s FROM %[3]s WHERE %[1]s > $1 ORDER BY %[1]s LIMIT $2`,
+		c.id, c.column, c.table)
 	err := s.query(ctx, "read sealed secrets", sql, []any{after, limit}, func(scan scanFunc) error {
 		var row Sealed
 		err := scan(&row.ID, &row.Sealed)

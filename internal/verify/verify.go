@@ -110,8 +110,9 @@ func (c *check) unjudged(context.Context) error {
 	if c.Archive != "" {
 		where = "the folder " + c.Archive + " has no segment of them"
 	}
-	c.find(1, "audit", "%d certificates could not be held against their audit intent: %d older events are not in the "+
-		"database, and %s; name the segments with --archive", c.unknown, (&audit.Report{Unread: c.unread}).NotRead(), where)
+	c.find(1, "audit", "%d certificates could not be held against their audit intent: %d older events are not in "+
+		"the database, and %s; name the segments with --archive",
+		c.unknown, (&audit.Report{Unread: c.unread}).NotRead(), where)
 	return nil
 }
 
@@ -121,14 +122,15 @@ func (c *check) find(invariant int, subject, format string, args ...any) {
 
 // audit is invariant 7, and remembers the intents for invariant 1.
 func (c *check) audit(ctx context.Context) error {
-	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Dir: c.Archive, Each: func(e *store.Event) {
+	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Dir: c.Archive}
+	v.Each = func(e *store.Event) {
 		if c.oldest.IsZero() || e.At.Before(c.oldest) {
 			c.oldest = e.At
 		}
 		if e.Action == audit.ActionIntent {
 			c.intents[e.Subject] = struct{}{}
 		}
-	}}
+	}
 	r, err := v.Verify(ctx)
 	if err != nil {
 		return err
