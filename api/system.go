@@ -21,6 +21,14 @@ var (
 		Name: "GetHealth", Method: "GET", Path: "/v1/health", Permission: Reader,
 		Summary: "Is the server fit to serve, and if not, why", Answer: "The checks, whether they pass or not.",
 	}}
+	ResealSecrets = Operation[None, ResealRequest, ResealPage]{Declaration{
+		Name: "ResealSecrets", Method: "POST", Path: "/v1/secrets/reseal", Permission: Admin,
+		Summary: "Seal secrets in the database again under the first key-encryption key, one page a call",
+		Answer:  "What was sealed again.",
+		Description: "Seals the next page and says how to go on: call again with `next` as `cursor` until there is " +
+			"none. What a call has sealed again stays so if a later one fails.",
+		Local: true, Repeat: "What is sealed under the first key is passed over.",
+	}}
 	GetVersion = Operation[None, None, Version]{Declaration{
 		Name: "GetVersion", Method: "GET", Path: "/v1/version", Permission: Reader,
 		Summary: "What runs here", Answer: "The build.",
@@ -69,6 +77,38 @@ type HealthCheck struct {
 	Remedy    string    `json:"remedy,omitempty"` // What an operator should do.
 	Since     time.Time `json:"since,omitzero"`   // Since when it is not ok.
 	State     string    `json:"state,omitempty"`  // ok, warning or failed.
+}
+
+// ResealRequest asks for one page of secrets to be sealed again.
+type ResealRequest struct {
+	Cursor string `json:"cursor,omitempty"`  // `next` of the page before.
+	DryRun bool   `json:"dry_run,omitempty"` // Count only.
+}
+
+// ResealPage is what came of one page.
+type ResealPage struct {
+	Checked  int              `json:"checked"`
+	Keys     []SealingKey     `json:"keys,omitempty"` // Of the last page: which keys are needed now.
+	Next     string           `json:"next,omitempty"`
+	Resealed int              `json:"resealed"` // In a dry run: what would be.
+	Unopened []UnopenedSecret `json:"unopened,omitempty"`
+}
+
+// SealingKey is a key-encryption key and what needs it.
+type SealingKey struct {
+	ID      string `json:"id"`                // Tells nothing of the key.
+	Line    int    `json:"line,omitempty"`    // Of key_encryption. The first one seals.
+	Missing bool   `json:"missing,omitempty"` // It is needed, and key_encryption does not have it.
+	Needs   string `json:"needed_by,omitempty"`
+	Secrets int    `json:"secrets"` // That are of use and sealed under it.
+}
+
+// UnopenedSecret is a secret that cannot be opened.
+type UnopenedSecret struct {
+	ID   string `json:"id"`
+	Key  string `json:"key,omitempty"` // That it is sealed under.
+	Kind string `json:"kind"`
+	Why  string `json:"why"` // missing_key or altered.
 }
 
 // Version is the build.

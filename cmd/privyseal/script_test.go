@@ -125,6 +125,28 @@ func TestOperationsPage(t *testing.T) {
 	run(t, "operations", script.String())
 }
 
+// TestSecretsPage runs each block of docs/secrets.md as it stands there, in the folder of
+// a server that dev has made, and restarts that after each.
+func TestSecretsPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/secrets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```")
+	if len(blocks) < 15 {
+		t.Fatalf("the page has %d blocks; has its form changed?", len(blocks)/2)
+	}
+	var script, files strings.Builder
+	script.WriteString("exec privyseal dev --dir d --https-addr $HTTPS --est-addr $EST --http-addr $HTTP --ops-addr $OPS &serve&\nready\ncd d\n")
+	for i := 1; i < len(blocks); i += 2 {
+		fmt.Fprintf(&files, "-- d/block%d --\n%s", i, strings.TrimPrefix(blocks[i], "sh\n"))
+		fmt.Fprintf(&script, "exec sh -e block%d\nkill -INT serve\nwait serve\n"+
+			"exec privyseal serve --config privyseal.yaml &serve&\nready\nexec sh -c 'privyseal status || test $? = 5'\n", i)
+	}
+	script.WriteString("exec privyseal verify --config privyseal.yaml\nkill -INT serve\nwait serve\n")
+	run(t, "secrets", script.String()+files.String())
+}
+
 // TestDocumentedCommands appends --help to every command of the pages: the
 // command and its flags must exist.
 func TestDocumentedCommands(t *testing.T) {

@@ -44,6 +44,7 @@ type Config struct {
 	Tree      *tree.Tree
 	Approvals *approval.Queue
 	ESTUsers  *credential.ESTUsers
+	Secrets   *credential.Resealer
 	// SCEPChallenges are the challenge passwords that operators hand out.
 	SCEPChallenges *credential.SCEPChallenges
 	Version        api.Version
@@ -74,7 +75,8 @@ func New(cfg Config) (*Server, error) {
 		"EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
-		"Now": cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
+		"Secrets": cfg.Secrets == nil,
+		"Now":     cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
 		"Reload": cfg.Reload == nil,
 	} {
 		if missing {
@@ -143,6 +145,7 @@ func (s *Server) Operations() []Route {
 		handle(api.RejectRequest, s.RejectRequest),
 		handle(api.ListAuditEvents, s.ListAuditEvents),
 		handle(api.ReloadConfig, s.ReloadConfig),
+		handle(api.ResealSecrets, s.ResealSecrets),
 		handle(api.GetHealth, s.GetHealth),
 		handle(api.GetVersion, s.GetVersion),
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/seal"
 )
 
 // ListAuditEvents is GET /v1/audit/events.
@@ -61,6 +63,35 @@ func unchanged(err error) error {
 	}
 	f.Detail = "the configuration is unchanged: " + f.Detail
 	return &f
+}
+
+// ResealSecrets is POST /v1/secrets/reseal.
+func (s *Server) ResealSecrets(ctx context.Context, _ api.None, r *api.ResealRequest) (*api.ResealPage, error) {
+	done, err := s.cfg.Secrets.Page(ctx, r.Cursor, r.DryRun, s.event(ctx, "secrets.resealed", "success", ""))
+	if err != nil {
+		return nil, err
+	}
+	page := &api.ResealPage{Checked: done.Checked, Resealed: done.Again, Next: done.Next}
+	for _, u := range done.Unopened {
+		secret := api.UnopenedSecret{Kind: u.Kind, ID: u.ID, Why: "altered"}
+		if !errors.Is(u.Err, seal.ErrFormat) {
+			secret.Key = u.Key.String()
+		}
+		if errors.Is(u.Err, seal.ErrKey) {
+			secret.Why = "missing_key"
+		}
+		page.Unopened = append(page.Unopened, secret)
+	}
+	if page.Next != "" {
+		return page, nil
+	}
+	keys, err := s.cfg.Secrets.Lines(ctx)
+	for _, k := range keys {
+		page.Keys = append(page.Keys, api.SealingKey{
+			ID: k.ID.String(), Line: k.Line, Missing: k.Missing, Secrets: k.Secrets, Needs: k.What,
+		})
+	}
+	return page, err
 }
 
 // GetHealth is GET /v1/health.

@@ -2,15 +2,19 @@ package audit
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -112,38 +116,66 @@ func (k *Keeper) writeSegment(ctx context.Context, dir, node string, upTo int64)
 	return file, upTo, f.Commit()
 }
 
-// walkArchives takes the events of the segment files, oldest first in each chain.
-func (v *Verifier) walkArchives(r *Report, chains map[string]*chain) error {
-	type opened struct {
-		first int64
-		name  string
+// Probe reports whether segments can be written to a folder.
+func Probe(dir string) error {
+	f, err := os.CreateTemp(dir, ".privyseal-probe-*")
+	if err != nil {
+		return fmt.Errorf("audit archive %s: %w", dir, fault.Cause(err))
 	}
-	byNode := map[string][]opened{}
-	for _, name := range v.Archives {
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// segments are the files that Archives and Dir name and that were not taken yet. A
+// folder that there is not holds none: Report.Unread says what is missing then.
+func (v *Verifier) segments() ([]string, error) {
+	names := slices.Clone(v.Archives)
+	if v.Dir != "" {
+		found, err := os.ReadDir(v.Dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("audit archive: %w", err)
+		}
+		for _, f := range found {
+			if ok, _ := filepath.Match("audit-*.jsonl", f.Name()); ok && !f.IsDir() {
+				names = append(names, filepath.Join(v.Dir, f.Name()))
+			}
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := v.taken[name]
+		v.taken[name] = true
+		return again
+	}), nil
+}
+
+// walkArchives takes the events of the segment files that are new, oldest first in
+// each chain.
+func (v *Verifier) walkArchives(r *Report, chains map[string]*chain) error {
+	names, err := v.segments()
+	if err != nil {
+		return err
+	}
+	type segment struct {
+		store.Event // the first
+		name        string
+	}
+	var segments []segment
+	for _, name := range names {
 		first, err := firstEvent(name)
 		if err != nil {
 			return err
 		}
-		byNode[first.Node] = append(byNode[first.Node], opened{first.Seq, name})
+		segments = append(segments, segment{first, name})
 	}
-	for node, files := range byNode {
-		for len(files) > 0 { // a handful: picking the lowest each time is sort enough
-			low := 0
-			for i := range files {
-				if files[i].first < files[low].first {
-					low = i
-				}
+	slices.SortFunc(segments, func(x, y segment) int { return cmp.Compare(x.Seq, y.Seq) })
+	for _, s := range segments {
+		if err := readSegment(s.name, func(e *store.Event) error {
+			if e.Node != s.Node {
+				return fmt.Errorf("audit segment %s: event %d belongs to chain %s", s.name, e.Seq, e.Node)
 			}
-			if err := readSegment(files[low].name, func(e *store.Event) error {
-				if e.Node != node {
-					return fmt.Errorf("event %d belongs to chain %s", e.Seq, e.Node)
-				}
-				v.step(r, at(chains, node), e)
-				return nil
-			}); err != nil {
-				return err
-			}
-			files = append(files[:low], files[low+1:]...)
+			v.step(r, at(chains, e.Node), e)
+			return nil
+		}); err != nil {
+			return err
 		}
 	}
 	return nil

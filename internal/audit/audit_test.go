@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +161,92 @@ func TestArchive(t *testing.T) {
 			t.Error("an altered segment was not noticed")
 		}
 	})
+}
+
+// inFolder verifies with the segments of a folder.
+func (r *record) inFolder(t *testing.T, dir string, each func(*store.Event)) *audit.Report {
+	t.Helper()
+	v := audit.Verifier{Store: r.Store, Keys: []crypto.PublicKey{r.key}, Dir: dir, Each: each}
+	report, err := v.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// The segments of a folder are found, and what is in none is counted.
+func TestFT12_Folder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		r := newRecord(t, s, 10)
+		r.now = r.now.Add(time.Minute)
+		cut, dir := r.now, t.TempDir()
+		r.add(t, 5)
+		if _, err := r.keeper.Archive(t.Context(), dir, cut); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"notes.txt", ".privyseal-1", "audit.log"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("not ours"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if report := r.inFolder(t, dir, nil); first(report) != -1 || report.Events != 16 || report.NotRead() != 0 {
+			t.Errorf("%+v; want 16 events", report)
+		}
+		report := r.inFolder(t, filepath.Join(dir, "gone"), nil)
+		if first(report) != -1 || report.Events != 5 || report.NotRead() != 11 {
+			t.Errorf("without the folder: %+v; want 5 events and 11 not read", report)
+		}
+	})
+}
+
+// Events that are archived while the record is read are neither missed nor missing.
+func TestFT12_ArchivedMeanwhile(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		r := newRecord(t, s, 0)
+		var many []store.Event
+		for range 1500 {
+			many = append(many, store.Event{At: r.now, Action: "test.act", Outcome: "success", Actor: "uid:0"})
+		}
+		if err := r.AppendAudit(t.Context(), many...); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.keeper.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.now = r.now.Add(time.Minute)
+		cut, dir := r.now, t.TempDir()
+		r.add(t, 5)
+		report := r.inFolder(t, dir, func(e *store.Event) {
+			if e.Seq != 1 {
+				return
+			}
+			if files, err := r.keeper.Archive(t.Context(), dir, cut); err != nil || len(files) != 1 {
+				t.Errorf("Archive = %v, %v", files, err)
+			}
+		})
+		if first(report) != -1 || report.Events != 1506 || report.NotRead() != 0 {
+			t.Errorf("%d events, %d not read, %v; want 1506", report.Events, report.NotRead(), report.Findings)
+		}
+	})
+}
+
+func TestFT12_Probe(t *testing.T) {
+	dir := t.TempDir()
+	if err := audit.Probe(dir); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{filepath.Join(dir, "gone"), file} {
+		if err := audit.Probe(bad); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
 }
 
 func TestArchiveOfAnEndedChain(t *testing.T) {

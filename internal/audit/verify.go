@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
@@ -32,22 +33,44 @@ type Report struct {
 	Chains      int       `json:"chains"`
 	Events      int64     `json:"events"`
 	Checkpoints int       `json:"checkpoints"`
+	Unread      []Unread  `json:"unread,omitempty"`
 	Findings    []Finding `json:"findings"` // the first of each chain; empty if all is well
 }
 
+// Unread is the beginning of a chain that is neither in the store nor in a segment
+// that was read. A checkpoint vouches for where the chain goes on.
+type Unread struct {
+	Node   string    `json:"node"`
+	Events int64     `json:"events"`
+	Until  time.Time `json:"until"` // the time of the first event that was read
+}
+
+// NotRead is how many events are in no segment that was read.
+func (r *Report) NotRead() (n int64) {
+	for _, u := range r.Unread {
+		n += u.Events
+	}
+	return n
+}
+
 // Verifier checks chains. Archives are segment files written by Archive, in any
-// order, whose events stand in for those that were purged.
+// order, whose events stand in for those that were purged; so do those of the folder
+// Dir, where it is named.
 type Verifier struct {
 	Store    *store.Store
 	Keys     []crypto.PublicKey // the checkpoint keys, past and present
 	Archives []string
+	Dir      string
 	Each     func(*store.Event) // sees every event read; may be nil
+
+	taken map[string]bool // segment files
 }
 
 // chain is the state of the walk along one chain.
 type chain struct {
 	seq     int64  // of the last good event
 	hash    []byte // of the last good event
+	first   store.Event
 	anchors map[int64][]byte
 	broken  bool
 }
@@ -57,6 +80,7 @@ type chain struct {
 // with the record is in the report.
 func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
 	r := &Report{Findings: []Finding{}} // an empty list in JSON, not null
+	v.taken = map[string]bool{}
 	chains := map[string]*chain{}
 	if err := v.readCheckpoints(ctx, r, chains); err != nil {
 		return nil, err
@@ -75,6 +99,9 @@ func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
 	}
 	for node, c := range chains {
 		r.Chains++
+		if c.first.Seq > 1 {
+			r.Unread = append(r.Unread, Unread{node, c.first.Seq - 1, c.first.At})
+		}
 		if last := c.lastAnchor(); !c.broken && c.seq < last {
 			r.Findings = append(r.Findings, Finding{node, c.seq + 1,
 				fmt.Sprintf("missing: a checkpoint saw event %d", last)})
@@ -143,6 +170,12 @@ func (v *Verifier) walkStored(ctx context.Context, r *Report, chains map[string]
 		if err != nil {
 			return fmt.Errorf("read audit events of %s: %w", node, err)
 		}
+		if len(events) > 0 && events[0].Seq > at(chains, node).seq+1 {
+			// They may have been archived since the folder was read.
+			if err := v.walkArchives(r, chains); err != nil {
+				return err
+			}
+		}
 		for i := range events {
 			v.step(r, at(chains, node), &events[i])
 			from = events[i].Seq + 1
@@ -157,11 +190,16 @@ func (v *Verifier) walkStored(ctx context.Context, r *Report, chains map[string]
 // event that a segment already brought (it was archived, but not yet purged) is
 // passed over.
 func (v *Verifier) step(r *Report, c *chain, e *store.Event) {
-	r.Events++
+	if !c.broken && c.hash != nil && e.Seq <= c.seq {
+		return
+	}
+	if r.Events++; c.first.Seq == 0 {
+		c.first = *e
+	}
 	if v.Each != nil {
 		v.Each(e)
 	}
-	if c.broken || c.hash != nil && e.Seq <= c.seq {
+	if c.broken {
 		return
 	}
 	if what := c.wrong(e); what != "" {

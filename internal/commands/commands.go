@@ -3,6 +3,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"encoding/json"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/config"
+	"github.com/privyseal/privyseal/internal/credential"
+	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/server"
 	"github.com/privyseal/privyseal/internal/statedir"
@@ -33,7 +36,7 @@ var errFindings = errors.New("there are findings")
 // handed in, because they speak to a running server.
 func New(version string, now func() time.Time, config, audit []*cobra.Command) []*cobra.Command {
 	configGroup := &cobra.Command{Use: "config", Short: "check, describe and reload the configuration"}
-	configGroup.AddCommand(append([]*cobra.Command{checkCommand(), schemaCommand()}, config...)...)
+	configGroup.AddCommand(append([]*cobra.Command{checkCommand(now), schemaCommand()}, config...)...)
 	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
 	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand(now)}, audit...)...)
 	return []*cobra.Command{
@@ -82,7 +85,8 @@ issuer certificates that are missing, out of date or another CA's.`,
 			return err
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
-			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(), Fetch: fetch,
+			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Archive: cfg.Audit.Archive,
+			Now: now(), Fetch: fetch,
 		})
 		if err != nil {
 			return err
@@ -96,7 +100,7 @@ issuer certificates that are missing, out of date or another CA's.`,
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().BoolVar(&fetch, "fetch", false, "also ask what certificates point to, over the network")
-	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of audit events that are no longer in the database")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "more segments of audit events than those in audit.archive")
 	return cmd
 }
 
@@ -111,16 +115,19 @@ func auditVerifyCommand(now func() time.Time) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives}
+		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives, Dir: cfg.Audit.Archive}
 		r, err := v.Verify(cmd.Context())
 		if err != nil {
 			return err
 		}
 		summary := fmt.Sprintf("%d events in %d chains, %d checkpoints", r.Events, r.Chains, r.Checkpoints)
+		if n := r.NotRead(); n > 0 {
+			summary += fmt.Sprintf(", %d older events neither in the database nor in a segment", n)
+		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of events that are no longer in the database")
+	cmd.Flags().StringSliceVar(&archives, "archive", nil, "more segments of events than those in audit.archive")
 	return cmd
 }
 
@@ -148,19 +155,55 @@ func printFindings[F fmt.Stringer](out io.Writer, asJSON bool, report any, findi
 	return nil
 }
 
-func checkCommand() *cobra.Command {
-	return withConfig(&cobra.Command{
+func checkCommand(now func() time.Time) *cobra.Command {
+	var database bool
+	cmd := withConfig(&cobra.Command{
 		Use: "check", Short: "report everything that is wrong with a configuration file", Args: cobra.NoArgs,
-		Long: "Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.",
+		Long: `Reads the file and the files that it names, touches nothing, and exits 1 if anything is wrong.
+With --database it also opens the database and says which lines of key_encryption the secrets there
+need: before a line is taken out, and before a restart without it.`,
 	}, func(cmd *cobra.Command, cfg *config.File) error {
 		for _, w := range cfg.Warnings {
 			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "warning: %s\n", w); err != nil {
 				return err
 			}
 		}
+		if database {
+			if err := withStore(now, checkSecrets(now))(cmd, cfg); err != nil {
+				return err
+			}
+		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good (%s)\n", cfg.Path, cfg.Digest())
 		return err
 	})
+	cmd.Flags().BoolVar(&database, "database", false, "also hold key_encryption against the secrets in the database")
+	return cmd
+}
+
+// checkSecrets says what the secrets in the database need of key_encryption, and fails
+// if they need what is not there.
+func checkSecrets(now func() time.Time) func(*cobra.Command, *config.File, *store.Store) error {
+	return func(cmd *cobra.Command, cfg *config.File, s *store.Store) error {
+		sealer, err := cfg.Sealer()
+		if err != nil {
+			return fmt.Errorf("key_encryption: %w", err)
+		}
+		uses, err := credential.NewResealer(s, sealer, now).Uses(cmd.Context())
+		if err != nil {
+			return err
+		}
+		check := health.Secrets(uses, sealer, sealer)
+		switch check.State {
+		case health.Failed:
+			return fmt.Errorf("key_encryption: %s: %s", check.Detail, check.Remedy)
+		case health.Warning:
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "warning: key_encryption: %s: %s\n", check.Detail, check.Remedy)
+		default:
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "every secret in the database opens; %s\n",
+				cmp.Or(check.Detail, "all lines are needed"))
+		}
+		return err
+	}
 }
 
 func schemaCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -100,12 +101,23 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 			d.Report(s.key, "%v", err)
 		}
 	}
+	if _, err := f.KeyEncryption.Read(f.Dir); err == nil {
+		if _, err := f.Sealer(); err != nil {
+			d.Report("key_encryption", "%v", err)
+		}
+	}
 	f.checkKey(d, "audit.key", f.Audit.Key)
 	if n := f.PKCS11.Sessions; n < 0 || n > 1024 {
 		d.Report("pkcs11.sessions", "%d: want 0 to 1024", n)
 	}
 	if f.Audit.Retention < 0 || (f.Audit.Retention > 0 && f.Audit.Archive == "") {
 		d.Report("audit.retention", "want a positive time, and audit.archive for what is older")
+	}
+	if f.Audit.Retention > 0 && f.Audit.Archive != "" {
+		if info, err := os.Stat(f.Audit.Archive); err != nil || !info.IsDir() {
+			d.Warn("audit.archive", "there is no folder %s: events stay in the database until there is",
+				f.Audit.Archive)
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ func TestCheck(t *testing.T) {
 		"database by reference":    {"url: sqlite:privyseal.db", "url: env:NO_SUCH_VARIABLE", "database.url", "secret env:NO_SUCH_VARIABLE: the variable is not set"},
 		"missing secret":           {"file:secrets/kek", "file:secrets/gone", "key_encryption", "secret file:secrets/gone: no such file"},
 		"secret itself":            {"file:secrets/kek", "hunter2", "key_encryption", "want a reference"},
+		"no key-encryption key":    {"file:secrets/kek", "file:secrets/audit", "key_encryption", "line 1: want 32 bytes in base64"},
 		"no secret":                {"key_encryption: file:secrets/kek", "key_encryption: ''", "key_encryption", "required"},
 		"missing key":              {"file:keys/dev-a-1.key", "file:keys/gone.key", "issuers[0].key", "no such file"},
 		"token without module":     {"file:keys/dev-a-1.key", "pkcs11:token=ca;object=x", "issuers[0].key", noModule},

@@ -386,7 +386,8 @@ type Audit struct {
 	// Archive. 0 keeps them for ever.
 	Retention time.Duration `yaml:"retention,omitempty"`
 	// Archive is the folder that takes the segments of events older than
-	// Retention.
+	// Retention, a tenth of it or a day at a time. It must exist, and all nodes
+	// share it; verify and audit verify read it.
 	Archive string `yaml:"archive,omitempty" path:"file"`
 }
 

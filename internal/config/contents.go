@@ -13,6 +13,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 )
 
 // contents are the files and secrets that a configuration names, as they were when it
@@ -64,6 +65,15 @@ func readFile(path string) ([]byte, error) {
 // secret returns a secret that is shared with others: a challenge or a webhook's key.
 func (f *File) secret(ref Reference) ([]byte, error) {
 	return f.contents.of("secret "+string(ref), func() ([]byte, error) { return ref.Read(f.Dir) })
+}
+
+// Sealer reads the key-encryption keys, as they are now.
+func (f *File) Sealer() (*seal.Sealer, error) {
+	text, err := f.KeyEncryption.Read(f.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return seal.Parse(text)
 }
 
 // Chain returns the certificates of a PEM file that the configuration names.

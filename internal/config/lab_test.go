@@ -13,6 +13,7 @@ import (
 	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
 )
 
 // lab is a folder of a test's own with a configuration and what it names, as
@@ -56,9 +57,10 @@ var made = sync.OnceValues(func() (map[string][]byte, error) {
 		"root.pem": pki.EncodeChain(root.Raw), "chain.pem": pki.EncodeChain(issued.Raw, root.Raw), "root.crl": list,
 		"keys/dev-a-1.key": nil, "keys/audit.key": nil,
 	}
-	for _, name := range []string{"secrets/issuer", "secrets/audit", "secrets/state", "secrets/kek", "scep-challenge"} {
+	for _, name := range []string{"secrets/issuer", "secrets/audit", "secrets/state", "scep-challenge"} {
 		files[name] = []byte("kept in " + name + "\n")
 	}
+	files["secrets/kek"] = []byte(seal.GenerateKEK() + "\n")
 	return files, nil
 })
 

@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,7 @@ const (
 	version    = 1
 	keyIDSize  = 8
 	nonceSize  = 12
-	headerSize = 1 + keyIDSize + nonceSize
+	headerSize = HeadSize + nonceSize
 	tagSize    = 16
 	domain     = "privyseal sealed secret\x00"
 )
@@ -37,9 +38,12 @@ const (
 // Errors of Open. Neither says anything about the secret.
 var (
 	ErrFormat = errors.New("not a sealed secret of a known version")
-	ErrKey    = errors.New("sealed under a key-encryption key that is not configured")
+	ErrKey    = errors.New("sealed under a key-encryption key that key_encryption does not have")
 	ErrBroken = errors.New("sealed secret was altered or belongs to another name")
 )
+
+// Remedy is what to do when a key is missing.
+const Remedy = "put its line back below the first one and restart; privyseal kek reseal makes it needless"
 
 // KeyID names a key-encryption key without telling anything of it.
 type KeyID [keyIDSize]byte
@@ -50,13 +54,19 @@ func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 // Sealer encrypts secrets for the database under a key-encryption key that the
 // database does not hold. It is safe for concurrent use.
 type Sealer struct {
-	current KeyID
-	aeads   map[KeyID]cipher.AEAD
+	keys  []KEK // the first seals
+	aeads map[KeyID]cipher.AEAD
+}
+
+// KEK is a key-encryption key that a Sealer has, without the key.
+type KEK struct {
+	ID   KeyID
+	Line int // of the secret that Parse read, from 1; 0 if New made the Sealer
 }
 
 // New returns a Sealer that seals under kek and opens what was sealed
 // under kek or any of older: to rotate, put the new key first, keep the old one
-// until Stale is false for every row.
+// until Stale is false for every row, which resealing sees to.
 func New(kek []byte, older ...[]byte) (*Sealer, error) {
 	s := &Sealer{aeads: make(map[KeyID]cipher.AEAD, 1+len(older))}
 	for i, key := range append([][]byte{kek}, older...) {
@@ -76,38 +86,43 @@ func New(kek []byte, older ...[]byte) (*Sealer, error) {
 			return nil, fmt.Errorf("key-encryption key %d: %w", i+1, err)
 		}
 		s.aeads[id] = aead
-		if i == 0 {
-			s.current = id
-		}
+		s.keys = append(s.keys, KEK{ID: id})
 	}
 	return s, nil
 }
 
-// KeyID returns the id of the key that Seal uses.
-func (s *Sealer) KeyID() KeyID { return s.current }
+// Keys returns the keys, the one that Seal uses first.
+func (s *Sealer) Keys() []KEK { return slices.Clone(s.keys) }
+
+// Has reports whether secrets that are sealed under a key can be opened.
+func (s *Sealer) Has(id KeyID) bool { return s.aeads[id] != nil }
 
 // Seal encrypts plain for the place called name, such as "eab:" and a kid.
 func (s *Sealer) Seal(name string, plain []byte) []byte {
 	out := make([]byte, headerSize, headerSize+len(plain)+tagSize)
 	out[0] = version
-	copy(out[1:], s.current[:])
-	nonce := out[1+keyIDSize : headerSize]
+	current := s.keys[0].ID
+	copy(out[1:], current[:])
+	nonce := out[HeadSize:headerSize]
 	_, _ = rand.Read(nonce) // never fails; it ends the process instead
-	return s.aeads[s.current].Seal(out, nonce, plain, covered(out[:1+keyIDSize], name))
+	return s.aeads[current].Seal(out, nonce, plain, covered(out[:HeadSize], name))
 }
 
 // Open returns the secret that was sealed for name.
 func (s *Sealer) Open(name string, sealed []byte) ([]byte, error) {
-	id, err := keyOf(sealed)
+	if len(sealed) < headerSize+tagSize {
+		return nil, fmt.Errorf("open secret %q: %w", name, ErrFormat)
+	}
+	id, err := KeyOf(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open secret %q: %w", name, err)
 	}
 	aead, ok := s.aeads[id]
 	if !ok {
-		return nil, fmt.Errorf("open secret %q: %w (key id %s)", name, ErrKey, id)
+		return nil, fmt.Errorf("open secret %q: %w (%s): %s", name, ErrKey, id, Remedy)
 	}
-	nonce := sealed[1+keyIDSize : headerSize]
-	plain, err := aead.Open(nil, nonce, sealed[headerSize:], covered(sealed[:1+keyIDSize], name))
+	nonce := sealed[HeadSize:headerSize]
+	plain, err := aead.Open(nil, nonce, sealed[headerSize:], covered(sealed[:HeadSize], name))
 	if err != nil {
 		return nil, fmt.Errorf("open secret %q: %w", name, ErrBroken)
 	}
@@ -117,8 +132,8 @@ func (s *Sealer) Open(name string, sealed []byte) ([]byte, error) {
 // Stale reports whether sealed opens under a key other than the current one and
 // so should be sealed again before that key is taken away.
 func (s *Sealer) Stale(sealed []byte) bool {
-	id, err := keyOf(sealed)
-	return err == nil && id != s.current
+	id, err := KeyOf(sealed)
+	return err == nil && id != s.keys[0].ID
 }
 
 // GenerateKEK returns a new random key-encryption key as one line of text, the
@@ -129,11 +144,12 @@ func GenerateKEK() string {
 	return base64.StdEncoding.EncodeToString(key[:])
 }
 
-// ParseKEKs reads key-encryption keys from a secret file: one key per line in
-// base64, the first seals. Empty lines and lines that begin with # are skipped.
-// Its errors name the line, never its content.
-func ParseKEKs(text []byte) ([][]byte, error) {
+// Parse reads the key-encryption keys of a secret file: one key per line in base64,
+// the first seals. Empty lines and lines that begin with # are skipped. Its errors
+// name the line, never its content.
+func Parse(text []byte) (*Sealer, error) {
 	var keys [][]byte
+	var lines []int
 	for n, line := range strings.Split(string(text), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -143,12 +159,19 @@ func ParseKEKs(text []byte) ([][]byte, error) {
 		if err != nil || len(key) != KEKSize {
 			return nil, fmt.Errorf("parse key-encryption keys: line %d: want %d bytes in base64", n+1, KEKSize)
 		}
-		keys = append(keys, key)
+		keys, lines = append(keys, key), append(lines, n+1)
 	}
 	if len(keys) == 0 {
 		return nil, errors.New("parse key-encryption keys: there is none")
 	}
-	return keys, nil
+	s, err := New(keys[0], keys[1:]...)
+	if err != nil {
+		return nil, fmt.Errorf("parse key-encryption keys: %w", err)
+	}
+	for i := range s.keys {
+		s.keys[i].Line = lines[i]
+	}
+	return s, nil
 }
 
 // keyID derives a key's id: a MAC of a constant under the key, so that the id
@@ -160,9 +183,13 @@ func keyID(key []byte) (id KeyID) {
 	return id
 }
 
-// keyOf reads the header of a sealed secret.
-func keyOf(sealed []byte) (id KeyID, err error) {
-	if len(sealed) < headerSize+tagSize || sealed[0] != version {
+// HeadSize is how many octets of a sealed secret KeyOf reads.
+const HeadSize = 1 + keyIDSize
+
+// KeyOf returns the id of the key that a secret is sealed under. The beginning of the
+// sealed secret will do.
+func KeyOf(sealed []byte) (id KeyID, err error) {
+	if len(sealed) < HeadSize || sealed[0] != version {
 		return id, ErrFormat
 	}
 	copy(id[:], sealed[1:])

@@ -97,16 +97,16 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func TestParseKEKs(t *testing.T) {
+func TestParse(t *testing.T) {
 	a, b := GenerateKEK(), GenerateKEK()
-	keys, err := ParseKEKs([]byte("# current\n" + a + "\r\n\n # former\n" + b + "\n"))
-	if err != nil || len(keys) != 2 || bytes.Equal(keys[0], keys[1]) || len(keys[0]) != KEKSize {
-		t.Fatalf("ParseKEKs: %d keys, %v", len(keys), err)
+	s, err := Parse([]byte("# current\n" + a + "\r\n\n # former\n" + b + "\n"))
+	if err != nil || len(s.Keys()) != 2 || s.Keys()[0].Line != 2 || s.Keys()[1].Line != 5 || !s.Has(s.Keys()[1].ID) {
+		t.Fatalf("Parse: %+v, %v", s, err)
 	}
 	for name, text := range map[string]string{
-		"empty": "", "only a comment": "# nothing\n", "not base64": "p@ssw0rd-in-clear\n", "short": "c2hvcnQ=\n",
+		"empty": "", "only a comment": "# nothing\n", "not base64": "p@ssw0rd-in-clear\n", "short": "c2hvcnQ=\n", "twice": a + "\n" + a,
 	} {
-		if _, err := ParseKEKs([]byte(text)); err == nil {
+		if _, err := Parse([]byte(text)); err == nil {
 			t.Errorf("%s: no error", name)
 		} else if strings.Contains(err.Error(), "p@ssw0rd") || strings.Contains(err.Error(), "c2hvcnQ") {
 			t.Errorf("%s: the error shows the secret: %v", name, err)

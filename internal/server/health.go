@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -23,7 +24,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.parkedHealth, srv.credentialHealth,
+		srv.configHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.archiveHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -129,6 +130,52 @@ func (srv *server) credentialHealth(ctx context.Context) []health.Check {
 		Remedy: "est user list, scep challenge list and eab list show them as unbound: make others with --name, " +
 			"--subject or --any-name, and disable these",
 	}}
+}
+
+// secretsHealth reads the key-encryption keys anew: a line that was taken out too early
+// is told while this process still has it.
+func (srv *server) secretsHealth(ctx context.Context) []health.Check {
+	uses, err := srv.secrets.Uses(ctx)
+	if err != nil {
+		return nil // the database check says so
+	}
+	kept, err := srv.cfg.Load().Sealer()
+	if err != nil {
+		return []health.Check{{
+			Name: "key encryption", State: health.Warning, Detail: "key_encryption: " + err.Error(),
+			Remedy: "put back what was there: the next start fails",
+		}}
+	}
+	return []health.Check{health.Secrets(uses, srv.sealer, kept)}
+}
+
+// warnOfSecrets logs what the start finds of that.
+func (srv *server) warnOfSecrets(ctx context.Context) {
+	for _, c := range srv.secretsHealth(ctx) {
+		if c.State != health.OK && c.State != "" {
+			srv.log.WarnContext(ctx, c.Name+": "+c.Detail, "remedy", c.Remedy)
+		}
+	}
+}
+
+// archiveHealth tells of audit events that cannot leave the database.
+func (srv *server) archiveHealth(context.Context) []health.Check {
+	a := srv.cfg.Load().Audit
+	if a.Retention == 0 {
+		return nil
+	}
+	check := health.Check{Name: "audit archive", Detail: a.Archive}
+	failed := srv.unkept.Load() // another node may have taken over since
+	if err := audit.Probe(a.Archive); err != nil {
+		check.State, check.Detail = health.Warning, err.Error()
+	} else if failed != nil && srv.now().Sub(*failed) < 3*purgeEvery {
+		check.State, check.Detail = health.Warning, a.Archive+": events could not be moved there; the log says why"
+	}
+	if check.State == health.Warning {
+		check.Remedy = "make the folder that audit.archive names, for the server's user to write; old audit events " +
+			"stay in the database until then"
+	}
+	return []health.Check{check}
 }
 
 // ownCheck is the check of a certificate of our own. That a CA cannot certify one

@@ -131,6 +131,7 @@ func (srv *server) start(ctx context.Context, cfg *config.File) error {
 	}
 	srv.warnOneTier(ctx, cfg)
 	srv.warnOf(ctx, cfg)
+	srv.warnOfSecrets(ctx)
 	srv.askHealth()
 	srv.putInForce(ctx, cfg, signing)
 	if err := srv.startTLS(ctx, cfg); err != nil {

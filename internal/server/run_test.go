@@ -419,10 +419,6 @@ func TestStartRefuses(t *testing.T) {
 			func(t *testing.T, l *lab) { l.change(t, "  migrate: true\n", "") },
 			func(*lab) string { return "run privyseal migrate" },
 		},
-		"a key-encryption key that is none": {
-			func(t *testing.T, l *lab) { l.change(t, "file:secrets/kek", "file:secrets/audit") },
-			func(*lab) string { return "key_encryption" },
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -61,6 +61,7 @@ type server struct {
 
 	// floor 3
 	audit     *audit.Keeper
+	unkept    atomic.Pointer[time.Time] // when this node last failed to archive audit events
 	leases    *lease.Leases
 	limits    *limit.Limiter
 	validator *challenge.Validator
@@ -77,6 +78,7 @@ type server struct {
 	// floor 6
 	sealer    *seal.Sealer
 	eab       *credential.EAB
+	secrets   *credential.Resealer
 	lists     *crl.Publisher
 	approvals *approval.Queue // requests: recognised again, or waiting for a person
 
@@ -187,17 +189,11 @@ func (srv *server) buildPipeline(context.Context) error {
 
 func (srv *server) buildCredentials(context.Context) error {
 	cfg := srv.cfg.Load()
-	text, err := cfg.KeyEncryption.Read(cfg.Dir)
-	if err != nil {
+	var err error
+	if srv.sealer, err = cfg.Sealer(); err != nil {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
-	keks, err := seal.ParseKEKs(text)
-	if err != nil {
-		return fmt.Errorf("key_encryption: %w", err)
-	}
-	if srv.sealer, err = seal.New(keks[0], keks[1:]...); err != nil {
-		return fmt.Errorf("key_encryption: %w", err)
-	}
+	srv.secrets = credential.NewResealer(srv.store, srv.sealer, srv.now)
 	srv.eab = credential.NewEAB(srv.store, srv.sealer, srv.now)
 	srv.estUsers = credential.NewESTUsers(srv.store, srv.limits, srv.now)
 	srv.scepChallenges = credential.NewSCEPChallenges(srv.store, srv.limits, srv.now)
@@ -246,7 +242,7 @@ func (srv *server) buildAdmin(context.Context) error {
 	var err error
 	srv.admin, err = admin.New(admin.Config{
 		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
-		Tree:    srv.tree(),
+		Tree: srv.tree(), Secrets: srv.secrets,
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },

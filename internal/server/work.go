@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/config"
 	"github.com/privyseal/privyseal/internal/store"
 )
 
@@ -146,7 +147,19 @@ func (srv *server) purge(ctx context.Context) error {
 		srv.metrics.Purged(table, n)
 	}
 	if cfg := srv.cfg.Load(); err == nil && cfg.Audit.Retention > 0 {
-		_, err = srv.audit.Archive(ctx, cfg.Audit.Archive, srv.now().Add(-cfg.Audit.Retention))
+		err = srv.archive(ctx, cfg.Audit)
+	}
+	return err
+}
+
+// archive moves audit events of ended days, or of tenths of a short retention, so that
+// a chain has few segments.
+func (srv *server) archive(ctx context.Context, a config.Audit) error {
+	before := srv.now().Add(-a.Retention).Truncate(min(24*time.Hour, a.Retention/10))
+	_, err := srv.audit.Archive(ctx, a.Archive, before)
+	srv.unkept.Store(nil)
+	if err != nil {
+		srv.unkept.Store(new(srv.now()))
 	}
 	return err
 }

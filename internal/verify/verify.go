@@ -10,6 +10,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/audit"
@@ -53,6 +54,7 @@ type Report struct {
 type Config struct {
 	AuditKeys []crypto.PublicKey // public halves of the checkpoint keys
 	Archives  []string           // audit segments whose events were purged
+	Archive   string             // the folder of more of them; may be empty
 	Now       time.Time
 	Progress  func(certificates int) // may be nil; called after each page
 	Fetch     bool                   // what certificates point to is fetched too, over the network
@@ -65,6 +67,8 @@ type check struct {
 	chains  map[string][]*x509.Certificate // issuer id → its chain, issuer first
 	intents map[string]struct{}            // certificate ids with an audit intent
 	oldest  time.Time                      // of the first audit event kept
+	unread  []audit.Unread                 // audit events that could not be had
+	unknown int                            // certificates whose intent may be among them
 }
 
 // CheckCA checks every invariant that can be seen in the store. The error says
@@ -72,7 +76,7 @@ type check struct {
 func CheckCA(ctx context.Context, s *store.Store, cfg Config) (*Report, error) {
 	c := &check{Config: cfg, store: s, chains: map[string][]*x509.Certificate{}, intents: map[string]struct{}{}}
 	c.report.Findings = []Finding{} // an empty list in JSON, not null
-	parts := []func(context.Context) error{c.audit, c.issuers, c.certificates, c.orders, c.lists}
+	parts := []func(context.Context) error{c.audit, c.issuers, c.certificates, c.unjudged, c.orders, c.lists}
 	if cfg.Fetch {
 		parts = append(parts, c.pointers)
 	}
@@ -84,25 +88,54 @@ func CheckCA(ctx context.Context, s *store.Store, cfg Config) (*Report, error) {
 	return &c.report, nil
 }
 
+// intent is invariant 1. An intent that may be among the audit events that could not
+// be read is missing to nobody.
+func (c *check) intent(row *store.Certificate) {
+	_, ok := c.intents[row.ID]
+	switch {
+	case ok || row.ReservedAt.Before(c.oldest) && len(c.unread) == 0:
+	case slices.ContainsFunc(c.unread, func(u audit.Unread) bool { return row.ReservedAt.Before(u.Until) }):
+		c.unknown++
+	default:
+		c.find(1, "certificate "+row.ID, "no audit intent was written before its signature")
+	}
+}
+
+// unjudged says once for how many certificates there is no telling.
+func (c *check) unjudged(context.Context) error {
+	if c.unknown == 0 {
+		return nil
+	}
+	where := "audit.archive is not configured"
+	if c.Archive != "" {
+		where = "the folder " + c.Archive + " has no segment of them"
+	}
+	c.find(1, "audit", "%d certificates could not be held against their audit intent: %d older events are not in "+
+		"the database, and %s; name the segments with --archive",
+		c.unknown, (&audit.Report{Unread: c.unread}).NotRead(), where)
+	return nil
+}
+
 func (c *check) find(invariant int, subject, format string, args ...any) {
 	c.report.Findings = append(c.report.Findings, Finding{invariant, subject, fmt.Sprintf(format, args...)})
 }
 
 // audit is invariant 7, and remembers the intents for invariant 1.
 func (c *check) audit(ctx context.Context) error {
-	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Each: func(e *store.Event) {
+	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Dir: c.Archive}
+	v.Each = func(e *store.Event) {
 		if c.oldest.IsZero() || e.At.Before(c.oldest) {
 			c.oldest = e.At
 		}
 		if e.Action == audit.ActionIntent {
 			c.intents[e.Subject] = struct{}{}
 		}
-	}}
+	}
 	r, err := v.Verify(ctx)
 	if err != nil {
 		return err
 	}
-	c.report.AuditEvents = r.Events
+	c.report.AuditEvents, c.unread = r.Events, r.Unread
 	for _, f := range r.Findings {
 		c.find(7, "audit", "%s", f)
 	}

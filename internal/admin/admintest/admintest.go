@@ -84,7 +84,8 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
 		ESTUsers:  credential.NewESTUsers(st, limits, time.Now),
 		Store:     st, Pipeline: s.Pipeline, Inventory: inventory.New(st), Lists: s.Lists,
-		EAB: credential.NewEAB(st, sealer, time.Now), SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
+		EAB: credential.NewEAB(st, sealer, time.Now), Secrets: credential.NewResealer(st, sealer, time.Now),
+		SCEPChallenges: credential.NewSCEPChallenges(st, limits, time.Now),
 		Tree: tree.New(tree.Deps{
 			Store: st, Now: time.Now, Declared: func() []ca.Declaration { return s.Declared },
 			Refresh:    func(context.Context) error { s.Refreshed.Add(1); return nil },
