@@ -133,7 +133,7 @@ func (s *Server) logFailure(ctx context.Context, a *attempt, rec challenge.Recor
 			}
 		}
 	}
-	s.Log.InfoContext(ctx, "validation failed", "name", display(&a.Authorization), "address", strings.Join(tried, ","),
+	s.Log.InfoContext(ctx, "validation failed", "name", a.Name(), "address", strings.Join(tried, ","),
 		"method", a.Attempted, "cause", fault.Of(cause).Error(), "account", a.AccountID, "eab_key", a.eabKID,
 		"authorization", a.ID)
 }
@@ -179,7 +179,7 @@ func (s *Server) decline(ctx context.Context, a *store.Authorization, rec challe
 
 // validated is the audit event of a decided authorization.
 func (s *Server) validated(a *store.Authorization, outcome string, at time.Time, cause string) store.Event {
-	detail, _ := json.Marshal(map[string]string{"identifier": display(a), "method": a.Attempted, "cause": cause})
+	detail, _ := json.Marshal(map[string]string{"identifier": a.Name(), "method": a.Attempted, "cause": cause})
 	return store.Event{
 		At: at, Action: "authorization.validated", Outcome: outcome, Actor: "account:" + a.AccountID, Subject: a.ID, Detail: detail,
 	}
