@@ -213,8 +213,20 @@ func (s *Store) RevokeAccount(ctx context.Context, a *Account, block *pki.KeyHas
 	}
 	if block != nil {
 		w.guards[0] = must(end+` AND thumbprint = $2`, a.ID, a.Thumbprint)
-		w.effects = append(w.effects, may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
-			VALUES ($1, '', $2) ON CONFLICT (key_hash) DO NOTHING`, block[:], ev.At))
+		w.effects = append(w.effects, blockAccountKey(*block, ev.At))
 	}
 	return s.commit(ctx, w)
+}
+
+// BlockAccountKey puts the key of an account that has ended on the block list.
+func (s *Store) BlockAccountKey(ctx context.Context, key pki.KeyHash, ev Event) error {
+	return s.commit(ctx, &write{
+		what: "block account key", effects: []*stmt{blockAccountKey(key, ev.At)}, events: []Event{ev},
+	})
+}
+
+// blockAccountKey blocks a key of which there need be no certificate.
+func blockAccountKey(key pki.KeyHash, at time.Time) *stmt {
+	return may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
+		VALUES ($1, '', $2) ON CONFLICT (key_hash) DO NOTHING`, key[:], at)
 }
