@@ -1,0 +1,135 @@
+package acme
+
+import (
+	"crypto"
+	"crypto/elliptic"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+// revoke ends the client's account as an operator does, and blocks its key if asked.
+func (c *client) revoke(block bool) {
+	c.t.Helper()
+	a, err := c.e.store.Account(c.t.Context(), idOf(c.kid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	hash, err := HashKey(a.JWK)
+	if want, _ := pki.HashKey(c.key.Public()); err != nil || hash != want {
+		c.t.Fatalf("key hash %s, %v, want %s", hash, err, want)
+	}
+	blocked := &hash
+	if !block {
+		blocked = nil
+	}
+	ev := store.Event{At: c.e.now(), Action: "account.revoked", Actor: "uid:0", Subject: a.ID}
+	if err := c.e.store.RevokeAccount(c.t.Context(), a, blocked, ev); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// change is a keyChange to another key.
+func (c *client) change(next crypto.Signer) *response {
+	c.t.Helper()
+	target := c.base + "/key-change"
+	inner := sign(c.t, next, map[string]any{"url": target, "jwk": jwkOf(c.t, next.Public())},
+		text(c.t, map[string]any{"account": c.kid, "oldKey": jwkOf(c.t, c.key.Public())}))
+	return c.post(target, string(inner))
+}
+
+// TestFS18_RevokedAccount: a stolen account that an operator has ended can do nothing
+// any more; who has the key of a certificate can still revoke that one.
+func TestFS18_RevokedAccount(t *testing.T) {
+	t.Parallel()
+	for name, block := range map[string]bool{"account": false, "account and key": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, st *store.Store) {
+				e := newIdleEnv(t, st)
+				e.run(t)
+				stolen, other := e.account(t), e.account(t)
+				key := newECKey(t, elliptic.P256())
+				cert := stolen.issue(key, "a.localhost")[0].Raw
+				pending, pendingURL := stolen.order("b.localhost")
+				ready, readyURL := stolen.ready("c.localhost")
+				challenge := decodeInto[authorizationView](t, stolen.read(pending.Authorizations[0])).Challenges[0].URL
+				stolen.revoke(block)
+				for what, r := range map[string]*response{
+					"the account":                 stolen.post(stolen.kid, ""),
+					"a contact":                   stolen.post(stolen.kid, map[string]any{"contact": []string{"mailto:x@a.test"}}),
+					"a new order":                 stolen.post(stolen.base+"/new-order", map[string]any{"identifiers": dnsNames("a.localhost")}),
+					"a pending order":             stolen.post(pendingURL, ""),
+					"a challenge":                 stolen.post(challenge, "{}"),
+					"a ready order":               stolen.post(readyURL, ""),
+					"finalize":                    stolen.post(ready.Finalize, csrPayload(csr(t, nil, "c.localhost"))),
+					"keyChange":                   stolen.change(newECKey(t, elliptic.P256())),
+					"revocation by the account":   stolen.post(stolen.base+"/revoke-cert", revokePayloadOf(cert, pki.Superseded)),
+					"newAccount with the old key": stolen.postJWK(stolen.base+"/new-account", map[string]any{"termsOfServiceAgreed": true}),
+				} {
+					if what == "newAccount with the old key" && block {
+						wantProblem(t, r, http.StatusBadRequest, "badPublicKey")
+					} else if p := wantProblem(t, r, http.StatusForbidden, "unauthorized"); p.Reason != "account_revoked" {
+						t.Errorf("%s: %s", what, r.body)
+					}
+				}
+				held, err := st.ReusableAuthorizations(t.Context(), idOf(stolen.kid), namesOf([]pki.Identifier{
+					{Type: pki.DNS, Value: "a.localhost"}, {Type: pki.DNS, Value: "c.localhost"},
+				}), e.now())
+				if err != nil || len(held) != 0 {
+					t.Errorf("reusable: %+v, %v", held, err)
+				}
+				if r := other.change(stolen.key); block {
+					wantProblem(t, r, http.StatusBadRequest, "badPublicKey")
+				}
+				want(t, e.bearer(t, key).postJWK(stolen.base+"/revoke-cert", revokePayloadOf(cert, pki.KeyCompromise)), 200)
+				if e.revocation(t, cert) == nil {
+					t.Error("who has the certificate's key could not revoke it")
+				}
+				other.issue(nil, "a.localhost")
+			})
+		})
+	}
+}
+
+// TestFS18_ApprovalOfARevokedAccount: nobody can approve what it has asked for.
+func TestFS18_ApprovalOfARevokedAccount(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	queue := e.asks(t)
+	queue.Recheck("acme", e.server.recheck)
+	c := e.account(t)
+	_, id := e.waiting(t, c, queue, "a.localhost")
+	c.revoke(false)
+	if _, err := queue.Approve(t.Context(), id, decider); err == nil || fault.Of(err).Reason != "account_revoked" {
+		t.Errorf("approve: %v", err)
+	}
+}
+
+// TestFS18_RevokedAuthorization: an operator takes back a proof, and nothing rests on it
+// any more.
+func TestFS18_RevokedAuthorization(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c := e.account(t)
+	o, u := c.ready("a.localhost")
+	ev := store.Event{At: time.Now(), Action: "authorization.revoked", Actor: "uid:0", Subject: "a"}
+	if err := e.store.RevokeAuthorization(t.Context(), idOf(o.Authorizations[0]), ev); err != nil {
+		t.Fatal(err)
+	}
+	if got := decodeInto[authorizationView](t, c.read(o.Authorizations[0])); got.Status != "revoked" {
+		t.Errorf("authorization %+v", got)
+	}
+	got := decodeInto[orderView](t, c.read(u))
+	if got.Status != statusInvalid || decodeInto[problem](t, &response{body: got.Error}).Reason != "authorization_revoked" {
+		t.Errorf("order %+v", got)
+	}
+	if again, _ := c.order("a.localhost"); again.Status != statusPending || again.Authorizations[0] == o.Authorizations[0] {
+		t.Errorf("a new order rests on it: %+v", again)
+	}
+}
