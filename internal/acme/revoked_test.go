@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/elliptic"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,5 +132,29 @@ func TestFS18_RevokedAuthorization(t *testing.T) {
 	}
 	if again, _ := c.order("a.localhost"); again.Status != statusPending || again.Authorizations[0] == o.Authorizations[0] {
 		t.Errorf("a new order rests on it: %+v", again)
+	}
+}
+
+// TestFR21_RecordOfAFailedAttempt: what was tried is on record from the first attempt
+// on, not only once the last has failed.
+func TestFR21_RecordOfAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	e := newIdleEnv(t, storetest.SQLite(t))
+	e.server.work.delays = []time.Duration{time.Hour}
+	e.run(t)
+	c := e.account(t)
+	o, _ := c.order("a.localhost")
+	a := decodeInto[authorizationView](t, c.read(o.Authorizations[0]))
+	want(t, c.post(a.Challenges[0].URL, "{}"), http.StatusOK) // nothing answers for it
+	var row *store.Authorization
+	eventually(t, "the first attempt is on record", func() bool {
+		var err error
+		if row, err = e.store.Authorization(t.Context(), idOf(o.Authorizations[0])); err != nil {
+			t.Fatal(err)
+		}
+		return row.Attempts == 1
+	})
+	if !strings.Contains(string(row.Record), `"tried":["127.0.0.1"]`) || row.Status != statusPending {
+		t.Errorf("%s: %s", row.Status, row.Record)
 	}
 }

@@ -101,7 +101,7 @@ func (s *Server) record(
 		err = s.succeed(ctx, &a.Authorization, rec)
 	case again(cause) && a.Attempts < len(s.work.delays):
 		outcome, next = "retry", work.After(s.work.delays[a.Attempts])
-		err = s.retry(ctx, a, cause)
+		err = s.retry(ctx, a, rec, cause)
 	default:
 		outcome = statusInvalid
 		err = s.decline(ctx, &a.Authorization, rec, cause)
@@ -192,10 +192,10 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 
 // retry records a failed attempt and when the next one is due. Who waits for the
 // answer is told that the first attempt failed.
-func (s *Server) retry(ctx context.Context, a *attempt, cause error) error {
+func (s *Server) retry(ctx context.Context, a *attempt, rec challenge.Record, cause error) error {
 	due := s.Now().Add(s.work.delays[a.Attempts])
 	problem := challengeJSON(cause)
-	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem); err != nil {
+	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem, recordJSON(rec)); err != nil {
 		return err
 	}
 	a.Attempts++

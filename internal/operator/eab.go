@@ -125,7 +125,7 @@ func (c *CLI) eabDisable() *cobra.Command {
 			}
 			text := "disabled " + key.KID
 			if accounts {
-				text += fmt.Sprintf(", and revoked %d accounts", key.AccountsRevoked)
+				text += fmt.Sprintf("; accounts revoked: %d", key.AccountsRevoked)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err

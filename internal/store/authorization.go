@@ -190,11 +190,11 @@ func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.R
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
 // fault.Conflict if the authorization is settled.
 func (s *Store) RetryChallenge(
-	ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage,
+	ctx context.Context, authzID string, attempts int, next time.Time, problem, record json.RawMessage,
 ) error {
 	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations
-		SET attempts = $1, next_attempt_at = $2, error = $3
-		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))
+		SET attempts = $1, next_attempt_at = $2, error = $3, record = $4
+		WHERE id = $5 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, record, authzID))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the authorization is settled")
 	}
