@@ -32,7 +32,8 @@ var (
 	}}
 	GetACMEAuthorization = Operation[IDRef, None, ACMEAuthorization]{Declaration{
 		Name: "GetACMEAuthorization", Method: "GET", Path: "/v1/acme/authorizations/{id}", Permission: Reader,
-		Summary: "An ACME authorization: what is expected, what was tried and what was found", Answer: "The authorization.",
+		Summary: "An ACME authorization: what is expected, what was tried and what was found",
+		Answer:  "The authorization.",
 	}}
 	DeactivateACMEAuthorization = Operation[IDRef, None, ACMEAuthorization]{Declaration{
 		Name: "DeactivateACMEAuthorization", Method: "POST", Path: "/v1/acme/authorizations/{id}/deactivate",
@@ -178,7 +179,8 @@ type ACMEOrderPage struct {
 // ACMEAuthorization is an account's right to a name, proved or to be proved.
 type ACMEAuthorization struct {
 	Account string `json:"account"`
-	// The challenge that was attempted. Of one that waits for its client, and is asked for by its id: all that there are.
+	// The challenge that was attempted. Of one that waits for its client, and is asked for by its id: all that there
+	// are.
 	Challenges []ACMEChallenge         `json:"challenges"`
 	CreatedAt  time.Time               `json:"created_at"`
 	ExpiresAt  time.Time               `json:"expires_at"`

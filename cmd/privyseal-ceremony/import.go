@@ -30,8 +30,10 @@ which any --need of the --custodian open it, or under a passphrase; the rest com
 along, so that what the CA signed can be revoked and its lists go on with the next
 number. The old folder is only read: destroying its key is up to you.`,
 		Example: "  privyseal-ceremony import openssl-ca --dir /root/ca --reason 'Out of OpenSSL' \\\n" +
-			"      --need 3 --custodian 'Ann Alpha' --custodian 'Bo Beta' --custodian 'Cy Gamma' --custodian 'Di Delta' --custodian 'Ed Epsilon'\n" +
-			"  privyseal-ceremony import openssl-ca --dir /mnt/stick --key /mnt/stick/root.key --certificate /mnt/stick/root.crt --into root",
+			"      --need 3 --custodian 'Ann Alpha' --custodian 'Bo Beta' --custodian 'Cy Gamma' --custodian 'Di " +
+			"Delta' --custodian 'Ed Epsilon'\n" +
+			"  privyseal-ceremony import openssl-ca --dir /mnt/stick --key /mnt/stick/root.key --certificate " +
+			"/mnt/stick/root.crt --into root",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if im.From.Dir == "" {
 				return usageError{"import openssl-ca: say with --dir which folder the CA is in"}
@@ -53,7 +55,9 @@ number. The old folder is only read: destroying its key is up to you.`,
 	f.StringVar(&im.From.Config, "config", "", "its openssl.cnf (default: openssl.cnf in the folder)")
 	f.StringVar(&im.From.Section, "section", "", "the CA's section in it (default: what default_ca names)")
 	f.StringVar(&im.From.Key, "key", "", "file of the key, instead of what openssl.cnf names")
-	f.StringVar(&im.From.Certificate, "certificate", "", "file of the certificate and those above it, instead of what openssl.cnf names")
+	f.StringVar(&im.From.Certificate, "certificate", "",
+		"file of the certificate and those above it, instead of what openssl.cnf names")
+	f.StringVar(&im.From.CRL, "crl", "", "the newest list that was published, if it is not in the folder")
 	f.StringVar(&im.Into, "into", "root", "folder to be made; its last part is the CA's name in ceremonies")
 	f.StringVar(&im.Out, "out", "out", "folder of what may leave the machine")
 	f.StringVar(&im.Reason, "reason", "", "why, for the transcript")

@@ -37,7 +37,8 @@ func commands() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Sprintf("%s: %v\nsee %s --help", cmd.CommandPath(), err, cmd.CommandPath())}
 	})
-	root.AddCommand(initCommand(), runCommand(), verifyCommand(), statusCommand(), preflightCommand(), exportIndexCommand(), importCommand())
+	root.AddCommand(initCommand(), runCommand(), verifyCommand(), statusCommand(), preflightCommand(),
+		exportIndexCommand(), importCommand())
 	return root
 }
 

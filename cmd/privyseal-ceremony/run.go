@@ -16,10 +16,12 @@ func initCommand() *cobra.Command {
 	var tiers int
 	var example string
 	cmd := &cobra.Command{
-		Use: "init", Short: "write the file of a founding ceremony, with comments, to be reviewed", Args: args(cobra.NoArgs),
+		Use: "init", Short: "write the file of a founding ceremony, with comments, to be reviewed",
+		Args: args(cobra.NoArgs),
 		Long: `Writes the commented YAML of a founding ceremony to standard output. Fill it in, have
 a second person review it, and take it to the machine that never sees a network.`,
-		Example: "  privyseal-ceremony init > ceremony.yaml\n  privyseal-ceremony init --tiers 3 > ceremony.yaml\n  privyseal-ceremony init --example manufacturer > ceremony.yaml",
+		Example: "  privyseal-ceremony init > ceremony.yaml\n  privyseal-ceremony init --tiers 3 > ceremony.yaml\n  " +
+			"privyseal-ceremony init --example manufacturer > ceremony.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			name := fmt.Sprintf("tiers-%d", tiers)
 			if example != "" {
@@ -53,7 +55,8 @@ passphrases and PINs are read from the terminal and not shown, or from a file
 descriptor, never from arguments. Without a terminal all answers are lines of
 standard input.`,
 		Example: "  privyseal-ceremony run ceremony.yaml --dry-run\n  privyseal-ceremony run ceremony.yaml\n" +
-			"  privyseal-ceremony run ceremony.yaml --sheets /media/printer\n  privyseal-ceremony run lists.yaml --secrets-fd 3 3< /run/shares",
+			"  privyseal-ceremony run ceremony.yaml --sheets /media/printer\n  privyseal-ceremony run lists.yaml " +
+			"--secrets-fd 3 3< /run/shares",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if o.Program, err = os.Executable(); err != nil {
@@ -67,8 +70,10 @@ standard input.`,
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "rehearse, show what would happen, and stop")
 	cmd.Flags().BoolVar(&o.Again, "again", false, "hold a ceremony once more that was held before")
-	cmd.Flags().StringVar(&o.Sheets, "sheets", "", "write the custodians' sheets to this folder instead of showing them")
-	cmd.Flags().IntVar(&secrets, "secrets-fd", -1, "read shares, passphrases and PINs from this file descriptor, a line each")
+	cmd.Flags().StringVar(&o.Sheets, "sheets", "",
+		"write the custodians' sheets to this folder instead of showing them")
+	cmd.Flags().IntVar(&secrets, "secrets-fd", -1,
+		"read shares, passphrases and PINs from this file descriptor, a line each")
 	return cmd
 }
 
@@ -76,7 +81,8 @@ func verifyCommand() *cobra.Command {
 	var ca, head string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "verify TRANSCRIPT", Short: "check a transcript: its chain, its signatures, and whose they are", Args: args(cobra.ExactArgs(1)),
+		Use: "verify TRANSCRIPT", Short: "check a transcript: its chain, its signatures, and whose they are",
+		Args: args(cobra.ExactArgs(1)),
 		Long: `Checks that no record was altered, added, moved or taken out, and every signature.
 With --ca the CA's signatures must be by the key of that certificate, which is to
 come from elsewhere than the transcript. With --head, the head that was printed at

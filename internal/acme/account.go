@@ -86,7 +86,8 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	case p.OnlyReturnExisting:
 		return fault.New(fault.AccountDoesNotExist, "no account has this key")
 	case !p.TermsOfServiceAgreed:
-		return fault.New(fault.UserActionRequired, "the terms of service at %s have to be agreed to", c.ep.set.cfg.TermsOfService)
+		return fault.New(fault.UserActionRequired, "the terms of service at %s have to be agreed to",
+			c.ep.set.cfg.TermsOfService)
 	}
 	contact, err := checkContacts(p.Contact)
 	if err != nil {
@@ -102,7 +103,8 @@ func (s *Server) newAccount(w http.ResponseWriter, r *http.Request, c *call) err
 	now := s.Now()
 	a := store.Account{
 		ID: store.NewID(), Endpoint: c.ep.Name, Thumbprint: c.key.thumbprint, JWK: c.key.jwk, Contact: contact,
-		Status: statusValid, TermsAgreedAt: &now, Terms: c.ep.set.cfg.TermsOfService, EABKID: kid, CreatedAt: now, CreatedFrom: c.from.String(),
+		Status: statusValid, TermsAgreedAt: &now, Terms: c.ep.set.cfg.TermsOfService, EABKID: kid, CreatedAt: now,
+		CreatedFrom: c.from.String(),
 	}
 	if kid != "" {
 		a.Binding = p.Binding
@@ -156,7 +158,9 @@ func (s *Server) agree(r *http.Request, c *call, a *store.Account) error {
 // the operator wants that (RFC 8555, section 7.3.3; rule A24).
 func (c *call) termsInForce() error {
 	if cfg := &c.ep.set.cfg; cfg.AgreeAgain && c.account.Terms != cfg.TermsOfService {
-		return fault.New(fault.UserActionRequired, "the terms of service have changed: read %s, then update the account with termsOfServiceAgreed", cfg.TermsOfService).Because("terms_changed")
+		return fault.New(fault.UserActionRequired,
+			"the terms of service have changed: read %s, then update the account with termsOfServiceAgreed",
+			cfg.TermsOfService).Because("terms_changed")
 	}
 	return nil
 }

@@ -101,7 +101,8 @@ func derInteger(n *big.Int) []byte {
 
 // ariID is the identifier of a certificate, the one way to write it.
 func ariID(keyID []byte, serial pki.Serial) string {
-	return base64.RawURLEncoding.EncodeToString(keyID) + "." + base64.RawURLEncoding.EncodeToString(derInteger(serial.Big()))
+	return base64.RawURLEncoding.EncodeToString(keyID) + "." +
+		base64.RawURLEncoding.EncodeToString(derInteger(serial.Big()))
 }
 
 // checkReplaces judges the certificate that an order says it replaces (RFC 9773,

@@ -28,7 +28,8 @@ func (s *Server) checkCSR(ctx context.Context, c *call, o *store.Order, csr *pki
 		return fault.New(fault.InvalidProfile, "profile %q does not exist any more", o.Profile)
 	}
 	_, err = prof.Apply(profile.Request{
-		CSR: csr, Subject: proved(csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+		CSR: csr, Subject: proved(csr), Names: o.Identifiers, NotBefore: value(o.NotBefore),
+		NotAfter: value(o.NotAfter),
 	}, s.Now())
 	if err != nil {
 		return err
@@ -88,7 +89,8 @@ func sameNames(csr *pki.CSR, ordered []pki.Identifier) error {
 	var bad []*fault.Error
 	for _, id := range csr.Names {
 		if _, ok := want[id]; !ok {
-			bad = append(bad, fault.New(fault.BadCSR, "the CSR names %s %s, which the order does not", id.Type, id.Value).
+			bad = append(bad, fault.New(fault.BadCSR, "the CSR names %s %s, which the order does not", id.Type,
+				id.Value).
 				About(string(id.Type), id.Value))
 			continue
 		}

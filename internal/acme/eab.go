@@ -18,10 +18,13 @@ import (
 //
 // The MAC's algorithm has nothing to do with the account key's: clients send
 // HS256 with any key (rule A26).
-func (s *Server) binding(ctx context.Context, c *call, raw json.RawMessage) (kid string, claim *store.Claim, err error) {
+func (s *Server) binding(
+	ctx context.Context, c *call, raw json.RawMessage,
+) (kid string, claim *store.Claim, err error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		if c.ep.RequireEAB {
-			return "", nil, fault.New(fault.ExternalAccountRequired, "this endpoint needs an external account binding; ask its operator for one")
+			return "", nil, fault.New(fault.ExternalAccountRequired,
+				"this endpoint needs an external account binding; ask its operator for one")
 		}
 		return "", nil, nil
 	}
@@ -36,10 +39,12 @@ func (s *Server) binding(ctx context.Context, c *call, raw json.RawMessage) (kid
 	case h.Nonce != nil:
 		return "", nil, fault.New(fault.Malformed, "the externalAccountBinding has a nonce")
 	case *h.URL != c.url:
-		return "", nil, fault.New(fault.Denied, "the externalAccountBinding is for url %q, the request for %q", *h.URL, c.url)
+		return "", nil, fault.New(fault.Denied, "the externalAccountBinding is for url %q, the request for %q", *h.URL,
+			c.url)
 	}
 	if err := h.checkAlgorithm(acceptedMACs); err != nil {
-		return "", nil, fault.New(fault.Malformed, "the externalAccountBinding has algorithm %q; HS256, HS384 and HS512 are accepted", h.Alg)
+		return "", nil, fault.New(fault.Malformed,
+			"the externalAccountBinding has algorithm %q; HS256, HS384 and HS512 are accepted", h.Alg)
 	}
 	if err := s.checkMAC(ctx, c, m); err != nil {
 		return "", nil, err
@@ -86,7 +91,8 @@ func (s *Server) checkMAC(ctx context.Context, c *call, m *message) error {
 // unbound answers any failure of the binding's key alike, so that nobody learns
 // which ids exist.
 func unbound(err error) error {
-	return fault.Wrap(fault.Denied, err, "the external account binding is not valid: unknown, used up, or wrong key").Because("eab_refused")
+	return fault.Wrap(fault.Denied, err, "the external account binding is not valid: unknown, used up, or wrong key").
+		Because("eab_refused")
 }
 
 // inner says that a fault lies in a message within the message.

@@ -87,3 +87,18 @@ func wantRetry(t *testing.T, r *response, after time.Duration, text string) {
 		t.Errorf("detail %q", p.Detail)
 	}
 }
+
+// TestAReadyOrderExpires, although its authorizations last longer.
+func TestAReadyOrderExpires(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c := e.account(t)
+	o, u := c.ready("a.localhost")
+	e.sleep(8 * 24 * time.Hour)
+	r := c.read(u)
+	if got := decodeInto[orderView](t, r); got.Status != statusInvalid ||
+		!strings.Contains(string(got.Error), "order_expired") {
+		t.Errorf("%s", r.body)
+	}
+	wantProblem(t, c.post(o.Finalize, csrPayload(csr(t, nil, "a.localhost"))), http.StatusForbidden, "orderNotReady")
+}

@@ -94,7 +94,9 @@ func (s *Server) finalize(w http.ResponseWriter, r *http.Request, c *call) error
 
 // finalizeAgain answers a finalize of an order that is not ready: a repeated one
 // gets the order, any other orderNotReady.
-func (s *Server) finalizeAgain(w http.ResponseWriter, c *call, o *store.Order, authzs []store.Authorization, der []byte, status string) error {
+func (s *Server) finalizeAgain(
+	w http.ResponseWriter, c *call, o *store.Order, authzs []store.Authorization, der []byte, status string,
+) error {
 	if (status == statusProcessing || status == statusValid) && bytes.Equal(o.CSR, der) {
 		return s.showOrder(w, http.StatusOK, c, o, authzs)
 	}
@@ -112,7 +114,8 @@ func (s *Server) await(ctx context.Context, c *call, o *store.Order, authzs []st
 	defer timer.Stop()
 	select {
 	case <-j.done:
-		o.Status, o.Error, o.CertificateID, o.Approval = j.order.Status, j.order.Error, j.order.CertificateID, j.order.Approval
+		o.Status, o.Error, o.CertificateID, o.Approval = j.order.Status, j.order.Error, j.order.CertificateID,
+			j.order.Approval
 		return j.err
 	case <-timer.C:
 	case <-ctx.Done():
@@ -205,7 +208,8 @@ func (s *Server) issue(ctx context.Context, j *job) (*issuance.Certificate, erro
 	}
 	cert, err := s.Pipeline.Issue(ctx, issuance.Request{
 		Endpoint: o.Endpoint, Protocol: "acme", Profile: o.Profile, Issuer: ep.Issuer, Origin: "order:" + o.ID,
-		CSR: j.csr, Subject: proved(j.csr), Names: o.Identifiers, NotBefore: value(o.NotBefore), NotAfter: value(o.NotAfter),
+		CSR: j.csr, Subject: proved(j.csr), Names: o.Identifiers, NotBefore: value(o.NotBefore),
+		NotAfter:  value(o.NotAfter),
 		Requester: "account:" + o.AccountID, Evidence: text, RequestID: j.requestID, DecideBy: o.Expires, Bound: bound,
 		While: &store.OrderStands{ID: o.ID, Bound: ep.RequireEAB},
 	})
@@ -333,7 +337,8 @@ func (s *Server) recheckCAA(ctx context.Context, ep *endpoint, j *job) error {
 		if a.Identifier.Type != pki.DNS || a.ValidatedAt == nil || s.Now().Sub(*a.ValidatedAt) < caaFresh {
 			continue
 		}
-		if err := s.Validator.CheckCAA(ctx, a.Identifier, a.Wildcard, ep.accountURLs(a.AccountID), a.Attempted); err != nil {
+		if err := s.Validator.CheckCAA(ctx, a.Identifier, a.Wildcard, ep.accountURLs(a.AccountID),
+			a.Attempted); err != nil {
 			bad = append(bad, fault.Of(err).About(string(a.Identifier.Type), a.Name()))
 		}
 	}

@@ -53,7 +53,8 @@ func (s *Server) keyChange(w http.ResponseWriter, r *http.Request, c *call) erro
 
 // keyTaken is the one 409 of RFC 8555; it says where the key is in use.
 func (c *call) keyTaken(accountID string) error {
-	return headed{fault.New(fault.Conflict, "the new key belongs to an account already"), "Location", c.ep.account(accountID)}
+	return headed{fault.New(fault.Conflict, "the new key belongs to an account already"), "Location",
+		c.ep.account(accountID)}
 }
 
 // newKey checks the inner message and returns the key that signed it.
@@ -89,7 +90,8 @@ func (c *call) newKey(ctx context.Context) (*publicKey, error) {
 		return nil, fault.Wrap(fault.Malformed, err, "inner JWS: the payload is not a keyChange object")
 	}
 	if c.ep.accountID(p.Account) != c.account.ID {
-		return nil, fault.New(fault.Malformed, "inner JWS: account %q is not the one that signed the request", p.Account)
+		return nil, fault.New(fault.Malformed, "inner JWS: account %q is not the one that signed the request",
+			p.Account)
 	}
 	old, err := parseJWK(p.OldKey)
 	if err != nil {

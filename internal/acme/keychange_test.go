@@ -59,6 +59,11 @@ func TestACME_A30_KeyChange(t *testing.T) {
 		t.Errorf("location %q", l)
 	}
 	wantProblem(t, c.post(target, "{}"), 400, "malformed")
+	byKID := inner(func(p *parts) { delete(p.header, "jwk"); p.header["kid"] = c.kid })
+	p := wantProblem(t, c.post(target, byKID), 400, "malformed")
+	if !strings.Contains(p.Detail, `the new key as "jwk"`) {
+		t.Errorf("%+v", p)
+	}
 
 	want(t, c.post(target, inner(nil)), http.StatusOK)
 	wantProblem(t, c.post(c.kid, ""), 400, "malformed") // the old key is nobody's

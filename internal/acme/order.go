@@ -65,7 +65,9 @@ func (e *endpoint) orderView(o *store.Order, authzs []store.Authorization, now t
 
 // showOrder answers with an order. One that is being processed says when to ask
 // again (rule A12).
-func (s *Server) showOrder(w http.ResponseWriter, status int, c *call, o *store.Order, authzs []store.Authorization) error {
+func (s *Server) showOrder(
+	w http.ResponseWriter, status int, c *call, o *store.Order, authzs []store.Authorization,
+) error {
 	v := c.ep.orderView(o, authzs, s.Now())
 	w.Header().Set("Location", c.ep.order(o.ID))
 	if v.Status == statusProcessing {
@@ -180,7 +182,8 @@ func (s *Server) profile(ep *endpoint, name string) (*profile.Profile, error) {
 	if name == "" {
 		name = ep.DefaultProfile
 	} else if !slices.Contains(ep.Profiles, name) {
-		return nil, fault.New(fault.InvalidProfile, "profile %q is not offered here; %s are", name, strings.Join(ep.Profiles, ", "))
+		return nil, fault.New(fault.InvalidProfile, "profile %q is not offered here; %s are", name,
+			strings.Join(ep.Profiles, ", "))
 	}
 	p := s.Pipeline.Rules().Profiles[name]
 	if p == nil {
@@ -217,7 +220,8 @@ func checkIdentifiers(ids []pki.Identifier, limit int) ([]pki.Identifier, error)
 
 func checkIdentifier(id pki.Identifier) (pki.Identifier, error) {
 	if id.Type != pki.DNS && id.Type != pki.IP {
-		return id, fault.New(fault.UnsupportedIdentifier, "identifier type %q is not supported; dns and ip are", id.Type)
+		return id, fault.New(fault.UnsupportedIdentifier, "identifier type %q is not supported; dns and ip are",
+			id.Type)
 	}
 	if id.Value == "" {
 		return id, fault.New(fault.Malformed, "an identifier has no value")

@@ -101,7 +101,8 @@ func (e *endpoint) checkURL(r *http.Request, signed string) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Denied, "the signed url is not that of this request, %s%s", e.set.bases[0], r.URL.RequestURI()).Because("url_mismatch")
+	return fault.New(fault.Denied, "the signed url is not that of this request, %s%s", e.set.bases[0],
+		r.URL.RequestURI()).Because("url_mismatch")
 }
 
 // verifyJWK accepts a message that brings its own key. A key that is to become

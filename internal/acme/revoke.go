@@ -85,7 +85,8 @@ func (s *Server) mayRevoke(ctx context.Context, c *call, row *store.Certificate)
 	if row.Requester == c.actor() {
 		return nil
 	}
-	denied := fault.New(fault.Denied, "the account neither ordered this certificate nor holds valid authorizations for all its names")
+	denied := fault.New(fault.Denied, "the account neither ordered this certificate nor holds valid authorizations "+
+		"for all its names")
 	for _, n := range row.Names {
 		if n.Type != pki.DNS && n.Type != pki.IP {
 			return denied

@@ -44,6 +44,22 @@ func (c *client) change(next crypto.Signer) *response {
 	return c.post(target, string(inner))
 }
 
+// attempts are all that a stolen account may be used for.
+func (c *client) attempts(pending, ready orderView, readyURL, challenge string, cert []byte) map[string]*response {
+	orders := map[string]any{"identifiers": dnsNames("a.localhost")}
+	return map[string]*response{
+		"the account":     c.post(c.kid, ""),
+		"a contact":       c.post(c.kid, map[string]any{"contact": []string{"mailto:x@a.test"}}),
+		"a new order":     c.post(c.base+"/new-order", orders),
+		"a pending order": c.post(strings.TrimSuffix(pending.Finalize, "/finalize"), ""),
+		"a challenge":     c.post(challenge, "{}"),
+		"a ready order":   c.post(readyURL, ""),
+		"finalize":        c.post(ready.Finalize, csrPayload(csr(c.t, nil, "c.localhost"))),
+		"keyChange":       c.change(newECKey(c.t, elliptic.P256())),
+		"revocation":      c.post(c.base+"/revoke-cert", revokePayloadOf(cert, pki.Superseded)),
+	}
+}
+
 // TestFS18_RevokedAccount: a stolen account that an operator has ended can do nothing
 // any more; who has the key of a certificate can still revoke that one.
 func TestFS18_RevokedAccount(t *testing.T) {
@@ -51,51 +67,44 @@ func TestFS18_RevokedAccount(t *testing.T) {
 	for name, block := range map[string]bool{"account": false, "account and key": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			storetest.Each(t, func(t *testing.T, st *store.Store) {
-				e := newIdleEnv(t, st)
-				e.run(t)
-				stolen, other := e.account(t), e.account(t)
-				key := newECKey(t, elliptic.P256())
-				cert := stolen.issue(key, "a.localhost")[0].Raw
-				pending, pendingURL := stolen.order("b.localhost")
-				ready, readyURL := stolen.ready("c.localhost")
-				challenge := decodeInto[authorizationView](t, stolen.read(pending.Authorizations[0])).Challenges[0].URL
-				stolen.revoke(block)
-				for what, r := range map[string]*response{
-					"the account":                 stolen.post(stolen.kid, ""),
-					"a contact":                   stolen.post(stolen.kid, map[string]any{"contact": []string{"mailto:x@a.test"}}),
-					"a new order":                 stolen.post(stolen.base+"/new-order", map[string]any{"identifiers": dnsNames("a.localhost")}),
-					"a pending order":             stolen.post(pendingURL, ""),
-					"a challenge":                 stolen.post(challenge, "{}"),
-					"a ready order":               stolen.post(readyURL, ""),
-					"finalize":                    stolen.post(ready.Finalize, csrPayload(csr(t, nil, "c.localhost"))),
-					"keyChange":                   stolen.change(newECKey(t, elliptic.P256())),
-					"revocation by the account":   stolen.post(stolen.base+"/revoke-cert", revokePayloadOf(cert, pki.Superseded)),
-					"newAccount with the old key": stolen.postJWK(stolen.base+"/new-account", map[string]any{"termsOfServiceAgreed": true}),
-				} {
-					if what == "newAccount with the old key" && block {
-						wantProblem(t, r, http.StatusBadRequest, "badPublicKey")
-					} else if p := wantProblem(t, r, http.StatusForbidden, "unauthorized"); p.Reason != "account_revoked" {
-						t.Errorf("%s: %s", what, r.body)
-					}
-				}
-				held, err := st.ReusableAuthorizations(t.Context(), idOf(stolen.kid), namesOf([]pki.Identifier{
-					{Type: pki.DNS, Value: "a.localhost"}, {Type: pki.DNS, Value: "c.localhost"},
-				}), e.now())
-				if err != nil || len(held) != 0 {
-					t.Errorf("reusable: %+v, %v", held, err)
-				}
-				if r := other.change(stolen.key); block {
-					wantProblem(t, r, http.StatusBadRequest, "badPublicKey")
-				}
-				want(t, e.bearer(t, key).postJWK(stolen.base+"/revoke-cert", revokePayloadOf(cert, pki.KeyCompromise)), 200)
-				if e.revocation(t, cert) == nil {
-					t.Error("who has the certificate's key could not revoke it")
-				}
-				other.issue(nil, "a.localhost")
-			})
+			storetest.Each(t, func(t *testing.T, st *store.Store) { testRevokedAccount(t, st, block) })
 		})
 	}
+}
+
+func testRevokedAccount(t *testing.T, st *store.Store, block bool) {
+	e := newIdleEnv(t, st)
+	e.run(t)
+	stolen, other := e.account(t), e.account(t)
+	key := newECKey(t, elliptic.P256())
+	cert := stolen.issue(key, "a.localhost")[0].Raw
+	pending, _ := stolen.order("b.localhost")
+	ready, readyURL := stolen.ready("c.localhost")
+	challenge := decodeInto[authorizationView](t, stolen.read(pending.Authorizations[0])).Challenges[0].URL
+	stolen.revoke(block)
+	for what, r := range stolen.attempts(pending, ready, readyURL, challenge, cert) {
+		if p := wantProblem(t, r, http.StatusForbidden, "unauthorized"); p.Reason != "account_revoked" {
+			t.Errorf("%s: %s", what, r.body)
+		}
+	}
+	again := stolen.postJWK(stolen.base+"/new-account", map[string]any{"termsOfServiceAgreed": true})
+	if block {
+		wantProblem(t, again, http.StatusBadRequest, "badPublicKey")
+		wantProblem(t, other.change(stolen.key), http.StatusBadRequest, "badPublicKey")
+	} else if p := wantProblem(t, again, http.StatusForbidden, "unauthorized"); p.Reason != "account_revoked" {
+		t.Errorf("newAccount with the old key: %s", again.body)
+	}
+	names := []pki.Identifier{{Type: pki.DNS, Value: "a.localhost"}, {Type: pki.DNS, Value: "c.localhost"}}
+	held, err := st.ReusableAuthorizations(t.Context(), idOf(stolen.kid), namesOf(names), e.now())
+	if err != nil || len(held) != 0 {
+		t.Errorf("reusable: %+v, %v", held, err)
+	}
+	bearer := e.bearer(t, key)
+	want(t, bearer.postJWK(stolen.base+"/revoke-cert", revokePayloadOf(cert, pki.KeyCompromise)), http.StatusOK)
+	if e.revocation(t, cert) == nil {
+		t.Error("who has the certificate's key could not revoke it")
+	}
+	other.issue(nil, "a.localhost")
 }
 
 // TestFS18_ApprovalOfARevokedAccount: nobody can approve what it has asked for.
@@ -127,10 +136,12 @@ func TestFS18_RevokedAuthorization(t *testing.T) {
 		t.Errorf("authorization %+v", got)
 	}
 	got := decodeInto[orderView](t, c.read(u))
-	if got.Status != statusInvalid || decodeInto[problem](t, &response{body: got.Error}).Reason != "authorization_revoked" {
+	why := decodeInto[problem](t, &response{body: got.Error}).Reason
+	if got.Status != statusInvalid || why != "authorization_revoked" {
 		t.Errorf("order %+v", got)
 	}
-	if again, _ := c.order("a.localhost"); again.Status != statusPending || again.Authorizations[0] == o.Authorizations[0] {
+	again, _ := c.order("a.localhost")
+	if again.Status != statusPending || again.Authorizations[0] == o.Authorizations[0] {
 		t.Errorf("a new order rests on it: %+v", again)
 	}
 }

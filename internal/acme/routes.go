@@ -70,7 +70,8 @@ func (s *Server) nothingHere() error {
 	if len(all) == 0 {
 		return fault.New(fault.NotFound, "there is no ACME endpoint on this server")
 	}
-	return fault.New(fault.NotFound, "no such ACME resource; a client begins at a directory: %s", strings.Join(all, " "))
+	return fault.New(fault.NotFound, "no such ACME resource; a client begins at a directory: %s",
+		strings.Join(all, " "))
 }
 
 // handle puts around a handler what all ACME resources share: CORS, the index
@@ -86,7 +87,8 @@ func (s *Server) handle(methods []string, h getHandler) http.HandlerFunc {
 		}
 		if methods != nil && !slices.Contains(methods, r.Method) {
 			w.Header().Set("Allow", strings.Join(methods, ", ")+", OPTIONS")
-			return fault.New(fault.MethodNotAllowed, "%s is not allowed here; ACME resources are read by POST-as-GET", r.Method)
+			return fault.New(fault.MethodNotAllowed, "%s is not allowed here; ACME resources are read by POST-as-GET",
+				r.Method)
 		}
 		return h(w, r, ep)
 	}, s.refuse)

@@ -157,7 +157,8 @@ func compile(cfg Config) (*settings, error) {
 		set.bases = append(set.bases, strings.TrimRight(base, "/"))
 	}
 	if cfg.TermsOfService == "" || cfg.Website == "" {
-		return nil, fmt.Errorf("acme: terms of service and website are required: known clients refuse a directory without them")
+		return nil, fmt.Errorf("acme: terms of service and website are required: known clients refuse a directory " +
+			"without them")
 	}
 	set.cfg.defaults()
 	for _, e := range cfg.Endpoints {
@@ -169,7 +170,8 @@ func compile(cfg Config) (*settings, error) {
 		case e.Issuer == "":
 			return nil, fmt.Errorf("acme endpoint %q: no issuer", e.Name)
 		case !slices.Contains(e.Profiles, e.DefaultProfile):
-			return nil, fmt.Errorf("acme endpoint %q: default profile %q is not one of its profiles", e.Name, e.DefaultProfile)
+			return nil, fmt.Errorf("acme endpoint %q: default profile %q is not one of its profiles", e.Name,
+				e.DefaultProfile)
 		}
 		ep := &endpoint{Endpoint: e, set: set, url: set.bases[0] + "/acme/" + e.Name}
 		ep.index = link(ep.url+"/directory", "index")

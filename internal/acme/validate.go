@@ -181,7 +181,8 @@ func (s *Server) decline(ctx context.Context, a *store.Authorization, rec challe
 func (s *Server) validated(a *store.Authorization, outcome string, at time.Time, cause string) store.Event {
 	detail, _ := json.Marshal(map[string]string{"identifier": a.Name(), "method": a.Attempted, "cause": cause})
 	return store.Event{
-		At: at, Action: "authorization.validated", Outcome: outcome, Actor: "account:" + a.AccountID, Subject: a.ID, Detail: detail,
+		At: at, Action: "authorization.validated", Outcome: outcome, Actor: "account:" + a.AccountID, Subject: a.ID,
+		Detail: detail,
 	}
 }
 

@@ -120,7 +120,8 @@ func (q *Queue) Enrol(ctx context.Context, k Key, r issuance.Request) (*issuance
 			}
 			r.Origin = "request:" + id
 			r.Record = &issuance.Record{
-				ID: id, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID, Keep: k.Keep, Hook: k.Hook,
+				ID: id, Identity: k.Identity, CSRDigest: k.digest(), TransactionID: k.TransactionID, Keep: k.Keep,
+				Hook: k.Hook,
 			}
 		case row.CertificateID != "":
 			return q.pipeline.Certificate(ctx, row.CertificateID)
@@ -145,7 +146,8 @@ func (q *Queue) fresh(ctx context.Context, k *Key) error {
 			// Clients derive the transaction from the key: who renews with the key that
 			// he has comes with the transaction of his enrolment, as somebody else.
 			if others[i].Identity == k.Identity && !bytes.Equal(others[i].CSRDigest, k.digest()) {
-				return fault.New(fault.BadCSR, "the transaction has another certificate request").Because("transaction_reused")
+				return fault.New(fault.BadCSR, "the transaction has another certificate request").
+					Because("transaction_reused")
 			}
 		}
 	}
@@ -176,7 +178,8 @@ func (q *Queue) Poll(
 		}
 		return nil, row, q.outcome(ctx, row)
 	}
-	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").Because("transaction_unknown")
+	return nil, nil, fault.New(fault.NotFound, "there is no request of this transaction and key").
+		Because("transaction_unknown")
 }
 
 // Answer tells who asked for something, and knows its request's id, what became of

@@ -47,7 +47,8 @@ func (q *Queue) List(ctx context.Context, f store.RequestSearch) ([]View, error)
 	case "", store.RequestPending, store.RequestApproved, store.RequestRejected, store.RequestExpired,
 		store.RequestIssued:
 	default:
-		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired", f.Status).Because("status")
+		return nil, fault.New(fault.Malformed, "status %q is not one of pending, approved, issued, rejected, expired",
+			f.Status).Because("status")
 	}
 	rows, err := q.store.SearchRequests(ctx, f)
 	if err != nil {
@@ -165,7 +166,8 @@ func (q *Queue) Approve(ctx context.Context, id string, by Actor) (*View, error)
 		if err := q.store.RenewTemplate(ctx, id, digest[:], t.Subject, t.Names); err != nil {
 			return nil, err
 		}
-		return nil, fault.New(fault.Conflict, "what would be signed has changed since the request came: look at it again").Because("template_changed")
+		return nil, fault.New(fault.Conflict, "what would be signed has changed since the request came: look at it "+
+			"again").Because("template_changed")
 	}
 	expires := q.now().Add(issuance.ApprovalLife)
 	if v.Protocol == "acme" {
@@ -185,7 +187,8 @@ func (q *Queue) Approve(ctx context.Context, id string, by Actor) (*View, error)
 // that was not used can be taken back so.
 func (q *Queue) Reject(ctx context.Context, id, reason string, by Actor) (*View, error) {
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
-		return nil, fault.New(fault.Malformed, "a rejection needs a reason of at most %d bytes", maxReason).Because("reason")
+		return nil, fault.New(fault.Malformed, "a rejection needs a reason of at most %d bytes", maxReason).
+			Because("reason")
 	}
 	row, err := q.find(ctx, id)
 	if err != nil {

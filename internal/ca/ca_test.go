@@ -102,6 +102,10 @@ func TestACAThatSigns(t *testing.T) {
 	if err := web.MaySign(now.AddDate(11, 0, 0)); fault.Of(err).Reason != "issuer_expired" {
 		t.Errorf("after its end: %v", err)
 	}
+	before := h.issuing.NotBefore.Add(-time.Hour)
+	if err := web.MaySign(before); err == nil || fault.Of(err).Reason != "issuer_not_yet_valid" {
+		t.Errorf("before it begins: %v", err)
+	}
 	if trust := web.Trust(now.AddDate(11, 0, 0)); trust.State != ca.Expired || !trust.Since.Equal(h.issuing.NotAfter) {
 		t.Errorf("after its end: %+v", trust)
 	}
@@ -135,8 +139,12 @@ func TestMaySign(t *testing.T) {
 			t.Errorf("%s: it is gone", name)
 			continue
 		}
-		if err := c.MaySign(now); err == nil || fault.Of(err).Reason != tt.reason {
+		err := c.MaySign(now)
+		if err == nil || fault.Of(err).Reason != tt.reason {
 			t.Errorf("%s: %v, want the reason %s", name, err, tt.reason)
+		}
+		if name == "declared only" && !strings.Contains(fault.Text(err), "has no certificate yet") {
+			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := s.Candidates("web-1", false, now); err == nil || fault.Of(err).Reason != tt.reason {
 			t.Errorf("%s: candidates: %v", name, err)

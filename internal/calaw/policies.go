@@ -136,7 +136,8 @@ func (j *judged) policies() {
 	case s.explicit <= 1 && s.none():
 		add(&j.NoSigning, "explicit_policy",
 			"the chain of %s demands that certificates have a policy in common with every CA of it, and there is no "+
-				"such policy: verifiers refuse whatever it signs; have it certified with a policy, or without the demand",
+				"such policy: verifiers refuse whatever it signs; have it certified with a policy, or without the "+
+				"demand",
 			j.chain[0].Subject)
 	case s.explicit <= 1:
 		add(&j.Warnings, "explicit_policy",

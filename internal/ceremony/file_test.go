@@ -1,9 +1,13 @@
 package ceremony
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/privyseal/privyseal/internal/calaw"
 	"github.com/privyseal/privyseal/internal/quorum"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -103,4 +107,45 @@ func FuzzDecodeFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFT18_ScaffoldSaysUsages: what a CA may certify for as long as it lives is a line to
+// be looked at, with bounds of names beside it that hold when they are asked for.
+func TestFT18_ScaffoldSaysUsages(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"tiers-2", "tiers-3"} {
+		text, err := Scaffold(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, comment := range []string{"# name_constraints:", "#   permitted:", "#   excluded:"} {
+			if !strings.Contains(text, comment) {
+				t.Fatalf("%s: no %q", name, comment)
+			}
+			text = strings.ReplaceAll(text, comment, strings.Replace(comment, "# ", "", 1))
+		}
+		path := filepath.Join(t.TempDir(), "ceremony.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, _, err := ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounded := 0
+		for _, act := range file.Acts {
+			if act.SignCA == nil {
+				continue
+			}
+			if act.SignCA.NameConstraints != nil {
+				bounded++
+			}
+			if name == "tiers-2" && !slices.Equal(act.SignCA.ExtKeyUsage, calaw.IssuingUsages()) {
+				t.Errorf("%s: %s may be for %v", name, act.SignCA.CSR, act.SignCA.ExtKeyUsage)
+			}
+		}
+		if bounded != 1 {
+			t.Errorf("%s: %d CAs with bounds", name, bounded)
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -82,12 +81,9 @@ func (in *inputs) request(name string) error {
 	if err != nil {
 		return err
 	}
-	der := text
-	if block, _ := pem.Decode(text); block != nil {
-		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
-			return fmt.Errorf("%s: a PEM block of type %q: want a certificate request", name, block.Type)
-		}
-		der = block.Bytes
+	der, err := pki.Single(text, pki.Requests)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	csr, err := pki.ParseCSR(context.Background(), der)
 	if err != nil {
@@ -105,9 +101,6 @@ func (in *inputs) certificate(name string) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(text, []byte("-----BEGIN")) {
-		text = pki.EncodeChain(text)
-	}
 	chain, err := pki.ParseChain(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -121,10 +114,11 @@ func (in *inputs) list(name string) error {
 	if err != nil {
 		return err
 	}
-	if block, _ := pem.Decode(text); block != nil {
-		text = block.Bytes
+	der, err := pki.Single(text, pki.Lists)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	list, err := x509.ParseRevocationList(text)
+	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ func (ca CA) readForeign(from opensslca.Source) (*opensslca.Folder, error) {
 	if err == nil && err2 == nil && os.SameFile(here, there) {
 		return nil, refuse("exists", "%s is the folder that is read: the CA goes into another", ca.Dir)
 	}
+	from.Check = func(chain []*x509.Certificate) error { return standing(chain).Err() }
 	return opensslca.Read(from)
 }
 

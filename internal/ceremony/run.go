@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
@@ -98,14 +98,14 @@ func alone(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ceremony's folder: %w", err)
 	}
-	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := files.Lock(folder); err != nil {
 		_ = folder.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, files.ErrLocked) {
 			return nil, fmt.Errorf("another ceremony is being held in %s: end that one first", dir)
 		}
 		return nil, fmt.Errorf("lock the ceremony's folder: %w", err)
 	}
-	return func() { _ = folder.Close() }, nil
+	return func() { _ = files.Unlock(folder) }, nil
 }
 
 func newRun(path string, c Console, o Options, now func() time.Time) (*run, error) {

@@ -128,7 +128,8 @@ func checkAllow(p netip.Prefix) error {
 			continue
 		}
 		if p.Bits() < b.prefix.Bits() {
-			return fmt.Errorf("allow_cidrs: %s is wider than the %s range %s: list that range itself", p, b.name, b.prefix)
+			return fmt.Errorf("allow_cidrs: %s is wider than the %s range %s: list that range itself", p, b.name,
+				b.prefix)
 		}
 		if !b.open {
 			return fmt.Errorf("allow_cidrs: %s lies in %s (%s), which is never dialled", p, b.prefix, b.name)

@@ -20,7 +20,9 @@ const (
 // checkCAA climbs from the name to its top-level domain, takes the first CAA
 // record set there is and asks whether it lets us issue (RFC 8659, section 3).
 // It returns what goes into the record.
-func (v *Validator) checkCAA(ctx context.Context, id pki.Identifier, wildcard bool, accounts []string, method string) (string, error) {
+func (v *Validator) checkCAA(
+	ctx context.Context, id pki.Identifier, wildcard bool, accounts []string, method string,
+) (string, error) {
 	if id.Type != pki.DNS || !v.caaApplies(id.Value) {
 		return caaSkipped, nil
 	}
@@ -123,14 +125,17 @@ func (s caaSet) permits(identities []string, wildcard bool, accounts []string, m
 		}
 	}
 	if named {
-		return fault.New(fault.CAA, "the CAA records of %s name this issuer, but not for this account and %s", s.name, method).
+		return fault.New(fault.CAA, "the CAA records of %s name this issuer, but not for this account and %s", s.name,
+			method).
 			Because("caa_parameters")
 	}
 	if len(identities) == 0 {
-		return fault.New(fault.CAA, "the CAA records of %s forbid issuance, and this server has no issuer domain name of its own", s.name).
+		return fault.New(fault.CAA, "the CAA records of %s forbid issuance, and this server has no issuer domain name "+
+			"of its own", s.name).
 			Because("caa_forbids")
 	}
-	return fault.New(fault.CAA, "the CAA records of %s do not name this issuer (%s)", s.name, strings.Join(identities, ", ")).
+	return fault.New(fault.CAA, "the CAA records of %s do not name this issuer (%s)", s.name,
+		strings.Join(identities, ", ")).
 		Because("caa_forbids")
 }
 

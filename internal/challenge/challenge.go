@@ -276,7 +276,9 @@ func (v *Validator) at(try int) *Validator {
 
 // CheckCAA reports whether CAA lets us issue for an identifier that was
 // validated by method earlier (A44: authorizations older than 8 hours).
-func (v *Validator) CheckCAA(ctx context.Context, id pki.Identifier, wildcard bool, accountURIs []string, method string) error {
+func (v *Validator) CheckCAA(
+	ctx context.Context, id pki.Identifier, wildcard bool, accountURIs []string, method string,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
 	defer cancel()
 	_, err := v.checkCAA(ctx, id, wildcard, accountURIs, method)

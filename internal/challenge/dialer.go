@@ -144,7 +144,8 @@ func (d *Dialer) resolve(ctx context.Context, host string, port uint16, hop *Hop
 		}
 	}
 	if len(hop.Refused) == len(addrs) {
-		return fault.New(fault.Connection, "%s may not be connected to: %s", host, why.Error()).Because("address_refused")
+		return fault.New(fault.Connection, "%s may not be connected to: %s", host, why.Error()).
+			Because("address_refused")
 	}
 	return nil
 }

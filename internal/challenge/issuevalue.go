@@ -53,7 +53,10 @@ func isIssuerDomain(s string) bool {
 	if len(s) > 253 {
 		return false
 	}
-	return !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool { return len(label) > 63 || !isTag(label) })
+	return !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool {
+		return len(label) > 63 ||
+			!isTag(label)
+	})
 }
 
 // isTag reports whether s is letters, digits and inner hyphens.
@@ -71,7 +74,8 @@ func isTag(s string) bool {
 // the methods allowed. One of them given twice can never be satisfied. Others
 // are left alone.
 func (v issueValue) permits(accounts []string, method string) bool {
-	if uris := v.values("accounturi"); len(uris) > 1 || len(uris) == 1 && (uris[0] == "" || !slices.Contains(accounts, uris[0])) {
+	if uris := v.values("accounturi"); len(uris) > 1 || len(uris) == 1 &&
+		(uris[0] == "" || !slices.Contains(accounts, uris[0])) {
 		return false
 	}
 	methods := v.values("validationmethods")

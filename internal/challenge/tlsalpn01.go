@@ -62,7 +62,8 @@ func (v *Validator) tlsALPN01(ctx context.Context, t Task, rec *Record) error {
 	}
 	state := conn.ConnectionState()
 	if state.NegotiatedProtocol != acmeALPN {
-		return fault.New(fault.TLS, "%s at %s did not negotiate the protocol %s", where, hop.Used, acmeALPN).Because("alpn")
+		return fault.New(fault.TLS, "%s at %s did not negotiate the protocol %s", where, hop.Used, acmeALPN).
+			Because("alpn")
 	}
 	if len(state.PeerCertificates) == 0 {
 		return fault.New(fault.TLS, "%s at %s showed no certificate", where, hop.Used)
@@ -71,7 +72,8 @@ func (v *Validator) tlsALPN01(ctx context.Context, t Task, rec *Record) error {
 	case fault.Is(err, fault.Unavailable):
 		return err
 	case err != nil:
-		return fault.New(fault.IncorrectResponse, "the certificate of %s at %s %s", where, hop.Used, err.Error()).Because("alpn_certificate")
+		return fault.New(fault.IncorrectResponse, "the certificate of %s at %s %s", where, hop.Used, err.Error()).
+			Because("alpn_certificate")
 	}
 	return nil
 }

@@ -105,7 +105,8 @@ func Parse(der []byte) (*Message, error) {
 		return nil, malformed("not the DER of a PKIData")
 	}
 	if !messages.Empty() || !others.Empty() {
-		return nil, fault.New(fault.Malformed, "CMC message: messages within the message are not read").Because("cmc_nested")
+		return nil, fault.New(fault.Malformed, "CMC message: messages within the message are not read").
+			Because("cmc_nested")
 	}
 	p := parser{seen: map[uint32]bool{}, m: &Message{}}
 	for !controls.Empty() {
@@ -209,7 +210,8 @@ func (p *parser) revocation(part uint32, values *cryptobyte.String) bool {
 	var body, issuer, passphrase, comment cryptobyte.String
 	var reason int
 	serial := new(big.Int)
-	if !values.ReadASN1(&body, cbasn1.SEQUENCE) || !body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !body.ReadASN1Integer(serial) ||
+	if !values.ReadASN1(&body, cbasn1.SEQUENCE) || !body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
+		!body.ReadASN1Integer(serial) ||
 		serial.Sign() <= 0 || serial.BitLen() > maxSerial || !body.ReadASN1Enum(&reason) {
 		return false
 	}

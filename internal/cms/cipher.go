@@ -91,7 +91,8 @@ func (a algorithm) cipherOf() (c Cipher, iv []byte, tag int, ok bool) {
 	}
 	var fields cryptobyte.String
 	tag = 12 // RFC 5084, section 3.2
-	ok = params.ReadASN1(&fields, cbasn1.SEQUENCE) && params.Empty() && fields.ReadASN1Bytes(&iv, cbasn1.OCTET_STRING) &&
+	ok = params.ReadASN1(&fields, cbasn1.SEQUENCE) && params.Empty() &&
+		fields.ReadASN1Bytes(&iv, cbasn1.OCTET_STRING) &&
 		(fields.Empty() || fields.ReadASN1Integer(&tag)) && fields.Empty()
 	return c, iv, tag, ok
 }

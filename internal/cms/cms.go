@@ -45,11 +45,14 @@ var (
 	ErrDecrypt error = fault.New(fault.Unverified, "encrypted message: it cannot be decrypted").Because("cms_decrypt")
 	// ErrNotRecipient is the error of an envelope that is encrypted to somebody
 	// else; it depends on nothing secret.
-	ErrNotRecipient error = fault.New(fault.Unverified, "encrypted message: it is not encrypted to the certificate of this endpoint").Because("cms_recipient")
+	ErrNotRecipient error = fault.New(fault.Unverified,
+		"encrypted message: it is not encrypted to the certificate of this endpoint").Because("cms_recipient")
 	// ErrMD5 is the error of a signature with MD5 (rule S24).
-	ErrMD5 error = fault.New(fault.BadAlgorithm, "signed message: MD5 is not accepted, use SHA-256").Because("digest_md5")
+	ErrMD5 error = fault.New(fault.BadAlgorithm, "signed message: MD5 is not accepted, use SHA-256").
+		Because("digest_md5")
 	// ErrSHA1 is the error of a signature with SHA-1 where Policy does not allow it.
-	ErrSHA1 error = fault.New(fault.BadAlgorithm, "signed message: SHA-1 is not accepted here, use SHA-256").Because("digest_sha1")
+	ErrSHA1 error = fault.New(fault.BadAlgorithm, "signed message: SHA-1 is not accepted here, use SHA-256").
+		Because("digest_sha1")
 )
 
 // Limits bound what reading a message may cost. A zero field stands for its

@@ -31,10 +31,12 @@ func (e *EnvelopedData) Decrypt(c *x509.Certificate, key crypto.Decrypter, p Pol
 		return nil, ErrNotRecipient
 	}
 	if e.Cipher == 0 || ciphers[e.Cipher].gcm != e.authentic {
-		return nil, fault.New(fault.BadAlgorithm, "encrypted message: the content cipher %s is not accepted", e.algorithm.oid).Because("content_cipher")
+		return nil, fault.New(fault.BadAlgorithm, "encrypted message: the content cipher %s is not accepted",
+			e.algorithm.oid).Because("content_cipher")
 	}
 	if !p.allowed(e.Cipher) {
-		return nil, fault.New(fault.BadAlgorithm, "encrypted message: the content cipher %v is not accepted here", e.Cipher).Because("content_cipher")
+		return nil, fault.New(fault.BadAlgorithm, "encrypted message: the content cipher %v is not accepted here",
+			e.Cipher).Because("content_cipher")
 	}
 	how, err := to.options(ciphers[e.Cipher].key)
 	if err != nil {
@@ -69,11 +71,13 @@ func (r *recipient) options(n int) (crypto.DecrypterOpts, error) {
 	case r.algorithm.oid.Equal(oidOAEP):
 		o, ok := readOAEP(r.algorithm.parameters)
 		if !ok {
-			return nil, fault.New(fault.BadAlgorithm, "encrypted message: RSA-OAEP with these parameters is not accepted").Because("key_transport")
+			return nil, fault.New(fault.BadAlgorithm,
+				"encrypted message: RSA-OAEP with these parameters is not accepted").Because("key_transport")
 		}
 		return o, nil
 	}
-	return nil, fault.New(fault.BadAlgorithm, "encrypted message: the key transport %s is not accepted", r.algorithm.oid).Because("key_transport")
+	return nil, fault.New(fault.BadAlgorithm, "encrypted message: the key transport %s is not accepted",
+		r.algorithm.oid).Because("key_transport")
 }
 
 // Transport returns how the content key was encrypted to a certificate, so that

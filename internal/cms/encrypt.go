@@ -97,7 +97,8 @@ func (c Cipher) wrapping(typ asn1.ObjectIdentifier) (outer asn1.ObjectIdentifier
 func (kt KeyTransport) wrap(ctx context.Context, to *x509.Certificate, key []byte) ([]byte, error) {
 	public, ok := to.PublicKey.(*rsa.PublicKey)
 	if !ok {
-		return nil, fault.New(fault.BadPublicKey, "encrypt message: only RSA keys can be encrypted to").Because("key_type")
+		return nil, fault.New(fault.BadPublicKey, "encrypt message: only RSA keys can be encrypted to").
+			Because("key_type")
 	}
 	if kt.OAEP != 0 && (hashOID(kt.OAEP) == nil || hashOID(kt.mask()) == nil) {
 		return nil, fmt.Errorf("encrypt message: no OAEP with %v and %v", kt.OAEP, kt.mask())
@@ -109,7 +110,8 @@ func (kt KeyTransport) wrap(ctx context.Context, to *x509.Certificate, key []byt
 			wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // see above
 			return err
 		}
-		wrapped, err = rsa.EncryptOAEPWithOptions(rand.Reader, public, key, &rsa.OAEPOptions{Hash: kt.OAEP, MGFHash: kt.mask()})
+		wrapped, err = rsa.EncryptOAEPWithOptions(rand.Reader, public, key,
+			&rsa.OAEPOptions{Hash: kt.OAEP, MGFHash: kt.mask()})
 		return err
 	})
 	if err != nil && fault.Of(err).Kind == fault.Internal { // crypto/rsa refuses: the key is too short

@@ -79,7 +79,8 @@ func ParseSignedData(ber []byte, l Limits) (*SignedData, error) {
 func (s *SignedData) readContent(encap cryptobyte.String) error {
 	var explicit cryptobyte.String
 	var present bool
-	if !encap.ReadASN1ObjectIdentifier(&s.Type) || !encap.ReadOptionalASN1(&explicit, &present, tag0.Constructed()) || !encap.Empty() {
+	if !encap.ReadASN1ObjectIdentifier(&s.Type) || !encap.ReadOptionalASN1(&explicit, &present, tag0.Constructed()) ||
+		!encap.Empty() {
 		return malformed("signed message: its content cannot be read")
 	}
 	if !present {
@@ -98,7 +99,8 @@ func (s *SignedData) readContent(encap cryptobyte.String) error {
 // read is kept in RawCertificates only: it may be nobody's business here.
 func (s *SignedData) readBags(body *cryptobyte.String, l Limits) error {
 	var certificates, lists cryptobyte.String
-	if !body.ReadOptionalASN1(&certificates, nil, tag0.Constructed()) || !body.ReadOptionalASN1(&lists, nil, tag1.Constructed()) {
+	if !body.ReadOptionalASN1(&certificates, nil, tag0.Constructed()) ||
+		!body.ReadOptionalASN1(&lists, nil, tag1.Constructed()) {
 		return malformed("signed message: its certificates cannot be read")
 	}
 	elements, err := readElements(certificates, l.Entries, "certificates")

@@ -57,7 +57,8 @@ func (s *SignedData) VerifyKey(ctx context.Context, info *SignerInfo, key crypto
 }
 
 // errSignature is the error of a signature that is not right.
-var errSignature error = fault.New(fault.Unverified, "signed message: its signature does not verify").Because("cms_signature")
+var errSignature error = fault.New(fault.Unverified, "signed message: its signature does not verify").
+	Because("cms_signature")
 
 func (s *SignedData) verify(
 	ctx context.Context, info *SignerInfo, p Policy, known []*x509.Certificate,
@@ -72,7 +73,8 @@ func (s *SignedData) verify(
 	}
 	candidates := info.candidates(all)
 	if len(candidates) == 0 {
-		return nil, fault.New(fault.Unverified, "signed message: no certificate that can be read is its signer's").Because("cms_signer")
+		return nil, fault.New(fault.Unverified, "signed message: no certificate that can be read is its signer's").
+			Because("cms_signer")
 	}
 	messages := info.messages()
 	for _, c := range candidates {
@@ -132,7 +134,8 @@ func (s *SignedData) checkAttributes(info *SignerInfo) error {
 	var own cryptobyte.Builder
 	own.AddASN1ObjectIdentifier(s.Type)
 	if der, err := own.Bytes(); err != nil || !bytes.Equal(der, info.Value(OIDContentType)) {
-		return fault.New(fault.Unverified, "signed message: what was signed is of another type than its content").Because("cms_signature")
+		return fault.New(fault.Unverified, "signed message: what was signed is of another type than its content").
+			Because("cms_signature")
 	}
 	value := cryptobyte.String(info.Value(OIDMessageDigest))
 	var digest []byte
@@ -140,7 +143,8 @@ func (s *SignedData) checkAttributes(info *SignerInfo) error {
 		return malformed("signed message: no messageDigest among its signed attributes")
 	}
 	if !bytes.Equal(digest, sum(info.Hash, s.Content)) {
-		return fault.New(fault.Unverified, "signed message: its content is not what was signed").Because("cms_signature")
+		return fault.New(fault.Unverified, "signed message: its content is not what was signed").
+			Because("cms_signature")
 	}
 	return nil
 }
@@ -261,7 +265,8 @@ func (info *SignerInfo) scheme(p Policy) (scheme, error) {
 }
 
 func badAlgorithm(format string, args ...any) error {
-	return fault.New(fault.BadAlgorithm, "signed message: "+format+" is not accepted", args...).Because("signature_algorithm")
+	return fault.New(fault.BadAlgorithm, "signed message: "+format+" is not accepted", args...).
+		Because("signature_algorithm")
 }
 
 // verifyAny reports by errSignature that a signature is over none of the messages.
@@ -285,7 +290,8 @@ func (s scheme) verifies(key crypto.PublicKey, message, signature []byte) bool {
 			return rsa.VerifyPKCS1v15(key, s.hash, sum(s.hash, message), signature) == nil
 		case schemePSS:
 			// A salt of length 0 would mean any length to crypto/rsa; that is harmless.
-			return rsa.VerifyPSS(key, s.hash, sum(s.hash, message), signature, &rsa.PSSOptions{SaltLength: s.salt}) == nil
+			return rsa.VerifyPSS(key, s.hash, sum(s.hash, message), signature,
+				&rsa.PSSOptions{SaltLength: s.salt}) == nil
 		}
 	case *ecdsa.PublicKey:
 		return s.kind == schemeECDSA && ecdsa.VerifyASN1(key, sum(s.hash, message), signature)

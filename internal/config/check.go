@@ -159,7 +159,8 @@ func (f *File) checkEndpoints(d *strictyaml.Document) {
 				d.Report(at, "issuer %s cannot sign it: %s", e.Issuer, fault.Text(err))
 			} else if c != nil && e.Protocol == ProtocolACME && len(c.Taken()) > 0 {
 				d.Warn(at, "profile %s takes %s from requests; ACME proves nothing of a subject but the common name "+
-					"and leaves them out: forbid or fix them in a profile of its own; the next release refuses this one",
+					"and leaves them out: forbid or fix them in a profile of its own; the next release refuses this "+
+					"one",
 					p, strings.Join(c.Taken(), ", "))
 			}
 		}

@@ -53,7 +53,7 @@ func TestCheck(t *testing.T) {
 		"bad issuer id":            {"- id: dev-a-1", "- id: Dev A", "issuers[0].id", "lower-case"},
 		"two of one name":          {"- id: dev-root", "- id: dev-a-1", "offline[0].id", "defined twice"},
 		"missing list":             {"crl: root.crl", "crl: gone.crl", "offline[0].crl", "no such file"},
-		"list that is none":        {"crl: root.crl", "crl: root.pem", "offline[0].crl", "x509"},
+		"list that is none":        {"crl: root.crl", "crl: root.pem", "offline[0].crl", "want X509 CRL"},
 		"pool of an issuer's name": {"    certificate: chain.pem\n", "    certificate: chain.pem\n    pool: dev-a-1\n", "issuers[0].pool", "is the id of an issuer"},
 		"bad pool name":            {"    certificate: chain.pem\n", "    certificate: chain.pem\n    pool: A B\n", "issuers[0].pool", "lower-case"},
 		"member instead of pool":   {"    certificate: chain.pem\n", "    certificate: chain.pem\n    pool: web\n", "endpoints[0].issuer", "want one of web"},

@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -90,14 +89,15 @@ func readChain(path string, read func(path string) ([]byte, error)) ([]*x509.Cer
 
 // List returns the revocation list of a file that the configuration names, DER or PEM.
 func (f *File) List(path string) (*x509.RevocationList, error) {
-	der, err := f.file(path)
+	text, err := f.file(path)
 	if err != nil {
 		return nil, err
 	}
-	if block, _ := pem.Decode(der); block != nil {
-		der = block.Bytes
+	var list *x509.RevocationList
+	der, err := pki.Single(text, pki.Lists)
+	if err == nil {
+		list, err = x509.ParseRevocationList(der)
 	}
-	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"strings"
 	"time"
@@ -189,13 +188,9 @@ func decodeList(text []byte) (*x509.RevocationList, error) {
 	if len(text) > MaxImport {
 		return nil, fault.New(fault.TooLarge, "the list is longer than %d octets", MaxImport).Because("crl_form")
 	}
-	der := text
-	if block, rest := pem.Decode(text); block != nil {
-		if block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, fault.New(fault.Malformed, "want one PEM block of the type X509 CRL, and nothing else").
-				Because("crl_form")
-		}
-		der = block.Bytes
+	der, err := pki.Single(text, pki.Lists)
+	if err != nil {
+		return nil, fault.New(fault.Malformed, "the list: %w", err).Because("crl_form")
 	}
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {

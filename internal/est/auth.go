@@ -134,7 +134,8 @@ func needCertificate(c *presented, refused error, renew bool) error {
 	case c == nil:
 		return fault.New(fault.Denied, "a client certificate is needed").Because("certificate_required")
 	case renew && c.holder == nil:
-		return fault.New(fault.Denied, "only a certificate that was issued here can be renewed").Because("certificate_foreign")
+		return fault.New(fault.Denied, "only a certificate that was issued here can be renewed").
+			Because("certificate_foreign")
 	}
 	return nil
 }
@@ -146,7 +147,8 @@ func because(err, refused error) error {
 		return err
 	}
 	why := fault.Of(refused)
-	return fault.New(fault.Unauthenticated, "%s; give a user name and a password instead", why.Detail).Because(why.Reason)
+	return fault.New(fault.Unauthenticated, "%s; give a user name and a password instead", why.Detail).
+		Because(why.Reason)
 }
 
 const reasonNoPassword = "password_required"

@@ -23,7 +23,8 @@ func (c *client) bind(ep *endpoint, csr *pki.CSR, conn *tls.ConnectionState) err
 	case ep.Challenge == ChallengeIgnore:
 		return nil
 	case password == "" && ep.Challenge == ChallengeRequired:
-		return fault.New(fault.BadCSR, "certificate request: it must have the tls-unique of this connection as its challenge password").Because("binding_required")
+		return fault.New(fault.BadCSR, "certificate request: it must have the tls-unique of this connection as its "+
+			"challenge password").Because("binding_required")
 	case password == "":
 		return nil
 	case conn == nil:
@@ -39,7 +40,8 @@ func (c *client) bind(ep *endpoint, csr *pki.CSR, conn *tls.ConnectionState) err
 }
 
 func refuseBinding() error {
-	return fault.New(fault.BadCSR, "certificate request: its challenge password is not the channel binding of this connection").Because("binding_differs")
+	return fault.New(fault.BadCSR, "certificate request: its challenge password is not the channel binding of this "+
+		"connection").Because("binding_differs")
 }
 
 type binding struct {

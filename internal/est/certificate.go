@@ -38,7 +38,8 @@ type presentedEvidence struct {
 
 func (c *presented) evidence() *presentedEvidence {
 	e := &presentedEvidence{
-		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(), RA: c.ra, Expired: c.late,
+		SHA256: pki.Fingerprint(c.cert.Raw), Subject: c.cert.Subject.String(), Issuer: c.cert.Issuer.String(),
+		RA: c.ra, Expired: c.late,
 	}
 	if c.holder != nil {
 		e.ID = c.holder.Row.ID
@@ -93,16 +94,16 @@ func (s *Server) recheck(ctx context.Context, row *store.Request, asked issuance
 
 // takes reports whether the endpoint still takes what a request was asked by. A
 // renewal is asked by a certificate at any.
-func (e *endpoint) takes(row *store.Request, by []issuance.Basis) bool {
+func (ep *endpoint) takes(row *store.Request, by []issuance.Basis) bool {
 	password := strings.HasPrefix(row.Identity, credential.KindEST+":")
 	renewal := slices.ContainsFunc(by, func(b issuance.Basis) bool { return b.Renew })
 	switch {
-	case e.Auth == AuthBoth:
+	case ep.Auth == AuthBoth:
 		return password && len(by) > 0
 	case password:
-		return e.Auth.basic()
+		return ep.Auth.basic()
 	}
-	return renewal || e.Auth.certificate()
+	return renewal || ep.Auth.certificate()
 }
 
 func (s *Server) byName(name string) *endpoint {
@@ -163,7 +164,8 @@ func (s *Server) foreign(ctx context.Context, ep *endpoint, chain []*x509.Certif
 		return err
 	}
 	if err != nil {
-		f := fault.Of(refuseCertificate("untrusted", "neither issued here nor by an anchor of this endpoint, or expired"))
+		f := fault.Of(refuseCertificate("untrusted",
+			"neither issued here nor by an anchor of this endpoint, or expired"))
 		f.Err = err
 		return f
 	}
@@ -186,5 +188,6 @@ func mayLogIn(c *x509.Certificate) bool {
 	if len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0 {
 		return true
 	}
-	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }

@@ -24,7 +24,8 @@ func attribute(csr []byte, oid asn1.ObjectIdentifier) []byte {
 	for !attributes.Empty() {
 		var a, values cryptobyte.String
 		var typ asn1.ObjectIdentifier
-		if !attributes.ReadASN1(&a, cbasn1.SEQUENCE) || !a.ReadASN1ObjectIdentifier(&typ) || !a.ReadASN1(&values, cbasn1.SET) {
+		if !attributes.ReadASN1(&a, cbasn1.SEQUENCE) || !a.ReadASN1ObjectIdentifier(&typ) ||
+			!a.ReadASN1(&values, cbasn1.SET) {
 			return nil
 		}
 		if typ.Equal(oid) {

@@ -136,7 +136,8 @@ func addTemplate(b *cryptobyte.Builder, o profile.Outline, binding bool) {
 			addAttribute(b, oidExtensionTemplate, func(b *cryptobyte.Builder) {
 				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 					if o.SANRequired { // which names, the client knows
-						b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(pki.OIDSubjectAltName) })
+						b.AddASN1(cbasn1.SEQUENCE,
+							func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(pki.OIDSubjectAltName) })
 					}
 					if len(o.EKUs) > 0 {
 						addEKU(b, o)

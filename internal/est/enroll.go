@@ -46,7 +46,9 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request, ep *endpoint, op
 }
 
 // certify judges whether the client may ask for this and passes the request on.
-func (s *Server) certify(r *http.Request, ep *endpoint, c *client, csr *pki.CSR, operation string, renew bool) (*issuance.Certificate, error) {
+func (s *Server) certify(
+	r *http.Request, ep *endpoint, c *client, csr *pki.CSR, operation string, renew bool,
+) (*issuance.Certificate, error) {
 	if err := c.bind(ep, csr, r.TLS); err != nil {
 		return nil, err
 	}
@@ -59,7 +61,9 @@ func (s *Server) certify(r *http.Request, ep *endpoint, c *client, csr *pki.CSR,
 
 // issue passes a request of a client through the door. The same request again
 // finds its certificate, for as long as an answer may have been lost.
-func (s *Server) issue(ctx context.Context, ep *endpoint, c *client, key approval.Key, ask issuance.Request) (*issuance.Certificate, error) {
+func (s *Server) issue(
+	ctx context.Context, ep *endpoint, c *client, key approval.Key, ask issuance.Request,
+) (*issuance.Certificate, error) {
 	proof, err := c.evidence()
 	if err != nil {
 		return nil, fmt.Errorf("record evidence: %w", err)

@@ -224,7 +224,8 @@ func (e Endpoint) Check() error {
 	oneOf("own_names", string(e.OwnNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("anchor_names", string(e.AnchorNames), string(NamesSame), string(NamesSerial), string(NamesAny))
 	oneOf("renew_key", e.RenewKey, RenewAny, RenewNew, RenewSame)
-	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired), string(ChallengeIgnore))
+	oneOf("challenge_password", string(e.Challenge), string(ChallengeBinding), string(ChallengeRequired),
+		string(ChallengeIgnore))
 	oneOf("wrap_base64", e.WrapBase64, WrapAuto, WrapAlways, WrapNever)
 	if err := enrolment.CheckProtocols(e.AcceptProtocols); err != nil {
 		wrong = append(wrong, err)
@@ -257,9 +258,10 @@ func (s *Server) TLS(base *tls.Config) *tls.Config {
 }
 
 // rules are what the endpoint demands of certificates of ours.
-func (e *endpoint) rules() enrolment.Rules {
+func (ep *endpoint) rules() enrolment.Rules {
 	return enrolment.Rules{
-		Endpoint: e.Name, Issuer: e.Issuer, Profiles: e.Profiles, LogIn: slices.Concat(e.AcceptProfiles, e.RAProfiles),
-		Protocols: e.AcceptProtocols, Grace: e.Grace,
+		Endpoint: ep.Name, Issuer: ep.Issuer, Profiles: ep.Profiles,
+		LogIn:     slices.Concat(ep.AcceptProfiles, ep.RAProfiles),
+		Protocols: ep.AcceptProtocols, Grace: ep.Grace,
 	}
 }

@@ -45,7 +45,8 @@ func (s *Server) fullcmc(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 	if err != nil {
 		return err
 	}
-	message, err := cms.Sign(cms.Message{Type: cmc.OIDPKIResponse, Content: body, Certificates: append(x.issued, own...)},
+	message, err := cms.Sign(cms.Message{Type: cmc.OIDPKIResponse, Content: body,
+		Certificates: append(x.issued, own...)},
 		cms.Signer{Certificate: own[0], Key: key, SigningTime: s.Now()})
 	if err != nil {
 		return err
@@ -71,7 +72,8 @@ type exchange struct {
 // stop the others. What is wrong with the message as a whole stops all of them.
 func (x *exchange) run(ctx context.Context, signed *cms.SignedData) {
 	if !signed.Type.Equal(cmc.OIDPKIData) {
-		x.note(nil, fault.New(fault.Malformed, "the message is signed data of type %s and not a PKIData", signed.Type).Because("cmc_type"))
+		x.note(nil, fault.New(fault.Malformed, "the message is signed data of type %s and not a PKIData", signed.Type).
+			Because("cmc_type"))
 		return
 	}
 	m, err := cmc.Parse(signed.Content)
@@ -79,13 +81,15 @@ func (x *exchange) run(ctx context.Context, signed *cms.SignedData) {
 		x.note(nil, err)
 		return
 	}
-	x.response.TransactionID, x.response.RecipientNonce, x.response.DataReturn = m.TransactionID, m.SenderNonce, m.DataReturn
+	x.response.TransactionID, x.response.RecipientNonce, x.response.DataReturn = m.TransactionID, m.SenderNonce,
+		m.DataReturn
 	if m.SenderNonce != nil {
 		x.response.SenderNonce = make([]byte, 16)
 		_, _ = rand.Read(x.response.SenderNonce) // never fails
 	}
 	if len(m.Unknown) > 0 {
-		x.note(m.Unknown, fault.New(fault.Malformed, "a control or a form of request that is not understood here").Because("cmc_unknown"))
+		x.note(m.Unknown, fault.New(fault.Malformed, "a control or a form of request that is not understood here").
+			Because("cmc_unknown"))
 		return
 	}
 	if x.c.cmc, err = x.signer(ctx, signed, m); err != nil {
@@ -150,7 +154,8 @@ func (x *exchange) signer(ctx context.Context, signed *cms.SignedData, m *cmc.Me
 		return &cmcSigner{x.c.presented, x.c.presented.identity()}, nil
 	case string(cert.RawIssuer) == string(cert.RawSubject):
 		key, ok := cert.PublicKey.(publicKey)
-		stranger := fault.New(fault.Unverified, "the message is signed by a key that is in none of its requests").Because("cmc_signer")
+		stranger := fault.New(fault.Unverified, "the message is signed by a key that is in none of its requests").
+			Because("cmc_signer")
 		return x.bareKey(ctx, m, stranger, func(other crypto.PublicKey) error {
 			if ok && key.Equal(other) {
 				return nil
@@ -218,9 +223,11 @@ func (x *exchange) revoke(ctx context.Context, r cmc.Revocation) error {
 	by := x.c.cmc.cert
 	switch {
 	case r.Passphrase:
-		return fault.New(fault.Malformed, "a revocation is authorised by a signature here, not by a shared secret").Because("revocation_passphrase")
+		return fault.New(fault.Malformed, "a revocation is authorised by a signature here, not by a shared secret").
+			Because("revocation_passphrase")
 	case by == nil:
-		return fault.New(fault.Denied, "a message that revokes has to be signed with a certificate").Because("revocation_signer")
+		return fault.New(fault.Denied, "a message that revokes has to be signed with a certificate").
+			Because("revocation_signer")
 	}
 	row, _, err := x.Pipeline.LookupNumber(ctx, r.Issuer, r.Serial)
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -229,13 +236,15 @@ func (x *exchange) revoke(ctx context.Context, r cmc.Revocation) error {
 	own := row != nil && by.holder != nil && row.ID == by.holder.Row.ID
 	switch {
 	case !own && !by.ra:
-		return fault.New(fault.Denied, "only the holder of a certificate and a registration authority can revoke it").Because("revocation_foreign")
+		return fault.New(fault.Denied, "only the holder of a certificate and a registration authority can revoke it").
+			Because("revocation_foreign")
 	case row == nil || !own && row.Endpoint != x.ep.Name:
 		return fault.New(fault.NotFound, "this service has issued no such certificate").Because("revocation_unknown")
 	}
 	return x.Pipeline.Revoke(ctx, issuance.Revocation{
-		CertificateID: row.ID, Reason: r.Reason, InvalidityAt: r.InvalidityAt, Requester: by.identity(), RequestID: web.RequestID(ctx),
-		BlockKey: own || row.Requester == by.identity(),
+		CertificateID: row.ID, Reason: r.Reason, InvalidityAt: r.InvalidityAt, Requester: by.identity(),
+		RequestID: web.RequestID(ctx),
+		BlockKey:  own || row.Requester == by.identity(),
 	})
 }
 

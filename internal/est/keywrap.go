@@ -37,12 +37,14 @@ type wrapper func(ctx context.Context, pkcs8 []byte) (contentType string, body [
 // never goes in clear to somebody who wanted it encrypted (rule E18).
 func (s *Server) keyWrapper(ctx context.Context, c *client, csr *pki.CSR, conn *tls.ConnectionState) (wrapper, error) {
 	if attribute(csr.Raw, oidDecryptKeyID) != nil {
-		return nil, refuseWrap("there are no shared keys with clients here: name a key of a certificate (AsymmetricDecryptKeyIdentifier)")
+		return nil, refuseWrap("there are no shared keys with clients here: name a key of a certificate " +
+			"(AsymmetricDecryptKeyIdentifier)")
 	}
 	asked := attribute(csr.Raw, oidAsymDecryptKeyID)
 	if asked == nil {
 		if conn == nil || !strongEnough(csr.PublicKey, conn) {
-			return nil, fault.New(fault.Denied, "the cipher of this connection is weaker than the key: offer only 256-bit ciphers, or ask for encryption").Because("cipher_strength")
+			return nil, fault.New(fault.Denied, "the cipher of this connection is weaker than the key: offer only "+
+				"256-bit ciphers, or ask for encryption").Because("cipher_strength")
 		}
 		return func(_ context.Context, pkcs8 []byte) (string, []byte, error) { return typePKCS8, pkcs8, nil }, nil
 	}
@@ -91,7 +93,8 @@ func (s *Server) seal(
 		return nil, fmt.Errorf("encode key package: %w", err)
 	}
 	defer clear(content)
-	signed, err := cms.Sign(cms.Message{Type: oidKeyPackage, Content: content}, cms.Signer{Certificate: own[0], Key: key, SigningTime: s.Now()})
+	signed, err := cms.Sign(cms.Message{Type: oidKeyPackage, Content: content},
+		cms.Signer{Certificate: own[0], Key: key, SigningTime: s.Now()})
 	if err != nil {
 		return nil, fmt.Errorf("sign key package: %w", err)
 	}
@@ -186,7 +189,10 @@ func capabilities(values []byte) (cms.Cipher, cms.KeyTransport, error) {
 		}
 	}
 	if choice == 0 {
-		return 0, transport, refuseWrap("none of the ciphers in its SMIMECapabilities is offered: AES-128 and AES-256 in CBC and GCM are")
+		return 0, transport, refuseWrap("none of the ciphers in its SMIMECapabilities is offered: AES-128 and AES-256 " +
+			"" +
+			"" +
+			"in CBC and GCM are")
 	}
 	return choice, transport, nil
 }

@@ -79,7 +79,8 @@ func sameSerial(cert *x509.Certificate, csr *pki.CSR) error {
 		return refuseCertificate("serial", "its subject has no serialNumber to be known by")
 	}
 	if !slices.Equal(serial, csr.Subject.Values(oidSerial)) {
-		return fault.New(fault.Denied, "certificate request: its subject must have the serialNumber of the client certificate, %q", serial).Because("serial_differs")
+		return fault.New(fault.Denied, "certificate request: its subject must have the serialNumber of the client "+
+			"certificate, %q", serial).Because("serial_differs")
 	}
 	return nil
 }

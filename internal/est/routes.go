@@ -85,7 +85,9 @@ func (s *Server) nothingHere() error {
 
 // handle finds the endpoint and puts around a handler what all operations share:
 // the methods, and text for errors.
-func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Request, *endpoint) error) http.HandlerFunc {
+func (s *Server) handle(
+	methods []string, h func(http.ResponseWriter, *http.Request, *endpoint) error,
+) http.HandlerFunc {
 	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		ep := s.settings.Load().byLabel[chi.URLParam(r, "label")]
 		if ep == nil {
@@ -93,7 +95,8 @@ func (s *Server) handle(methods []string, h func(http.ResponseWriter, *http.Requ
 		}
 		if methods != nil && !slices.Contains(methods, r.Method) {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			return fault.New(fault.MethodNotAllowed, "%s is not allowed here, only %s", r.Method, strings.Join(methods, " and "))
+			return fault.New(fault.MethodNotAllowed, "%s is not allowed here, only %s", r.Method,
+				strings.Join(methods, " and "))
 		}
 		err := h(w, r, ep)
 		if err != nil && ep.Auth.basic() && fault.Is(err, fault.Unauthenticated) {

@@ -32,7 +32,8 @@ const keyMakers = 2
 // signature nothing at all.
 func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoint) error {
 	if !ep.Keygen {
-		return fault.New(fault.NotFound, "this service makes no keys: make one and use simpleenroll").Because("no_serverkeygen")
+		return fault.New(fault.NotFound, "this service makes no keys: make one and use simpleenroll").
+			Because("no_serverkeygen")
 	}
 	c, err := s.authenticate(r, ep, false)
 	if err != nil {
@@ -51,7 +52,8 @@ func (s *Server) serverkeygen(w http.ResponseWriter, r *http.Request, ep *endpoi
 	}
 	name := c.profile(ep, false)
 	if p := s.Pipeline.Rules().Profiles[name]; p != nil && p.Approval() {
-		return fault.New(fault.Denied, "a key cannot wait for a person's approval: use simpleenroll").Because("approval_unsupported")
+		return fault.New(fault.Denied, "a key cannot wait for a person's approval: use simpleenroll").
+			Because("approval_unsupported")
 	}
 	wrap, err := s.keyWrapper(r.Context(), c, csr, r.TLS)
 	if err != nil {
@@ -109,7 +111,8 @@ func (s *Server) makeKey(ctx context.Context, like crypto.PublicKey) (crypto.Sig
 	case s.makers <- struct{}{}:
 		defer func() { <-s.makers }()
 	case <-ctx.Done():
-		return nil, fault.New(fault.Unavailable, "too many keys are being made").Because("keygen_busy").After(10 * time.Second)
+		return nil, fault.New(fault.Unavailable, "too many keys are being made").Because("keygen_busy").
+			After(10 * time.Second)
 	}
 	switch k := like.(type) {
 	case *ecdsa.PublicKey:
@@ -126,7 +129,8 @@ func (s *Server) makeKey(ctx context.Context, like crypto.PublicKey) (crypto.Sig
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
 	}
-	return nil, fault.New(fault.BadPublicKey, "keys like the one in the request (%s) are not made here", pki.KeyAlgorithm(like)).Because("keygen_type")
+	return nil, fault.New(fault.BadPublicKey, "keys like the one in the request (%s) are not made here",
+		pki.KeyAlgorithm(like)).Because("keygen_type")
 }
 
 // strongEnough reports whether the cipher of a connection protects the key at
@@ -134,7 +138,8 @@ func (s *Server) makeKey(ctx context.Context, like crypto.PublicKey) (crypto.Sig
 func strongEnough(key crypto.PublicKey, conn *tls.ConnectionState) bool {
 	weak := false // the cipher has 128 bits
 	switch conn.CipherSuite {
-	case tls.TLS_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	case tls.TLS_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256:
 		weak = true
@@ -156,7 +161,8 @@ func mixed(parts ...part) (boundary string, text []byte) {
 	_, _ = rand.Read(random[:]) // never fails
 	boundary = "privyseal-" + hex.EncodeToString(random[:])
 	for _, p := range parts {
-		fmt.Fprintf(&b, "--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: base64\r\n\r\n", boundary, p.contentType)
+		fmt.Fprintf(&b, "--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: base64\r\n\r\n", boundary,
+			p.contentType)
 		b.Write(bytes.ReplaceAll(bytes.TrimSuffix(p.base64, []byte("\n")), []byte("\n"), []byte("\r\n")))
 		b.WriteString("\r\n")
 	}

@@ -93,7 +93,8 @@ func (c CAs) signing(a *ca.CA, able []string, now time.Time) Check {
 		check.Detail, check.Remedy = "its last certificate has expired", "take it out of the configuration"
 		return check
 	case a.Former():
-		check.Detail = "it has a successor, and goes on with its lists and responses until its last certificate has expired"
+		check.Detail = "it has a successor, and goes on with its lists and responses until its last certificate has " +
+			"expired"
 		if a.Pending != nil || a.Lost != nil {
 			check.State = Warning
 			c.explain(&check, a, err, now)

@@ -27,7 +27,8 @@ func Lists(all func() []crl.Status) func(context.Context) []Check {
 			}
 			switch {
 			case l.Refused != "":
-				worse(Failed, l.Name+": "+l.Refused, "privyseal crl list says what is published; the words say what to do")
+				worse(Failed, l.Name+": "+l.Refused,
+					"privyseal crl list says what is published; the words say what to do")
 			case l.State == crl.StateExpired:
 				worse(Failed, l.Name+": "+l.State, fresh)
 			case l.State == crl.StateAging:

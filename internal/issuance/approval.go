@@ -44,7 +44,8 @@ func (p *Pipeline) approved(ctx context.Context, r Request, v *judged) (Request,
 	case verdict.State != store.RequestApproved:
 		return r, verdict.Fault()
 	case !bytes.Equal(row.TemplateDigest, digest[:]):
-		return r, fault.New(fault.Denied, "the certificate would not be the one that was approved").Because("approval_stale")
+		return r, fault.New(fault.Denied, "the certificate would not be the one that was approved").
+			Because("approval_stale")
 	}
 	r.Record = nil // the row is there
 	r.Claims = append(append([]store.Claim{}, r.Claims...), store.Claim{Kind: "approval", ID: row.ID})
@@ -61,11 +62,14 @@ func (p *Pipeline) wait(ctx context.Context, r Request, v *judged) (*store.Reque
 	if err != nil {
 		return nil, err
 	}
-	ev := event("request.pending", "pending", row.CreatedAt, r.Requester, "request:"+row.ID, r.RequestID, map[string]any{
-		"origin": row.Origin, "profile": row.Profile, "protocol": row.Protocol, "endpoint": row.Endpoint, "identity": row.Identity,
-		"subject": row.Subject, "names": row.Names, "key_sha256": v.key.String(), "template_sha256": hex.EncodeToString(row.TemplateDigest),
-		"evidence": r.Evidence, "expires_at": row.ExpiresAt,
-	})
+	ev := event("request.pending", "pending", row.CreatedAt, r.Requester, "request:"+row.ID, r.RequestID,
+		map[string]any{
+			"origin": row.Origin, "profile": row.Profile, "protocol": row.Protocol, "endpoint": row.Endpoint,
+			"identity": row.Identity,
+			"subject":  row.Subject, "names": row.Names, "key_sha256": v.key.String(),
+			"template_sha256": hex.EncodeToString(row.TemplateDigest),
+			"evidence":        r.Evidence, "expires_at": row.ExpiresAt,
+		})
 	return row, p.store.PutRequest(ctx, *row, ev)
 }
 
@@ -79,8 +83,10 @@ func (p *Pipeline) open(r Request, v *judged) *store.Request {
 		subject = r.CSR.Subject.String()
 	}
 	return &store.Request{
-		ID: r.Record.ID, Origin: r.Origin, Endpoint: r.Endpoint, Identity: r.Record.Identity, CSRDigest: r.Record.CSRDigest,
-		TransactionID: r.Record.TransactionID, Protocol: r.Protocol, Profile: r.Profile, Issuer: r.Issuer, Requester: r.Requester,
+		ID: r.Record.ID, Origin: r.Origin, Endpoint: r.Endpoint, Identity: r.Record.Identity,
+		CSRDigest:     r.Record.CSRDigest,
+		TransactionID: r.Record.TransactionID, Protocol: r.Protocol, Profile: r.Profile, Issuer: r.Issuer,
+		Requester: r.Requester,
 		RequestID: r.RequestID, KeyHash: v.key[:], Subject: subject, Status: store.RequestOpen,
 		CreatedAt: now, ExpiresAt: now.Add(r.Record.Keep), Hook: r.Record.Hook,
 	}
@@ -98,7 +104,8 @@ func (p *Pipeline) pending(r Request, v *judged) (*store.Request, error) {
 	}
 	row := p.open(r, v)
 	digest := v.template.Digest()
-	row.Status, row.TemplateDigest, row.Subject, row.Names = store.RequestPending, digest[:], v.template.Subject, v.template.Names
+	row.Status, row.TemplateDigest, row.Subject, row.Names = store.RequestPending, digest[:], v.template.Subject,
+		v.template.Names
 	if row.ExpiresAt = r.DecideBy; r.DecideBy.IsZero() {
 		row.ExpiresAt = row.CreatedAt.Add(ApprovalLife)
 	}
@@ -161,7 +168,8 @@ func Again(row *store.Request) (Request, error) {
 	}
 	r := Request{
 		Endpoint: row.Endpoint, Protocol: row.Protocol, Profile: row.Profile, Issuer: row.Issuer, Origin: row.Origin,
-		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence, RequestID: row.RequestID, Claims: a.Claims,
+		NotBefore: a.NotBefore, NotAfter: a.NotAfter, Requester: row.Requester, Evidence: a.Evidence,
+		RequestID: row.RequestID, Claims: a.Claims,
 		RawSubject: a.RawSubject, Lineage: a.Lineage, By: a.By, Bound: a.Bound,
 	}
 	if r.By == nil {

@@ -75,7 +75,9 @@ func (p *Pipeline) RevokeMatching(ctx context.Context, s Selection) (Page, error
 
 // nextMatches returns the next certificates of a selection. It may return none
 // before the end if looking for them takes too long.
-func (p *Pipeline) nextMatches(ctx context.Context, s Selection, began time.Time) (certs []store.Revocable, next string, err error) {
+func (p *Pipeline) nextMatches(
+	ctx context.Context, s Selection, began time.Time,
+) (certs []store.Revocable, next string, err error) {
 	for next = s.After; len(certs) == 0; {
 		certs, next, err = p.store.Matches(ctx, s.Match, next, s.Limit)
 		if err != nil || next == "" || p.now().Sub(began) > bulkTime {
@@ -104,7 +106,8 @@ func (p *Pipeline) checkSelection(s *Selection, now time.Time) error {
 		return err
 	}
 	if s.Match.Reason == pki.CACompromise {
-		return fault.New(fault.BadRevocationReason, "reason %s is given for one CA's certificate at a time", s.Match.Reason)
+		return fault.New(fault.BadRevocationReason, "reason %s is given for one CA's certificate at a time",
+			s.Match.Reason)
 	}
 	if s.InvalidityAt != nil && s.InvalidityAt.After(now) {
 		return fault.New(fault.Malformed, "the invalidity date lies in the future").Because("invalidity_date")
@@ -127,7 +130,8 @@ func (p *Pipeline) revokePart(ctx context.Context, s Selection, part []store.Rev
 	events := make([]store.Event, len(part))
 	for i, c := range part {
 		events[i] = event(actionRevoked, "success", at, s.Requester, c.ID, s.RequestID, revocationDetail{
-			Issuer: c.IssuerID, Serial: c.Serial, Reason: s.Match.Reason.String(), InvalidityAt: s.InvalidityAt, Where: s.Where,
+			Issuer: c.IssuerID, Serial: c.Serial, Reason: s.Match.Reason.String(), InvalidityAt: s.InvalidityAt,
+			Where:      s.Where,
 			KeyBlocked: block,
 		})
 	}

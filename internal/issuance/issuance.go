@@ -289,7 +289,8 @@ func (p *Pipeline) Certificate(ctx context.Context, id string) (*Certificate, er
 // is not known.
 func (p *Pipeline) certificate(row store.Certificate, der []byte, signer []*x509.Certificate) (*Certificate, error) {
 	c := &Certificate{
-		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile, Requester: row.Requester,
+		ID: row.ID, IssuerID: row.IssuerID, Serial: row.Serial, DER: der, Profile: row.Profile,
+		Requester: row.Requester,
 		NotBefore: row.NotBefore, NotAfter: row.NotAfter,
 	}
 	chains, now := p.rules.Load().CAs.Chains(row.IssuerID), p.now()
@@ -305,7 +306,8 @@ func (p *Pipeline) certificate(row store.Certificate, der []byte, signer []*x509
 		}
 	}
 	if c.Chain == nil {
-		return nil, fault.New(fault.Unavailable, "the certificates of issuer %q are not known here", row.IssuerID).Because("no_issuer")
+		return nil, fault.New(fault.Unavailable, "the certificates of issuer %q are not known here", row.IssuerID).
+			Because("no_issuer")
 	}
 	return c, nil
 }

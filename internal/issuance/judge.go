@@ -152,7 +152,8 @@ func (p *Pipeline) JudgeKey(pub crypto.PublicKey, h pki.KeyHash, blocked bool) e
 			Because("known_key")
 	}
 	if blocked {
-		return fault.New(fault.BadPublicKey, "the public key is on the list of compromised keys").Because("compromised_key")
+		return fault.New(fault.BadPublicKey, "the public key is on the list of compromised keys").
+			Because("compromised_key")
 	}
 	return nil
 }

@@ -13,7 +13,9 @@ import (
 // DER and its serial number. Several issuers may have one name, such as the
 // generations of a pool. The row is nil if the issuer, whose id is returned, has
 // none of that number; NotFound if there is no issuer of that name.
-func (p *Pipeline) LookupNumber(ctx context.Context, name []byte, serial pki.Serial) (*store.Certificate, string, error) {
+func (p *Pipeline) LookupNumber(
+	ctx context.Context, name []byte, serial pki.Serial,
+) (*store.Certificate, string, error) {
 	found := ""
 	for _, c := range p.rules.Load().CAs.Named(name) {
 		for _, id := range c.IDs() {

@@ -64,8 +64,9 @@ func intent(row store.Certificate, r Request, v *judged, d *issuer.Draft) store.
 	detail := intentDetail{
 		Issuer: row.IssuerID, Serial: row.Serial, Profile: row.Profile, ProfileVersion: row.ProfileVersion,
 		Protocol: r.Protocol, Endpoint: r.Endpoint, Origin: r.Origin, Subject: row.Subject, Names: row.Names,
-		KeySHA256: v.key.String(), TemplateSHA256: hex.EncodeToString(template[:]), TBSSHA256: hex.EncodeToString(tbs[:]),
-		Lint: "passed", Evidence: r.Evidence,
+		KeySHA256: v.key.String(), TemplateSHA256: hex.EncodeToString(template[:]),
+		TBSSHA256: hex.EncodeToString(tbs[:]),
+		Lint:      "passed", Evidence: r.Evidence,
 	}
 	if r.CSR != nil {
 		sum := sha256.Sum256(r.CSR.Raw)
@@ -137,7 +138,8 @@ func again(err error) bool {
 func giveUp(err error) error {
 	var u unsigned
 	if errors.As(err, &u) && fault.Of(u.error).Kind == fault.Internal {
-		return fault.Wrap(fault.Unavailable, err, "the issuing key cannot be used at the moment").After(10 * time.Second)
+		return fault.Wrap(fault.Unavailable, err, "the issuing key cannot be used at the moment").
+			After(10 * time.Second)
 	}
 	return err
 }

@@ -159,7 +159,8 @@ func checkRevocation(row *store.Certificate, r Revocation, now time.Time) error 
 func (p *Pipeline) refused(ctx context.Context, row *store.Certificate, r Revocation, cause error) error {
 	f := fault.Of(cause)
 	ev := event(actionNotRevoked, "rejected", p.now(), r.Requester, row.ID, r.RequestID, map[string]any{
-		"issuer": row.IssuerID, "serial": row.Serial, "revocation_reason": r.Reason.String(), "kind": f.Kind.String(), "detail": f.Detail,
+		"issuer": row.IssuerID, "serial": row.Serial, "revocation_reason": r.Reason.String(), "kind": f.Kind.String(),
+		"detail": f.Detail,
 	})
 	if err := p.store.AppendAudit(ctx, ev); err != nil {
 		p.log.ErrorContext(ctx, "refused revocation not recorded", "certificate", row.ID, "error", err)

@@ -22,7 +22,8 @@ func (p *Pipeline) release(row store.Certificate, requestID string, cause error)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	void := !errors.Is(cause, issuer.ErrUnsigned)
-	if err := p.settle(ctx, row, requestID, void, fault.Of(cause).Error()); err != nil && !fault.Is(err, fault.Conflict) {
+	if err := p.settle(ctx, row, requestID, void, fault.Of(cause).Error()); err != nil &&
+		!fault.Is(err, fault.Conflict) {
 		p.log.Error("reservation left to be settled", "certificate", row.ID, "issuer", row.IssuerID,
 			"serial", string(row.Serial), "void", void, "cause", cause, "error", err)
 	}

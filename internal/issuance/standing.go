@@ -34,7 +34,8 @@ func StandingOf(o *store.Order, authzs []store.Authorization, now time.Time) Sta
 	case o.Status != "pending":
 		return Standing{Status: o.Status, Problem: o.Error}
 	case !now.Before(o.Expires):
-		return Standing{Status: "invalid", Err: fault.New(fault.Malformed, "the order has expired").Because("order_expired")}
+		err := fault.New(fault.Malformed, "the order has expired").Because("order_expired")
+		return Standing{Status: "invalid", Err: err}
 	}
 	return standingByAuthorizations(authzs, now)
 }

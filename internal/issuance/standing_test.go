@@ -22,7 +22,8 @@ type kind struct {
 // kinds are all that there can be, without certificates.
 func kinds() (all []kind) {
 	for _, k := range []kind{
-		{status: "pending"}, {status: "processing"}, {status: "waiting"}, {status: "waiting", asked: store.RequestPending},
+		{status: "pending"}, {status: "processing"}, {status: "waiting"},
+		{status: "waiting", asked: store.RequestPending},
 		{status: "waiting", asked: store.RequestApproved}, {status: "waiting", asked: store.RequestRejected},
 		{status: "invalid"}, {status: "invalid", problem: json.RawMessage(`{"reason":"x"}`)},
 	} {

@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // DecryptForeign reads a private key that another program has written, so that it
@@ -14,12 +16,13 @@ import (
 // 4,ENCRYPTED"). It says whether the key was encrypted; secret is asked for only
 // then. Nothing here reads such files for use: Encrypt writes the key anew.
 func DecryptForeign(text []byte, secret Secret) (key crypto.Signer, encrypted bool, err error) {
-	block, rest := pem.Decode(text)
+	block, rest := pem.Decode(pki.Plain(text))
 	for block != nil && block.Type == "EC PARAMETERS" {
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, false, errors.New("no private key in PEM found")
+		return nil, false, errors.New("no private key in PEM found: convert DER with openssl pkey -inform DER -in FILE " +
+			"-out key.pem, PKCS#12 with openssl pkcs12 -in FILE -nocerts -out key.pem")
 	}
 	if block.Type == pemEncrypted {
 		key, err = Decrypt(pem.EncodeToMemory(block), secret)

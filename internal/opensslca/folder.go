@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/files"
@@ -33,7 +34,11 @@ type Source struct {
 	Section     string      // the CA's section in it; default: what default_ca names
 	Key         string      // the key's file, instead of what the configuration names
 	Certificate string      // the certificate's file, likewise; those above may follow in it
+	CRL         string      // the newest list that was published, wherever it is
 	Secret      keys.Secret // passphrase; asked for only if the key is encrypted
+	// Check says whether a CA of this chain may be taken over, before anybody is asked for
+	// its passphrase; nil takes all.
+	Check func(chain []*x509.Certificate) error
 }
 
 // Folder is what Read found.
@@ -63,8 +68,8 @@ func Read(from Source) (*Folder, error) {
 	}
 	f := &Folder{}
 	for _, step := range []func(map[string]string) error{
-		func(p map[string]string) error { return f.readCA(p, from.Secret) },
-		f.readIndex, f.readNumbers, f.readCRL, f.readIssued,
+		func(p map[string]string) error { return f.readCA(p, from) },
+		f.readIndex, f.readNumbers, func(p map[string]string) error { return f.readCRL(p, from) }, f.readIssued,
 	} {
 		if err := step(paths); err != nil {
 			return nil, fmt.Errorf("read OpenSSL CA %s: %w", from.Dir, err)
@@ -92,6 +97,8 @@ func (from Source) paths() (map[string]string, error) {
 		}
 	case from.Config != "" || !errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	default:
+		paths = easyRSA(from.Dir)
 	}
 	for name, given := range map[string]string{"private_key": from.Key, "certificate": from.Certificate} {
 		if given != "" {
@@ -115,8 +122,25 @@ func (from Source) paths() (map[string]string, error) {
 	return paths, nil
 }
 
+// easyRSA are the files of a folder that easy-rsa made, none if it did not.
+func easyRSA(dir string) map[string]string {
+	paths := map[string]string{}
+	for name, file := range map[string]string{
+		"certificate": "ca.crt", "private_key": "private/ca.key", "crl": "crl.pem", "new_certs_dir": "certs_by_serial",
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(file))
+		if _, err := os.Stat(path); err == nil {
+			paths[name] = path
+		}
+	}
+	if paths["certificate"] == "" || paths["private_key"] == "" {
+		return map[string]string{}
+	}
+	return paths
+}
+
 // readCA reads certificate and key, and compares them.
-func (f *Folder) readCA(paths map[string]string, secret keys.Secret) error {
+func (f *Folder) readCA(paths map[string]string, from Source) error {
 	text, err := readFile(paths["certificate"], maxFile)
 	if err != nil {
 		return err
@@ -127,11 +151,16 @@ func (f *Folder) readCA(paths map[string]string, secret keys.Secret) error {
 	if ca := f.Chain[0]; !ca.BasicConstraintsValid || !ca.IsCA {
 		return fmt.Errorf("certificate %s: %s is not a CA certificate", paths["certificate"], ca.Subject)
 	}
+	if from.Check != nil {
+		if err := from.Check(f.Chain); err != nil {
+			return fmt.Errorf("certificate %s: %w", paths["certificate"], err)
+		}
+	}
 	if text, err = files.ReadSecret(paths["private_key"]); err != nil {
 		return fmt.Errorf("key: %w", err)
 	}
 	defer clear(text)
-	if f.Key, f.Encrypted, err = keys.DecryptForeign(text, secret); err != nil {
+	if f.Key, f.Encrypted, err = keys.DecryptForeign(text, from.Secret); err != nil {
 		return fmt.Errorf("key %s: %w", paths["private_key"], err)
 	}
 	if !pki.SameKey(f.Key.Public(), f.Chain[0].PublicKey) {
@@ -181,29 +210,36 @@ func readNumber(path string) (*big.Int, error) {
 // readCRL finds the newest list of this CA, and checks that the index has as
 // revoked all that the list has: a list made from the index would otherwise take
 // a revocation back.
-func (f *Folder) readCRL(paths map[string]string) error {
+func (f *Folder) readCRL(paths map[string]string, from Source) error {
 	names, err := filesIn(paths["crl_dir"])
 	if err != nil {
 		return err
 	}
-	if paths["crl"] != "" {
-		names = append(names, paths["crl"])
+	beside, err := filesIn(from.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(beside, paths["crl"], from.CRL) {
+		base := strings.ToLower(filepath.Base(name))
+		looks := strings.HasSuffix(base, ".crl") || strings.Contains(base, "crl.") && !strings.HasPrefix(base, "crlnumber")
+		if name != "" && (looks || name == paths["crl"] || name == from.CRL) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	for _, name := range names {
 		text, err := readFile(name, maxIndex)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && name != from.CRL {
 			continue // the configuration names a list that was not made yet
 		}
 		if err != nil {
 			return err
 		}
-		list, err := x509.ParseRevocationList(pemOrDER(text, "X509 CRL"))
-		if err != nil {
-			f.note("%s is not a list that can be read: %v", name, err)
-			continue
+		list, err := f.list(text)
+		if err != nil && name == from.CRL {
+			return fmt.Errorf("list %s: %w", name, err)
 		}
-		if err := pki.ListedBy(list, f.Chain[0]); err != nil {
-			f.note("the list %s is not signed by this CA: %v", name, err)
+		if err != nil {
+			f.note("the list %s does not count: %v", name, err)
 			continue
 		}
 		if f.CRL == nil || list.ThisUpdate.After(f.CRL.ThisUpdate) || later(list.Number, f.CRL.Number) {
@@ -211,6 +247,22 @@ func (f *Folder) readCRL(paths map[string]string) error {
 		}
 	}
 	return f.follow()
+}
+
+// list reads a list of this CA.
+func (f *Folder) list(text []byte) (*x509.RevocationList, error) {
+	der, err := pki.Single(text, pki.Lists)
+	if err != nil {
+		return nil, err
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be read: %w", err)
+	}
+	if err := pki.ListedBy(list, f.Chain[0]); err != nil {
+		return nil, fmt.Errorf("it is not signed by this CA: %w", err)
+	}
+	return list, nil
 }
 
 func later(a, b *big.Int) bool { return a != nil && (b == nil || a.Cmp(b) > 0) }
@@ -221,6 +273,8 @@ func (f *Folder) follow() error {
 		f.CRLNumber = big.NewInt(1)
 	}
 	if f.CRL == nil {
+		f.note("no list of this CA was found, and the next one gets the number %X: if relying parties have one, name its "+
+			"file (--crl), or they may take the next for an old one", f.CRLNumber)
 		return nil
 	}
 	if n := f.CRL.Number; n != nil && f.CRLNumber.Cmp(n) <= 0 {

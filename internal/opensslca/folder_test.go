@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -111,10 +112,16 @@ func TestG2_25_ReadFolder(t *testing.T) {
 	if err := os.Remove(filepath.Join(m.dir, "openssl.cnf")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(Source{Dir: m.dir}); err == nil || !strings.Contains(err.Error(), "name the file") {
+	if f, err := Read(Source{Dir: m.dir}); err != nil || f.CRL == nil { // as easy-rsa names its files
 		t.Errorf("without configuration: %v", err)
 	}
-	named := Source{Dir: m.dir, Key: filepath.Join(m.dir, "private/ca.key"), Certificate: filepath.Join(m.dir, "ca.crt")}
+	if err := os.Rename(filepath.Join(m.dir, "ca.crt"), filepath.Join(m.dir, "mine.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(Source{Dir: m.dir}); err == nil || !strings.Contains(err.Error(), "name the file") {
+		t.Errorf("without configuration and names: %v", err)
+	}
+	named := Source{Dir: m.dir, Key: filepath.Join(m.dir, "private/ca.key"), Certificate: filepath.Join(m.dir, "mine.crt")}
 	if _, err := Read(named); err != nil {
 		t.Errorf("with the files named: %v", err)
 	}
@@ -136,7 +143,7 @@ func TestG2_35_FolderThatDoesNotFit(t *testing.T) {
 	}{
 		{"other key", func(m *maker) { m.write("private/ca.key", otherKey) }, true, "is not the key of the certificate"},
 		{"no key", func(m *maker) { m.write("private/ca.key", []byte("x")) }, true, "no private key"},
-		{"no certificate", func(m *maker) { m.write("ca.crt", []byte("x")) }, true, "is not PEM"},
+		{"no certificate", func(m *maker) { m.write("ca.crt", []byte("x")) }, true, "is not a certificate: neither PEM nor DER"},
 		{"a leaf", func(m *maker) { m.write("ca.crt", pki.EncodeChain(m.certificate(3, "x", false))) }, true, "not a CA certificate"},
 		{"index", func(m *maker) { m.write("index.txt", []byte("x\n")) }, true, "index.txt line 1"},
 		{"number", func(m *maker) { m.write("crlnumber", []byte("x\n")) }, true, "one hexadecimal number"},
@@ -148,7 +155,7 @@ func TestG2_35_FolderThatDoesNotFit(t *testing.T) {
 		{"an unknown revocation", func(m *maker) { m.write("crl/new.crl", m.list(20, 0x77)) }, true, "serial 77 as revoked, the index has not"},
 		{"number put back", func(m *maker) { m.write("crlnumber", []byte("05")) }, false, "crlnumber says 5, but the last list has 9 already: the next one gets A"},
 		{"foreign list", func(m *maker) { m.write("crl/other.crl", other.list(99)) }, false, "is not signed by this CA"},
-		{"no list", func(m *maker) { m.write("crl/other.txt", []byte("x")) }, false, "is not a list"},
+		{"no list", func(m *maker) { m.write("crl/other.txt", []byte("x")) }, false, "is not a revocation list"},
 		{"unknown certificate", func(m *maker) { m.write("newcerts/77.pem", m.certificate(0x77, "x", true)) }, false, "serial 77, is not in the index: find out who signed it"},
 		{"foreign certificate", func(m *maker) { m.write("newcerts/x.pem", other.certificate(1, "x", true)) }, false, "is not signed by this CA"},
 		{"no certificate at all", func(m *maker) { m.write("newcerts/10.pem", []byte("x")) }, false, "is not a certificate"},
@@ -186,5 +193,49 @@ func TestG2_35_FolderThatDoesNotFit(t *testing.T) {
 	}
 	if _, err := Read(Source{Dir: empty.dir, Config: "none"}); err == nil {
 		t.Error("a configuration that is not there")
+	}
+}
+
+// TestFT18_TheLastList: a list beside the folder crl/ is found, one elsewhere is given, and
+// none at all is said: numbers would start anew.
+func TestFT18_TheLastList(t *testing.T) {
+	t.Parallel()
+	m := folder(t)
+	moved := filepath.Join(t.TempDir(), "published.der")
+	list, err := os.ReadFile(filepath.Join(m.dir, "last.crl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(m.dir, "crl")), os.Remove(filepath.Join(m.dir, "last.crl")),
+		os.Remove(filepath.Join(m.dir, "crlnumber")),
+		os.WriteFile(moved, list, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Read(Source{Dir: m.dir})
+	if err != nil || f.CRL != nil || !strings.Contains(strings.Join(f.Notes, ";"), "no list of this CA was found") {
+		t.Errorf("none: %v, %+v", err, f)
+	}
+	if f, err = Read(Source{Dir: m.dir, CRL: moved}); err != nil || f.CRLNumber.Int64() != 10 {
+		t.Errorf("given: %v, %+v", err, f)
+	}
+	m.write("old-crl.pem", list)
+	if f, err = Read(Source{Dir: m.dir}); err != nil || f.CRLNumber.Int64() != 10 {
+		t.Errorf("beside: %v, %+v", err, f)
+	}
+	m.write("other.txt", []byte("x"))
+	if _, err = Read(Source{Dir: m.dir, CRL: filepath.Join(m.dir, "other.txt")}); err == nil {
+		t.Error("what was given is no list")
+	}
+}
+
+// TestFT18_WeakIsSaidFirst: nobody is asked for the passphrase of a CA that is not taken.
+func TestFT18_WeakIsSaidFirst(t *testing.T) {
+	t.Parallel()
+	m := folder(t)
+	refused := errors.New("too weak")
+	asked := func() ([]byte, error) { t.Error("the passphrase was asked for"); return nil, refused }
+	_, err := Read(Source{Dir: m.dir, Secret: asked, Check: func([]*x509.Certificate) error { return refused }})
+	if !errors.Is(err, refused) {
+		t.Error(err)
 	}
 }

@@ -30,7 +30,7 @@ func (f *acmeFilter) flags(cmd *cobra.Command, statuses string) {
 	flags.StringVar(&f.EABKey, "eab-key", "", "of accounts that this EAB key made")
 	flags.StringVar(&f.Name, "name", "", "for this name, such as www.example.test or '*.example.test' itself")
 	flags.StringVar(&f.Address, "address", "", "of accounts that were created from this address")
-	flags.StringVar(&f.Account, "account", "", "of this account; account:ID as in the requester of a certificate will do")
+	flags.StringVar(&f.Account, "account", "", "of this account; also account:ID, as certificates name it")
 	flags.StringVar(&f.Endpoint, "endpoint", "", "at this ACME endpoint")
 	flags.StringVar(&f.status, "status", "", statuses)
 	f.asJSON = jsonFlag(cmd)
@@ -79,7 +79,8 @@ func (c *CLI) acmeAccountList() *cobra.Command {
 			}
 			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "ENDPOINT", "EAB KEY", "CREATED", "FROM", "CONTACT")
 			for _, a := range all.Accounts {
-				t.row(a.ID, string(a.Status), a.Endpoint, a.EABKey, stamp(a.CreatedAt), a.CreatedFrom, strings.Join(a.Contact, ","))
+				t.row(a.ID, string(a.Status), a.Endpoint, a.EABKey, stamp(a.CreatedAt), a.CreatedFrom,
+					strings.Join(a.Contact, ","))
 			}
 			return t.end()
 		},
@@ -203,7 +204,8 @@ func (c *CLI) acmeOrderList() *cobra.Command {
 			if err != nil || *f.asJSON {
 				return orJSON(cmd, err, all)
 			}
-			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "REASON", "ENDPOINT", "PROFILE", "ACCOUNT", "CREATED", "NAMES")
+			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "REASON", "ENDPOINT", "PROFILE", "ACCOUNT", "CREATED",
+				"NAMES")
 			for _, o := range all.Orders {
 				t.row(o.ID, string(o.Status), reason(o.Problem), o.Endpoint, o.Profile, o.Account, stamp(o.CreatedAt),
 					brief(o.Names, ""))
@@ -264,7 +266,9 @@ func (c *CLI) acmeAuthorizationList() *cobra.Command {
 		},
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			all := api.ACMEAuthorizationPage{Authorizations: []api.ACMEAuthorization{}}
-			p := api.ListACMEAuthorizationsParams{Status: api.ACMEAuthorizationStatus(f.status), ACMEFilter: f.ACMEFilter}
+			p := api.ListACMEAuthorizationsParams{
+				Status: api.ACMEAuthorizationStatus(f.status), ACMEFilter: f.ACMEFilter,
+			}
 			err := everyPage(cmd, client, api.ListACMEAuthorizations, p,
 				func(p *api.ListACMEAuthorizationsParams, cursor string) { p.Cursor = cursor },
 				func(page *api.ACMEAuthorizationPage) string {

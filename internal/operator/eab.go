@@ -103,7 +103,8 @@ func (c *CLI) eabDisable() *cobra.Command {
 	var accounts bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "disable KID", short: "disable a key; accounts that it made stay, unless --accounts", args: cobra.ExactArgs(1),
+		use: "disable KID", short: "disable a key; accounts that it made stay, unless --accounts",
+		args: cobra.ExactArgs(1),
 		example: `  privyseal eab disable 5d41402abc4b2a76b9719d911017c592
   privyseal eab disable 5d41402abc4b2a76b9719d911017c592 --accounts`,
 		flags: func(cmd *cobra.Command) {

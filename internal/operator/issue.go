@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/files"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // maxCSR is far more than any request needs.
@@ -108,8 +108,8 @@ func parseName(text string) api.Identifier {
 	return api.Identifier{Type: "dns", Value: text}
 }
 
-// readCSR returns the request as PEM; what is not PEM is taken for DER, and the
-// server says what is wrong with it.
+// readCSR returns the request as PEM, whatever it came in; the server says what is wrong
+// with it.
 func readCSR(cmd *cobra.Command, path string) (string, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
@@ -128,10 +128,12 @@ func readCSR(cmd *cobra.Command, path string) (string, error) {
 		return "", usagef("--csr %s: is empty", path)
 	case len(text) > maxCSR:
 		return "", usagef("--csr %s: is larger than %d bytes", path, maxCSR)
-	case text[0] == 0x30: // a DER SEQUENCE
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: text})), nil
 	}
-	return string(text), nil
+	der, err := pki.Single(text, pki.Requests)
+	if err != nil {
+		return "", fmt.Errorf("--csr %s: %w", path, err)
+	}
+	return string(pki.Requests.PEM(der)), nil
 }
 
 func issue(cmd *cobra.Command, client *api.Client, r api.IssueRequest, f issueFlags) error {

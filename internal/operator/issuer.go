@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 func (c *CLI) issuer() *cobra.Command {
@@ -108,6 +109,10 @@ record says so.`,
 					return err
 				}
 				*f.into = string(text)
+			}
+			// What cannot be read goes as it is: the server has more to say than that.
+			if chain, err := pki.Objects([]byte(r.Certificate), pki.Certificates); err == nil {
+				r.Certificate = string(pki.Certificates.PEM(chain...))
 			}
 			answer, err := api.InstallIssuer.Call(cmd.Context(), client, api.IssuerRef{Issuer: args[0]}, r)
 			if err != nil {

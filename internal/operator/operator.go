@@ -48,8 +48,8 @@ func New(now func() time.Time, getenv func(string) string) *CLI {
 // Groups returns the commands that are the operator's alone.
 func (c *CLI) Groups() []*cobra.Command {
 	return []*cobra.Command{
-		c.cert(), c.acme(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(), c.crl(),
-		c.status(),
+		c.cert(), c.acme(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(),
+		c.crl(), c.status(),
 	}
 }
 

@@ -256,7 +256,8 @@ func (k *Keeper) key(ctx context.Context, s Spec) (crypto.Signer, error) {
 	}
 	err = k.Pipeline.CheckKey(ctx, key.Public())
 	if fault.Is(err, fault.BadPublicKey) {
-		todo := fmt.Sprintf("the key %s is compromised and is not used again: name another object in %s, which is made "+
+		todo := fmt.Sprintf("the key %s is compromised and is not used again: name another object in %s, which is "+
+			"made "+
 			"at first need, reload, and delete the old one with the token's own tools", k.Token.Ref, k.Token.Setting)
 		return nil, fault.Wrap(fault.BadPublicKey, err, todo).Because(fault.Of(err).Reason)
 	}

@@ -25,7 +25,8 @@ func CanonicalIP(s string) (string, error) {
 
 // badName is the fault of a name that is not well formed.
 func badName(t IdentifierType, value, why string) *fault.Error {
-	return fault.New(fault.Malformed, "%s %q: %s", t, clip(value), why).Because("name_syntax").About(string(t), clip(value))
+	return fault.New(fault.Malformed, "%s %q: %s", t, clip(value), why).
+		Because("name_syntax").About(string(t), clip(value))
 }
 
 // Canonical returns the identifier with its value in canonical form, or a

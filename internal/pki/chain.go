@@ -5,42 +5,26 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
 
 // EncodeChain returns the DER certificates as PEM, in the order given.
-func EncodeChain(certs ...[]byte) []byte {
-	var out bytes.Buffer
-	for _, der := range certs {
-		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a Buffer never fails
-	}
-	return out.Bytes()
-}
+func EncodeChain(certs ...[]byte) []byte { return Certificates.PEM(certs...) }
 
-// ParseChain returns the certificates of a PEM text in order. Anything but
-// certificates, and text after the last one, is an error; text between blocks,
-// as openssl writes it, is skipped.
+// ParseChain returns the certificates of a text in order, in any container that Objects
+// reads. Anything but certificates, and text after the last one, is an error; text
+// between PEM blocks, as openssl writes it, is skipped.
 func ParseChain(text []byte) ([]*x509.Certificate, error) {
-	var chain []*x509.Certificate
-	for {
-		var block *pem.Block
-		block, text = pem.Decode(text)
-		if block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("parse chain: a block of type %q among the certificates", block.Type)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("parse chain: certificate %d: %w", len(chain)+1, err)
-		}
-		chain = append(chain, c)
+	ders, err := Objects(text, Certificates)
+	if err != nil {
+		return nil, fmt.Errorf("parse chain: %w", err)
 	}
-	if len(bytes.TrimSpace(text)) > 0 {
-		return nil, errors.New("parse chain: what follows the last certificate is not PEM")
+	chain := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, fmt.Errorf("parse chain: certificate %d: %w", i+1, err)
+		}
 	}
 	if len(chain) == 0 {
 		return nil, errors.New("parse chain: no certificate in it")

@@ -40,7 +40,8 @@ func ParseCRMF(ctx context.Context, der []byte, raVerified bool) (*CSR, error) {
 		return nil, badCSR("csr_syntax", "not the DER of a CertReqMsg")
 	}
 	whole := request
-	if !request.ReadASN1(&body, cbasn1.SEQUENCE) || !body.SkipASN1(cbasn1.INTEGER) || !body.ReadASN1(&template, cbasn1.SEQUENCE) {
+	if !request.ReadASN1(&body, cbasn1.SEQUENCE) || !body.SkipASN1(cbasn1.INTEGER) ||
+		!body.ReadASN1(&template, cbasn1.SEQUENCE) {
 		return nil, badCSR("csr_syntax", "not the DER of a CertReqMsg")
 	}
 	if !body.Empty() {
@@ -57,7 +58,8 @@ func ParseRecorded(der []byte) (*CSR, error) {
 	ctx := context.Background() // nobody's connection waits for it
 	input := cryptobyte.String(der)
 	var outer cryptobyte.String
-	if input.ReadASN1(&outer, cbasn1.SEQUENCE) && outer.SkipASN1(cbasn1.SEQUENCE) && !outer.PeekASN1Tag(cbasn1.SEQUENCE) {
+	if input.ReadASN1(&outer, cbasn1.SEQUENCE) && outer.SkipASN1(cbasn1.SEQUENCE) &&
+		!outer.PeekASN1Tag(cbasn1.SEQUENCE) {
 		return ParseCRMF(ctx, der, true)
 	}
 	return ParseLegacyCSR(ctx, der)
@@ -111,7 +113,8 @@ func (c *CSR) parseProof(ctx context.Context, rest cryptobyte.String, request []
 	if rest.Empty() || rest.PeekASN1Tag(cbasn1.SEQUENCE) {
 		return badCSR("crmf_pop", "it has no proof of possession of its key")
 	}
-	if !rest.ReadAnyASN1(&proof, &tag) || tag&0xc0 != 0x80 || !rest.Empty() && (!rest.SkipASN1(cbasn1.SEQUENCE) || !rest.Empty()) {
+	if !rest.ReadAnyASN1(&proof, &tag) || tag&0xc0 != 0x80 || !rest.Empty() &&
+		(!rest.SkipASN1(cbasn1.SEQUENCE) || !rest.Empty()) {
 		return badCSR("csr_syntax", "its proof of possession is not DER")
 	}
 	switch tag & 0x1f {
@@ -127,7 +130,8 @@ func (c *CSR) parseProof(ctx context.Context, rest cryptobyte.String, request []
 	if proof.PeekASN1Tag(cbasn1.Tag(0).ContextSpecific().Constructed()) {
 		return badCSR("crmf_pop", "the proof of possession has to sign the request itself")
 	}
-	if !proof.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) || !proof.ReadASN1BitStringAsBytes(&signature) || !proof.Empty() {
+	if !proof.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) || !proof.ReadASN1BitStringAsBytes(&signature) ||
+		!proof.Empty() {
 		return badCSR("csr_syntax", "its proof of possession is not DER")
 	}
 	return c.verify(ctx, request, algorithm, signature, false)

@@ -145,7 +145,8 @@ func (c *CSR) readSubject(der []byte) error {
 func (c *CSR) readKey(spki []byte) error {
 	var err error
 	if c.PublicKey, err = x509.ParsePKIXPublicKey(spki); err != nil {
-		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its public key cannot be read").Because("key_type")
+		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its public key cannot be read").
+			Because("key_type")
 	}
 	if err := Usable(c.PublicKey); err != nil {
 		return err
@@ -154,7 +155,8 @@ func (c *CSR) readKey(spki []byte) error {
 	// (parameters absent or NULL) cannot be told apart by it.
 	canonical, err := x509.MarshalPKIXPublicKey(c.PublicKey)
 	if err != nil {
-		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its kind of public key is not known").Because("key_type")
+		return fault.Wrap(fault.BadPublicKey, err, "certificate request: its kind of public key is not known").
+			Because("key_type")
 	}
 	c.KeyHash = sha256.Sum256(canonical)
 	return nil

@@ -30,10 +30,12 @@ var ianaLabels = idna.Registration
 func CheckDNSName(name string, rules DNSRules) (string, error) {
 	canonical := strings.ToLower(name)
 	malformed := func(why string) error {
-		return fault.New(fault.Malformed, "DNS name %q: %s", clip(name), why).Because("dns_name").About(string(DNS), clip(name))
+		return fault.New(fault.Malformed, "DNS name %q: %s", clip(name), why).
+			Because("dns_name").About(string(DNS), clip(name))
 	}
 	rejected := func(why string) error {
-		return fault.New(fault.RejectedIdentifier, "DNS name %q: %s", clip(name), why).Because("dns_name").About(string(DNS), clip(name))
+		return fault.New(fault.RejectedIdentifier, "DNS name %q: %s", clip(name), why).
+			Because("dns_name").About(string(DNS), clip(name))
 	}
 	if why := dnsSyntax(canonical); why != "" {
 		return "", malformed(why)

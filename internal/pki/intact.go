@@ -57,7 +57,7 @@ func IntactCSR(ctx context.Context, der []byte) (bool, error) {
 	}
 	c := &CSR{}
 	if c.readKey(spki) != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // a request without a key is not intact
 	}
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)
 	if isRSA && signatureAlgorithm(p.algorithm, outdatedAlgorithms) == x509.MD5WithRSA {

@@ -64,7 +64,7 @@ func networkPattern(s string) (p NamePattern, ok bool, err error) {
 	if err != nil {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return p, false, nil
+			return p, false, nil //nolint:nilerr // it is no network, and perhaps a name
 		}
 		prefix = netip.PrefixFrom(a.WithZone(""), a.BitLen())
 		if a.Zone() != "" {

@@ -106,7 +106,8 @@ func (p *Profile) key(r Request) (crypto.PublicKey, error) {
 		return nil, err
 	}
 	if k, ok := pub.(*rsa.PublicKey); ok && !p.keys.takesSize(k.N.BitLen()) {
-		return nil, fault.New(fault.BadPublicKey, "public key rsa: %d bits is not one of the sizes that the profile %s takes",
+		return nil, fault.New(fault.BadPublicKey, "public key rsa: %d bits is not one of the sizes that the profile "+
+			"%s takes",
 			k.N.BitLen(), p.name).Because("key_size")
 	}
 	return pub, nil
@@ -135,7 +136,8 @@ func (p *Profile) applyExtensions(r Request, t *Template) error {
 			t.Extra = append(t.Extra, pkix.Extension{Id: slices.Clone(e.Id), Value: slices.Clone(e.Value)})
 		case p.dropExts || has(harmless, e.Id):
 		default:
-			return refuseCSR("extension", "it asks for the extension %s, which the profile %s does not give", e.Id, p.name)
+			return refuseCSR("extension", "it asks for the extension %s, which the profile %s does not give", e.Id,
+				p.name)
 		}
 	}
 	return nil

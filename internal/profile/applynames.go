@@ -135,7 +135,8 @@ func refuseNames(bad []*fault.Error) error {
 	first := *bad[0]
 	f := fault.New(fault.RejectedIdentifier, "%s", first.Detail).Because(first.Reason)
 	if len(bad) > 1 {
-		f = fault.New(fault.RejectedIdentifier, "%d names are refused, the first: %s", len(bad), first.Detail).Because(first.Reason)
+		f = fault.New(fault.RejectedIdentifier, "%d names are refused, the first: %s", len(bad), first.Detail).
+			Because(first.Reason)
 	} else {
 		f.Identifier = first.Identifier
 	}
@@ -151,7 +152,8 @@ func (p *Profile) checkName(id pki.Identifier) (pki.Identifier, *fault.Error) {
 	}
 	r := p.san[c.Type]
 	if r == nil {
-		return c, about(fault.RejectedIdentifier, c, "san_type", fmt.Sprintf("the profile %s takes no names of this type", p.name))
+		return c, about(fault.RejectedIdentifier, c, "san_type",
+			fmt.Sprintf("the profile %s takes no names of this type", p.name))
 	}
 	if c.Type == pki.DNS {
 		if _, err := pki.CheckDNSName(c.Value, p.dns); err != nil {
@@ -180,7 +182,8 @@ func (p *Profile) countNames(names []pki.Identifier) error {
 		counts[id.Type]++
 	}
 	if n := len(names); n < p.minSAN || n > p.maxSAN {
-		return refuseCSR("san_count", "%d alternative names, the profile %s wants %d to %d", n, p.name, p.minSAN, p.maxSAN)
+		return refuseCSR("san_count", "%d alternative names, the profile %s wants %d to %d", n, p.name, p.minSAN,
+			p.maxSAN)
 	}
 	for t, r := range p.san {
 		if n := counts[t]; n < r.min || r.max > 0 && n > r.max {
@@ -188,7 +191,8 @@ func (p *Profile) countNames(names []pki.Identifier) error {
 			if most == 0 {
 				most = p.maxSAN
 			}
-			return refuseCSR("san_count", "%d names of type %s, the profile %s wants %d to %d", n, t, p.name, r.min, most)
+			return refuseCSR("san_count", "%d names of type %s, the profile %s wants %d to %d", n, t, p.name, r.min,
+				most)
 		}
 	}
 	return nil

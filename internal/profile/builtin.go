@@ -90,7 +90,8 @@ func codeSigning() Config {
 func user() Config {
 	return Config{
 		Description: "People: log-in and signed mail, by mailbox or user principal name",
-		Subject: Subject{Fields: append(optional("CN", "GN", "SN", "C", "O", "UID", "serialNumber", "emailAddress", "title"),
+		Subject: Subject{Fields: append(optional("CN", "GN", "SN", "C", "O", "UID", "serialNumber", "emailAddress",
+			"title"),
 			Field{Attribute: "OU", Max: 4}, Field{Attribute: "DC", Max: 10})},
 		SAN:         SAN{Email: &Mailboxes{}, UPN: &Mailboxes{}, Min: 1},
 		Validity:    twoYears(),

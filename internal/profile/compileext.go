@@ -44,7 +44,9 @@ func has(list []asn1.ObjectIdentifier, oid asn1.ObjectIdentifier) bool {
 }
 
 // oids parses a list; each may stand once.
-func (b *compiler) oids(knob string, texts []string, parse func(string) (asn1.ObjectIdentifier, error)) []asn1.ObjectIdentifier {
+func (b *compiler) oids(
+	knob string, texts []string, parse func(string) (asn1.ObjectIdentifier, error),
+) []asn1.ObjectIdentifier {
 	var list []asn1.ObjectIdentifier
 	for _, t := range texts {
 		oid, err := parse(t)
@@ -91,7 +93,8 @@ func (b *compiler) usages() {
 		b.bad("ocsp_nocheck: only with the extended key usage OCSPSigning, and not for CAs")
 	}
 	if c.MustStaple && (c.CA || c.NoRevAvail || c.OCSPNoCheck) {
-		b.bad("must_staple: not for CAs, and not together with no_rev_avail or ocsp_nocheck: there is nothing to staple")
+		b.bad("must_staple: not for CAs, and not together with no_rev_avail or ocsp_nocheck: there is nothing to " +
+			"staple")
 	}
 }
 
@@ -129,7 +132,8 @@ func (b *compiler) authority() {
 	if c.NameConstraints == nil {
 		return
 	}
-	nc := pki.NameConstraints{Permitted: c.NameConstraints.Permitted.list(), Excluded: c.NameConstraints.Excluded.list()}
+	nc := pki.NameConstraints{Permitted: c.NameConstraints.Permitted.list(),
+		Excluded: c.NameConstraints.Excluded.list()}
 	value, err := nc.Marshal()
 	if err != nil {
 		b.bad("name_constraints: %v", err)

@@ -40,7 +40,8 @@ func endEntityTemplate() Config {
 		Description: "End entities of all kinds, as the template of AWS Private CA has them",
 		Subject:     anyName(),
 		SAN: SAN{
-			DNS: &DNSNames{Wildcard: true, SingleLabel: true}, IP: &Addresses{}, Email: &Mailboxes{}, URI: &URIs{}, UPN: &Mailboxes{},
+			DNS: &DNSNames{Wildcard: true, SingleLabel: true}, IP: &Addresses{}, Email: &Mailboxes{}, URI: &URIs{},
+			UPN:       &Mailboxes{},
 			Permanent: &Texts{}, Hardware: &Texts{}, Directory: &Texts{},
 		},
 		Validity:    twoYears(),

@@ -84,7 +84,8 @@ func compileKeys(words []string, floor int) (keyRules, error) {
 		digits, plus := strings.CutSuffix(digits, "+")
 		bits, err := strconv.Atoi(digits)
 		if !isRSA || err != nil || bits%8 != 0 || bits > largestRSA || bits < 1024 {
-			return k, fmt.Errorf("keys: %q is none of ec-p256, ec-p384, ec-p521, ed25519, rsa-2048, rsa-3072, rsa-4096, rsa-2048+ and the like", w)
+			return k, fmt.Errorf("keys: %q is none of ec-p256, ec-p384, ec-p521, ed25519, rsa-2048, rsa-3072, "+
+				"rsa-4096, rsa-2048+ and the like", w)
 		}
 		if bits < floor {
 			return k, fmt.Errorf("keys: %q is too short, at least %d bits are wanted here", w, floor)

@@ -24,7 +24,8 @@ const (
 	none    failInfo = -2
 )
 
-var failInfoNames = [...]string{badAlg: "badAlg", badMessageCheck: "badMessageCheck", badRequest: "badRequest", badTime: "badTime", badCertID: "badCertId"}
+var failInfoNames = [...]string{badAlg: "badAlg", badMessageCheck: "badMessageCheck", badRequest: "badRequest",
+	badTime: "badTime", badCertID: "badCertId"}
 
 // answer is how SCEP says one kind of fault: in a CertRep that is HTTP 200, or,
 // where none can or may be made, by an HTTP status (rule S5).

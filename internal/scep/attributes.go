@@ -36,7 +36,8 @@ const (
 )
 
 var messageNames = map[messageType]string{
-	renewalReq: "RenewalReq", updateReq: "UpdateReq", pkcsReq: "PKCSReq", certPoll: "CertPoll", getCert: "GetCert", getCRL: "GetCRL",
+	renewalReq: "RenewalReq", updateReq: "UpdateReq", pkcsReq: "PKCSReq", certPoll: "CertPoll", getCert: "GetCert",
+	getCRL: "GetCRL",
 }
 
 // String returns the name of the type, "unknown" for those that no client sends.
@@ -69,7 +70,8 @@ func readAttributes(value func(asn1.ObjectIdentifier) []byte) (attributes, error
 	raw := value(oidTransactionID)
 	id, ok := readString(raw)
 	if !ok || id == "" || len(id) > maxTransactionID {
-		return a, fault.New(fault.Malformed, "the message has no transactionID that can be repeated").Because("scep_transaction")
+		return a, fault.New(fault.Malformed, "the message has no transactionID that can be repeated").
+			Because("scep_transaction")
 	}
 	a.transactionID, a.rawTransaction = id, raw
 	if text, ok := readString(value(oidMessageType)); ok && len(text) <= 3 {
@@ -79,7 +81,8 @@ func readAttributes(value func(asn1.ObjectIdentifier) []byte) (attributes, error
 	}
 	nonce := cryptobyte.String(value(oidSenderNonce))
 	var octets []byte
-	if nonce.ReadASN1Bytes(&octets, cbasn1.OCTET_STRING) && nonce.Empty() && len(octets) > 0 && len(octets) <= maxNonce {
+	if nonce.ReadASN1Bytes(&octets, cbasn1.OCTET_STRING) && nonce.Empty() && len(octets) > 0 &&
+		len(octets) <= maxNonce {
 		a.senderNonce = octets
 	}
 	return a, nil

@@ -56,7 +56,8 @@ func (s *Server) getCACaps(w http.ResponseWriter, _ *http.Request, ep *endpoint)
 func (s *Server) published(ep *endpoint) (*ra, [][]*x509.Certificate, error) {
 	chains := slices.Clone(s.Pipeline.Rules().CAs.Chains(ep.Issuer))
 	if len(chains) == 0 {
-		return nil, nil, fault.New(fault.Unavailable, "the issuer of this endpoint cannot sign yet").Because("no_issuer")
+		return nil, nil, fault.New(fault.Unavailable, "the issuer of this endpoint cannot sign yet").
+			Because("no_issuer")
 	}
 	r, by := ep.ras.published(chains, s.Now())
 	if r == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/pki"
 )
 
 // TestFR20_ChallengesOnRecord: where the secret that all devices share was guessed at
@@ -19,7 +20,7 @@ func TestFR20_ChallengesOnRecord(t *testing.T) {
 	bounds := limit.Defaults()
 	bounds.WrongSecretsBySource = limit.Rate{Count: 3, Per: time.Hour}
 	e := newLimitedEnv(t, bounds)
-	_, made, err := e.challenges.Create(t.Context(), credential.NewSCEPChallenge{})
+	_, made, err := e.challenges.Create(t.Context(), credential.NewSCEPChallenge{Binding: pki.Binding{AnyName: true}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ const maxMessage = 64 << 10
 // suffixes are what clients append to a path, or think that it must end in
 // (rule S1).
 var suffixes = []string{
-	"", "/", "/pkiclient.exe", "/cgi-bin/pkiclient.exe", "/mscep.dll", "/certsrv/mscep/mscep.dll", "/certsrv/mscep/mscep.dll/pkiclient.exe",
+	"", "/", "/pkiclient.exe", "/cgi-bin/pkiclient.exe", "/mscep.dll", "/certsrv/mscep/mscep.dll",
+	"/certsrv/mscep/mscep.dll/pkiclient.exe",
 }
 
 // Routes is everything under /scep.
@@ -91,7 +92,8 @@ var operations = map[string]func(*Server, http.ResponseWriter, *http.Request, *e
 	"getnextcacert": (*Server).getNextCACert,
 }
 
-var operationNames = map[string]string{"getcacaps": "GetCACaps", "getcacert": "GetCACert", "getnextcacert": "GetNextCACert"}
+var operationNames = map[string]string{"getcacaps": "GetCACaps", "getcacert": "GetCACert",
+	"getnextcacert": "GetNextCACert"}
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	ep := s.current()[chi.URLParam(r, "endpoint")]
@@ -109,7 +111,8 @@ func (s *Server) serveAt(w http.ResponseWriter, r *http.Request, ep *endpoint) e
 	case name == "pkioperation":
 		return s.pkiOperation(w, r, ep)
 	case answer == nil:
-		return fault.New(fault.Malformed, "the parameter operation is none of GetCACaps, GetCACert, GetNextCACert, PKIOperation").Because("scep_operation")
+		return fault.New(fault.Malformed, "the parameter operation is none of GetCACaps, GetCACert, GetNextCACert, "+
+			"PKIOperation").Because("scep_operation")
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		return fault.New(fault.MethodNotAllowed, "%s is asked for by GET", operationNames[name])
@@ -178,4 +181,5 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return nil, fault.New(fault.MethodNotAllowed, "PKIOperation is asked for by GET or POST")
 }
 
-var errTooLarge error = fault.New(fault.TooLarge, "the message has more than %d octets", maxMessage).Because("scep_size")
+var errTooLarge error = fault.New(fault.TooLarge, "the message has more than %d octets", maxMessage).
+	Because("scep_size")

@@ -46,7 +46,8 @@ func (s *Server) getList(ctx context.Context, plain []byte) (*content, error) {
 	}
 	_, der, err := s.Store.LatestCRL(ctx, issuerID, row.Shard)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, "no revocation list of this issuer is published yet").Because("scep_no_crl")
+		return nil, fault.New(fault.NotFound, "no revocation list of this issuer is published yet").
+			Because("scep_no_crl")
 	}
 	if err != nil {
 		return nil, err

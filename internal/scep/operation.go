@@ -106,7 +106,8 @@ func (s *Server) parse(ep *endpoint, source string, message []byte) (*call, erro
 // process verifies, decrypts and does what is asked for.
 func (s *Server) process(ctx context.Context, c *call) (*content, error) {
 	if messageNames[c.typ] == "" {
-		return nil, fault.New(fault.Malformed, "the messageType is none that a client sends").Because("scep_message_type")
+		return nil, fault.New(fault.Malformed, "the messageType is none that a client sends").
+			Because("scep_message_type")
 	}
 	signers, err := c.signed.Verify(ctx, c.ep.policy)
 	if err != nil {
@@ -116,7 +117,8 @@ func (s *Server) process(ctx context.Context, c *call) (*content, error) {
 	// Every success is encrypted to the signer: what nobody could read is not
 	// begun (rule S16).
 	if _, ok := c.signer.PublicKey.(*rsa.PublicKey); !ok {
-		return nil, fault.New(fault.BadPublicKey, "answers are encrypted to the key that signed the request, which must be RSA").Because("scep_signer_key")
+		return nil, fault.New(fault.BadPublicKey, "answers are encrypted to the key that signed the request, which "+
+			"must be RSA").Because("scep_signer_key")
 	}
 	plain, err := s.decrypt(ctx, c)
 	if err != nil {

@@ -82,7 +82,8 @@ func readIssuerAndSubject(der []byte) (subject pki.Name, err error) {
 	input := cryptobyte.String(der)
 	var body, issuer, name cryptobyte.String
 	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !input.Empty() ||
-		!body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !body.ReadASN1Element(&name, cbasn1.SEQUENCE) || !body.Empty() {
+		!body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !body.ReadASN1Element(&name, cbasn1.SEQUENCE) ||
+		!body.Empty() {
 		return nil, hide("the content is not the DER of an IssuerAndSubject")
 	}
 	if _, err = pki.ParseNameDER(issuer); err == nil {

@@ -96,25 +96,7 @@ func TestFS18_StolenAccount(t *testing.T) {
 	}
 	shown := l.follow(t, strings.NewReplacer("account:ACCOUNT", cert.Requester, "ACCOUNT", account, "KID", made.KID,
 		"AUTHORIZATION", failed.Authorizations[0].ID))
-	for command, want := range map[string][]string{
-		"acme order list --status invalid --name wrong.localhost": {" invalid +http_status +eab "},
-		"acme authorization show": {`(?m)^ +tried +127\.0\.0\.1$`, `(?m)^ +resolved +127\.0\.0\.1$`,
-			`(?m)^expected at +http://wrong\.localhost/\.well-known/acme-challenge/`, `(?m)^expected +\S+\.\S{43}$`},
-		"acme account list --eab-key":                           {account},
-		"acme account list --name www.a.localhost":              {account + " +valid"},
-		"acme account list --address":                           {account},
-		"acme account show":                                     {`(?m)^key hash +[0-9a-f]{64}$`, `(?m)^orders +1 valid$`, cert.Serial},
-		"acme account deactivate":                               {"^revoked " + account},
-		"cert list --requester":                                 {cert.Serial},
-		"eab disable":                                           {"; accounts revoked: 2"},
-		"acme account list --eab-key " + made.KID + " --status": {`^ID[^\n]*\n$`},
-	} {
-		for _, w := range want {
-			if out := shown(command); !regexp.MustCompile(w).MatchString(out) {
-				t.Errorf("%s prints no %q:\n%s", command, w, out)
-			}
-		}
-	}
+	checkShown(t, shown, made.KID, account, cert.Serial)
 	for who, c := range map[string]*acmeclient.Client{"stolen": stolen, "of the same EAB key": second} {
 		var p *acmeclient.Problem
 		if err := certify(t, c, "www.a.localhost"); !errors.As(err, &p) || !strings.Contains(p.Detail, "revoked") {
@@ -127,6 +109,30 @@ func TestFS18_StolenAccount(t *testing.T) {
 	for _, want := range []string{"account.revoked", "blocked_key_sha256", `"actor":"uid:`} {
 		if text := readEvents(t, l); !strings.Contains(text, want) {
 			t.Errorf("the audit record has no %s: %s", want, text)
+		}
+	}
+}
+
+// checkShown looks for what the page's commands have to print.
+func checkShown(t *testing.T, shown func(string) string, kid, account, serial string) {
+	t.Helper()
+	for command, want := range map[string][]string{
+		"acme order list --status invalid --name wrong.localhost": {" invalid +http_status +eab "},
+		"acme authorization show": {`(?m)^ +tried +127\.0\.0\.1$`, `(?m)^ +resolved +127\.0\.0\.1$`,
+			`(?m)^expected at +http://wrong\.localhost/\.well-known/acme-challenge/`, `(?m)^expected +\S+\.\S{43}$`},
+		"acme account list --eab-key":                      {account},
+		"acme account list --name www.a.localhost":         {account + " +valid"},
+		"acme account list --address":                      {account},
+		"acme account show":                                {`(?m)^key hash +[0-9a-f]{64}$`, `orders +1 valid`, serial},
+		"acme account deactivate":                          {"^revoked " + account},
+		"cert list --requester":                            {serial},
+		"eab disable":                                      {"; accounts revoked: 2"},
+		"acme account list --eab-key " + kid + " --status": {`^ID[^\n]*\n$`},
+	} {
+		for _, w := range want {
+			if out := shown(command); !regexp.MustCompile(w).MatchString(out) {
+				t.Errorf("%s prints no %q:\n%s", command, w, out)
+			}
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
@@ -36,16 +35,16 @@ func Claim(dir string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("claim state folder: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := files.Lock(lock); err != nil {
 		_ = lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, files.ErrLocked) {
 			return nil, fmt.Errorf("claim state folder: another privyseal runs on %s", dir)
 		}
 		return nil, fmt.Errorf("claim state folder: %w", err)
 	}
 	n := &Node{lock: lock}
 	if err := n.name(filepath.Join(dir, "node.json")); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, files.Unlock(lock))
 	}
 	return n, nil
 }
@@ -71,4 +70,4 @@ func (n *Node) name(file string) error {
 }
 
 // Release gives the state folder up.
-func (n *Node) Release() error { return n.lock.Close() }
+func (n *Node) Release() error { return files.Unlock(n.lock) }

@@ -207,7 +207,7 @@ func (s *Store) RevokeAccount(ctx context.Context, a *Account, block *pki.KeyHas
 		},
 		events: []Event{ev},
 		lost: func(int) error {
-			return fault.New(fault.Conflict, "the account has ended, or changed its key, a moment ago: look at it again").
+			return fault.New(fault.Conflict, "the account ended, or changed its key, a moment ago: look at it again").
 				Because("account_changed")
 		},
 	}

@@ -3,11 +3,9 @@ package tree
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -194,7 +192,7 @@ func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificat
 		return fault.New(fault.Denied, "%s is declared as offline: its key does not belong here", d.ID).
 			Because("issuer_offline")
 	}
-	signer, err := privateKey(a)
+	signer, _, err := keys.DecryptForeign(a.Key, func() ([]byte, error) { return bytes.Clone(a.Passphrase), nil })
 	if err != nil {
 		return fault.New(fault.Malformed, "the private key: %w", err).Because("private_key")
 	}
@@ -218,42 +216,6 @@ func (t *Tree) takeKey(ctx context.Context, d ca.Declaration, c *x509.Certificat
 		return fault.New(fault.Conflict, "%w", err).Because("key")
 	}
 	return nil
-}
-
-// privateKey reads a private key as OpenSSL writes it: PKCS#8, encrypted or not,
-// PKCS#1 and SEC 1.
-func privateKey(a Adoption) (crypto.Signer, error) {
-	block, _ := pem.Decode(a.Key)
-	for rest := a.Key; block != nil && block.Type == "EC PARAMETERS"; {
-		_, rest = pem.Decode(rest)
-		block, _ = pem.Decode(rest)
-	}
-	if block == nil {
-		return nil, errors.New("it is not PEM")
-	}
-	if block.Headers["DEK-Info"] != "" {
-		return nil, errors.New("it is encrypted in OpenSSL's old way: convert it first with openssl pkcs8 -topk8 -v2 " +
-			"aes-256-cbc")
-	}
-	var key any
-	var err error
-	switch block.Type {
-	case "ENCRYPTED PRIVATE KEY":
-		return keys.Decrypt(pem.EncodeToMemory(block), func() ([]byte, error) { return bytes.Clone(a.Passphrase), nil })
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	default:
-		return nil, fmt.Errorf("a PEM block of type %q", block.Type)
-	}
-	signer, ok := key.(crypto.Signer)
-	if err != nil || !ok {
-		return nil, errors.Join(err, errors.New("it cannot be read"))
-	}
-	return signer, nil
 }
 
 // ParseCRLNumber reads a CRL number in decimal; the empty one is 0.

@@ -334,7 +334,8 @@ func (c *Client) sign(ctx context.Context, url, payload string) ([]byte, error) 
 	signature := make([]byte, 64)
 	r.FillBytes(signature[:32])
 	s.FillBytes(signature[32:])
-	return []byte(`{"protected":"` + protected + `","payload":"` + text + `","signature":"` + b64(signature) + `"}`), nil
+	return []byte(`{"protected":"` + protected + `","payload":"` + text + `","signature":"` + b64(signature) + `"}`),
+		nil
 }
 
 func (c *Client) nonce(ctx context.Context) (string, error) {

@@ -21,7 +21,8 @@ type EST struct {
 
 // Enrol posts a request to an operation and returns the one certificate.
 func (e *EST) Enrol(ctx context.Context, operation string, csr []byte) (*x509.Certificate, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL+"/"+operation, bytes.NewReader([]byte(base64.StdEncoding.EncodeToString(csr))))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL+"/"+operation,
+		bytes.NewReader([]byte(base64.StdEncoding.EncodeToString(csr))))
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,8 @@ func NewSCEP(ctx context.Context, hc *http.Client, url string) (*SCEP, error) {
 // NewDevice returns a device with a throw-away certificate of its key.
 func NewDevice(key *rsa.PrivateKey) (*Device, error) {
 	now := time.Now()
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throw-away"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throw-away"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		return nil, err
@@ -112,7 +113,8 @@ func (s *SCEP) Send(ctx context.Context, d *Device, typ, transaction string, con
 
 // Message makes a pkiMessage.
 func (s *SCEP) Message(d *Device, typ, transaction string, content []byte) ([]byte, error) {
-	envelope, err := cms.Encrypt(context.Background(), cms.OIDData, content, s.Bundle[0], cms.AES128CBC, cms.KeyTransport{})
+	envelope, err := cms.Encrypt(context.Background(), cms.OIDData, content, s.Bundle[0], cms.AES128CBC,
+		cms.KeyTransport{})
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +125,11 @@ func (s *SCEP) Message(d *Device, typ, transaction string, content []byte) ([]by
 func Sign(d *Device, typ, transaction string, envelope []byte) ([]byte, error) {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails
-	return cms.Sign(cms.Message{Content: envelope}, cms.Signer{Certificate: d.Cert, Key: d.Key, Attributes: []cms.Attribute{
-		text(2, cbasn1.PrintableString, []byte(typ)), text(7, cbasn1.PrintableString, []byte(transaction)), text(5, cbasn1.OCTET_STRING, nonce[:]),
-	}})
+	return cms.Sign(cms.Message{Content: envelope}, cms.Signer{Certificate: d.Cert, Key: d.Key,
+		Attributes: []cms.Attribute{
+			text(2, cbasn1.PrintableString, []byte(typ)), text(7, cbasn1.PrintableString, []byte(transaction)),
+			text(5, cbasn1.OCTET_STRING, nonce[:]),
+		}})
 }
 
 func text(last int, tag cbasn1.Tag, value []byte) cms.Attribute {

@@ -86,7 +86,8 @@ func read(root string, all bool) (*house, error) {
 			return err
 		}
 		if d.IsDir() {
-			if name := d.Name(); file != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "dist") {
+			if name := d.Name(); file != root && (strings.HasPrefix(name, ".") || name == "testdata" ||
+				name == "bin" || name == "dist") {
 				return fs.SkipDir
 			}
 			return nil
@@ -317,13 +318,15 @@ func (h *house) print(out *os.File, names, long bool) {
 		c.row(w)
 		sum.code, sum.comment, sum.blank = sum.code+c.code, sum.comment+c.comment, sum.blank+c.blank
 		sum.functions = append(sum.functions, c.functions...)
-		sum.files, sum.longFiles, sum.longLines = sum.files+c.files, sum.longFiles+c.longFiles, sum.longLines+c.longLines
+		sum.files, sum.longFiles, sum.longLines = sum.files+c.files, sum.longFiles+c.longFiles,
+			sum.longLines+c.longLines
 		sum.interfaces += c.interfaces
 		sum.unused, sum.over = append(sum.unused, c.unused...), append(sum.over, c.over...)
 	}
 	sum.row(w)
 	_ = w.Flush()
-	fmt.Fprintf(out, "comments %.1f %% of code and comment\n", 100*float64(sum.comment)/float64(max(sum.comment+sum.code, 1)))
+	fmt.Fprintf(out, "comments %.1f %% of code and comment\n",
+		100*float64(sum.comment)/float64(max(sum.comment+sum.code, 1)))
 	if names {
 		for _, folder := range sorted(h.packages) {
 			for _, name := range h.packages[folder].unused {
@@ -340,8 +343,10 @@ func (h *house) print(out *os.File, names, long bool) {
 
 func (c *count) row(w *tabwriter.Writer) {
 	lengths := slices.Sorted(slices.Values(c.functions))
-	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", c.name, c.code, c.comment, c.blank, len(lengths),
-		percentile(lengths, 50), percentile(lengths, 95), len(c.over), c.files, c.longFiles, c.longLines, c.interfaces, len(c.unused))
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", c.name, c.code, c.comment, c.blank,
+		len(lengths),
+		percentile(lengths, 50), percentile(lengths, 95), len(c.over), c.files, c.longFiles, c.longLines, c.interfaces,
+		len(c.unused))
 }
 
 func sorted[V any](m map[string]V) []string {

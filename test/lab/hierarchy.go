@@ -72,7 +72,8 @@ func secret() ([]byte, error) { return []byte(passphrase), nil }
 func subject(id string) string { return "CN=Lab " + id + ",O=Lab" }
 
 func makeRoot(ctx context.Context, ca ceremony.CA, id string) error {
-	root, err := ceremony.Root(ctx, ca, ceremony.RootSpec{Subject: subject(id), NameConstraints: ceremony.PrivateNames()})
+	root, err := ceremony.Root(ctx, ca, ceremony.RootSpec{Subject: subject(id),
+		NameConstraints: ceremony.PrivateNames()})
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,8 @@ func makeRoot(ctx context.Context, ca ceremony.CA, id string) error {
 
 // makeMiddle makes an offline CA below the last one.
 func (h *Hierarchy) makeMiddle(ctx context.Context, ca ceremony.CA, id string, pathLen int) error {
-	if _, err := ceremony.Subordinate(ctx, h.lowest().ca, ca, ceremony.SubordinateSpec{Subject: subject(id), CASpec: h.spec(pathLen)}); err != nil {
+	if _, err := ceremony.Subordinate(ctx, h.lowest().ca, ca,
+		ceremony.SubordinateSpec{Subject: subject(id), CASpec: h.spec(pathLen)}); err != nil {
 		return err
 	}
 	chain, err := os.ReadFile(filepath.Join(ca.Dir, "certs", "ca.pem"))
@@ -102,7 +104,8 @@ func (h *Hierarchy) spec(pathLen int) ceremony.CASpec {
 	above := h.lowest()
 	return ceremony.CASpec{
 		PathLen: pathLen, Years: 10 - len(h.offline),
-		Locations: issuer.Locations{CRL: h.url("/crl/" + above.id + ".crl"), CAIssuers: h.url("/issuers/" + above.id + ".cer")},
+		Locations: issuer.Locations{CRL: h.url("/crl/" + above.id + ".crl"),
+			CAIssuers: h.url("/issuers/" + above.id + ".cer")},
 	}
 }
 
@@ -217,14 +220,16 @@ func (h *Hierarchy) Configure(database, resolver string, issuers ...string) erro
 	say("audit: {key: file:keys/audit.key, passphrase: file:secrets/passphrase}")
 	say("issuers:")
 	for _, id := range issuers {
-		say("  - {id: %s, key: 'file:keys/%s.key', passphrase: file:secrets/passphrase, certificate: %s.pem}", id, id, id)
+		say("  - {id: %s, key: 'file:keys/%s.key', passphrase: file:secrets/passphrase, certificate: %s.pem}", id, id,
+			id)
 	}
 	say("offline:")
 	for _, t := range h.offline {
 		say("  - {id: %s, certificate: %s.pem, crl: %s.crl}", t.id, t.id, t.id)
 	}
 	say("endpoints:\n  - {name: default, protocol: acme, issuer: %s, profiles: [tls-server]}", issuers[0])
-	say("challenge: {resolver: '%s', http_port: %s, tls_port: %s, allow_cidrs: [127.0.0.0/8]}", resolver, Port(h.Addr.HTTP01), Port(h.Addr.ALPN))
+	say("challenge: {resolver: '%s', http_port: %s, tls_port: %s, allow_cidrs: [127.0.0.0/8]}", resolver,
+		Port(h.Addr.HTTP01), Port(h.Addr.ALPN))
 	say("listeners:\n  https: {addr: '%s', tls: {issuer: %s, names: [localhost]}}", h.Addr.HTTPS, issuers[0])
 	say("  http: {addr: '%s'}\n  ops: {addr: '%s'}", h.Addr.HTTP, h.Addr.Ops)
 	return os.WriteFile(filepath.Join(h.Dir, "privyseal.yaml"), []byte(b.String()), 0o600)

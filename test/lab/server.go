@@ -128,7 +128,8 @@ func (s *Server) Client(conns int) (*http.Client, error) {
 		return nil, errors.New("root.pem holds no certificate")
 	}
 	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: conns, MaxIdleConns: conns,
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: conns,
+		MaxIdleConns: conns,
 	}}, nil
 }
 

@@ -164,16 +164,19 @@ func (l *load) send(ctx context.Context, s sender) {
 
 func (l *load) printDevices(engine, what, binary string, low time.Duration) {
 	n := l.issued.Load()
-	fmt.Printf("%s, %s, %d clients: %d certificates in %.1f s, %d failed\n", engine, what, l.clients, n, l.took.Seconds(), l.failed.Load())
+	fmt.Printf("%s, %s, %d clients: %d certificates in %.1f s, %d failed\n", engine, what, l.clients, n,
+		l.took.Seconds(), l.failed.Load())
 	if n == 0 {
 		return
 	}
 	per := func(d time.Duration) float64 { return ms(d) / float64(n) }
 	o := deviceFloors[what]
 	fmt.Printf("  rate                 %8.1f certs/s\n", float64(n)/l.took.Seconds())
-	fmt.Printf("  floor                %8.2f ms: P-256 signatures %d, verifications %d; RSA-2048 private %d, public %d\n",
+	fmt.Printf("  floor                %8.2f ms: P-256 signatures %d, verifications %d; RSA-2048 private %d, public "+
+		"%d\n",
 		ms(low), o.signEC, o.verifyEC, o.privateRSA, o.publicRSA)
-	fmt.Printf("  server CPU           %8.2f ms for one certificate, %.2f × the floor\n", per(l.serverCPU), per(l.serverCPU)/ms(low))
+	fmt.Printf("  server CPU           %8.2f ms for one certificate, %.2f × the floor\n", per(l.serverCPU),
+		per(l.serverCPU)/ms(low))
 	if l.database != 0 {
 		fmt.Printf("  PostgreSQL CPU       %8.2f ms for one certificate\n", per(l.databaseCPU))
 	}
@@ -198,13 +201,17 @@ func estSender(kept bool) func(context.Context, settings, *lab.Server, *rsa.Priv
 			t.DisableKeepAlives = !kept
 		}
 		est := &deviceclient.EST{
-			HTTP: hc, URL: "https://localhost:" + lab.Port(server.Addr.EST) + "/.well-known/est", User: "device", Password: strings.TrimSpace(string(password)),
+			HTTP: hc, URL: "https://localhost:" + lab.Port(server.Addr.EST) + "/.well-known/est", User: "device",
+			Password: strings.TrimSpace(string(password)),
 		}
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return sender{}, err
 		}
-		csrs, err := prepare(s.prepared, func(n int) ([]byte, error) { return deviceclient.CSR(key, fmt.Sprintf("e%t-%d", kept, n)) })
+		csrs, err := prepare(s.prepared, func(n int) ([]byte,
+			error) {
+			return deviceclient.CSR(key, fmt.Sprintf("e%t-%d", kept, n))
+		})
 		return sender{more: len(csrs), one: func(ctx context.Context, n int) error {
 			_, err := est.Enrol(ctx, "simpleenroll", csrs[n])
 			return err

@@ -74,7 +74,8 @@ func run(ctx context.Context, s settings) error {
 	one := devices
 	if !s.devices {
 		one = measure
-		fmt.Printf("The floor is %d verifications and %d signatures of P-256, timed before and after each phase.\n\n", floorVerifications, floorSignatures)
+		fmt.Printf("The floor is %d verifications and %d signatures of P-256, timed before and after each phase.\n\n",
+			floorVerifications, floorSignatures)
 	}
 	failed := false
 	for _, engine := range []string{"sqlite", "postgres"} {
@@ -175,7 +176,8 @@ func start(engine, binary, dir string) (server *lab.Server, database int, end fu
 	if err := server.Start(); err != nil {
 		return nil, 0, nil, err
 	}
-	if err := errors.Join(server.Stop(), enableProfiles(filepath.Join(server.Dir, "privyseal.yaml")), server.Start()); err != nil {
+	if err := errors.Join(server.Stop(), enableProfiles(filepath.Join(server.Dir, "privyseal.yaml")),
+		server.Start()); err != nil {
 		return nil, 0, nil, err
 	}
 	ends = append(ends, server.Kill)

@@ -34,7 +34,9 @@ type load struct {
 	profileErr             error
 }
 
-func register(ctx context.Context, hc *http.Client, s *lab.Server, r *acmeclient.Responder, clients int, shared bool) ([]*acmeclient.Client, error) {
+func register(
+	ctx context.Context, hc *http.Client, s *lab.Server, r *acmeclient.Responder, clients int, shared bool,
+) ([]*acmeclient.Client, error) {
 	accounts := make([]*acmeclient.Client, clients)
 	for i := range accounts {
 		if shared && i > 0 {
@@ -121,14 +123,17 @@ func (l *load) print(engine string, shared bool, binary string, low time.Duratio
 		return
 	}
 	per := func(d time.Duration) float64 { return ms(d) / float64(n) }
-	fmt.Printf("  rate                 %8.1f certs/s, %.1f signed requests each\n", float64(n)/l.took.Seconds(), float64(l.posts)/float64(n))
+	fmt.Printf("  rate                 %8.1f certs/s, %.1f signed requests each\n", float64(n)/l.took.Seconds(),
+		float64(l.posts)/float64(n))
 	fmt.Printf("  floor                %8.2f ms for one certificate\n", ms(low))
-	fmt.Printf("  server CPU           %8.2f ms for one certificate, %.2f × the floor\n", per(l.serverCPU), per(l.serverCPU)/ms(low))
+	fmt.Printf("  server CPU           %8.2f ms for one certificate, %.2f × the floor\n", per(l.serverCPU),
+		per(l.serverCPU)/ms(low))
 	if l.database != 0 {
 		fmt.Printf("  PostgreSQL CPU       %8.2f ms for one certificate\n", per(l.databaseCPU))
 	}
 	fmt.Printf("  server peak RSS      %8.1f MiB\n", peakRSS(l.server.PID()))
-	for _, step := range []string{"order", "authorization", "challenge", "validated", "finalize", "download", "whole flow"} {
+	for _, step := range []string{"order", "authorization", "challenge", "validated", "finalize", "download",
+		"whole flow"} {
 		p50, p99 := l.steps.quantiles(step)
 		fmt.Printf("  %-20s %8.1f ms p50 %8.1f ms p99\n", step, p50, p99)
 	}

@@ -46,7 +46,8 @@ func newSubject(ctx context.Context, dir string, o options) (*subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &subject{options: o, dir: dir, took: map[string]time.Duration{}, asked: map[int][]string{}, taken: map[int]bool{}}
+	p := &subject{options: o, dir: dir, took: map[string]time.Duration{}, asked: map[int][]string{},
+		taken: map[int]bool{}}
 	if p.temp, err = os.MkdirTemp("", "mutants-"); err != nil {
 		return nil, err
 	}
@@ -128,7 +129,9 @@ func (p *subject) compile(ctx context.Context, overlay, dir string) error {
 }
 
 // test runs tests; failed says that one of them failed, err that none could be run.
-func (p *subject) test(ctx context.Context, within time.Duration, env string, tests ...string) (failed bool, text []byte, err error) {
+func (p *subject) test(
+	ctx context.Context, within time.Duration, env string, tests ...string,
+) (failed bool, text []byte, err error) {
 	for _, dir := range p.folders() {
 		var names []string
 		for _, t := range tests {
@@ -148,7 +151,8 @@ func (p *subject) testIn(
 ) (failed bool, text []byte, err error) {
 	ctx, stop := context.WithTimeout(ctx, within+10*time.Second)
 	defer stop()
-	args := []string{"-test.run", "^(" + strings.Join(quoted, "|") + ")$", "-test.failfast", "-test.timeout", within.String()}
+	args := []string{"-test.run", "^(" + strings.Join(quoted, "|") + ")$", "-test.failfast", "-test.timeout",
+		within.String()}
 	if p.short {
 		args = append(args, "-test.short")
 	}
@@ -248,7 +252,8 @@ func (p *subject) fate(ctx context.Context, c condition, mode string) (string, e
 		for _, name := range group {
 			within += 5 * p.took[name]
 		}
-		failed, _, err := p.test(ctx, min(within, patience), fmt.Sprintf("PRIVYSEAL_MUTANT=%d %s", c.id, mode), group...)
+		failed, _, err := p.test(ctx, min(within, patience), fmt.Sprintf("PRIVYSEAL_MUTANT=%d %s", c.id, mode),
+			group...)
 		if err != nil || ctx.Err() != nil {
 			return "", errors.Join(err, ctx.Err())
 		}

@@ -24,7 +24,8 @@ func (s *Server) ACME(t testing.TB, kid string) ACME {
 	must(t, err)
 	b64 := base64.RawURLEncoding.EncodeToString
 	a := store.Account{
-		ID: store.NewID(), Endpoint: "eab", Thumbprint: fmt.Sprintf("thumbprint-%d", s.accounts.Add(1)), Status: "valid", EABKID: kid,
+		ID: store.NewID(), Endpoint: "eab", Thumbprint: fmt.Sprintf("thumbprint-%d", s.accounts.Add(1)),
+		Status: "valid", EABKID: kid,
 		JWK:     fmt.Appendf(nil, `{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, b64(point[1:33]), b64(point[33:])),
 		Contact: []string{"mailto:team@a.test"}, CreatedAt: now, CreatedFrom: "192.0.2.7",
 		Terms: "https://ca.test/terms", TermsAgreedAt: &now,
@@ -33,8 +34,8 @@ func (s *Server) ACME(t testing.TB, kid string) ACME {
 	must(t, err)
 	order := func(name string, wildcard bool) (string, string) {
 		z := store.Authorization{
-			ID: store.NewID(), AccountID: a.ID, Identifier: pki.Identifier{Type: pki.DNS, Value: name}, Wildcard: wildcard,
-			Status: "pending", Expires: now.Add(time.Hour), Token: "a-token", CreatedAt: now,
+			ID: store.NewID(), AccountID: a.ID, Identifier: pki.Identifier{Type: pki.DNS, Value: name},
+			Wildcard: wildcard, Status: "pending", Expires: now.Add(time.Hour), Token: "a-token", CreatedAt: now,
 		}
 		o := store.Order{
 			ID: store.NewID(), AccountID: a.ID, Endpoint: "eab", Profile: "tls-server", Status: "pending",
@@ -50,7 +51,8 @@ func (s *Server) ACME(t testing.TB, kid string) ACME {
 	_, err = s.Store.StartChallenge(ctx, out.FailedAuthz, "http-01", a.Thumbprint, now)
 	must(t, err)
 	must(t, s.Store.FinishChallenge(ctx, out.FailedAuthz, "http-01", false,
-		[]byte(`{"type":"urn:ietf:params:acme:error:connection","status":400,"detail":"198.51.100.7: refused","reason":"refused"}`),
+		[]byte(`{"type":"urn:ietf:params:acme:error:connection","status":400,"detail":"198.51.100.7: refused",
+			"reason":"refused"}`),
 		[]byte(`{"type":"http-01","at":"2026-01-02T03:04:05Z","caa":"none","hops":[{"url":"http://www.a.test/",
 			"resolved":["127.0.0.1","198.51.100.7"],"refused":["127.0.0.1"],"tried":["198.51.100.7"]}]}`),
 		now, now.Add(time.Hour), &event))

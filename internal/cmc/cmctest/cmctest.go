@@ -84,7 +84,8 @@ func QueryPending(part int64, token []byte) Part {
 // RevokeRequest is the control of that name; extra follows the reason.
 func RevokeRequest(part int64, cert *x509.Certificate, reason int64, extra ...Part) Part {
 	return Control(part, 17, Tagged(cbasn1.SEQUENCE, append([]Part{
-		Raw(cert.RawIssuer), func(b *cryptobyte.Builder) { b.AddASN1BigInt(cert.SerialNumber) }, func(b *cryptobyte.Builder) { b.AddASN1Enum(reason) },
+		Raw(cert.RawIssuer), func(b *cryptobyte.Builder) { b.AddASN1BigInt(cert.SerialNumber) },
+		func(b *cryptobyte.Builder) { b.AddASN1Enum(reason) },
 	}, extra...)...))
 }
 
@@ -139,9 +140,10 @@ func Proved(t testing.TB, request []byte, key *ecdsa.PrivateKey) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Der(Tagged(cbasn1.SEQUENCE, Raw(request), Tagged(context(1), Tagged(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2})
-	}), func(b *cryptobyte.Builder) { b.AddASN1BitString(signature) })))
+	return Der(Tagged(cbasn1.SEQUENCE, Raw(request), Tagged(context(1),
+		Tagged(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2})
+		}), func(b *cryptobyte.Builder) { b.AddASN1BitString(signature) })))
 }
 
 // RAVerified is a CertReqMsg whose proof is the word of a registration authority.

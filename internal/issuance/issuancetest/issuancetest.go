@@ -103,8 +103,9 @@ func (c *CA) put(
 	rootKey := NewKey(t)
 	authority := func(serial int64, cn string) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
-			NotBefore: at.Add(-2 * time.Hour), NotAfter: at.AddDate(15-5*int(serial), 0, 0),
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, IsCA: true,
+			BasicConstraintsValid: true,
+			NotBefore:             at.Add(-2 * time.Hour), NotAfter: at.AddDate(15-5*int(serial), 0, 0),
 			KeyUsage:   x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 			MaxPathLen: 2 - int(serial), MaxPathLenZero: true,
 		}

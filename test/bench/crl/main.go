@@ -82,7 +82,8 @@ func run(entries int, stores, part, url string) error {
 	if own.SHA256 != std.SHA256 {
 		return fmt.Errorf("the two lists differ: %s and %s", own.SHA256, std.SHA256)
 	}
-	fmt.Printf("both signed the same octets; the floor, hashing them once, is %.3f s, and they are hashed twice: to be signed, and for the ETag\n", own.Floor)
+	fmt.Printf("both signed the same octets; the floor, hashing them once, is %.3f s, and they are hashed twice: to "+
+		"be signed, and for the ETag\n", own.Floor)
 	for _, engine := range []string{"sqlite", "postgres"} {
 		if stores != engine && stores != "both" {
 			continue
@@ -95,7 +96,8 @@ func run(entries int, stores, part, url string) error {
 }
 
 func print(name string, r, beside *result) {
-	fmt.Printf("  %-46s %7.2f s (%5.2f s of processor)  %8.1f MB above idle  %5.1f MB long", name, r.Seconds, r.CPU, r.PeakMB, float64(r.Size)/1e6)
+	fmt.Printf("  %-46s %7.2f s (%5.2f s of processor)  %8.1f MB above idle  %5.1f MB long", name, r.Seconds, r.CPU,
+		r.PeakMB, float64(r.Size)/1e6)
 	if beside != nil {
 		fmt.Printf("  %.1f times as fast (%.1f by processor)", beside.Seconds/r.Seconds, beside.CPU/r.CPU)
 	}
@@ -165,8 +167,10 @@ func authority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 		return nil, nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Bench CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(9, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Bench CA"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             at.AddDate(-1, 0, 0), NotAfter: at.AddDate(9, 0, 0),
+		KeyUsage:     x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		SubjectKeyId: []byte("bench key identifier"),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -230,16 +234,19 @@ func streaming(ca *x509.Certificate, key *ecdsa.PrivateKey, entries int, idle fl
 	}
 	defer os.RemoveAll(dir)
 	// A server builds its linter once, with its first list.
-	if _, err := i.SignCRL(context.Background(), issuer.CRL{Number: big.NewInt(1), ThisUpdate: at, NextUpdate: at.AddDate(0, 0, 7)}); err != nil {
+	if _, err := i.SignCRL(context.Background(), issuer.CRL{Number: big.NewInt(1), ThisUpdate: at,
+		NextUpdate: at.AddDate(0, 0, 7)}); err != nil {
 		return nil, err
 	}
 	resetPeak()
 	stop := watch()
-	signed, err := i.WriteCRL(context.Background(), dir, issuer.CRL{Number: big.NewInt(1000), ThisUpdate: at, NextUpdate: at.AddDate(0, 0, 7)},
+	signed, err := i.WriteCRL(context.Background(), dir,
+		issuer.CRL{Number: big.NewInt(1000), ThisUpdate: at, NextUpdate: at.AddDate(0, 0, 7)},
 		func(each func(issuer.Revoked) error) error {
 			for n := range entries {
 				b := serialOf(n)
-				e := issuer.Revoked{Serial: pki.Serial(hex.EncodeToString(b[:])), At: at, Reason: reasons[n%len(reasons)]}
+				e := issuer.Revoked{Serial: pki.Serial(hex.EncodeToString(b[:])), At: at,
+					Reason: reasons[n%len(reasons)]}
 				if err := each(e); err != nil {
 					return err
 				}

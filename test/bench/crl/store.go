@@ -72,7 +72,8 @@ func fill(url string, entries int) error {
 	}
 	now := time.Now()
 	err = s.PutIssuer(ctx, store.IssuerRecord{
-		ID: "bench", Name: "bench", State: "active", Certificate: ca.Raw, NotAfter: ca.NotAfter, CreatedAt: now, RevocationSeq: int64(entries),
+		ID: "bench", Name: "bench", State: "active", Certificate: ca.Raw, NotAfter: ca.NotAfter, CreatedAt: now,
+		RevocationSeq: int64(entries),
 	})
 	if err != nil {
 		return err
@@ -111,13 +112,17 @@ func fillBatch(ctx context.Context, db *sql.DB, first, count int, stamp, later a
 			comma = ""
 		}
 		fmt.Fprintf(&certs, "%s('%s','bench','%s','issued','n','tls-server','v','acme','e','r','q',$1,'CN=x','cn=x','[]',$2,$3,0,'l','request:%s','[]',$2,$2)", comma, id, hexed, id)
-		fmt.Fprintf(&revocations, "%s('%s','bench','%s',0,$1,%d,$2,%d,'uid:0')", comma, id, hexed, reasons[n%len(reasons)], n+1)
+		fmt.Fprintf(&revocations, "%s('%s','bench','%s',0,$1,%d,$2,%d,'uid:0')", comma, id, hexed,
+			reasons[n%len(reasons)], n+1)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO certificates (id, issuer_id, serial, status, node, profile, profile_version, protocol, endpoint, requester,
-		request_id, key_hash, subject, subject_lower, names, not_before, not_after, shard, lineage, origin, claims, reserved_at, issued_at) VALUES `+certs.String(),
+	_, err = tx.ExecContext(ctx, `INSERT INTO certificates (id, issuer_id, serial, status, node, profile,
+		profile_version, protocol, endpoint, requester,
+		request_id, key_hash, subject, subject_lower, names, not_before, not_after, shard, lineage, origin, claims,
+		reserved_at, issued_at) VALUES `+certs.String(),
 		[]byte("k"), stamp, later)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after, reason, revoked_at, seq, requester) VALUES `+revocations.String(),
+		_, err = tx.ExecContext(ctx, `INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after,
+			reason, revoked_at, seq, requester) VALUES `+revocations.String(),
 			later, stamp)
 	}
 	if err != nil {
@@ -134,7 +139,8 @@ func fromStore(ca *x509.Certificate, key *ecdsa.PrivateKey, url string) (*result
 		return nil, err
 	}
 	defer s.Close()
-	i, err := issuer.NewOffline("bench", []*x509.Certificate{ca}, signer{key}, issuer.Locations{CRL: "http://ca.test/crl/bench.crl"})
+	i, err := issuer.NewOffline("bench", []*x509.Certificate{ca}, signer{key},
+		issuer.Locations{CRL: "http://ca.test/crl/bench.crl"})
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +150,8 @@ func fromStore(ca *x509.Certificate, key *ecdsa.PrivateKey, url string) (*result
 	}
 	defer os.RemoveAll(dir)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	p, err := crl.New(crl.Deps{Store: s, Leases: lease.New(s, "bench", time.Now, log), Dir: dir, Now: time.Now, Log: log})
+	p, err := crl.New(crl.Deps{Store: s, Leases: lease.New(s, "bench", time.Now, log), Dir: dir, Now: time.Now,
+		Log: log})
 	if err != nil {
 		return nil, err
 	}

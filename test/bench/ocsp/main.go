@@ -111,7 +111,8 @@ func (k kind) run(conns int, length time.Duration) (rate, cost float64, err erro
 }
 
 func report(kinds []kind, rates, costs map[string][]float64, s *setup, conns, rounds int, round time.Duration) {
-	fmt.Printf("OCSP on %d processors, %d connections, answer of %d octets, median of %d rounds of %v (lowest to highest)\n\n",
+	fmt.Printf("OCSP on %d processors, %d connections, answer of %d octets, median of %d rounds of %v (lowest to "+
+		"highest)\n\n",
 		runtime.NumCPU(), conns, len(s.Body), rounds, round)
 	base, cheapest := median(rates[kinds[0].name]), median(costs[kinds[0].name])
 	fmt.Printf("  %-38s %10s %24s %9s %12s %9s\n", "", "answers/s", "", "of nginx", "CPU µs each", "of nginx")
@@ -121,8 +122,10 @@ func report(kinds []kind, rates, costs map[string][]float64, s *setup, conns, ro
 		fmt.Printf("  %-38s %10.0f %24s %9.2f %12.1f %9.2f\n", k.name, median(r), spread, median(r)/base, c, cheapest/c)
 	}
 	raw, live := rates[rawName], median(rates[kinds[3].name])
-	fmt.Printf("  %-38s %10.0f %24s %9s %12.1f\n", rawName, median(raw), fmt.Sprintf("(%.0f to %.0f)", slices.Min(raw), slices.Max(raw)), "", median(costs[rawName]))
-	fmt.Printf("\nlive signing over HTTP is %.2f of raw signing; server, nginx and load share the processors\n", live/median(raw))
+	fmt.Printf("  %-38s %10.0f %24s %9s %12.1f\n", rawName, median(raw),
+		fmt.Sprintf("(%.0f to %.0f)", slices.Min(raw), slices.Max(raw)), "", median(costs[rawName]))
+	fmt.Printf("\nlive signing over HTTP is %.2f of raw signing; server, nginx and load share the processors\n",
+		live/median(raw))
 }
 
 func median(all []float64) float64 {
@@ -161,7 +164,8 @@ func getRequest(addr, path string) []byte {
 }
 
 func postRequest(addr, path string, body []byte) []byte {
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n",
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: "+
+		"application/ocsp-request\r\nContent-Length: %d\r\n\r\n",
 		path, addr, len(body))
 	return append([]byte(head), body...)
 }

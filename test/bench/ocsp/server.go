@@ -56,7 +56,8 @@ func runServer(dir string) error {
 	}
 	delegate := ocsp.NewDelegate(ocsp.DelegateConfig{
 		Folder: owncert.Folder{
-			IssuerID: issuerID, Node: "bench", Dir: filepath.Join(dir, "ocsp"), Secret: secret, Store: db, Now: time.Now, Log: quiet,
+			IssuerID: issuerID, Node: "bench", Dir: filepath.Join(dir, "ocsp"), Secret: secret, Store: db,
+			Now: time.Now, Log: quiet,
 		},
 		Pipeline: pipeline,
 	})
@@ -64,9 +65,10 @@ func runServer(dir string) error {
 		return err
 	}
 	server := ocsp.New(ocsp.Config{Store: db, Now: time.Now, Log: quiet})
-	err = server.Swap(pipeline.Rules().CAs, map[string]ocsp.Answers{issuerID: {Signer: delegate.Responder, Policy: ocsp.Policy{
-		Mode: ocsp.Live, Validity: 24 * time.Hour, Unknown: ocsp.UnknownUnauthorized, Cache: 100 << 20,
-	}}})
+	err = server.Swap(pipeline.Rules().CAs,
+		map[string]ocsp.Answers{issuerID: {Signer: delegate.Responder, Policy: ocsp.Policy{
+			Mode: ocsp.Live, Validity: 24 * time.Hour, Unknown: ocsp.UnknownUnauthorized, Cache: 100 << 20,
+		}}})
 	if err != nil {
 		return err
 	}
@@ -76,7 +78,8 @@ func runServer(dir string) error {
 		return err
 	}
 	web.Start(ln, http.NotFoundHandler(), web.Config{
-		Name: "http", Limits: web.DefaultLimits(), Log: quiet, Now: time.Now, Observe: func(web.Event) {}, Direct: server.Direct,
+		Name: "http", Limits: web.DefaultLimits(), Log: quiet, Now: time.Now, Observe: func(web.Event) {},
+		Direct: server.Direct,
 	})
 	s, err := prepare(ctx, pipeline, ca, ln.Addr().String())
 	if err != nil {
@@ -89,7 +92,9 @@ func runServer(dir string) error {
 }
 
 // authority makes a root, a CA and the pipeline that issues under it.
-func authority(ctx context.Context, db *store.Store, dir string, secret keys.Secret, log *slog.Logger) (*x509.Certificate, *issuance.Pipeline, error) {
+func authority(
+	ctx context.Context, db *store.Store, dir string, secret keys.Secret, log *slog.Logger,
+) (*x509.Certificate, *issuance.Pipeline, error) {
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -99,8 +104,9 @@ func authority(ctx context.Context, db *store.Store, dir string, secret keys.Sec
 		return nil, nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Bench Root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Bench Root"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 	}
 	root, err := certify(template, template, rootKey.Public(), rootKey)
@@ -108,7 +114,8 @@ func authority(ctx context.Context, db *store.Store, dir string, secret keys.Sec
 		return nil, nil, err
 	}
 	below := *template
-	below.SerialNumber, below.Subject, below.NotAfter, below.MaxPathLenZero = big.NewInt(2), pkix.Name{CommonName: "Bench CA"}, time.Now().AddDate(5, 0, 0), true
+	below.SerialNumber, below.Subject, below.NotAfter, below.MaxPathLenZero = big.NewInt(2),
+		pkix.Name{CommonName: "Bench CA"}, time.Now().AddDate(5, 0, 0), true
 	ca, err := certify(&below, root, key.Public(), rootKey)
 	if err != nil {
 		return nil, nil, err
@@ -118,8 +125,10 @@ func authority(ctx context.Context, db *store.Store, dir string, secret keys.Sec
 		id   string
 		cert *x509.Certificate
 	}{{"root", root}, {issuerID, ca}} {
-		err := db.PutIssuer(ctx, store.IssuerRecord{ID: r.id, Name: r.id, Generation: 1, State: "active", ParentID: parent,
-			Certificate: r.cert.Raw, Subject: r.cert.Subject.String(), NotAfter: r.cert.NotAfter, CreatedAt: time.Now()})
+		err := db.PutIssuer(ctx, store.IssuerRecord{ID: r.id, Name: r.id, Generation: 1, State: "active",
+			ParentID:    parent,
+			Certificate: r.cert.Raw, Subject: r.cert.Subject.String(), NotAfter: r.cert.NotAfter,
+			CreatedAt: time.Now()})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -127,7 +136,8 @@ func authority(ctx context.Context, db *store.Store, dir string, secret keys.Sec
 	}
 	base := "http://ca.test/"
 	i, err := issuer.New(issuerID, []*x509.Certificate{ca, root}, key, issuer.Locations{
-		CRL: base + "crl/" + issuerID + ".crl", OCSP: base + "ocsp/" + issuerID, CAIssuers: base + "issuers/" + issuerID + ".cer",
+		CRL: base + "crl/" + issuerID + ".crl", OCSP: base + "ocsp/" + issuerID, CAIssuers: base + "issuers/" +
+			issuerID + ".cer",
 	})
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +196,8 @@ func prepare(ctx context.Context, p *issuance.Pipeline, ca *x509.Certificate, ad
 		return nil, err
 	}
 	s := &setup{
-		Addr: addr, Body: body, Get: getRequest(addr, path+url.PathEscape(base64.StdEncoding.EncodeToString(der))), Post: postRequest(addr, path, der),
+		Addr: addr, Body: body, Get: getRequest(addr, path+url.PathEscape(base64.StdEncoding.EncodeToString(der))),
+		Post:  postRequest(addr, path, der),
 		Nonce: postRequest(addr, path, withNonce(der)),
 	}
 	s.At = len(s.Nonce) - 16

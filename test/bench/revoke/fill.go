@@ -44,7 +44,8 @@ func (b *bench) statements(name string, from, to int, revoked bool) []string {
 		"lpad(to_hex(n), 12, '0')", "decode(repeat('ab', 600), 'hex')", "decode(lpad(to_hex(n), 64, '0'), 'hex')"
 	at := func(t time.Time) string { return "timestamptz '" + t.UTC().Format(time.RFC3339) + "'" }
 	if b.engine == "sqlite" {
-		n = fmt.Sprintf("(WITH RECURSIVE s(n) AS (SELECT %d UNION ALL SELECT n + 1 FROM s WHERE n < %d) SELECT n FROM s)", from, to-1)
+		n = fmt.Sprintf("(WITH RECURSIVE s(n) AS (SELECT %d UNION ALL SELECT n + 1 FROM s WHERE n < %d) SELECT n FROM "+
+			"s)", from, to-1)
 		hex, blob, key = "printf('%012x', n)", "zeroblob(600)", "CAST(printf('%032d', n) AS BLOB)"
 		at = func(t time.Time) string { return fmt.Sprint(t.UnixMicro()) }
 	}
@@ -56,16 +57,21 @@ func (b *bench) statements(name string, from, to int, revoked bool) []string {
 	serial := fmt.Sprintf("'40%s' || %s", (fmt.Sprintf("%x", name) + strings.Repeat("0", 26))[:26], hex)
 	now := time.Now()
 	statements := []string{
-		fmt.Sprintf(`INSERT INTO certificates (id, issuer_id, serial, status, node, profile, profile_version, protocol, endpoint, requester, request_id,
-			key_hash, subject, subject_lower, names, not_before, not_after, tbs, der, shard, lineage, origin, claims, reserved_at, issued_at)
-			SELECT %s, 'web-1', %s, 'issued', 'bench', 'tls-server', 'v1', 'acme', 'default', 'account:1', 'r', %s, '', '',
-			'[{"type":"dns","value":"h' || n || '.%s.example"}]', %s, %s, NULL, %s, 0, 'l', 'request:' || n, '[]', %s, %s FROM %s`,
+		fmt.Sprintf(`INSERT INTO certificates (id, issuer_id, serial, status, node, profile, profile_version,
+			protocol, endpoint, requester, request_id,
+			key_hash, subject, subject_lower, names, not_before, not_after, tbs, der, shard, lineage, origin, claims,
+			reserved_at, issued_at)
+			SELECT %s, 'web-1', %s, 'issued', 'bench', 'tls-server', 'v1', 'acme', 'default', 'account:1', 'r', %s,
+			'', '',
+			'[{"type":"dns","value":"h' || n || '.%s.example"}]', %s, %s, NULL, %s, 0, 'l', 'request:' || n, '[]',
+			%s, %s FROM %s`,
 			id, serial, key, name, at(now), at(later()), blob, at(now), at(now), n),
 		fmt.Sprintf(`INSERT INTO certificate_names (certificate_id, position, type, value, reversed)
 			SELECT %s, 0, 'dns', 'h' || n || '.%s.example', '%s' || n || 'h' FROM %s`, id, name, string(reversed), n),
 	}
 	if revoked {
-		statements = append(statements, fmt.Sprintf(`INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after, reason, revoked_at, seq, requester)
+		statements = append(statements, fmt.Sprintf(`INSERT INTO revocations (certificate_id, issuer_id, serial,
+			shard, not_after, reason, revoked_at, seq, requester)
 			SELECT %s, 'web-1', %s, 0, %s, 4, %s, n, 'uid:0' FROM %s`, id, serial, at(later()), at(now), n))
 	}
 	return statements

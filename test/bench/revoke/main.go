@@ -87,7 +87,8 @@ func (s settings) measure(ctx context.Context, engine string) (err error) {
 	if err := st.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := st.PutIssuer(ctx, store.IssuerRecord{ID: "web-1", Name: "web", State: "active", Certificate: make([]byte, 700), NotAfter: later(), CreatedAt: time.Now()}); err != nil {
+	if err := st.PutIssuer(ctx, store.IssuerRecord{ID: "web-1", Name: "web", State: "active",
+		Certificate: make([]byte, 700), NotAfter: later(), CreatedAt: time.Now()}); err != nil {
 		return err
 	}
 	b := &bench{settings: s, engine: engine, url: url, store: st, pipeline: issuance.New(issuance.Config{
@@ -120,7 +121,8 @@ func (b *bench) rounds(ctx context.Context) error {
 			return err
 		}
 	}
-	fmt.Printf("%-9s (filled to %d revoked with SQL in %s)\n", b.engine, b.revoked, time.Since(began).Round(time.Second))
+	fmt.Printf("%-9s (filled to %d revoked with SQL in %s)\n", b.engine, b.revoked,
+		time.Since(began).Round(time.Second))
 	if err := b.oneByOne(ctx); err != nil {
 		return err
 	}
@@ -162,9 +164,12 @@ func (b *bench) inBulk(ctx context.Context, name string) error {
 	if name == "second" {
 		on = b.revoked
 	}
-	fmt.Printf("%-9s bulk, %7d revoked before: %d certificates in %.1f s: %.0f certificates/s, %.0f rows/s, %.0f µs CPU each, %d commits; preview %d ms; longest of %d calls %d ms\n",
-		b.engine, on, revoked, took.Seconds(), float64(revoked)/took.Seconds(), float64(after.Rows-before.Rows)/took.Seconds(),
-		float64((cpuTime()-cpu).Microseconds())/float64(revoked), after.Commits-before.Commits, preview.Milliseconds(), calls+1, slowest.Milliseconds())
+	fmt.Printf("%-9s bulk, %7d revoked before: %d certificates in %.1f s: %.0f certificates/s, %.0f rows/s, %.0f µs "+
+		"CPU each, %d commits; preview %d ms; longest of %d calls %d ms\n",
+		b.engine, on, revoked, took.Seconds(), float64(revoked)/took.Seconds(),
+		float64(after.Rows-before.Rows)/took.Seconds(),
+		float64((cpuTime()-cpu).Microseconds())/float64(revoked), after.Commits-before.Commits, preview.Milliseconds(),
+		calls+1, slowest.Milliseconds())
 	return nil
 }
 
@@ -172,7 +177,8 @@ func (b *bench) inBulk(ctx context.Context, name string) error {
 func (b *bench) oneByOne(ctx context.Context) error {
 	var certs []store.Revocable
 	for after := ""; ; {
-		page, next, err := b.store.Matches(ctx, store.Match{NamePattern: "*.one.example", Reason: pki.Superseded, Now: time.Now()}, after, 2*b.single)
+		page, next, err := b.store.Matches(ctx, store.Match{NamePattern: "*.one.example", Reason: pki.Superseded,
+			Now: time.Now()}, after, 2*b.single)
 		if err != nil {
 			return err
 		}
@@ -197,7 +203,8 @@ func (b *bench) oneByOne(ctx context.Context) error {
 			all.Go(func() {
 				for n := next.Add(1) - 1; n < int64(len(round.certs)) && errs[i] == nil; n = next.Add(1) - 1 {
 					call := time.Now()
-					errs[i] = b.pipeline.Revoke(ctx, issuance.Revocation{CertificateID: round.certs[n].ID, Reason: pki.Superseded, Requester: "uid:0"})
+					errs[i] = b.pipeline.Revoke(ctx, issuance.Revocation{CertificateID: round.certs[n].ID,
+						Reason: pki.Superseded, Requester: "uid:0"})
 					times[n] = time.Since(call)
 				}
 			})
@@ -209,7 +216,8 @@ func (b *bench) oneByOne(ctx context.Context) error {
 		took := time.Since(began)
 		slices.Sort(times)
 		fmt.Printf("%-9s single, %7d revoked before, %2d callers: p50 %.2f ms, p99 %.2f ms, longest %.1f ms, %.0f/s\n",
-			b.engine, b.revoked, round.callers, ms(times[len(times)/2]), ms(times[len(times)*99/100]), ms(times[len(times)-1]),
+			b.engine, b.revoked, round.callers, ms(times[len(times)/2]), ms(times[len(times)*99/100]),
+			ms(times[len(times)-1]),
 			float64(len(times))/took.Seconds())
 	}
 	return nil

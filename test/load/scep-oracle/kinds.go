@@ -150,7 +150,8 @@ func (p *parties) kinds(typ string, s settings) ([]*kind, error) {
 		}
 		all = append(all, k)
 	}
-	late := &kind{name: fmt.Sprintf("%s, %v late", reference, s.delay), messages: all[0].messages, late: s.delay, times: make([]float64, s.rounds)}
+	late := &kind{name: fmt.Sprintf("%s, %v late", reference, s.delay), messages: all[0].messages, late: s.delay,
+		times: make([]float64, s.rounds)}
 	return append(all, late), nil
 }
 

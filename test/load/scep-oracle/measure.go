@@ -78,7 +78,8 @@ func spin(d time.Duration) {
 }
 
 func (p *parties) post(ctx context.Context, message []byte) (*http.Response, []byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"?operation=PKIOperation", bytes.NewReader(message))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"?operation=PKIOperation",
+		bytes.NewReader(message))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,10 +127,12 @@ func random(attribute asn1.ObjectIdentifier) bool {
 	scep := asn1.ObjectIdentifier{2, 16, 840, 1, 113733, 1, 9}
 	const senderNonce, recipientNonce, transaction = 5, 6, 7
 	last := attribute[len(attribute)-1]
-	return attribute[:len(attribute)-1].Equal(scep) && (last == senderNonce || last == recipientNonce || last == transaction)
+	return attribute[:len(attribute)-1].Equal(scep) && (last == senderNonce || last == recipientNonce ||
+		last == transaction)
 }
 
-var names = map[string]string{"17": "RenewalReq", "18": "UpdateReq", "19": "PKCSReq", "20": "CertPoll", "21": "GetCert", "22": "GetCRL"}
+var names = map[string]string{"17": "RenewalReq", "18": "UpdateReq", "19": "PKCSReq", "20": "CertPoll",
+	"21": "GetCert", "22": "GetCRL"}
 
 // shares are the parts of the fastest times that are looked at: nearly all of them,
 // and what is left when the machine does other things.
@@ -149,7 +152,8 @@ func report(typ string, kinds []*kind, took time.Duration) (leaks int) {
 	fmt.Printf("%s: %d rounds of %d kinds in %.0f s\n", names[typ], rounds, len(kinds), took.Seconds())
 	for _, share := range shares {
 		m, se := trimmed(kinds[0].times, share)
-		fmt.Printf("  %s, the fastest %.0f %%: mean %.1f µs, standard error %.1f µs\n", reference, share*100, m*micros, se*micros)
+		fmt.Printf("  %s, the fastest %.0f %%: mean %.1f µs, standard error %.1f µs\n", reference, share*100, m*micros,
+			se*micros)
 	}
 	for i, k := range kinds[1:] {
 		fmt.Printf("  %-28s", k.name)
@@ -163,7 +167,8 @@ func report(typ string, kinds []*kind, took time.Duration) (leaks int) {
 		case control && most > plain:
 			fmt.Println(" seen, as it should be")
 		case control:
-			fmt.Printf(" control; it would reach %d in %.0f rounds\n", plain, math.Ceil(float64(rounds)*plain*plain/(most*most)))
+			fmt.Printf(" control; it would reach %d in %.0f rounds\n", plain,
+				math.Ceil(float64(rounds)*plain*plain/(most*most)))
 		case most >= apart:
 			fmt.Println(" TOLD APART")
 			leaks++
