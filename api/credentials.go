@@ -15,8 +15,8 @@ var (
 	}}
 	DisableEABKey = Operation[EABKeyRef, None, EABKey]{Declaration{
 		Name: "DisableEABKey", Method: "POST", Path: "/v1/eab/keys/{kid}/disable", Permission: Operator,
-		Summary: "Disable an EAB key; accounts that it made stay", Answer: "The key.",
-		Repeat: "What is disabled stays so.",
+		Summary: "Disable an EAB key; accounts that it made stay, unless they are to end too", Answer: "The key.",
+		Repeat: "What is disabled stays so.", Time: longTime,
 	}}
 	CreateESTUser = Operation[None, NewESTUser, ESTUserSecret]{Declaration{
 		Name: "CreateESTUser", Method: "POST", Path: "/v1/est/users", Permission: Operator,
@@ -55,8 +55,18 @@ type PageParams struct {
 
 // EABKeyRef names an EAB key.
 type EABKeyRef struct {
-	KID string `path:"kid"`
+	KID      string      `path:"kid"`
+	Accounts EABAccounts `query:"accounts"` // What becomes of the accounts that it made; keep when unsaid.
 }
+
+// EABAccounts is what becomes of the accounts of a disabled EAB key: keep leaves them, revoke ends them.
+type EABAccounts string
+
+// The values of EABAccounts.
+const (
+	KeepAccounts   EABAccounts = "keep"
+	RevokeAccounts EABAccounts = "revoke"
+)
 
 // ESTUserRef names a user for EST.
 type ESTUserRef struct {
@@ -86,19 +96,21 @@ type NewEABKey struct {
 
 // EABKey is an EAB key without its secret.
 type EABKey struct {
-	AnyName     bool      `json:"any_name,omitempty"`
-	CreatedAt   time.Time `json:"created_at"`
-	CreatedBy   string    `json:"created_by"`
-	Description string    `json:"description,omitempty"`
-	DisabledAt  time.Time `json:"disabled_at,omitzero"`
-	Endpoint    string    `json:"endpoint,omitempty"`
-	ExpiresAt   time.Time `json:"expires_at,omitzero"`
-	KID         string    `json:"kid"`
-	MaxUses     int       `json:"max_uses"`
-	Names       []string  `json:"names"`
-	Profiles    []string  `json:"profiles"`
-	Status      string    `json:"status"` // active, used_up, expired or disabled.
-	Subject     string    `json:"subject,omitempty"`
+	// Accounts that this call has ended.
+	AccountsRevoked int       `json:"accounts_revoked,omitempty"`
+	AnyName         bool      `json:"any_name,omitempty"`
+	CreatedAt       time.Time `json:"created_at"`
+	CreatedBy       string    `json:"created_by"`
+	Description     string    `json:"description,omitempty"`
+	DisabledAt      time.Time `json:"disabled_at,omitzero"`
+	Endpoint        string    `json:"endpoint,omitempty"`
+	ExpiresAt       time.Time `json:"expires_at,omitzero"`
+	KID             string    `json:"kid"`
+	MaxUses         int       `json:"max_uses"`
+	Names           []string  `json:"names"`
+	Profiles        []string  `json:"profiles"`
+	Status          string    `json:"status"` // active, used_up, expired or disabled.
+	Subject         string    `json:"subject,omitempty"`
 	// Made before credentials had bindings: its accounts may order any name without that anybody said so.
 	Unbound bool `json:"unbound,omitempty"`
 	Uses    int  `json:"uses"`

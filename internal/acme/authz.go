@@ -24,25 +24,9 @@ type authorizationView struct {
 	Wildcard   bool            `json:"wildcard,omitempty"`
 }
 
-// authzStatus is the stored status, until time has passed over it.
-func authzStatus(a *store.Authorization, now time.Time) string {
-	if (a.Status == statusValid || a.Status == statusPending) && !now.Before(a.Expires) {
-		return statusExpired
-	}
-	return a.Status
-}
-
-// display is the identifier as the order has it.
-func display(a *store.Authorization) string {
-	if a.Wildcard {
-		return "*." + a.Identifier.Value
-	}
-	return a.Identifier.Value
-}
-
 func (e *endpoint) authorizationView(a *store.Authorization, now time.Time) authorizationView {
 	v := authorizationView{
-		Identifier: a.Identifier, Status: authzStatus(a, now), Expires: stamp(a.Expires), Wildcard: a.Wildcard,
+		Identifier: a.Identifier, Status: a.StatusAt(now), Expires: stamp(a.Expires), Wildcard: a.Wildcard,
 	}
 	for _, typ := range shown(a) {
 		v.Challenges = append(v.Challenges, e.challengeView(a, typ))
@@ -97,14 +81,14 @@ func (s *Server) deactivateAuthorization(ctx context.Context, c *call, a *store.
 	if p.Status != statusDeactivated {
 		return fault.New(fault.Malformed, `an authorization can only be read, or deactivated with {"status":"deactivated"}`)
 	}
-	switch status := authzStatus(a, s.Now()); status {
+	switch status := a.StatusAt(s.Now()); status {
 	case statusDeactivated:
 		return nil
 	case statusPending, statusValid:
 	default:
 		return fault.New(fault.Malformed, "the authorization is %s and cannot be deactivated", status)
 	}
-	ev := s.event(c, "authorization.deactivated", c.actor(), a.ID, map[string]any{"identifier": display(a)})
+	ev := s.event(c, "authorization.deactivated", c.actor(), a.ID, map[string]any{"identifier": a.Name()})
 	if err := s.Store.DeactivateAuthorization(ctx, a.ID, ev); err != nil && !fault.Is(err, fault.Conflict) {
 		return err
 	}

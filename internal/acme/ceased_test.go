@@ -27,9 +27,13 @@ func TestFS8_OrderIsJudgedAgainWhenItIsReserved(t *testing.T) {
 			c.post(c.kid, map[string]string{"status": "deactivated"})
 			return nil
 		}, "account_deactivated"},
-		"account deactivated by an operator": {func(e *env, c *client, _ orderView, _ string) error {
-			return e.store.UpdateAccount(c.t.Context(), idOf(c.kid), nil, true, ev)
-		}, "account_deactivated"},
+		"FS18 account revoked by an operator": {func(_ *env, c *client, _ orderView, _ string) error {
+			c.revoke(false)
+			return nil
+		}, "account_revoked"},
+		"FS18 authorization revoked by an operator": {func(e *env, c *client, o orderView, _ string) error {
+			return e.store.RevokeAuthorization(c.t.Context(), idOf(o.Authorizations[1]), ev)
+		}, "authorization_revoked"},
 		"authorization deactivated": {func(_ *env, c *client, o orderView, _ string) error {
 			c.post(o.Authorizations[1], map[string]string{"status": "deactivated"})
 			return nil

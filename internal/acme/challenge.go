@@ -80,7 +80,7 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, c *call) erro
 
 // start records that a challenge is to be validated and hands it to a worker.
 func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ string) error {
-	if idle(a) && authzStatus(a, s.Now()) == statusPending {
+	if idle(a) && a.StatusAt(s.Now()) == statusPending {
 		if err := s.work.validations.Room(keyOf(a.ID, c.account)); err != nil {
 			return tooMany("validations under way", err)
 		}
@@ -97,7 +97,7 @@ func (s *Server) start(r *http.Request, c *call, a *store.Authorization, typ str
 			return err
 		}
 	}
-	switch status := authzStatus(a, s.Now()); {
+	switch status := a.StatusAt(s.Now()); {
 	case status != statusPending && status != statusValid:
 		return fault.New(fault.Malformed, "the authorization is %s; its challenges cannot be tried again", status)
 	case a.Attempted != typ:

@@ -244,7 +244,7 @@ func (s *Server) stands(ctx context.Context, ep *endpoint, orderID string) error
 	}
 	now := s.Now()
 	for i := range authzs {
-		if err := authzEnded(&authzs[i], now); err != nil {
+		if err := issuance.AuthorizationEnded(&authzs[i], now); err != nil {
 			return err
 		}
 	}
@@ -271,16 +271,6 @@ func (s *Server) recheck(ctx context.Context, row *store.Request, _ issuance.Req
 
 func gone(endpoint string) error {
 	return fault.New(fault.Denied, "the endpoint %q does not exist any more", endpoint).Because("endpoint_gone")
-}
-
-// authzEnded is why an authorization is not valid; nil if it is.
-func authzEnded(a *store.Authorization, now time.Time) error {
-	status := authzStatus(a, now)
-	if status == statusValid {
-		return nil
-	}
-	return fault.New(fault.Denied, "the authorization of %s is %s: place a new order", display(a), status).
-		Because("authorization_" + status)
 }
 
 // fail makes an order invalid and says why.
@@ -332,7 +322,7 @@ func proof(authzs []store.Authorization) (json.RawMessage, error) {
 	for i := range authzs {
 		a := &authzs[i]
 		list[i] = evidence{
-			Authorization: a.ID, Name: display(a), Method: a.Attempted, ValidatedAt: stamp(value(a.ValidatedAt)),
+			Authorization: a.ID, Name: a.Name(), Method: a.Attempted, ValidatedAt: stamp(value(a.ValidatedAt)),
 		}
 	}
 	return json.Marshal(list)
@@ -349,7 +339,7 @@ func (s *Server) recheckCAA(ctx context.Context, ep *endpoint, j *job) error {
 		}
 		if err := s.Validator.CheckCAA(ctx, a.Identifier, a.Wildcard, ep.accountURLs(a.AccountID),
 			a.Attempted); err != nil {
-			bad = append(bad, fault.Of(err).About(string(a.Identifier.Type), display(a)))
+			bad = append(bad, fault.Of(err).About(string(a.Identifier.Type), a.Name()))
 		}
 	}
 	return combine(bad)

@@ -260,6 +260,16 @@ func checkMembers(text []byte) error {
 	return nil
 }
 
+// HashKey returns the SHA-256 of the SubjectPublicKeyInfo of an account's key, which is
+// a JWK. It is fault.Malformed or fault.BadPublicKey for what no account can have.
+func HashKey(jwk []byte) (pki.KeyHash, error) {
+	key, err := parseJWK(jwk)
+	if err != nil {
+		return pki.KeyHash{}, err
+	}
+	return key.hash, nil
+}
+
 func newPublicKey(key crypto.PublicKey) (*publicKey, error) {
 	k := jose.JSONWebKey{Key: key}
 	sum, err := k.Thumbprint(crypto.SHA256)

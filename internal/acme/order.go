@@ -1,7 +1,6 @@
 package acme
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -33,52 +32,14 @@ type orderView struct {
 	Certificate    string           `json:"certificate,omitempty"`
 }
 
-// orderStatus derives an order's status: a certificate wins over everything,
-// then what is stored, then what the authorizations say (RFC 8555, section
-// 7.1.6). The problem says why a derived status is invalid.
+// orderStatus is what an order is by now, and the problem that says why it is
+// invalid.
 func orderStatus(o *store.Order, authzs []store.Authorization, now time.Time) (status string, problem json.RawMessage) {
-	switch {
-	case o.CertificateID != "":
-		return statusValid, nil
-	case o.Status == statusWaiting:
-		return waitingStatus(o)
-	case o.Status == statusInvalid && o.Error == nil: // with an authorization, which says why
-		_, problem = pendingStatus(authzs, now)
-		return statusInvalid, problem
-	case o.Status != statusPending:
-		return o.Status, o.Error
-	case !now.Before(o.Expires):
-		return statusInvalid, problemJSON(fault.New(fault.Malformed, "the order has expired").Because("order_expired"))
+	s := issuance.StandingOf(o, authzs, now)
+	if s.Err != nil {
+		s.Problem = problemJSON(s.Err)
 	}
-	return pendingStatus(authzs, now)
-}
-
-// pendingStatus is that of an order of which nothing but its authorizations
-// decides.
-func pendingStatus(authzs []store.Authorization, now time.Time) (status string, problem json.RawMessage) {
-	status = statusReady
-	for i := range authzs {
-		switch a := &authzs[i]; authzStatus(a, now) {
-		case statusValid:
-		case statusPending:
-			status = statusPending
-		case statusInvalid:
-			return statusInvalid, a.Error
-		default:
-			return statusInvalid, problemJSON(authzEnded(a, now))
-		}
-	}
-	return status, nil
-}
-
-// waitingStatus is that of an order for which a person is, or was, asked: what
-// was decided is in the request, and nowhere else.
-func waitingStatus(o *store.Order) (status string, problem json.RawMessage) {
-	if o.Approval.Undecided() {
-		return statusProcessing, nil
-	}
-	v := issuance.Verdict{State: cmp.Or(o.Approval, store.RequestExpired), Reason: o.ApprovalReason}
-	return statusInvalid, problemJSON(v.Fault())
+	return s.Status, s.Problem
 }
 
 func (e *endpoint) orderView(o *store.Order, authzs []store.Authorization, now time.Time) orderView {

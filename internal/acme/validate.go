@@ -101,7 +101,7 @@ func (s *Server) record(
 		err = s.succeed(ctx, &a.Authorization, rec)
 	case again(cause) && a.Attempts < len(s.work.delays):
 		outcome, next = "retry", work.After(s.work.delays[a.Attempts])
-		err = s.retry(ctx, a, cause)
+		err = s.retry(ctx, a, rec, cause)
 	default:
 		outcome = statusInvalid
 		err = s.decline(ctx, &a.Authorization, rec, cause)
@@ -133,7 +133,7 @@ func (s *Server) logFailure(ctx context.Context, a *attempt, rec challenge.Recor
 			}
 		}
 	}
-	s.Log.InfoContext(ctx, "validation failed", "name", display(&a.Authorization), "address", strings.Join(tried, ","),
+	s.Log.InfoContext(ctx, "validation failed", "name", a.Name(), "address", strings.Join(tried, ","),
 		"method", a.Attempted, "cause", fault.Of(cause).Error(), "account", a.AccountID, "eab_key", a.eabKID,
 		"authorization", a.ID)
 }
@@ -179,7 +179,7 @@ func (s *Server) decline(ctx context.Context, a *store.Authorization, rec challe
 
 // validated is the audit event of a decided authorization.
 func (s *Server) validated(a *store.Authorization, outcome string, at time.Time, cause string) store.Event {
-	detail, _ := json.Marshal(map[string]string{"identifier": display(a), "method": a.Attempted, "cause": cause})
+	detail, _ := json.Marshal(map[string]string{"identifier": a.Name(), "method": a.Attempted, "cause": cause})
 	return store.Event{
 		At: at, Action: "authorization.validated", Outcome: outcome, Actor: "account:" + a.AccountID, Subject: a.ID,
 		Detail: detail,
@@ -193,10 +193,10 @@ func recordJSON(rec challenge.Record) json.RawMessage {
 
 // retry records a failed attempt and when the next one is due. Who waits for the
 // answer is told that the first attempt failed.
-func (s *Server) retry(ctx context.Context, a *attempt, cause error) error {
+func (s *Server) retry(ctx context.Context, a *attempt, rec challenge.Record, cause error) error {
 	due := s.Now().Add(s.work.delays[a.Attempts])
 	problem := challengeJSON(cause)
-	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem); err != nil {
+	if err := s.Store.RetryChallenge(ctx, a.ID, a.Attempts+1, due, problem, recordJSON(rec)); err != nil {
 		return err
 	}
 	a.Attempts++

@@ -25,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/tree"
 	"github.com/privyseal/privyseal/internal/web"
@@ -58,6 +59,8 @@ type Config struct {
 	// Reload swaps in the configuration file, all or nothing. Its error is for the
 	// operator to read.
 	Reload func(context.Context) (api.ReloadResult, error)
+	// AccountKey returns the hash of an ACME account's key, a JWK as the store has it.
+	AccountKey func(jwk []byte) (pki.KeyHash, error)
 	// ListImported is told of a new list of a CA above our issuers: those that it
 	// revokes sign nothing from then on. It may be nil, where nothing signs.
 	ListImported func(context.Context)
@@ -77,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Secrets": cfg.Secrets == nil,
 		"Now":     cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
-		"Reload": cfg.Reload == nil,
+		"Reload": cfg.Reload == nil, "AccountKey": cfg.AccountKey == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("operator API: %s is not set", name)
@@ -133,6 +136,14 @@ func (s *Server) Operations() []Route {
 		handle(api.CreateEABKey, s.CreateEABKey),
 		handle(api.ListEABKeys, s.ListEABKeys),
 		handle(api.DisableEABKey, s.DisableEABKey),
+		handle(api.ListACMEAccounts, s.ListACMEAccounts),
+		handle(api.GetACMEAccount, s.GetACMEAccount),
+		handle(api.DeactivateACMEAccount, s.DeactivateACMEAccount),
+		handle(api.ListACMEOrders, s.ListACMEOrders),
+		handle(api.GetACMEOrder, s.GetACMEOrder),
+		handle(api.ListACMEAuthorizations, s.ListACMEAuthorizations),
+		handle(api.GetACMEAuthorization, s.GetACMEAuthorization),
+		handle(api.DeactivateACMEAuthorization, s.DeactivateACMEAuthorization),
 		handle(api.CreateESTUser, s.CreateESTUser),
 		handle(api.ListESTUsers, s.ListESTUsers),
 		handle(api.DisableESTUser, s.DisableESTUser),

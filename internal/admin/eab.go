@@ -60,11 +60,20 @@ func (s *Server) ListEABKeys(ctx context.Context, p api.PageParams, _ *api.None)
 
 // DisableEABKey is POST /v1/eab/keys/{kid}/disable.
 func (s *Server) DisableEABKey(ctx context.Context, p api.EABKeyRef, _ *api.None) (*api.EABKey, error) {
+	switch p.Accounts {
+	case "", api.KeepAccounts, api.RevokeAccounts:
+	default:
+		return nil, badParameter("parameter %q: want %s or %s", "accounts", api.KeepAccounts, api.RevokeAccounts)
+	}
 	key, err := s.cfg.EAB.Disable(ctx, p.KID, requester(ctx), web.RequestID(ctx))
 	if err != nil {
 		return nil, err
 	}
-	return new(s.eabKey(key)), nil
+	out := s.eabKey(key)
+	if p.Accounts == api.RevokeAccounts {
+		out.AccountsRevoked, err = s.revokeAccountsOf(ctx, p.KID)
+	}
+	return &out, err
 }
 
 func (s *Server) eabKey(k *store.EABKey) api.EABKey {

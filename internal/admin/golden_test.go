@@ -150,6 +150,7 @@ func TestGolden(t *testing.T) {
 	goldenRevocations(t, g)
 	goldenApprovals(t, g)
 	goldenCredentials(g)
+	goldenACME(t, g, s)
 	goldenLists(t, g, s)
 	goldenIssuers(t, g, s)
 	goldenSystem(g, s)

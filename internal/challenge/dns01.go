@@ -2,8 +2,6 @@ package challenge
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -14,14 +12,12 @@ import (
 // _acme-challenge below the name (RFC 8555, section 8.4). Any record may match:
 // x and *.x are validated at the same name at the same time.
 func (v *Validator) dns01(ctx context.Context, t Task, rec *Record) error {
-	name := "_acme-challenge." + t.Identifier.Value
+	name, want := t.Expected()
 	rec.TXT = name
 	f, err := v.dns.lookup(ctx, name, dns.TypeTXT)
 	if err != nil {
 		return err
 	}
-	digest := sha256.Sum256([]byte(t.KeyAuthorization))
-	want := base64.RawURLEncoding.EncodeToString(digest[:])
 	var values []string
 	for _, rr := range f.rrs {
 		txt, ok := rr.(*dns.TXT)

@@ -51,7 +51,8 @@ func (g target) String() string {
 // resolved and vetted anew. What a host says is quoted only if it is at an address
 // of the identifier: a redirect may lead into networks that the client cannot see.
 func (v *Validator) http01(ctx context.Context, t Task, rec *Record) error {
-	first, err := url.Parse("http://" + urlHost(t.Identifier.Value) + "/.well-known/acme-challenge/" + t.Token)
+	at, _ := t.Expected()
+	first, err := url.Parse(at)
 	if err != nil {
 		return fault.Wrap(fault.Malformed, err, "the identifier and token make no URL")
 	}

@@ -100,20 +100,35 @@ func (c *CLI) eabList() *cobra.Command {
 }
 
 func (c *CLI) eabDisable() *cobra.Command {
+	var accounts bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "disable KID", short: "disable a key; accounts that it made stay", args: cobra.ExactArgs(1),
-		example: "  privyseal eab disable 5d41402abc4b2a76b9719d911017c592",
-		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		use: "disable KID", short: "disable a key; accounts that it made stay, unless --accounts",
+		args: cobra.ExactArgs(1),
+		example: `  privyseal eab disable 5d41402abc4b2a76b9719d911017c592
+  privyseal eab disable 5d41402abc4b2a76b9719d911017c592 --accounts`,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().BoolVar(&accounts, "accounts", false,
+				"end the accounts that it made too, as \"acme account deactivate\" does")
+			asJSON = jsonFlag(cmd)
+		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
-			key, err := api.DisableEABKey.Call(cmd.Context(), client, api.EABKeyRef{KID: args[0]}, api.None{})
+			ref := api.EABKeyRef{KID: args[0]}
+			if accounts {
+				ref.Accounts = api.RevokeAccounts
+			}
+			key, err := api.DisableEABKey.Call(cmd.Context(), client, ref, api.None{})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), key)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "disabled %s\n", key.KID)
+			text := "disabled " + key.KID
+			if accounts {
+				text += fmt.Sprintf("; accounts revoked: %d", key.AccountsRevoked)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	})

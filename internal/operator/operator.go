@@ -47,7 +47,10 @@ func New(now func() time.Time, getenv func(string) string) *CLI {
 
 // Groups returns the commands that are the operator's alone.
 func (c *CLI) Groups() []*cobra.Command {
-	return []*cobra.Command{c.cert(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(), c.crl(), c.kek(), c.status()}
+	return []*cobra.Command{
+		c.cert(), c.acme(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(),
+		c.crl(), c.kek(), c.status(),
+	}
 }
 
 // errUsage is in the chain of errors that the caller of the command made.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"csr": makeCSR, "exits": exits, "breaks": breaks, "record": putRecord,
+			"csr": makeCSR, "exits": exits, "breaks": breaks, "record": putRecord, "account": makeAccount,
 		},
 	})
 }
@@ -72,6 +73,19 @@ func makeCSR(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: csr FILE NAME…")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(admintest.CSR(tb, args[1:]...)), 0o600))
+}
+
+// makeAccount is `account KID FILE`: the EAB key in KID has made an account; FILE then holds
+// its id, that of its order that failed, and that of its authorization that waits.
+func makeAccount(ts *testscript.TestScript, _ bool, args []string) {
+	s, ok := ts.Value("server").(*admintest.Server)
+	tb, isTB := ts.Value("tb").(testing.TB)
+	if !ok || !isTB || len(args) != 2 {
+		ts.Fatalf("usage: account KID FILE")
+	}
+	made := s.ACME(tb, strings.TrimSpace(ts.ReadFile(args[0])))
+	text := strings.Join([]string{made.Account, made.Failed, made.PendingAuthz}, "\n") + "\n"
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
 
 // putRecord is `record ID`: a CA without a certificate that can be read is installed.

@@ -247,7 +247,7 @@ func (srv *server) buildAdmin(context.Context) error {
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },
 		Health:    srv.report,
-		Reload:    srv.reload,
+		Reload:    srv.reload, AccountKey: acme.HashKey,
 		// This node does not wait for its next look: what it signed meanwhile would
 		// be worth nothing.
 		ListImported: func(ctx context.Context) { srv.logged("lists of the CAs above", srv.checkParents(ctx)) },

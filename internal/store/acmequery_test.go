@@ -40,13 +40,16 @@ func TestFS18_AccountsAreFoundAndEnded(t *testing.T) {
 				slices.Concat(pending.AuthorizationIDs, done.AuthorizationIDs, late.AuthorizationIDs)},
 			"key": {store.ACMEQuery{EABKID: "team", Endpoint: "web"}, ids{accounts[1].ID}, ids{pending.ID, done.ID},
 				slices.Concat(pending.AuthorizationIDs, done.AuthorizationIDs)},
-			"address": {store.ACMEQuery{Address: "192.0.2.1"}, ids{accounts[0].ID}, nil, nil},
-			"after":   {store.ACMEQuery{After: "zz"}, nil, nil, nil},
-			"name":    {store.ACMEQuery{Name: "A.test"}, ids{accounts[1].ID}, ids{pending.ID}, pending.AuthorizationIDs},
-			"account": {store.ACMEQuery{Account: accounts[2].ID}, ids{accounts[2].ID}, ids{late.ID}, late.AuthorizationIDs},
-			"page":    {store.ACMEQuery{Limit: 1}, ids{accounts[0].ID}, ids{pending.ID}, pending.AuthorizationIDs},
-			"pending": {store.ACMEQuery{Status: "pending", Now: base.Add(10 * time.Minute)}, nil, ids{pending.ID, done.ID},
-				slices.Concat(pending.AuthorizationIDs, late.AuthorizationIDs)},
+			"address":  {store.ACMEQuery{Address: "192.0.2.1"}, ids{accounts[0].ID}, nil, nil},
+			"after":    {store.ACMEQuery{After: "zz"}, nil, nil, nil},
+			"name":     {store.ACMEQuery{Name: "A.test"}, ids{accounts[1].ID}, ids{pending.ID}, pending.AuthorizationIDs},
+			"account":  {store.ACMEQuery{Account: accounts[2].ID}, ids{accounts[2].ID}, ids{late.ID}, late.AuthorizationIDs},
+			"page":     {store.ACMEQuery{Limit: 1}, ids{accounts[0].ID}, ids{pending.ID}, pending.AuthorizationIDs},
+			"wildcard": {store.ACMEQuery{Name: "*.a.test"}, nil, nil, nil},
+			"pending": {store.ACMEQuery{Status: "pending", Now: base.Add(10 * time.Minute)}, nil, ids{pending.ID},
+				pending.AuthorizationIDs},
+			"ready":   {store.ACMEQuery{Status: "ready", Now: base.Add(10 * time.Minute)}, nil, ids{done.ID}, nil},
+			"expired": {store.ACMEQuery{Status: "expired", Now: base.Add(10 * time.Minute)}, nil, nil, late.AuthorizationIDs},
 			"invalid": {store.ACMEQuery{Status: "invalid", Now: base.Add(10 * time.Minute)}, nil, ids{late.ID}, nil},
 		} {
 			got, err := s.Accounts(ctx, c.q)
@@ -54,13 +57,13 @@ func TestFS18_AccountsAreFoundAndEnded(t *testing.T) {
 			same(t, name+": accounts", got, func(a store.Account) string { return a.ID }, c.accounts)
 			orders, err := s.Orders(ctx, c.q)
 			noErr(t, err)
-			same(t, name+": orders", orders, func(o store.Order) string { return o.ID }, c.orders)
+			same(t, name+": orders", orders, func(o store.ACMEOrder) string { return o.ID }, c.orders)
 			authzs, err := s.Authorizations(ctx, c.q)
 			noErr(t, err)
 			same(t, name+": authorizations", authzs, func(a store.Authorization) string { return a.ID }, c.authzs)
 		}
-		noErr(t, s.RevokeAccount(ctx, accounts[1].ID, event("account.revoked")))
-		wantKind(t, s.RevokeAccount(ctx, accounts[1].ID, event("account.revoked")), fault.Conflict)
+		noErr(t, s.RevokeAccount(ctx, &accounts[1], nil, event("account.revoked")))
+		wantKind(t, s.RevokeAccount(ctx, &accounts[1], nil, event("account.revoked")), fault.Conflict)
 		wantKind(t, s.UpdateAccount(ctx, accounts[1].ID, nil, true, event("account.deactivated")), fault.Conflict)
 		left, err := s.Authorizations(ctx, store.ACMEQuery{Account: accounts[1].ID})
 		noErr(t, err)
@@ -71,7 +74,7 @@ func TestFS18_AccountsAreFoundAndEnded(t *testing.T) {
 		}
 		orders, err := s.Orders(ctx, store.ACMEQuery{Account: accounts[1].ID, Status: "invalid", Now: base})
 		noErr(t, err)
-		same(t, "orders that ended", orders, func(o store.Order) string { return o.ID }, ids{pending.ID, done.ID})
+		same(t, "orders that ended", orders, func(o store.ACMEOrder) string { return o.ID }, ids{pending.ID, done.ID})
 		if o, _, err := s.Order(ctx, late.ID); err != nil || o.Status != "pending" {
 			t.Errorf("another account's order is %+v, %v", o, err)
 		}

@@ -14,7 +14,7 @@ type Authorization struct {
 	ID, AccountID string
 	Identifier    pki.Identifier
 	Wildcard      bool
-	Status        string // "pending", "valid", "invalid" or "deactivated"
+	Status        string // "pending", "valid", "invalid", "deactivated" or "revoked" (by an operator)
 	Expires       time.Time
 	Token         string
 	Attempted     string     // type of the challenge being or last attempted
@@ -47,6 +47,22 @@ var authorizations = table[Authorization]{
 		col("created_at", func(r *Authorization) *time.Time { return &r.CreatedAt }),
 	},
 }.ready()
+
+// StatusAt is the stored status, until time has passed over it: then it is "expired".
+func (a *Authorization) StatusAt(now time.Time) string {
+	if (a.Status == "valid" || a.Status == "pending") && !now.Before(a.Expires) {
+		return "expired"
+	}
+	return a.Status
+}
+
+// Name is the identifier as the order has it.
+func (a *Authorization) Name() string {
+	if a.Wildcard {
+		return "*." + a.Identifier.Value
+	}
+	return a.Identifier.Value
+}
 
 // Authorization returns an authorization by id.
 func (s *Store) Authorization(ctx context.Context, id string) (*Authorization, error) {
@@ -174,11 +190,11 @@ func (s *Store) EndChallenge(ctx context.Context, authzID string, problem json.R
 // RetryChallenge notes a failed attempt that is to be repeated at next. It is
 // fault.Conflict if the authorization is settled.
 func (s *Store) RetryChallenge(
-	ctx context.Context, authzID string, attempts int, next time.Time, problem json.RawMessage,
+	ctx context.Context, authzID string, attempts int, next time.Time, problem, record json.RawMessage,
 ) error {
 	won, err := s.swap(ctx, "retry challenge", must(`UPDATE authorizations
-		SET attempts = $1, next_attempt_at = $2, error = $3
-		WHERE id = $4 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, authzID))
+		SET attempts = $1, next_attempt_at = $2, error = $3, record = $4
+		WHERE id = $5 AND status = 'pending' AND attempted <> ''`, attempts, next, problem, record, authzID))
 	if err == nil && !won {
 		return fault.New(fault.Conflict, "the authorization is settled")
 	}
@@ -215,10 +231,20 @@ func (s *Store) ClaimChallenge(ctx context.Context, authzID string, now, until t
 // section 7.5.2), and with it the pending orders that rest on it; fault.Conflict
 // if it is neither.
 func (s *Store) DeactivateAuthorization(ctx context.Context, id string, ev Event) error {
+	return s.endAuthorization(ctx, id, "deactivated", ev)
+}
+
+// RevokeAuthorization is DeactivateAuthorization for an operator: the status is
+// "revoked" (RFC 8555, section 7.1.6).
+func (s *Store) RevokeAuthorization(ctx context.Context, id string, ev Event) error {
+	return s.endAuthorization(ctx, id, "revoked", ev)
+}
+
+func (s *Store) endAuthorization(ctx context.Context, id, status string, ev Event) error {
 	return s.commit(ctx, &write{
-		what: "deactivate authorization",
-		guards: []*stmt{must(`UPDATE authorizations SET status = 'deactivated', next_attempt_at = NULL
-			WHERE id = $1 AND status IN ('pending', 'valid')`, id)},
+		what: "end authorization",
+		guards: []*stmt{must(`UPDATE authorizations SET status = $1, next_attempt_at = NULL
+			WHERE id = $2 AND status IN ('pending', 'valid')`, status, id)},
 		effects: []*stmt{endOrdersOf(id)},
 		events:  []Event{ev},
 		lost:    func(int) error { return fault.New(fault.Conflict, "the authorization is neither pending nor valid") },

@@ -268,7 +268,7 @@ func TestACME_A39_Challenges(t *testing.T) {
 		if start("http-01", base.Add(time.Hour)) {
 			t.Error("an expired authorization was started")
 		}
-		wantKind(t, s.RetryChallenge(ctx, id, 1, base, nil), fault.Conflict) // nothing was attempted
+		wantKind(t, s.RetryChallenge(ctx, id, 1, base, nil, nil), fault.Conflict) // nothing was attempted
 		if !start("http-01", base) || start("http-01", base) || start("dns-01", base) {
 			t.Error("want one start, the first")
 		}
@@ -288,7 +288,7 @@ func TestACME_A39_Challenges(t *testing.T) {
 		if !claim(base) || claim(base.Add(time.Second)) {
 			t.Error("want one claim, the first")
 		}
-		noErr(t, s.RetryChallenge(ctx, id, 1, base.Add(2*time.Second), []byte(`{"n":1}`)))
+		noErr(t, s.RetryChallenge(ctx, id, 1, base.Add(2*time.Second), []byte(`{"n":1}`), []byte(`{"at":1}`)))
 		if !claim(base.Add(2 * time.Second)) {
 			t.Error("a retry cannot be claimed when it is due")
 		}
@@ -296,7 +296,7 @@ func TestACME_A39_Challenges(t *testing.T) {
 		wantKind(t, s.FinishChallenge(ctx, id, "dns-01", true, nil, nil, base, base, nil), fault.Conflict)
 		noErr(t, s.FinishChallenge(ctx, id, "http-01", true, nil, []byte(`{"ip":"127.0.0.1"}`), base, base.Add(24*time.Hour), &ev))
 		wantKind(t, s.FinishChallenge(ctx, id, "http-01", false, nil, nil, base, base, nil), fault.Conflict)
-		wantKind(t, s.RetryChallenge(ctx, id, 2, base, nil), fault.Conflict)
+		wantKind(t, s.RetryChallenge(ctx, id, 2, base, nil, nil), fault.Conflict)
 		got, err := s.Authorization(ctx, id)
 		noErr(t, err)
 		at := cut(base)

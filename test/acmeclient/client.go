@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -79,8 +80,26 @@ func New(ctx context.Context, hc *http.Client, directory string, responder *Resp
 
 // Register makes the account.
 func (c *Client) Register(ctx context.Context) error {
+	return c.register(ctx, `{"termsOfServiceAgreed":true}`)
+}
+
+// RegisterBound makes the account with an external account binding (RFC 8555, section
+// 7.3.4). hmacKey is in base64url.
+func (c *Client) RegisterBound(ctx context.Context, kid, hmacKey string) error {
+	key, err := base64.RawURLEncoding.DecodeString(hmacKey)
+	if err != nil {
+		return err
+	}
+	protected, payload := b64([]byte(`{"alg":"HS256","kid":"`+kid+`","url":"`+c.dir.NewAccount+`"}`)), b64([]byte(c.jwk))
+	mac := hmac.New(sha256.New, key)
+	_, _ = mac.Write([]byte(protected + "." + payload)) // a hash never fails
+	return c.register(ctx, `{"termsOfServiceAgreed":true,"externalAccountBinding":{"protected":"`+protected+
+		`","payload":"`+payload+`","signature":"`+b64(mac.Sum(nil))+`"}}`)
+}
+
+func (c *Client) register(ctx context.Context, payload string) error {
 	var h http.Header
-	err := c.post(ctx, c.dir.NewAccount, `{"termsOfServiceAgreed":true}`, http.StatusCreated, nil, &h)
+	err := c.post(ctx, c.dir.NewAccount, payload, http.StatusCreated, nil, &h)
 	if err == nil {
 		c.kid = h.Get("Location")
 	}

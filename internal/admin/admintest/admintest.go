@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/acme"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/ca"
@@ -57,7 +58,8 @@ type Server struct {
 	Refreshed atomic.Int64          // how often what was installed was put in force
 	Declared  []ca.Declaration      // what the configuration names; set it before the first call
 
-	lists map[string]crl.Config
+	lists    map[string]crl.Config
+	accounts atomic.Int64 // that ACME has made
 }
 
 // Start runs the API over st with issuing CAs of the given ids. With a nil store
@@ -100,6 +102,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 			database := api.HealthCheck{Name: "database", OK: ok, State: state, Detail: "asked just now"}
 			return api.Health{Ready: ok, State: state, Checks: []api.HealthCheck{database}}
 		},
+		AccountKey: acme.HashKey,
 		Reload: func(context.Context) (api.ReloadResult, error) {
 			if err := s.ReloadErr.Load(); err != nil {
 				return api.ReloadResult{}, *err

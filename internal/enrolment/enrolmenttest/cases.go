@@ -120,6 +120,10 @@ var credentials = []testCase{
 		name: "FS17 account deactivated", certificate: (*world).account,
 		change: (*world).deactivate, reason: "certificate_account",
 	},
+	{
+		name: "FS17 account revoked (FS18)", certificate: (*world).account,
+		change: (*world).revokeAccount, reason: "certificate_account",
+	},
 	{name: "FS17 account deactivated after a renewal", certificate: (*world).account, change: func(w *world) {
 		w.follow()
 		w.deactivate()
@@ -232,6 +236,10 @@ var waiting = []testCase{
 	{
 		name: "FS7 account deactivated", certificate: (*world).account,
 		meanwhile: (*world).deactivate, reason: "certificate_account",
+	},
+	{
+		name: "FS7 account revoked (FS18)", certificate: (*world).account,
+		meanwhile: (*world).revokeAccount, reason: "certificate_account",
 	},
 	{
 		name:      "FS7 expired",

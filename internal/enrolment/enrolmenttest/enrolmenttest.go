@@ -269,6 +269,12 @@ func (w *world) deactivate() {
 	w.must(w.Store.UpdateAccount(w.t.Context(), "acct", nil, true, store.Event{At: w.Now()}))
 }
 
+// revokeAccount ends the account as an operator does.
+func (w *world) revokeAccount() {
+	w.t.Helper()
+	w.must(w.Store.RevokeAccount(w.t.Context(), &store.Account{ID: "acct"}, nil, store.Event{At: w.Now()}))
+}
+
 // follow renews once and goes on with the certificate and the key of it.
 func (w *world) follow() {
 	w.t.Helper()
