@@ -50,7 +50,7 @@ var onlyIn = map[string][]string{
 	"github.com/go-jose":                  {"internal/acme"},
 	"github.com/pires/go-proxyproto":      {"internal/web"},
 	"github.com/youmark/pkcs8":            {"internal/keys"},
-	"github.com/miekg/pkcs11":            {"internal/keys"},
+	"github.com/miekg/pkcs11":             {"internal/keys"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},
 	"github.com/spf13/cobra":              {"internal/operator", "internal/commands", "internal/dev", "cmd/privyseal", "cmd/privyseal-ceremony"},
 	"github.com/testcontainers":           {"internal/store/storetest"},

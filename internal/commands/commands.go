@@ -37,7 +37,7 @@ func New(version string, now func() time.Time, config, audit []*cobra.Command) [
 	auditGroup := &cobra.Command{Use: "audit", Short: "verify and read the audit record"}
 	auditGroup.AddCommand(append([]*cobra.Command{auditVerifyCommand(now)}, audit...)...)
 	return []*cobra.Command{
-		serveCommand(version, now), migrateCommand(now), verifyCommand(now), configGroup, auditGroup,
+		serveCommand(version, now), migrateCommand(now), verifyCommand(now), doctorCommand(), configGroup, auditGroup,
 		versionCommand(version),
 	}
 }

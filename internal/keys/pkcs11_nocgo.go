@@ -13,3 +13,7 @@ func openToken(context.Context, *URI, string, Secret, Config, func(string, error
 }
 
 func generateToken(Ref, string, Secret, Config) error { return errNoPKCS11 }
+
+func describeToken(context.Context, *URI, string, Secret, Config) (Description, error) {
+	return Description{}, errNoPKCS11
+}
