@@ -183,13 +183,13 @@ func (o *objects) noPublic(id []byte, label string) error {
 		others, _ := o.named(pkcs11.CKO_PUBLIC_KEY, nil, label)
 		for _, obj := range others {
 			if other, err := o.attribute(obj, pkcs11.CKA_ID); err == nil && !bytes.Equal(other, id) {
-				return fmt.Errorf("the private key's id is %s, and the public key with its label has the id %s: give both "+
-					"one id with the token's own tool", shown(id), shown(other))
+				return fmt.Errorf("the private key's id is %s, and the public key with its label has the id %s: give "+
+					"both one id with the token's own tool", shown(id), shown(other))
 			}
 		}
 	}
-	return fmt.Errorf("the private key is there, but no public key or certificate with its id %s: write one of them into "+
-		"the token, with this id (pkcs11-tool --write-object FILE --type pubkey --id %x)", shown(id), id)
+	return fmt.Errorf("the private key is there, but no public key or certificate with its id %s: write one of them "+
+		"into the token, with this id (pkcs11-tool --write-object FILE --type pubkey --id %x)", shown(id), id)
 }
 
 func shown(id []byte) string {
@@ -222,8 +222,8 @@ func (o *objects) export(obj pkcs11.ObjectHandle, class uint) (crypto.PublicKey,
 		}
 		return cert.PublicKey, nil
 	}
-	if n, e := new(big.Int).SetBytes(get(pkcs11.CKA_MODULUS)), new(big.Int).SetBytes(get(pkcs11.CKA_PUBLIC_EXPONENT)); n.
-		Sign() > 0 && e.IsInt64() && e.Sign() > 0 && e.BitLen() < 32 {
+	n, e := new(big.Int).SetBytes(get(pkcs11.CKA_MODULUS)), new(big.Int).SetBytes(get(pkcs11.CKA_PUBLIC_EXPONENT))
+	if n.Sign() > 0 && e.Sign() > 0 && e.BitLen() < 32 {
 		return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 	}
 	return ecPublic(get(pkcs11.CKA_EC_PARAMS), get(pkcs11.CKA_EC_POINT))

@@ -73,14 +73,15 @@ func generation(alg string) (uint, []*pkcs11.Attribute, error) {
 		if c.alg == alg {
 			params, err := asn1.Marshal(c.oid)
 			return pkcs11.CKM_EC_KEY_PAIR_GEN, []*pkcs11.Attribute{
-				pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, params),
+				pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+				pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, params),
 			}, err
 		}
 	}
 	bits := map[string]int{"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}[alg]
 	if bits == 0 {
-		return 0, nil, fmt.Errorf("algorithm %q: want ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072 or rsa-4096 in a token",
-			alg)
+		return 0, nil, fmt.Errorf("algorithm %q: want ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072 or rsa-4096 "+
+			"in a token", alg)
 	}
 	return pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),

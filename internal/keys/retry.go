@@ -14,8 +14,8 @@ var errReplaced = fmt.Errorf("%w: the connection was replaced", ErrNotSigned)
 
 // errFinalTry keeps the last try for a person. PINRefused is true of it.
 var errFinalTry = errors.New("the token has one try left for its PIN (CKF_USER_PIN_FINAL_TRY), and a wrong one locks " +
-	"it: no PIN was sent. Log in once with the token's own tool, which clears the count, or set pkcs11.final_try: true " +
-	"for one start")
+	"it: no PIN was sent. Log in once with the token's own tool, which clears the count, or set pkcs11.final_try: " +
+	"true for one start")
 
 // curable reports whether a new connection may help where err came of the old
 // one. mask is heals, with padding for those that take only a sure sign of it.
