@@ -79,11 +79,10 @@ func TestFT9_LostBesideAnother(t *testing.T) {
 	tok := hsmtest.New(t)
 	stays, goes, folder := twoTokens(t, tok.Module, tok, Config{})
 	stop := use(t.Context(), stays, 8)
-	away := folder + ".away"
-	if err := os.Rename(folder, filepath.Join(filepath.Dir(tok.Dir), "away")); err != nil {
+	away := filepath.Join(filepath.Dir(tok.Dir), "away")
+	if err := os.Rename(folder, away); err != nil {
 		t.Fatal(err)
 	}
-	away = filepath.Join(filepath.Dir(tok.Dir), "away")
 	for begun := time.Now(); goes.Healthy() == nil || time.Since(begun) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
 		_, err := goes.SignContext(t.Context(), digest("m"), crypto.SHA256)
 		if err == nil && time.Since(begun) > healing {

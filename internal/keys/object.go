@@ -69,8 +69,8 @@ func (o *objects) key(u *URI) (*conn, error) {
 }
 
 // named finds objects of a class by id and label, where they are given.
-func (o *objects) named(class uint, id []byte, label string, more ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	want := append(more, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+func (o *objects) named(class uint, id []byte, label string) ([]pkcs11.ObjectHandle, error) {
+	want := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, class)}
 	if len(id) > 0 {
 		want = append(want, pkcs11.NewAttribute(pkcs11.CKA_ID, id))
 	}

@@ -80,7 +80,7 @@ func Read(from Source) (*Folder, error) {
 
 // paths returns the CA's files by their names in openssl.cnf.
 func (from Source) paths() (map[string]string, error) {
-	paths := map[string]string{}
+	var paths map[string]string
 	path := from.Config
 	if path == "" {
 		path = filepath.Join(from.Dir, "openssl.cnf")
