@@ -177,7 +177,7 @@ func TestFT6_Lists(t *testing.T) {
 		"expired":        {[]crl.Status{{Name: "root", State: crl.StateExpired, Offline: true}, {Name: "a", State: crl.StateAging}}, Failed},
 		"refused":        {[]crl.Status{{Name: "a", State: crl.StateCurrent, Refused: "was an old backup restored?"}}, Failed},
 	} {
-		got := Lists(func() []crl.Status { return tt.lists })(t.Context())
+		got := Lists(func() []crl.Status { return tt.lists }, func(id string) []string { return []string{"needs " + id} })(t.Context())
 		if len(got) != 1 || got[0].State != tt.state || (tt.state != "") != (got[0].Remedy != "") || len(got[0].Needs) > 0 {
 			t.Errorf("%s: %+v", name, got)
 		}

@@ -2,6 +2,8 @@ package health
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/privyseal/privyseal/internal/crl"
@@ -9,8 +11,10 @@ import (
 
 // Lists returns the check of the revocation lists: expired and refused ones have
 // failed, and one that ends soon or was never imported is a warning. No listener
-// needs it: another node would serve the same ones.
-func Lists(all func() []crl.Status) func(context.Context) []Check {
+// needs them: another node would serve the same ones. But where the lists on disk
+// have revocations that the database has lost, those that needs names for the CA
+// are not ready.
+func Lists(all func() []crl.Status, needs func(ca string) []string) func(context.Context) []Check {
 	return func(context.Context) []Check {
 		check := Check{Name: "revocation lists"}
 		var says []string
@@ -26,6 +30,12 @@ func Lists(all func() []crl.Status) func(context.Context) []Check {
 				fresh = "sign a new list where the key is, and privyseal crl import"
 			}
 			switch {
+			case l.Lost > 0:
+				worse(Failed, fmt.Sprintf("%s: the list on disk has %d revocations that the database does not have, and OCSP "+
+					"and renewals go by the list: was an old backup restored?", l.Name, l.Lost), "privyseal crl recover "+
+					l.Issuer+" --dry-run, then --yes; with --holds also those on hold, or privyseal crl publish "+l.Issuer+
+					" lets holds go")
+				check.Needs = append(check.Needs, needs(l.Issuer)...)
 			case l.Refused != "":
 				worse(Failed, l.Name+": "+l.Refused, "privyseal crl list says what is published; the words say what to do")
 			case l.State == crl.StateExpired:
@@ -37,6 +47,8 @@ func Lists(all func() []crl.Status) func(context.Context) []Check {
 			}
 		}
 		check.Detail = strings.Join(says, "; ")
+		slices.Sort(check.Needs)
+		check.Needs = slices.Compact(check.Needs)
 		return []Check{check}
 	}
 }

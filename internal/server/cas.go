@@ -272,6 +272,9 @@ func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce)
 			srv.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
 		}
 	}
+	// What the lists on disk know comes before the first answer about anybody.
+	srv.lists.Swap(s.cas(), s.lists)
+	srv.logged("lists on disk", srv.lists.Compare(ctx))
 	srv.enforce(s)
 	srv.importLists(ctx, cfg)
 	srv.logged("lists of the CAs above", srv.checkParents(ctx)) // before anything is signed

@@ -22,7 +22,7 @@ func (srv *server) askHealth() {
 	set := func() *ca.Set { return srv.signing.Load().cas() }
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
-		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
+		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
 		srv.configHealth, srv.parkedHealth, srv.credentialHealth,
 	} {
 		srv.health.Ask(source)
@@ -50,6 +50,23 @@ func (srv *server) needs(service string) (listeners []string, needed bool) {
 		}
 	}
 	return listeners, needed || cfg.Needs(service)
+}
+
+// needsCA returns the listeners that are not ready while it is not known what a CA
+// has revoked: those that it issues for, and the socket, by which it is settled, only
+// if there is no other.
+func (srv *server) needsCA(id string) []string {
+	set := srv.signing.Load().cas()
+	var all []string
+	for _, c := range append(set.Below(set.Get(id)), set.Get(id)) {
+		some, _ := srv.needs(c.Service())
+		all = append(all, some...)
+	}
+	if len(all) == 0 {
+		return []string{health.Operators}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // needSCEP and needOCSP are parts of the plain listener, which goes on without them.

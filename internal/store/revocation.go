@@ -221,5 +221,8 @@ const selectBlocked = `SELECT 1 FROM blocked_keys WHERE key_hash = $1`
 func (s *Store) BlockedKey(ctx context.Context, key pki.KeyHash) (bool, error) {
 	blocked := false
 	err := s.query(ctx, "read blocked key", selectBlocked, []any{key[:]}, once(&blocked))
-	return blocked, err
+	if err != nil || blocked {
+		return blocked, err
+	}
+	return s.blockedByWitness(ctx, key)
 }
