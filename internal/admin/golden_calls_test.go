@@ -167,4 +167,7 @@ func goldenSystem(g *golden, s *admintest.Server) {
 	g.call("ListAuditEvents", "next page", "GET", "/v1/audit/events?cursor=$events&limit=1", "")
 	g.call("ListAuditEvents", "bad cursor", "GET", "/v1/audit/events?cursor=*", "")
 	g.call("ListAuditEvents", "bad limit", "GET", "/v1/audit/events?limit=-1", "")
+	g.call("AcceptAudit", "no reason", "POST", "/v1/audit/accept", `{"reason":" "}`)
+	g.call("AcceptAudit", "accepted", "POST", "/v1/audit/accept", `{"reason":"a new host"}`)
+	g.call("AcceptAudit", "nothing is wrong", "POST", "/v1/audit/accept", `{"reason":"again"}`)
 }

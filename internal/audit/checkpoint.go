@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
@@ -48,24 +49,35 @@ type Keeper struct {
 	node  string // the chain's name
 	now   func() time.Time
 	log   *slog.Logger
-	last  string // the heads of the last checkpoint, to sign only news
+
+	mu     sync.Mutex
+	last   string // the heads of the last checkpoint, to sign only news
+	folder Folder
+	kept   *Kept
+	seen   map[string]store.Head // the farthest of each chain that this node saw
+	found  []Finding             // what contradicts it
+	failed error                 // of the last attempt to keep a checkpoint
 }
 
 // NewKeeper returns the keeper of the given chain. The key signs checkpoints:
-// Ed25519, ECDSA or RSA.
+// Ed25519, ECDSA or RSA. They are kept in the folder too.
 func NewKeeper(
-	s *store.Store, key crypto.Signer, chain string, now func() time.Time, log *slog.Logger,
+	s *store.Store, key crypto.Signer, chain string, folder Folder, now func() time.Time, log *slog.Logger,
 ) (*Keeper, error) {
 	id, err := pki.HashKey(key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}
-	return &Keeper{store: s, key: key, keyID: id.String(), node: chain, now: now, log: log}, nil
+	return &Keeper{store: s, key: key, keyID: id.String(), node: chain, folder: folder, now: now, log: log}, nil
 }
 
 // Open writes the first event of the chain, which names the chain that this
-// node's former process wrote ("" for none), and a checkpoint.
+// node's former process wrote ("" for none), and a checkpoint. Before that it reads
+// what this node saw of the record.
 func (k *Keeper) Open(ctx context.Context, former string) error {
+	if err := k.begin(ctx); err != nil {
+		return fmt.Errorf("open audit chain: %w", err)
+	}
 	err := k.store.AppendAudit(ctx, k.event(ActionOpened, map[string]string{"former_chain": former}))
 	if err != nil {
 		return fmt.Errorf("open audit chain: %w", err)
@@ -105,9 +117,11 @@ func (k *Keeper) event(action string, detail map[string]string) store.Event {
 	}
 }
 
-// Checkpoint signs the heads of all chains, unless nothing was written since the
-// last one.
+// Checkpoint compares the heads of all chains with what this node saw of them, and
+// signs them, unless nothing was written since the last one.
 func (k *Keeper) Checkpoint(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	heads, err := k.store.AuditHeads(ctx)
 	if err != nil {
 		return fmt.Errorf("read audit heads: %w", err)
@@ -118,6 +132,9 @@ func (k *Keeper) Checkpoint(ctx context.Context) error {
 	if text == k.last {
 		return nil
 	}
+	if err := k.look(ctx, heads); err != nil {
+		return fmt.Errorf("compare audit record: %w", err)
+	}
 	if c.Signature, err = sign(k.key, statement(c)); err != nil {
 		return fmt.Errorf("sign checkpoint: %w", err)
 	}
@@ -125,6 +142,7 @@ func (k *Keeper) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("store checkpoint: %w", err)
 	}
 	k.last = text
+	k.keep(ctx, c)
 	return nil
 }
 

@@ -83,6 +83,7 @@ issuer certificates that are missing, out of date or another CA's.`,
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
 			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Now: now(), Fetch: fetch,
+			AuditFolder: new(audit.FolderIn(cfg.State.Dir)),
 		})
 		if err != nil {
 			return err
@@ -91,6 +92,9 @@ issuer certificates that are missing, out of date or another CA's.`,
 			r.Issuers, r.Certificates, r.Imported, r.Orders, r.Lists, r.AuditEvents)
 		if fetch {
 			summary += fmt.Sprintf(", %d URLs asked, %d not", r.Fetched, r.NotFetched)
+		}
+		if err := printWarnings(cmd.OutOrStdout(), asJSON, r.Warnings); err != nil {
+			return err
 		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
@@ -111,17 +115,39 @@ func auditVerifyCommand(now func() time.Time) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives}
+		v := audit.Verifier{
+			Store: s, Keys: []crypto.PublicKey{key}, Archives: archives, Folder: new(audit.FolderIn(cfg.State.Dir)),
+		}
 		r, err := v.Verify(cmd.Context())
 		if err != nil {
 			return err
 		}
 		summary := fmt.Sprintf("%d events in %d chains, %d checkpoints", r.Events, r.Chains, r.Checkpoints)
+		if r.Accepted > 0 {
+			summary += fmt.Sprintf(", %d accepted", r.Accepted)
+		}
+		if err := printWarnings(cmd.OutOrStdout(), asJSON, r.Warnings); err != nil {
+			return err
+		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().StringSliceVar(&archives, "archive", nil, "segments of events that are no longer in the database")
 	return cmd
+}
+
+// printWarnings prints what is no finding and not well either. As JSON it is in the
+// report.
+func printWarnings(out io.Writer, asJSON bool, warnings []string) error {
+	for _, w := range warnings {
+		if asJSON {
+			break
+		}
+		if _, err := fmt.Fprintf(out, "warning: %s\n", w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printFindings prints a report, and fails if there is anything in it.

@@ -23,7 +23,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.parkedHealth, srv.credentialHealth,
+		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -115,6 +115,25 @@ func (srv *server) configHealth(ctx context.Context) []health.Check {
 			check.State, check.Remedy = health.Warning, "give all nodes the same configuration and reload"
 			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
 		}
+	}
+	return []health.Check{check}
+}
+
+// auditHealth tells of a record that is not the one that this node saw.
+func (srv *server) auditHealth(context.Context) []health.Check {
+	c := srv.audit.Condition()
+	check := health.Check{Name: "audit record", Detail: c.String()}
+	switch {
+	case len(c.Findings) > 0:
+		check.State, check.Needs = health.Failed, []string{health.All}
+		check.Remedy = "privyseal audit verify says what is missing; restore the newest database, or, if it is known " +
+			"why: privyseal audit accept --reason TEXT"
+	case c.Err != nil:
+		check.State, check.Remedy = health.Warning, "see to the folder audit in state.dir, and to its disk"
+	case c.Late:
+		check.State = health.Warning
+		check.Remedy = "run privyseal audit verify, and then privyseal audit accept --reason TEXT: from then on this node " +
+			"is a witness"
 	}
 	return []health.Check{check}
 }

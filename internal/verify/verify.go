@@ -47,15 +47,18 @@ type Report struct {
 	Fetched      int       `json:"fetched,omitempty"`     // URLs in certificates that were asked
 	NotFetched   int       `json:"not_fetched,omitempty"` // those that there was no time for
 	Findings     []Finding `json:"findings"`
+	Warnings     []string  `json:"warnings,omitempty"` // what could not be looked at
 }
 
 // Config is what CheckCA needs beside the store.
 type Config struct {
 	AuditKeys []crypto.PublicKey // public halves of the checkpoint keys
 	Archives  []string           // audit segments whose events were purged
-	Now       time.Time
-	Progress  func(certificates int) // may be nil; called after each page
-	Fetch     bool                   // what certificates point to is fetched too, over the network
+	// AuditFolder has this node's own checkpoints; nil leaves them out.
+	AuditFolder *audit.Folder
+	Now         time.Time
+	Progress    func(certificates int) // may be nil; called after each page
+	Fetch       bool                   // what certificates point to is fetched too, over the network
 }
 
 type check struct {
@@ -90,7 +93,7 @@ func (c *check) find(invariant int, subject, format string, args ...any) {
 
 // audit is invariant 7, and remembers the intents for invariant 1.
 func (c *check) audit(ctx context.Context) error {
-	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Each: func(e *store.Event) {
+	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Folder: c.AuditFolder, Each: func(e *store.Event) {
 		if c.oldest.IsZero() || e.At.Before(c.oldest) {
 			c.oldest = e.At
 		}
@@ -102,7 +105,7 @@ func (c *check) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.report.AuditEvents = r.Events
+	c.report.AuditEvents, c.report.Warnings = r.Events, r.Warnings
 	for _, f := range r.Findings {
 		c.find(7, "audit", "%s", f)
 	}

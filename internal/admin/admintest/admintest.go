@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -24,6 +25,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
@@ -80,7 +82,13 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 	s.Lists.Swap(s.Pipeline.Rules().CAs, s.lists)
 	limits, err := limit.New(limit.Defaults(), st, time.Now)
 	must(t, err)
+	_, auditKey, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	keeper, err := audit.NewKeeper(st, auditKey, st.Node(), audit.FolderIn(t.TempDir()), time.Now,
+		slog.New(slog.DiscardHandler))
+	must(t, err)
 	s.Config = admin.Config{
+		Audit:     keeper,
 		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
 		ESTUsers:  credential.NewESTUsers(st, limits, time.Now),
 		Store:     st, Pipeline: s.Pipeline, Inventory: inventory.New(st), Lists: s.Lists,
