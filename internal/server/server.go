@@ -247,7 +247,7 @@ func (srv *server) buildAdmin(context.Context) error {
 	var err error
 	srv.admin, err = admin.New(admin.Config{
 		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
-		Audit: srv.audit,
+		Audit:   srv.audit,
 		Tree:    srv.tree(),
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
