@@ -104,8 +104,8 @@ type CRL struct {
 	Delta   bool   `json:"delta,omitempty"`
 	Entries int64  `json:"entries,omitempty"`
 	Issuer  string `json:"issuer"`
-	// Of the full list: how many revocations the lists on this node's disk have that the database does not have, as after
-	// the restore of an older one. They count until they are recovered.
+	// Of the full list: how many revocations the lists on this node's disk have that the database does not have, as
+	// after the restore of an older one. They count until they are recovered.
 	Lost       int       `json:"lost,omitempty"`
 	Name       string    `json:"name"` // The list's name in URLs: ISSUER, ISSUER/SHARD or ISSUER-delta.
 	NextUpdate time.Time `json:"next_update,omitzero"`

@@ -14,10 +14,11 @@ var (
 	AcceptAudit = Operation[None, AuditAcceptance, AcceptedAudit]{Declaration{
 		Name: "AcceptAudit", Method: "POST", Path: "/v1/audit/accept", Permission: Admin,
 		Summary: "Accept what is wrong with the audit record, for a reason that stays in it",
-		Description: "Verifies the record against every checkpoint, those in this node's state folder too. What is found " +
-			"is a finding no more, and the event audit.accepted says so for good.",
+		Description: "Verifies the record against every checkpoint, those in this node's state folder too. What is " +
+			"found is a finding no more, and the event audit.accepted says so for good.",
 		Answer: "What was found and is accepted now.",
-		Local:  true, Time: longTime, Repeat: "When nothing is wrong any more it is refused with audit_sound.", MaxBody: 16 << 10,
+		Local:  true, Time: longTime, MaxBody: 16 << 10,
+		Repeat: "When nothing is wrong any more it is refused with audit_sound.",
 	}}
 	ReloadConfig = Operation[None, None, ReloadResult]{Declaration{
 		Name: "ReloadConfig", Method: "POST", Path: "/v1/config/reload", Permission: Admin,

@@ -88,7 +88,8 @@ func acceptances(ctx context.Context, s *store.Store, keys []crypto.PublicKey) (
 // returns that. It is fault.Conflict if nothing is wrong.
 func (k *Keeper) Accept(ctx context.Context, reason, actor, requestID string) ([]Finding, error) {
 	if strings.TrimSpace(reason) == "" || len(reason) > maxReason {
-		return nil, fault.New(fault.Malformed, "reason: say why, in at most %d octets", maxReason).Because("audit_reason")
+		return nil, fault.New(fault.Malformed, "reason: say why, in at most %d octets", maxReason).
+			Because("audit_reason")
 	}
 	v := Verifier{Store: k.store, Keys: []crypto.PublicKey{k.key.Public()}, Folder: &k.folder}
 	r, err := v.Verify(ctx)
@@ -98,15 +99,11 @@ func (k *Keeper) Accept(ctx context.Context, reason, actor, requestID string) ([
 	if len(r.Findings) == 0 && len(r.Warnings) == 0 {
 		return nil, fault.New(fault.Conflict, "nothing is wrong with the audit record").Because("audit_sound")
 	}
-	a := Acceptance{ID: store.NewID(), At: k.now().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,
-		Findings: r.Findings[:min(len(r.Findings), maxShown)], Late: len(r.Warnings) > 0, KeyID: k.keyID, UpTo: map[string]int64{}}
-	for _, f := range r.Findings {
-		if f.Seq == 0 {
-			a.Others = append(a.Others, f.What)
-		} else {
-			a.UpTo[f.Node] = max(f.Seq, r.ends[f.Node])
-		}
+	a := Acceptance{
+		ID: store.NewID(), At: k.now().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,
+		Late: len(r.Warnings) > 0, KeyID: k.keyID,
 	}
+	a.take(r)
 	if a.Signature, err = sign(k.key, a.statement()); err != nil {
 		return nil, fmt.Errorf("sign acceptance: %w", err)
 	}
@@ -121,6 +118,18 @@ func (k *Keeper) Accept(ctx context.Context, reason, actor, requestID string) ([
 		return nil, fmt.Errorf("accept audit record: %w", err)
 	}
 	return r.Findings, k.settle(ctx, a)
+}
+
+// take accepts what a report found.
+func (a *Acceptance) take(r *Report) {
+	a.Findings, a.UpTo = r.Findings[:min(len(r.Findings), maxShown)], map[string]int64{}
+	for _, f := range r.Findings {
+		if f.Seq == 0 {
+			a.Others = append(a.Others, f.What)
+		} else {
+			a.UpTo[f.Node] = max(f.Seq, r.ends[f.Node])
+		}
+	}
 }
 
 // settle takes an acceptance into the folder, and looks again.

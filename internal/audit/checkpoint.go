@@ -3,9 +3,13 @@
 // act; this package signs checkpoints over the heads of all chains, verifies
 // chains against them, and moves old events to archive segments.
 //
-// The checkpoint key is not in the database, so an administrator of the database
-// can delete but not forge: whatever is changed, taken out or cut off before the
-// last checkpoint is found by Verify.
+// The checkpoint key is not in the database, and each checkpoint is kept in the
+// state folder of the node that signed it too (Folder). So whoever can write to the
+// database alone can take nothing away that a checkpoint saw, not even with the
+// checkpoints in the database: Verify and the next look of any node find it. He can
+// add events, which the next checkpoint signs, and delete what no checkpoint saw
+// yet. Who has a node's folder and the key, as its root does, is found by the
+// folders of other nodes alone. docs/audit.md says it for people.
 package audit
 
 import (

@@ -97,10 +97,10 @@ func (p *Publisher) withheld(a *authority, o Options) error {
 		return nil
 	}
 	some := slices.Sorted(maps.Keys(lost))
-	return fault.New(fault.Conflict, "the lists of %s on this node's disk have %d revocations that the database does not "+
-		"have (%s, …): was an old backup restored? privyseal crl recover %s --dry-run takes them over, with --holds also "+
-		"those on hold; privyseal crl publish %s lets holds go", a.ID, len(lost), some[0], a.ID, a.ID).
-		Because(reasonLost)
+	return fault.New(fault.Conflict, "the lists of %s on this node's disk have %d revocations that the database does "+
+		"not have (%s, …): was an old backup restored? privyseal crl recover %s --dry-run takes them over, with "+
+		"--holds also those on hold; privyseal crl publish %s lets holds go",
+		a.ID, len(lost), some[0], a.ID, a.ID).Because(reasonLost)
 }
 
 // settle weighs again, after an act that may have settled something.
@@ -146,7 +146,8 @@ func (p *Publisher) weigh(ctx context.Context, a *authority, seq int64) error {
 	s.weighed, s.lost = from, lost
 	p.mu.Unlock()
 	if len(lost) != len(had) {
-		p.Log.ErrorContext(ctx, "revocations on disk that the database does not have", "issuer", a.ID, "count", len(lost))
+		p.Log.ErrorContext(ctx, "revocations on disk that the database does not have",
+			"issuer", a.ID, "count", len(lost))
 	}
 	p.testify()
 	return nil

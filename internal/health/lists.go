@@ -31,10 +31,8 @@ func Lists(all func() []crl.Status, needs func(ca string) []string) func(context
 			}
 			switch {
 			case l.Lost > 0:
-				worse(Failed, fmt.Sprintf("%s: the list on disk has %d revocations that the database does not have, and OCSP "+
-					"and renewals go by the list: was an old backup restored?", l.Name, l.Lost), "privyseal crl recover "+
-					l.Issuer+" --dry-run, then --yes; with --holds also those on hold, or privyseal crl publish "+l.Issuer+
-					" lets holds go")
+				what, todo := lost(l)
+				worse(Failed, what, todo)
 				check.Needs = append(check.Needs, needs(l.Issuer)...)
 			case l.Refused != "":
 				worse(Failed, l.Name+": "+l.Refused, "privyseal crl list says what is published; the words say what to do")
@@ -51,6 +49,17 @@ func Lists(all func() []crl.Status, needs func(ca string) []string) func(context
 		check.Needs = slices.Compact(check.Needs)
 		return []Check{check}
 	}
+}
+
+// lost says that the lists on disk know more than the database, and what to do.
+func lost(l crl.Status) (what, todo string) {
+	what = fmt.Sprintf("%s: the list on disk has %d revocations that the database does not have, and OCSP and "+
+		"renewals go by the list: was an old backup restored?", l.Name, l.Lost)
+	if l.Offline {
+		return what, "privyseal crl recover " + l.Issuer + " --dry-run, then --yes"
+	}
+	return what, fmt.Sprintf("privyseal crl recover %s --dry-run, then --yes; with --holds also those on hold, or "+
+		"privyseal crl publish %s lets holds go", l.Issuer, l.Issuer)
 }
 
 // ListEnds returns when each list ends.

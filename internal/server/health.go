@@ -132,8 +132,8 @@ func (srv *server) auditHealth(context.Context) []health.Check {
 		check.State, check.Remedy = health.Warning, "see to the folder audit in state.dir, and to its disk"
 	case c.Late:
 		check.State = health.Warning
-		check.Remedy = "run privyseal audit verify, and then privyseal audit accept --reason TEXT: from then on this node " +
-			"is a witness"
+		check.Remedy = "run privyseal audit verify, and then privyseal audit accept --reason TEXT: from then on this " +
+			"node is a witness"
 	}
 	return []health.Check{check}
 }
