@@ -63,6 +63,9 @@ type RevokeRequest struct {
 	// Since when the key is known or feared to be bad; not before the certificate's notBefore.
 	InvalidityAt time.Time `json:"invalidity_at,omitzero"`
 	Reason       string    `json:"reason,omitempty"` // A CRLReason of RFC 5280; unspecified when unsaid.
+	// A serial that is not on record is entered and revoked, as one that was issued after the backup from which the
+	// database was restored. It needs the query parameter issuer.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // BulkSelection selects certificates to revoke.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/internal/crl"
+	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/store/storetest"
@@ -130,4 +131,39 @@ func rootRevokes(c *ca) func(*x509.RevocationList) {
 			{SerialNumber: c.cert.SerialNumber, RevocationTime: c.clock.now(), ReasonCode: 2},
 		}
 	}
+}
+
+// TestFT1_RevokeASerialThatIsNotOnRecord: what was issued after the backup can be
+// revoked, and goes on the list.
+func TestFT1_RevokeASerialThatIsNotOnRecord(t *testing.T) {
+	t.Parallel()
+	storetest.EachURL(t, func(t *testing.T, _ string, s *store.Store) {
+		c := newCA(t, s)
+		c.config.Shards = 4
+		n := c.node(s, t.TempDir())
+		gone, known := c.certificate(24*time.Hour), c.issued(24*time.Hour)
+		revoke := func(issuerID string, serial pki.Serial, reason pki.Reason) error {
+			_, err := n.RevokeUnknown(t.Context(), issuerID, issuer.Revoked{Serial: serial, Reason: reason}, crl.Options{Actor: "uid:0"})
+			return err
+		}
+		check(t, revoke(id, gone.Serial, pki.KeyCompromise))
+		n.round(t)
+		if reason := has(n.list(t, c, id), gone); reason != int(pki.KeyCompromise) {
+			t.Errorf("it is on the list with reason %d", reason)
+		}
+		found, _, err := s.Standings(t.Context(), id, []pki.Serial{gone.Serial})
+		check(t, err)
+		if found[gone.Serial].Revocation == nil {
+			t.Error("OCSP has no revocation")
+		}
+		wantReason(t, revoke("root", gone.Serial, pki.KeyCompromise), "crl_offline")
+		for what, err := range map[string]error{
+			"on record": revoke(id, known.Serial, pki.KeyCompromise), "twice": revoke(id, gone.Serial, pki.Superseded),
+			"a CA's reason": revoke(id, c.certificate(time.Hour).Serial, pki.CACompromise), "no such issuer": revoke("web-9", gone.Serial, 0),
+		} {
+			if err == nil {
+				t.Errorf("%s: taken", what)
+			}
+		}
+	})
 }

@@ -17,6 +17,7 @@ const keyCompromise = "keyCompromise"
 type revocation struct {
 	issuer, reason, since, where string
 	dryRun, yes, sameKey, json   bool
+	unknown                      bool
 	at                           time.Time // of since
 }
 
@@ -44,6 +45,7 @@ A revocation that was interrupted goes on when the same command is given again.`
 			flags.StringVar(&r.issuer, "issuer", "", "issuer's id, where two issuers used the same serial")
 			flags.StringVar(&r.since, "invalidity-date", "", "since when the key is known or feared to be bad; not before the certificate's notBefore")
 			flags.BoolVar(&r.sameKey, "same-key", false, "with the reason keyCompromise: all other certificates of the same key too")
+			flags.BoolVar(&r.unknown, "unknown", false, "with --issuer: the serial is revoked though it is not on record, as one issued after the backup that was restored")
 			flags.StringVar(&r.where, "where", "", "which certificates to revoke, such as 'name~*.old.example, issuer=web-a'")
 			flags.BoolVar(&r.dryRun, "dry-run", false, "with --where: only count and show what would be revoked")
 			flags.BoolVar(&r.yes, "yes", false, "with --where: do it")
@@ -78,6 +80,8 @@ func (r *revocation) check(cmd *cobra.Command, args []string) error {
 		return usagef("%s: --dry-run and --yes contradict each other", path)
 	case r.where != "" && (r.issuer != "" || r.sameKey):
 		return usagef("%s: --issuer and --same-key do not go with --where; write issuer=… or key=… in the expression", path)
+	case r.unknown && (r.issuer == "" || r.sameKey):
+		return usagef("%s: --unknown goes with a serial and --issuer, and not with --same-key", path)
 	case r.sameKey && r.reason != keyCompromise:
 		return usagef("%s: --same-key goes with --reason keyCompromise", path)
 	}
@@ -88,7 +92,7 @@ func (r *revocation) check(cmd *cobra.Command, args []string) error {
 // certificates of the key: they are revoked too, or counted and offered.
 func (c *CLI) revokeOne(cmd *cobra.Command, client *api.Client, r revocation, ref string) error {
 	cert, err := api.RevokeCertificate.Call(cmd.Context(), client,
-		api.CertificateRef{Certificate: ref, Issuer: r.issuer}, api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at})
+		api.CertificateRef{Certificate: ref, Issuer: r.issuer}, api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at, Unknown: r.unknown})
 	var refusal *api.Problem
 	switch {
 	case r.sameKey && errors.As(err, &refusal) && refusal.Kind == "already_revoked":
