@@ -57,8 +57,12 @@ func (srv *server) needs(service string) (listeners []string, needed bool) {
 // if there is no other.
 func (srv *server) needsCA(id string) []string {
 	set := srv.signing.Load().cas()
+	at := set.Get(id)
+	if at == nil {
+		return []string{health.Operators} // a reload is taking it out
+	}
 	var all []string
-	for _, c := range append(set.Below(set.Get(id)), set.Get(id)) {
+	for _, c := range append(slices.Clone(set.Below(at)), at) {
 		some, _ := srv.needs(c.Service())
 		all = append(all, some...)
 	}
