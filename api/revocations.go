@@ -63,6 +63,9 @@ type RevokeRequest struct {
 	// Since when the key is known or feared to be bad; not before the certificate's notBefore.
 	InvalidityAt time.Time `json:"invalidity_at,omitzero"`
 	Reason       string    `json:"reason,omitempty"` // A CRLReason of RFC 5280; unspecified when unsaid.
+	// A serial that is not on record is entered and revoked, as one that was issued after the backup from which the
+	// database was restored. It needs the query parameter issuer.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // BulkSelection selects certificates to revoke.
@@ -101,9 +104,12 @@ type RevocationPreview struct {
 
 // CRL is a revocation list as this node serves it.
 type CRL struct {
-	Delta      bool      `json:"delta,omitempty"`
-	Entries    int64     `json:"entries,omitempty"`
-	Issuer     string    `json:"issuer"`
+	Delta   bool   `json:"delta,omitempty"`
+	Entries int64  `json:"entries,omitempty"`
+	Issuer  string `json:"issuer"`
+	// Of the full list: how many revocations the lists on this node's disk have that the database does not have, as
+	// after the restore of an older one. They count until they are recovered.
+	Lost       int       `json:"lost,omitempty"`
 	Name       string    `json:"name"` // The list's name in URLs: ISSUER, ISSUER/SHARD or ISSUER-delta.
 	NextUpdate time.Time `json:"next_update,omitzero"`
 	Number     int64     `json:"number,omitempty"`

@@ -11,6 +11,15 @@ var (
 		Name: "ListAuditEvents", Method: "GET", Path: "/v1/audit/events", Permission: Reader,
 		Summary: "The newest audit events, newest first, page by page", Answer: "One page.",
 	}}
+	AcceptAudit = Operation[None, AuditAcceptance, AcceptedAudit]{Declaration{
+		Name: "AcceptAudit", Method: "POST", Path: "/v1/audit/accept", Permission: Admin,
+		Summary: "Accept what is wrong with the audit record, for a reason that stays in it",
+		Description: "Verifies the record against every checkpoint, those in this node's state folder too. What is " +
+			"found is a finding no more, and the event audit.accepted says so for good.",
+		Answer: "What was found and is accepted now.",
+		Local:  true, Time: longTime, MaxBody: 16 << 10,
+		Repeat: "When nothing is wrong any more it is refused with audit_sound.",
+	}}
 	ReloadConfig = Operation[None, None, ReloadResult]{Declaration{
 		Name: "ReloadConfig", Method: "POST", Path: "/v1/config/reload", Permission: Admin,
 		Summary: "Read the configuration file again and swap it in, all or nothing",
@@ -53,6 +62,18 @@ type AuditEvent struct {
 type AuditPage struct {
 	Events []AuditEvent `json:"events"`
 	Next   string       `json:"next,omitempty"`
+}
+
+// AuditAcceptance says why what is wrong with the audit record is accepted.
+type AuditAcceptance struct {
+	Reason string `json:"reason"` // At most 1,000 octets; it goes into the audit record.
+}
+
+// AcceptedAudit is what was wrong with the audit record.
+type AcceptedAudit struct {
+	// In words, at most 100 of them. It is empty if the state folder had no witness, and nothing else was wrong.
+	Findings []string `json:"findings"`
+	Found    int      `json:"found"` // How many there were.
 }
 
 // ReloadResult is the configuration that runs.

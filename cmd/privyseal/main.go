@@ -31,7 +31,7 @@ func main() {
 	}
 	root.AddCommand(dev.Command(version, time.Now))
 	root.AddCommand(commands.New(
-		version, time.Now, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail()},
+		version, time.Now, []*cobra.Command{cli.ConfigReload()}, []*cobra.Command{cli.AuditTail(), cli.AuditAccept()},
 	)...)
 	root.AddCommand(cli.Groups()...)
 	if err := root.ExecuteContext(context.Background()); err != nil {

@@ -79,7 +79,8 @@ func (s *Server) deactivateAuthorization(ctx context.Context, c *call, a *store.
 		return err
 	}
 	if p.Status != statusDeactivated {
-		return fault.New(fault.Malformed, `an authorization can only be read, or deactivated with {"status":"deactivated"}`)
+		return fault.New(fault.Malformed,
+			`an authorization can only be read, or deactivated with {"status":"deactivated"}`)
 	}
 	switch status := a.StatusAt(s.Now()); status {
 	case statusDeactivated:

@@ -20,6 +20,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/fault"
@@ -48,6 +49,7 @@ type Config struct {
 	Secrets   *credential.Resealer
 	// SCEPChallenges are the challenge passwords that operators hand out.
 	SCEPChallenges *credential.SCEPChallenges
+	Audit          *audit.Keeper
 	Version        api.Version
 	Now            func() time.Time
 
@@ -75,7 +77,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
 		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil,
-		"EAB": cfg.EAB == nil, "Lists": cfg.Lists == nil,
+		"EAB": cfg.EAB == nil, "Audit": cfg.Audit == nil, "Lists": cfg.Lists == nil,
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Secrets": cfg.Secrets == nil,
@@ -155,6 +157,7 @@ func (s *Server) Operations() []Route {
 		handle(api.ApproveRequest, s.ApproveRequest),
 		handle(api.RejectRequest, s.RejectRequest),
 		handle(api.ListAuditEvents, s.ListAuditEvents),
+		handle(api.AcceptAudit, s.AcceptAudit),
 		handle(api.ReloadConfig, s.ReloadConfig),
 		handle(api.ResealSecrets, s.ResealSecrets),
 		handle(api.GetHealth, s.GetHealth),

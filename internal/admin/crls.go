@@ -107,6 +107,6 @@ func crlOf(s crl.Status) api.CRL {
 		Name: s.Name, Issuer: s.Issuer, Shard: s.Shard, Delta: s.Delta, Offline: s.Offline, State: s.State, URL: s.URL,
 		Number: s.Number, ThisUpdate: s.ThisUpdate.UTC(), NextUpdate: s.NextUpdate.UTC(), Entries: s.Entries,
 		Size:   s.Size,
-		SHA256: s.SHA256, Refused: s.Refused,
+		SHA256: s.SHA256, Lost: s.Lost, Refused: s.Refused,
 	}
 }

@@ -63,7 +63,8 @@ func (s *Server) DisableESTUser(ctx context.Context, p api.ESTUserRef, _ *api.No
 
 func (s *Server) estUser(u *store.ESTUser) api.ESTUser {
 	return api.ESTUser{
-		Name: u.Name, Status: string(s.cfg.ESTUsers.Standing(u)), Description: u.Description, Endpoint: u.Endpoint, Profile: u.Profile,
+		Name: u.Name, Status: string(s.cfg.ESTUsers.Standing(u)), Description: u.Description, Endpoint: u.Endpoint,
+		Profile: u.Profile,
 		Subject: u.Binding.Subject, Names: u.Binding.Names, AnyName: u.Binding.AnyName, Unbound: u.Binding.Old,
 		MaxUses: u.MaxUses, Uses: u.Uses, ExpiresAt: utc(u.ExpiresAt), DisabledAt: utc(u.DisabledAt),
 		CreatedBy: u.CreatedBy, CreatedAt: u.CreatedAt.UTC(),
@@ -123,7 +124,8 @@ func (s *Server) DisableSCEPChallenge(ctx context.Context, p api.IDRef, _ *api.N
 
 func (s *Server) scepChallenge(c *store.SCEPChallenge) api.SCEPChallenge {
 	return api.SCEPChallenge{
-		ID: c.ID, Status: string(s.cfg.SCEPChallenges.Standing(c)), Description: c.Description, Endpoint: c.Endpoint, Profile: c.Profile,
+		ID: c.ID, Status: string(s.cfg.SCEPChallenges.Standing(c)), Description: c.Description, Endpoint: c.Endpoint,
+		Profile: c.Profile,
 		Subject: c.Binding.Subject, Names: c.Binding.Names, AnyName: c.Binding.AnyName, Unbound: c.Binding.Old,
 		MaxUses: c.MaxUses, Uses: c.Uses, ExpiresAt: utc(c.ExpiresAt), DisabledAt: utc(c.DisabledAt),
 		CreatedBy: c.CreatedBy, CreatedAt: c.CreatedAt.UTC(),
@@ -134,7 +136,8 @@ func (s *Server) scepChallenge(c *store.SCEPChallenge) api.SCEPChallenge {
 // credential that is good for nothing.
 func (s *Server) scope(protocol, endpoint, profile string) error {
 	if endpoints := s.cfg.Endpoints(protocol); endpoint != "" && !slices.Contains(endpoints, endpoint) {
-		return fault.New(fault.Malformed, "there is no %s endpoint %q; there are: %s", strings.ToUpper(protocol), endpoint, strings.Join(endpoints, ", ")).
+		return fault.New(fault.Malformed, "there is no %s endpoint %q; there are: %s", strings.ToUpper(protocol),
+			endpoint, strings.Join(endpoints, ", ")).
 			Because("endpoint_unknown")
 	}
 	if _, ok := s.cfg.Pipeline.Rules().Profiles[profile]; profile != "" && !ok {

@@ -170,4 +170,10 @@ func goldenSystem(g *golden, s *admintest.Server) {
 	g.call("ListAuditEvents", "next page", "GET", "/v1/audit/events?cursor=$events&limit=1", "")
 	g.call("ListAuditEvents", "bad cursor", "GET", "/v1/audit/events?cursor=*", "")
 	g.call("ListAuditEvents", "bad limit", "GET", "/v1/audit/events?limit=-1", "")
+	for _, at := range [][2]string{{"unknown, no issuer", ""}, {"unknown", "?issuer=web-a-1"}, {"unknown, key elsewhere", "?issuer=root"}} {
+		g.call("RevokeCertificate", at[0], "POST", "/v1/certificates/4711aa4711aa4711aa/revoke"+at[1], `{"unknown":true,"reason":"keyCompromise"}`)
+	}
+	g.call("AcceptAudit", "no reason", "POST", "/v1/audit/accept", `{"reason":" "}`)
+	g.call("AcceptAudit", "accepted", "POST", "/v1/audit/accept", `{"reason":"a new host"}`)
+	g.call("AcceptAudit", "nothing is wrong", "POST", "/v1/audit/accept", `{"reason":"again"}`)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
 	"github.com/privyseal/privyseal/internal/issuance"
+	"github.com/privyseal/privyseal/internal/issuer"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/web"
 )
@@ -26,6 +27,9 @@ func (s *Server) RevokeCertificate(
 		}
 	}
 	row, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
+	if b.Unknown && fault.Is(err, fault.NotFound) {
+		return s.revokeUnknown(ctx, p, b, reason)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +43,33 @@ func (s *Server) RevokeCertificate(
 		return nil, err
 	}
 	if row, err = s.cfg.Inventory.Find(ctx, row.ID, ""); err != nil {
+		return nil, err
+	}
+	return new(inventory.Record(row)), nil
+}
+
+// revokeUnknown revokes a serial that is not on record.
+func (s *Server) revokeUnknown(
+	ctx context.Context, p api.CertificateRef, b *api.RevokeRequest, reason pki.Reason,
+) (*api.Certificate, error) {
+	serial, err := pki.ParseSerial(p.Certificate)
+	if err != nil || p.Issuer == "" {
+		return nil, fault.New(fault.Malformed, "a certificate that is not on record is revoked by its serial and its "+
+			"issuer").Because("certificate_reference")
+	}
+	e := issuer.Revoked{Serial: serial, Reason: reason}
+	if at := b.InvalidityAt; !at.IsZero() {
+		if at.After(s.cfg.Now()) {
+			return nil, fault.New(fault.Malformed, "the invalidity date lies in the future").Because("invalidity_date")
+		}
+		e.InvalidityAt = &at
+	}
+	id, err := s.cfg.Lists.RevokeUnknown(ctx, p.Issuer, e, listOptions(ctx))
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.cfg.Inventory.Find(ctx, id, "")
+	if err != nil {
 		return nil, err
 	}
 	return new(inventory.Record(row)), nil

@@ -10,6 +10,7 @@ import (
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/seal"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 // ListAuditEvents is GET /v1/audit/events.
@@ -30,6 +31,22 @@ func (s *Server) ListAuditEvents(ctx context.Context, p api.PageParams, _ *api.N
 		})
 	}
 	return page, nil
+}
+
+// maxFindings bounds the findings of an answer.
+const maxFindings = 100
+
+// AcceptAudit is POST /v1/audit/accept.
+func (s *Server) AcceptAudit(ctx context.Context, _ api.None, b *api.AuditAcceptance) (*api.AcceptedAudit, error) {
+	found, err := s.cfg.Audit.Accept(ctx, b.Reason, requester(ctx), web.RequestID(ctx))
+	if err != nil {
+		return nil, err
+	}
+	out := &api.AcceptedAudit{Findings: []string{}, Found: len(found)}
+	for _, f := range found[:min(len(found), maxFindings)] {
+		out.Findings = append(out.Findings, f.String())
+	}
+	return out, nil
 }
 
 // ReloadConfig is POST /v1/config/reload. The attempt is on record, whatever

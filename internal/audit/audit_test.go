@@ -22,9 +22,11 @@ import (
 // record is a store with one chain of events and the keeper of its checkpoints.
 type record struct {
 	*store.Store
-	keeper *audit.Keeper
-	key    ed25519.PublicKey
-	now    time.Time
+	keeper  *audit.Keeper
+	key     ed25519.PublicKey
+	private ed25519.PrivateKey
+	folder  audit.Folder
+	now     time.Time
 }
 
 func newRecord(t *testing.T, s *store.Store, events int) *record {
@@ -33,8 +35,8 @@ func newRecord(t *testing.T, s *store.Store, events int) *record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &record{Store: s, key: pub, now: time.Now()}
-	r.keeper, err = audit.NewKeeper(s, key, s.Node(), func() time.Time { r.now = r.now.Add(time.Second); return r.now },
+	r := &record{Store: s, key: pub, private: key, now: time.Now(), folder: audit.FolderIn(t.TempDir())}
+	r.keeper, err = audit.NewKeeper(s, key, s.Node(), r.folder, func() time.Time { r.now = r.now.Add(time.Second); return r.now },
 		slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -3,9 +3,13 @@
 // act; this package signs checkpoints over the heads of all chains, verifies
 // chains against them, and moves old events to archive segments.
 //
-// The checkpoint key is not in the database, so an administrator of the database
-// can delete but not forge: whatever is changed, taken out or cut off before the
-// last checkpoint is found by Verify.
+// The checkpoint key is not in the database, and each checkpoint is kept in the
+// state folder of the node that signed it too (Folder). So whoever can write to the
+// database alone can take nothing away that a checkpoint saw, not even with the
+// checkpoints in the database: Verify and the next look of any node find it. He can
+// add events, which the next checkpoint signs, and delete what no checkpoint saw
+// yet. Who has a node's folder and the key, as its root does, is found by the
+// folders of other nodes alone. docs/audit.md says it for people.
 package audit
 
 import (
@@ -22,6 +26,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
@@ -48,24 +53,37 @@ type Keeper struct {
 	node  string // the chain's name
 	now   func() time.Time
 	log   *slog.Logger
-	last  string // the heads of the last checkpoint, to sign only news
+
+	mu     sync.Mutex
+	last   string // the heads of the last checkpoint, to sign only news
+	folder Folder
+	kept   *Kept
+	seen   map[string]store.Head // the farthest of each chain that this node saw
+	found  []Finding             // what contradicts it
+	failed error                 // of the last attempt to keep a checkpoint
 }
 
 // NewKeeper returns the keeper of the given chain. The key signs checkpoints:
-// Ed25519, ECDSA or RSA.
+// Ed25519, ECDSA or RSA. They are kept in the folder too.
 func NewKeeper(
-	s *store.Store, key crypto.Signer, chain string, now func() time.Time, log *slog.Logger,
+	s *store.Store, key crypto.Signer, chain string, folder Folder, now func() time.Time, log *slog.Logger,
 ) (*Keeper, error) {
 	id, err := pki.HashKey(key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("audit key: %w", err)
 	}
-	return &Keeper{store: s, key: key, keyID: id.String(), node: chain, now: now, log: log}, nil
+	return &Keeper{
+		store: s, key: key, keyID: id.String(), node: chain, folder: folder, now: now, log: log, seen: map[string]store.Head{},
+	}, nil
 }
 
 // Open writes the first event of the chain, which names the chain that this
-// node's former process wrote ("" for none), and a checkpoint.
+// node's former process wrote ("" for none), and a checkpoint. Before that it reads
+// what this node saw of the record.
 func (k *Keeper) Open(ctx context.Context, former string) error {
+	if err := k.begin(ctx); err != nil {
+		return fmt.Errorf("open audit chain: %w", err)
+	}
 	err := k.store.AppendAudit(ctx, k.event(ActionOpened, map[string]string{"former_chain": former}))
 	if err != nil {
 		return fmt.Errorf("open audit chain: %w", err)
@@ -105,9 +123,11 @@ func (k *Keeper) event(action string, detail map[string]string) store.Event {
 	}
 }
 
-// Checkpoint signs the heads of all chains, unless nothing was written since the
-// last one.
+// Checkpoint compares the heads of all chains with what this node saw of them, and
+// signs them, unless nothing was written since the last one.
 func (k *Keeper) Checkpoint(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	heads, err := k.store.AuditHeads(ctx)
 	if err != nil {
 		return fmt.Errorf("read audit heads: %w", err)
@@ -118,6 +138,9 @@ func (k *Keeper) Checkpoint(ctx context.Context) error {
 	if text == k.last {
 		return nil
 	}
+	if err := k.look(ctx, heads); err != nil {
+		return fmt.Errorf("compare audit record: %w", err)
+	}
 	if c.Signature, err = sign(k.key, statement(c)); err != nil {
 		return fmt.Errorf("sign checkpoint: %w", err)
 	}
@@ -125,6 +148,7 @@ func (k *Keeper) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("store checkpoint: %w", err)
 	}
 	k.last = text
+	k.keep(ctx, c)
 	return nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/pki"
@@ -35,6 +37,10 @@ type Report struct {
 	Checkpoints int       `json:"checkpoints"`
 	Unread      []Unread  `json:"unread,omitempty"`
 	Findings    []Finding `json:"findings"` // the first of each chain; empty if all is well
+	Accepted    int       `json:"accepted"` // findings that an operator has accepted
+	Warnings    []string  `json:"warnings"` // what was not looked at, for there is nothing to look at it with
+
+	ends map[string]int64 // of each chain, by what the database has and what checkpoints saw
 }
 
 // Unread is the beginning of a chain that is neither in the store nor in a segment
@@ -61,9 +67,11 @@ type Verifier struct {
 	Keys     []crypto.PublicKey // the checkpoint keys, past and present
 	Archives []string
 	Dir      string
+	Folder   *Folder            // of this node's state folder; nil leaves it out
 	Each     func(*store.Event) // sees every event read; may be nil
 
-	taken map[string]bool // segment files
+	taken    map[string]bool // segment files
+	accepted []Acceptance
 }
 
 // chain is the state of the walk along one chain.
@@ -72,6 +80,7 @@ type chain struct {
 	hash    []byte // of the last good event
 	first   store.Event
 	anchors map[int64][]byte
+	top     int64 // the highest event seen
 	broken  bool
 }
 
@@ -79,9 +88,12 @@ type chain struct {
 // checkpoint. The error says that the record could not be read; what is wrong
 // with the record is in the report.
 func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
-	r := &Report{Findings: []Finding{}} // an empty list in JSON, not null
+	r := &Report{Findings: []Finding{}, Warnings: []string{}, ends: map[string]int64{}} // in JSON not null
 	v.taken = map[string]bool{}
 	chains := map[string]*chain{}
+	if err := v.readFolder(ctx, r, chains); err != nil {
+		return nil, err
+	}
 	if err := v.readCheckpoints(ctx, r, chains); err != nil {
 		return nil, err
 	}
@@ -102,12 +114,60 @@ func (v *Verifier) Verify(ctx context.Context) (*Report, error) {
 		if c.first.Seq > 1 {
 			r.Unread = append(r.Unread, Unread{node, c.first.Seq - 1, c.first.At})
 		}
-		if last := c.lastAnchor(); !c.broken && c.seq < last {
-			r.Findings = append(r.Findings, Finding{node, c.seq + 1,
-				fmt.Sprintf("missing: a checkpoint saw event %d", last)})
+		last := c.lastAnchor()
+		r.ends[node] = max(last, c.top)
+		if !c.broken && c.seq < last {
+			v.find(r, Finding{node, c.seq + 1, fmt.Sprintf("missing: a checkpoint saw event %d", last)})
 		}
 	}
+	slices.SortFunc(r.Findings, func(a, b Finding) int { return strings.Compare(a.Node, b.Node) })
 	return r, nil
+}
+
+// find puts a finding into the report, unless it is accepted.
+func (v *Verifier) find(r *Report, f Finding) (accepted bool) {
+	if slices.ContainsFunc(v.accepted, func(a Acceptance) bool { return a.covers(f) }) {
+		r.Accepted++
+		return true
+	}
+	r.Findings = append(r.Findings, f)
+	return false
+}
+
+// readFolder takes what this node saw, and what was accepted.
+func (v *Verifier) readFolder(ctx context.Context, r *Report, chains map[string]*chain) error {
+	var err error
+	if v.accepted, err = acceptances(ctx, v.Store, v.Keys); err != nil {
+		return fmt.Errorf("read what was accepted: %w", err)
+	}
+	if v.Folder == nil {
+		return nil
+	}
+	kept, err := v.Folder.Read()
+	if err != nil {
+		return err
+	}
+	v.accepted = append(v.accepted, genuine(kept.Accepted, v.Keys)...)
+	if kept.Late || len(kept.Checkpoints) == 0 {
+		r.Warnings = append(r.Warnings, lateText)
+	}
+	for _, c := range kept.Checkpoints {
+		v.take(r, chains, c)
+	}
+	return nil
+}
+
+// take holds the chains against a checkpoint, if it is genuine.
+func (v *Verifier) take(r *Report, chains map[string]*chain, c store.Checkpoint) {
+	if err := v.checkSignature(c); err != nil {
+		v.find(r, Finding{What: fmt.Sprintf("checkpoint %s: %v", c.ID, err)})
+		return
+	}
+	for _, h := range c.Heads {
+		if saw := at(chains, h.Node); saw.anchors[h.Seq] == nil { // the folder's come first
+			saw.anchors[h.Seq] = h.Hash
+		}
+	}
 }
 
 func (c *chain) lastAnchor() int64 {
@@ -127,13 +187,7 @@ func (v *Verifier) readCheckpoints(ctx context.Context, r *Report, chains map[st
 		for _, c := range list {
 			after = c.ID
 			r.Checkpoints++
-			if err := v.checkSignature(c); err != nil {
-				r.Findings = append(r.Findings, Finding{What: fmt.Sprintf("checkpoint %s: %v", c.ID, err)})
-				continue
-			}
-			for _, h := range c.Heads {
-				at(chains, h.Node).anchors[h.Seq] = h.Hash
-			}
+			v.take(r, chains, c)
 		}
 		if len(list) < page {
 			return nil
@@ -193,6 +247,7 @@ func (v *Verifier) step(r *Report, c *chain, e *store.Event) {
 	if !c.broken && c.hash != nil && e.Seq <= c.seq {
 		return
 	}
+	c.top = max(c.top, e.Seq)
 	if r.Events++; c.first.Seq == 0 {
 		c.first = *e
 	}
@@ -202,9 +257,8 @@ func (v *Verifier) step(r *Report, c *chain, e *store.Event) {
 	if c.broken {
 		return
 	}
-	if what := c.wrong(e); what != "" {
+	if what := c.wrong(e); what != "" && !v.find(r, Finding{e.Node, e.Seq, what}) {
 		c.broken = true
-		r.Findings = append(r.Findings, Finding{e.Node, e.Seq, what})
 		return
 	}
 	c.seq, c.hash = e.Seq, e.Hash

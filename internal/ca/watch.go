@@ -130,6 +130,9 @@ func (w *Watch) entry(ctx context.Context, by *CA, cert *x509.Certificate) (*ent
 			return &entry{l.number, e.RevocationTime, pki.Reason(e.ReasonCode)}, nil
 		}
 	}
+	if r, ok := w.Store.Witnessed(by.ID, pki.SerialFromBig(cert.SerialNumber)); ok {
+		return &entry{0, r.RevokedAt, r.Reason}, nil // by a list on disk that the database has lost
+	}
 	return nil, nil
 }
 

@@ -86,7 +86,7 @@ issuer certificates that are missing, out of date or another CA's.`,
 		}
 		r, err := verify.CheckCA(cmd.Context(), s, verify.Config{
 			AuditKeys: []crypto.PublicKey{key}, Archives: archives, Archive: cfg.Audit.Archive,
-			Now: now(), Fetch: fetch,
+			Now: now(), Fetch: fetch, AuditFolder: new(audit.FolderIn(cfg.State.Dir)),
 		})
 		if err != nil {
 			return err
@@ -95,6 +95,9 @@ issuer certificates that are missing, out of date or another CA's.`,
 			r.Issuers, r.Certificates, r.Imported, r.Orders, r.Lists, r.AuditEvents)
 		if fetch {
 			summary += fmt.Sprintf(", %d URLs asked, %d not", r.Fetched, r.NotFetched)
+		}
+		if err := printWarnings(cmd.OutOrStdout(), asJSON, r.Warnings); err != nil {
+			return err
 		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
@@ -115,7 +118,10 @@ func auditVerifyCommand(now func() time.Time) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v := audit.Verifier{Store: s, Keys: []crypto.PublicKey{key}, Archives: archives, Dir: cfg.Audit.Archive}
+		v := audit.Verifier{
+			Store: s, Keys: []crypto.PublicKey{key}, Archives: archives, Dir: cfg.Audit.Archive,
+			Folder: new(audit.FolderIn(cfg.State.Dir)),
+		}
 		r, err := v.Verify(cmd.Context())
 		if err != nil {
 			return err
@@ -124,11 +130,31 @@ func auditVerifyCommand(now func() time.Time) *cobra.Command {
 		if n := r.NotRead(); n > 0 {
 			summary += fmt.Sprintf(", %d older events neither in the database nor in a segment", n)
 		}
+		if r.Accepted > 0 {
+			summary += fmt.Sprintf(", %d accepted", r.Accepted)
+		}
+		if err := printWarnings(cmd.OutOrStdout(), asJSON, r.Warnings); err != nil {
+			return err
+		}
 		return printFindings(cmd.OutOrStdout(), asJSON, r, r.Findings, summary)
 	}))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().StringSliceVar(&archives, "archive", nil, "more segments of events than those in audit.archive")
 	return cmd
+}
+
+// printWarnings prints what is no finding and not well either. As JSON it is in the
+// report.
+func printWarnings(out io.Writer, asJSON bool, warnings []string) error {
+	for _, w := range warnings {
+		if asJSON {
+			break
+		}
+		if _, err := fmt.Fprintf(out, "warning: %s\n", w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printFindings prints a report, and fails if there is anything in it.

@@ -124,7 +124,7 @@ func archiveEvents(t *testing.T, cfg *config.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := audit.NewKeeper(s, key, s.Node(), time.Now, slog.New(slog.DiscardHandler))
+	keeper, err := audit.NewKeeper(s, key, s.Node(), audit.FolderIn(cfg.State.Dir), time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,8 @@ func (g guard) wrong(ctx context.Context, of limit.Guess, kind string) error {
 	if err := g.limits.WrongSecret(ctx, of); err != nil {
 		return err
 	}
-	return fault.New(fault.Unauthenticated, "the %s is wrong", strings.ReplaceAll(kind, "_", " ")).Because(kind + "_wrong")
+	return fault.New(fault.Unauthenticated, "the %s is wrong", strings.ReplaceAll(kind, "_", " ")).
+		Because(kind + "_wrong")
 }
 
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
@@ -155,7 +156,8 @@ func checkBinding(kind string, b *pki.Binding) error {
 func checkNew(kind, description string, binding *pki.Binding, maxUses int, expires, now time.Time) error {
 	switch {
 	case len(description) > maxDescription:
-		return fault.New(fault.Malformed, "the description is longer than %d bytes", maxDescription).Because(kind + "_description")
+		return fault.New(fault.Malformed, "the description is longer than %d bytes", maxDescription).
+			Because(kind + "_description")
 	case maxUses < 0:
 		return fault.New(fault.Malformed, "the number of uses is negative").Because(kind + "_uses")
 	case !expires.IsZero() && !expires.After(now):

@@ -112,9 +112,11 @@ func (e *EAB) Key(ctx context.Context, kid, endpoint string) (hmac []byte, key *
 	}
 	switch standing := e.Standing(key); {
 	case standing != Active:
-		return nil, nil, fault.New(fault.Denied, "the EAB key %s is %s", kid, standing.words()).Because("eab_" + string(standing))
+		return nil, nil, fault.New(fault.Denied, "the EAB key %s is %s", kid, standing.words()).
+			Because("eab_" + string(standing))
 	case key.Endpoint != "" && key.Endpoint != endpoint:
-		return nil, nil, fault.New(fault.Denied, "the EAB key %s is for another endpoint", kid).Because("eab_wrong_endpoint")
+		return nil, nil, fault.New(fault.Denied, "the EAB key %s is for another endpoint", kid).
+			Because("eab_wrong_endpoint")
 	}
 	hmac, err = e.sealer.Open(eabName(kid), key.HMAC)
 	if err != nil {
@@ -171,7 +173,8 @@ func (e *EAB) Disable(ctx context.Context, kid, by, requestID string) (*store.EA
 		return key, nil
 	}
 	now := e.now()
-	ev := store.Event{At: now, Action: "eab.disabled", Outcome: "success", Actor: by, Subject: eabName(kid), RequestID: requestID}
+	ev := store.Event{At: now, Action: "eab.disabled", Outcome: "success", Actor: by, Subject: eabName(kid),
+		RequestID: requestID}
 	if err := e.store.DisableEAB(ctx, kid, now, ev); err != nil && !fault.Is(err, fault.Conflict) {
 		return nil, fmt.Errorf("disable EAB key: %w", err)
 	}

@@ -50,7 +50,8 @@ type NewESTUser struct {
 func (u *ESTUsers) Create(ctx context.Context, n NewESTUser) (user *store.ESTUser, password string, err error) {
 	now := u.now()
 	if !userName.MatchString(n.Name) {
-		return nil, "", fault.New(fault.Malformed, "the name %q: want letters, digits and . _ @ -, 128 at most", n.Name).Because("est_user_name")
+		return nil, "", fault.New(fault.Malformed, "the name %q: want letters, digits and . _ @ -, 128 at most",
+			n.Name).Because("est_user_name")
 	}
 	if err := checkNew(KindEST, n.Description, &n.Binding, n.MaxUses, n.ExpiresAt, now); err != nil {
 		return nil, "", err
@@ -78,7 +79,8 @@ func (u *ESTUsers) Create(ctx context.Context, n NewESTUser) (user *store.ESTUse
 // proof's claims are taken when the certificate is reserved.
 //
 // Faults: RateLimited for a source that guessed too often, whoever the user is that it
-// guessed at and whether there is one; Unauthenticated for a wrong name or password, which look the same; Denied for a user that is disabled
+// guessed at and whether there is one; Unauthenticated for a wrong name or password, which look the same; Denied for a
+// user that is disabled
 // or meant for something else.
 func (u *ESTUsers) Check(ctx context.Context, a Attempt, name, password string) (*Proof, error) {
 	guess := a.guess(name)

@@ -89,7 +89,8 @@ func (w *Webhooks) tellRefusal(ctx context.Context, n notice) {
 		return
 	}
 	if _, err := w.call(ctx, &hook, hook.NotifyURL, n.body); err != nil {
-		w.log.WarnContext(ctx, "webhook not told of a refusal", "webhook", n.hook, "transaction", n.body.TransactionID, "error", err)
+		w.log.WarnContext(ctx, "webhook not told of a refusal", "webhook", n.hook, "transaction", n.body.TransactionID,
+			"error", err)
 	}
 }
 
@@ -151,7 +152,8 @@ func (w *Webhooks) outcome(ctx context.Context, row *store.Request) (*outcome, e
 	thumbprint := sha1.Sum(c.DER) //nolint:gosec // a name, not a signature
 	o.Event, o.Reason, o.Detail, o.Subject = "scep.issued", "", "", c.Subject
 	o.Certificate = &delivered{
-		Serial: string(c.Serial), Issuer: issuer.String(), Subject: c.Subject, ThumbprintSHA1: hex.EncodeToString(thumbprint[:]),
+		Serial: string(c.Serial), Issuer: issuer.String(), Subject: c.Subject,
+		ThumbprintSHA1:   hex.EncodeToString(thumbprint[:]),
 		ThumbprintSHA256: pki.Fingerprint(c.DER), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), DER: c.DER,
 	}
 	return o, nil

@@ -43,7 +43,9 @@ type NewSCEPChallenge struct {
 
 // Create makes a challenge. The secret is returned here and can never be had
 // again.
-func (c *SCEPChallenges) Create(ctx context.Context, n NewSCEPChallenge) (challenge *store.SCEPChallenge, secret string, err error) {
+func (c *SCEPChallenges) Create(
+	ctx context.Context, n NewSCEPChallenge,
+) (challenge *store.SCEPChallenge, secret string, err error) {
 	now := c.now()
 	if err := checkNew(KindSCEP, n.Description, &n.Binding, n.MaxUses, n.ExpiresAt, now); err != nil {
 		return nil, "", err
@@ -99,7 +101,8 @@ func (c *SCEPChallenges) Check(ctx context.Context, a Attempt, secret string, cs
 		return nil, err
 	}
 	return &Proof{
-		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile, Claims: []store.Claim{{Kind: KindSCEP, ID: found.ID}},
+		Identity: KindSCEP + ":" + found.ID, Profile: found.Profile,
+		Claims:   []store.Claim{{Kind: KindSCEP, ID: found.ID}},
 		Evidence: evidence("scep_challenge", found.ID), Spent: spent, Bound: t.bound(),
 	}, nil
 }

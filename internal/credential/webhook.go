@@ -166,7 +166,9 @@ type answer struct {
 //
 // Faults: RateLimited; Denied if the webhook says no, which counts as a wrong
 // secret; Unavailable if it does not answer.
-func (w *Webhooks) Check(ctx context.Context, name string, a Attempt, transactionID, challenge string, csr *pki.CSR) (*Proof, error) {
+func (w *Webhooks) Check(
+	ctx context.Context, name string, a Attempt, transactionID, challenge string, csr *pki.CSR,
+) (*Proof, error) {
 	hook, ok := (*w.hooks.Load())[name]
 	if !ok {
 		return nil, fmt.Errorf("check challenge: there is no webhook %q", name)
@@ -196,13 +198,15 @@ func (w *Webhooks) Check(ctx context.Context, name string, a Attempt, transactio
 	}
 	verdict, err := w.ask(ctx, &hook, q)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "the service that knows the devices does not answer").Because("webhook_away").After(10 * time.Second)
+		return nil, fault.Wrap(fault.Unavailable, err, "the service that knows the devices does not answer").
+			Because("webhook_away").After(10 * time.Second)
 	}
 	if !*verdict.Allow {
 		if err := w.guard.limits.WrongSecret(ctx, guess); err != nil {
 			return nil, err
 		}
-		return nil, fault.Wrap(fault.Denied, fmt.Errorf("webhook %s: %s", name, verdict.Reason), "the challenge was refused").Because("webhook_refused")
+		return nil, fault.Wrap(fault.Denied, fmt.Errorf("webhook %s: %s", name, verdict.Reason),
+			"the challenge was refused").Because("webhook_refused")
 	}
 	if proof.Profile = verdict.Profile; proof.Profile != "" {
 		t := terms{kind: KindWebhook, profile: proof.Profile}

@@ -21,6 +21,9 @@ const latencySample = 10_000
 // number is durable before anything is signed; what fails later only leaves a gap
 // in the numbers.
 func (p *Publisher) build(ctx context.Context, a *authority, k key, o Options) ([]time.Duration, error) {
+	if err := p.withheld(a, o); err != nil {
+		return nil, err
+	}
 	if k.delta {
 		return nil, p.buildDelta(ctx, a, o)
 	}

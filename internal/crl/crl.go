@@ -94,6 +94,11 @@ type state struct {
 	refused   map[key]string // why the last attempt came to nothing
 	alarmed   map[key]string // the alarm that was logged last
 	shards    int            // the highest number of shards so far
+
+	behind       map[key]bool // series of which the disk has a newer list than the database
+	contradicted map[key]bool // series whose next list lacks what the one on disk has
+	weighed      string       // what lost was made from
+	lost         lacking      // what the lists on disk have and the database has not
 }
 
 // New opens the folder of lists, which it makes if it must. A list on disk that
@@ -150,7 +155,7 @@ func (p *Publisher) authority(id string) (*authority, error) {
 func (p *Publisher) of(id string) *state {
 	s := p.state[id]
 	if s == nil {
-		s = &state{refused: map[key]string{}, alarmed: map[key]string{}}
+		s = &state{refused: map[key]string{}, alarmed: map[key]string{}, contradicted: map[key]bool{}}
 		p.state[id] = s
 	}
 	return s
@@ -194,6 +199,9 @@ func (p *Publisher) Round(ctx context.Context, spawn func(work func())) error {
 		p.follow(ctx, &rows[i])
 		if a.ID != rows[i].ID {
 			continue // an alias: its lists are the CA's
+		}
+		if err := p.weigh(ctx, a, rows[i].RevocationSeq); err != nil {
+			return err
 		}
 		p.alarm(ctx, a)
 		if a.Issuer() != nil {
@@ -307,7 +315,7 @@ func (p *Publisher) due(
 	now := p.Now()
 	for _, k := range p.keys(a, row.CRLShards) {
 		if h := p.local.get(k); h == nil || a.Config.time(k, h.thisUpdate).Compare(now) <= 0 ||
-			h.thisUpdate.After(now) {
+			h.thisUpdate.After(now) || p.settled(k) {
 			due = append(due, k)
 		}
 	}

@@ -26,11 +26,30 @@ func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 	p.mu.Unlock()
 	fetching.Lock()
 	defer fetching.Unlock()
+	newest, err := p.newest(ctx, a)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for k, r := range newest {
+		err := p.fetch(ctx, a, k, r)
+		p.contradict(k, err)
+		if err != nil {
+			p.note(k, err)
+			all = append(all, fmt.Errorf("list %s: %w", k, err))
+		}
+	}
+	p.compare(a, newest)
+	return errors.Join(all...)
+}
+
+// newest returns the newest list of each series of a CA that the database has.
+func (p *Publisher) newest(ctx context.Context, a *authority) (map[key]store.CRLRecord, error) {
 	newest := map[key]store.CRLRecord{}
 	for _, id := range a.IDs() { // one name and key has one series of numbers
 		records, err := p.Store.CRLs(ctx, id)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, r := range records {
 			k := key{a.ID, r.Shard, r.Delta}
@@ -39,22 +58,14 @@ func (p *Publisher) fetchAll(ctx context.Context, id string) error {
 			}
 		}
 	}
-	var all []error
-	for k, r := range newest {
-		err := p.fetch(ctx, a, k, r)
-		if err != nil {
-			p.note(k, err)
-			all = append(all, fmt.Errorf("list %s: %w", k, err))
-		}
-	}
-	return errors.Join(all...)
+	return newest, nil
 }
 
 // fetch takes over one list, unless that would be a step back (invariant 5).
 func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLRecord) error {
 	have := p.local.get(k)
 	if have != nil {
-		if have.number == r.Number && bytes.Equal(have.sha256[:], r.SHA256) {
+		if have.is(r) {
 			return nil
 		}
 		if err := older(have, r, p.Now()); err != nil {
@@ -76,6 +87,11 @@ func (p *Publisher) fetch(ctx context.Context, a *authority, k key, r store.CRLR
 	}
 	p.note(k, nil)
 	return nil
+}
+
+// is reports whether a record is of this very list.
+func (h *held) is(r store.CRLRecord) bool {
+	return h.number == r.Number && bytes.Equal(h.sha256[:], r.SHA256)
 }
 
 // older refuses a record that is not newer than what is on disk.

@@ -103,7 +103,7 @@ func (m *missing) ask() error {
 	for i, r := range m.batch {
 		serials[i] = r.Serial
 	}
-	known, _, err := m.p.Store.Standings(m.ctx, m.issuer, serials)
+	known, _, err := m.p.Store.StandingsOnRecord(m.ctx, m.issuer, serials)
 	if err != nil {
 		return err
 	}

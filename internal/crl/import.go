@@ -53,10 +53,11 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 	}
 	have := p.local.get(k)
 	if have != nil && have.number == list.Number.Int64() && have.sha256 == sha256.Sum256(list.Raw) {
-		if behind == nil {
+		if !p.doubted(k) {
 			p.note(k, nil)
+			return &Imported{p.status(a, k), true}, nil
 		}
-		return &Imported{p.status(a, k), true}, nil
+		have = nil // the database lacks it
 	}
 	if err := follows(list, have, p.Now()); err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func (p *Publisher) Import(ctx context.Context, text []byte, o Options) (*Import
 		return nil, err
 	}
 	p.note(k, nil)
-	return &Imported{p.status(a, k), false}, nil
+	return &Imported{p.status(a, k), false}, p.settle(ctx, a)
 }
 
 // putImported stores a list that may follow the one before, which publishes it,

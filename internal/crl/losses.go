@@ -83,7 +83,7 @@ func (l losses) judge(ctx context.Context, s *store.Store, id string, suspects l
 		return err
 	}
 	for serials := range slices.Chunk(slices.Sorted(maps.Keys(suspects)), lookup) {
-		known, _, err := s.Standings(ctx, id, serials)
+		known, _, err := s.StandingsOnRecord(ctx, id, serials)
 		if err != nil {
 			return err
 		}

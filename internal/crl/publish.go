@@ -48,7 +48,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, o Options) ([]Status
 			}
 		})
 		if err != nil || ran {
-			return p.named(id), errors.Join(err, failed)
+			return p.named(id), errors.Join(err, failed, p.settle(ctx, a))
 		}
 		select { // another node, or the schedule, is at it
 		case <-ctx.Done():
@@ -64,6 +64,7 @@ func (p *Publisher) attempt(ctx context.Context, a *authority, k key, o Options)
 	began := p.Now()
 	latencies, err := p.build(ctx, a, k, o)
 	p.note(k, err)
+	p.contradict(k, err)
 	p.Observe(Event{Issuer: a.ID, Kind: k.kind(), Outcome: outcome(err), Took: p.Now().Sub(began),
 		Latencies: latencies})
 	if err != nil {

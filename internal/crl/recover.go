@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -43,27 +44,40 @@ func (p *Publisher) Recover(ctx context.Context, id string, r Recovery) (*Recove
 	if err != nil {
 		return nil, err
 	}
+	if a.imported() && r.List == nil {
+		return p.importAgain(ctx, a, r)
+	}
 	if a.Issuer() == nil {
 		return nil, fault.New(fault.Conflict, "the key of %s is not here, and nothing of its list is on record", id).
 			Because("crl_offline")
 	}
 	j := &recovery{p: p, a: a, Recovery: r, seen: map[pki.Serial]bool{}}
 	if r.List != nil {
-		return &j.done, j.file(ctx)
+		err = j.file(ctx)
+	} else {
+		err = j.published(ctx)
 	}
-	keys := p.local.of(id)
+	if !r.DryRun {
+		err = errors.Join(err, p.settle(ctx, a))
+	}
+	return &j.done, err
+}
+
+// published takes over from the lists on this node's disk.
+func (j *recovery) published(ctx context.Context) error {
+	keys := j.p.local.of(j.a.ID)
 	if len(keys) == 0 {
-		return nil, fault.New(fault.NotFound, "this node has no list of %s: give it one", id).Because("crl_missing")
+		return fault.New(fault.NotFound, "this node has no list of %s: give it one", j.a.ID).Because("crl_missing")
 	}
 	// Shards first: of a lost certificate, only the list tells the shard. The delta
 	// list before the full one: it tells what left that.
 	slices.SortFunc(keys, func(a, b key) int { return rank(b) - rank(a) })
 	for _, k := range keys {
 		if err := j.held(ctx, k); err != nil {
-			return &j.done, err
+			return err
 		}
 	}
-	return &j.done, nil
+	return nil
 }
 
 func rank(k key) int {
@@ -78,10 +92,11 @@ type recovery struct {
 	p *Publisher
 	a *authority
 	Recovery
-	done  Recovered
-	seen  map[pki.Serial]bool // what is dealt with, for a serial is on several lists
-	name  string
-	batch []issuer.Revoked
+	done    Recovered
+	seen    map[pki.Serial]bool           // what is dealt with, for a serial is on several lists
+	lacking map[pki.Serial]issuer.Revoked // if not nil, what the store lacks goes there and nowhere else
+	name    string
+	batch   []issuer.Revoked
 }
 
 // held takes over from a list on this node's disk.
@@ -159,7 +174,7 @@ func (j *recovery) take(ctx context.Context, shard int) error {
 	for i, e := range j.batch {
 		serials[i] = e.Serial
 	}
-	known, _, err := j.p.Store.Standings(ctx, j.a.ID, serials)
+	known, _, err := j.p.Store.StandingsOnRecord(ctx, j.a.ID, serials)
 	if err != nil {
 		return err
 	}
@@ -172,6 +187,10 @@ func (j *recovery) take(ctx context.Context, shard int) error {
 		}
 		if !j.seen[e.Serial] && j.lacks(st, found, e) {
 			j.seen[e.Serial] = true
+			if j.lacking != nil {
+				j.lacking[e.Serial] = e
+				continue
+			}
 			lost = append(lost, j.lost(e, shard, found))
 		}
 	}
@@ -187,8 +206,7 @@ func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 	switch was := st.Revocation; {
 	case !found && (!hold(e) || j.Holds):
 		return true
-	case found && (!st.NotAfter.After(j.p.Now()) || st.Status != "issued" && st.Status != "imported" &&
-		st.Status != "void"):
+	case found && st.Status != "issued" && st.Status != "imported" && st.Status != "void":
 		return false
 	case was == nil && hold(e) && !j.Holds:
 		if !j.seen[e.Serial] {
@@ -196,11 +214,8 @@ func (j *recovery) lacks(st store.Standing, found bool, e issuer.Revoked) bool {
 			j.done.Holds++
 		}
 		return false
-	case was == nil:
-		return true
-	default: // what may follow what: rule C8
-		return was.Reason == pki.CertificateHold && !hold(e) || was.Reason != pki.KeyCompromise &&
-			e.Reason == pki.KeyCompromise
+	default: // expired ones too: some may still be renewed
+		return was.MayBecome(e.Reason)
 	}
 }
 

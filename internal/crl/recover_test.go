@@ -49,12 +49,12 @@ func TestCRL_RecoverAfterAnOldBackup(t *testing.T) {
 
 		dry, err := n.Recover(t.Context(), id, crl.Recovery{DryRun: true})
 		check(t, err)
-		if dry.Revoked != 2 || dry.Entered != 1 || dry.Holds != 2 || len(dry.Serials) != 3 {
+		if dry.Revoked != 3 || dry.Entered != 1 || dry.Holds != 2 || len(dry.Serials) != 4 {
 			t.Errorf("preview: %+v", dry)
 		}
 		done, err := n.Recover(t.Context(), id, crl.Recovery{Options: crl.Options{Actor: "uid:0"}})
 		check(t, err)
-		if done.Revoked != 2 || done.Entered != 1 || done.Holds != 2 {
+		if done.Revoked != 3 || done.Entered != 1 || done.Holds != 2 {
 			t.Errorf("recovered: %+v", done)
 		}
 		if again, err := n.Recover(t.Context(), id, crl.Recovery{Options: crl.Options{Actor: "uid:0"}}); err != nil || again.Revoked+again.Entered != 0 {
@@ -81,11 +81,11 @@ func TestCRL_RecoverAfterAnOldBackup(t *testing.T) {
 		if row.Status != "imported" || row.Shard != gone.Shard || !row.NotAfter.Equal(c.cert.NotAfter) || row.DER != nil || row.Revocation == nil {
 			t.Errorf("the lost certificate: %+v", row)
 		}
-		if blocked := storetest.Count(t, url, `SELECT count(*) FROM blocked_keys`); blocked != 2 {
-			t.Errorf("%d keys are blocked, want those of the two that are on record", blocked)
+		if blocked := storetest.Count(t, url, `SELECT count(*) FROM blocked_keys`); blocked != 3 {
+			t.Errorf("%d keys are blocked, want those of the three that are on record", blocked)
 		}
-		if events := storetest.Count(t, url, `SELECT count(*) FROM audit_events WHERE action = 'certificate.recovered'`); events != 5 {
-			t.Errorf("%d events, want 5", events)
+		if events := storetest.Count(t, url, `SELECT count(*) FROM audit_events WHERE action = 'certificate.recovered'`); events != 6 {
+			t.Errorf("%d events, want 6", events)
 		}
 	})
 }
@@ -122,7 +122,8 @@ func TestCRL_RecoverFromAFile(t *testing.T) {
 		reason string
 	}{
 		"nobody":        {"web-9", nil, ""},
-		"an offline CA": {"root", nil, "crl_offline"},
+		"an offline CA": {"root", list(nil), "crl_offline"},
+		"none imported": {"root", nil, "crl_missing"},
 		"nothing here":  {id, nil, "crl_missing"},
 		"no list":       {id, []byte("hello"), "crl_form"},
 		"damaged":       {id, damaged, "crl_signature"},

@@ -31,6 +31,7 @@ type Status struct {
 	ThisUpdate, NextUpdate time.Time
 	Entries, Size          int64
 	SHA256                 string // hexadecimal
+	Lost                   int    // with the full list: revocations on disk that the database does not have
 	Refused                string // why the newest one could not be published or taken over
 }
 
@@ -110,6 +111,9 @@ func (p *Publisher) status(a *authority, k key) Status {
 	}
 	p.mu.Lock()
 	s.Refused = p.of(a.ID).refused[k]
+	if k.shard == 0 && !k.delta {
+		s.Lost = len(p.of(a.ID).lost)
+	}
 	p.mu.Unlock()
 	if h := p.local.get(k); h != nil {
 		s.State, s.Number, s.ThisUpdate, s.NextUpdate = stateOf(h, p.Now()), h.number, h.thisUpdate, h.nextUpdate

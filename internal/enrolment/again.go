@@ -30,7 +30,8 @@ func (e *Enrolment) Renewal(h *Holder, csr *pki.CSR) (issuance.Request, error) {
 	}
 	had, _ := pki.Extension(h.Certificate.Extensions, pki.OIDSubjectAltName)
 	if !bytes.Equal(t.RawSubject, h.Certificate.RawSubject) || !bytes.Equal(san, had) {
-		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any more: "+
+		return ask, fault.New(fault.Denied, "the profile %s does not give the certificate's names as they are any "+
+			"more: "+
 			"enrol anew", ask.Profile).Because("renewal_profile")
 	}
 	return ask, nil

@@ -175,10 +175,12 @@ func TestFT6_Lists(t *testing.T) {
 		"aging":          {[]crl.Status{{Name: "a", State: crl.StateAging}}, Warning},
 		"never imported": {[]crl.Status{{Name: "root", State: crl.StateMissing, Offline: true}}, Warning},
 		"expired":        {[]crl.Status{{Name: "root", State: crl.StateExpired, Offline: true}, {Name: "a", State: crl.StateAging}}, Failed},
+		"lost":           {[]crl.Status{{Name: "a", State: crl.StateCurrent, Lost: 1, Issuer: "a"}}, Failed},
 		"refused":        {[]crl.Status{{Name: "a", State: crl.StateCurrent, Refused: "was an old backup restored?"}}, Failed},
 	} {
-		got := Lists(func() []crl.Status { return tt.lists })(t.Context())
-		if len(got) != 1 || got[0].State != tt.state || (tt.state != "") != (got[0].Remedy != "") || len(got[0].Needs) > 0 {
+		got := Lists(func() []crl.Status { return tt.lists }, func(id string) []string { return []string{"needs " + id} })(t.Context())
+		if len(got) != 1 || got[0].State != tt.state || (tt.state != "") != (got[0].Remedy != "") ||
+			(name == "lost") != (len(got[0].Needs) > 0) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

@@ -133,6 +133,8 @@ type authority struct {
 	// mu orders what enters the cache and what changes remove from it.
 	mu    sync.Mutex
 	known int64 // the sequence up to which changes have been applied; unseen at first
+	// witness is the version of the store's witness that the answers agree with.
+	witness int64
 	// distrusted are delegates whose answers are given no more.
 	distrusted map[pki.Serial]bool
 }

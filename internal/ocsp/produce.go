@@ -297,7 +297,7 @@ func newEntry(key string, body []byte, read reading, from, to time.Time) *entry 
 func (a *authority) keep(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e.reading.sequence >= a.known && !a.distrusted[e.signer] {
+	if e.reading.sequence >= a.known && e.reading.witness == a.witness && !a.distrusted[e.signer] {
 		a.cache.put(e)
 	}
 }

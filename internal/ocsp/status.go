@@ -14,6 +14,7 @@ import (
 // reading is what the records said at one moment.
 type reading struct {
 	sequence  int64     // the authority's, as of that moment
+	witness   int64     // the version of the store's witness, before that
 	at        time.Time // before the records were read: thisUpdate
 	end       time.Time // no answer from it may last longer; zero sets no end
 	standings []standing
@@ -56,7 +57,7 @@ func (r reading) same(o reading) bool {
 func (s *Server) lookUp(ctx context.Context, a *authority, serials []pki.Serial) (reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	r := reading{at: s.Now()}
+	r := reading{at: s.Now(), witness: s.Store.WitnessVersion()}
 	if a.Offline {
 		return r, s.lookUpList(ctx, a, serials, &r)
 	}
@@ -115,6 +116,9 @@ func (s *Server) lookUpList(ctx context.Context, a *authority, serials []pki.Ser
 			st.status, st.reason, st.revokedAt = Revoked, pki.Reason(e.ReasonCode), e.RevocationTime
 		} else if issued {
 			st.status = Good
+		}
+		if w, ok := s.Store.Witnessed(a.ID, serial); ok && st.status != Revoked {
+			st.status, st.reason, st.revokedAt = Revoked, w.Reason, w.RevokedAt // by a newer list, on disk
 		}
 		r.standings = append(r.standings, st)
 	}

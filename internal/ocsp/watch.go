@@ -61,11 +61,13 @@ func (s *Server) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	began := s.Now()
+	witness := s.Store.WitnessVersion()
 	all, err := s.Store.RevocationSequences(ctx)
 	if err != nil {
 		return err
 	}
 	for a := range s.each {
+		a.hear(witness)
 		now := all[a.ID].Revocation
 		if a.Offline {
 			now = 0
@@ -79,6 +81,16 @@ func (s *Server) look(ctx context.Context) error {
 	}
 	s.checked.Store(&began)
 	return nil
+}
+
+// hear removes all answers if there is another witness of revocations now.
+func (a *authority) hear(witness int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.witness != witness {
+		a.witness = witness
+		a.counts.removed.Add(int64(len(a.cache.remove(func(*entry) bool { return true }))))
+	}
 }
 
 // apply removes the answers that a change concerns. Changes that cannot be told

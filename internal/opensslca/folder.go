@@ -221,7 +221,8 @@ func (f *Folder) readCRL(paths map[string]string, from Source) error {
 	}
 	for _, name := range append(beside, paths["crl"], from.CRL) {
 		base := strings.ToLower(filepath.Base(name))
-		looks := strings.HasSuffix(base, ".crl") || strings.Contains(base, "crl.") && !strings.HasPrefix(base, "crlnumber")
+		looks := strings.HasSuffix(base, ".crl") || strings.Contains(base, "crl.") &&
+			!strings.HasPrefix(base, "crlnumber")
 		if name != "" && (looks || name == paths["crl"] || name == from.CRL) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -273,7 +274,8 @@ func (f *Folder) follow() error {
 		f.CRLNumber = big.NewInt(1)
 	}
 	if f.CRL == nil {
-		f.note("no list of this CA was found, and the next one gets the number %X: if relying parties have one, name its "+
+		f.note("no list of this CA was found, and the next one gets the number %X: if relying parties have one, name "+
+			"its "+
 			"file (--crl), or they may take the next for an old one", f.CRLNumber)
 		return nil
 	}

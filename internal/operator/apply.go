@@ -214,7 +214,8 @@ func (a *application) sign(s api.HierarchyStep) (bool, error) {
 	}
 	if r == nil {
 		end := a.now().AddDate(s.Years, 0, 0).Add(-time.Second)
-		_, err := a.client.Issue(a.cmd.Context(), api.IssueRequest{Profile: signingProfile(s), Issuer: s.Parent, CSR: csr.CSR, NotAfter: end})
+		_, err := a.client.Issue(a.cmd.Context(), api.IssueRequest{Profile: signingProfile(s), Issuer: s.Parent,
+			CSR: csr.CSR, NotAfter: end})
 		var p *api.Problem
 		if !errors.As(err, &p) || !p.Waiting() {
 			return false, fmt.Errorf("%s: %w", s.CA, err)
@@ -292,7 +293,8 @@ func (a *application) transcript(s api.HierarchyStep, text []byte) (string, erro
 			return string(text), nil
 		}
 	}
-	return "", fmt.Errorf("%s: no transcript in %s names its certificate (SHA-256 %s): bring the whole folder out of the ceremony back; if there is none, install it with `privyseal issuer install %s --no-transcript`",
+	return "", fmt.Errorf("%s: no transcript in %s names its certificate (SHA-256 %s): bring the whole folder out of "+
+		"the ceremony back; if there is none, install it with `privyseal issuer install %s --no-transcript`",
 		s.CA, filepath.Join(a.out, s.Root), hash, s.CA)
 }
 

@@ -53,8 +53,10 @@ type batch struct {
 type batchFlags struct{ from, name string }
 
 func (c *CLI) issueBatch(cmd *cobra.Command, client *api.Client, f issueFlags) error {
-	if f.profile == "" || f.csr != "" || f.subject != "" || len(f.names) > 0 || f.notBefore != "" || f.notAfter != "" || f.out != "" || f.dryRun {
-		return usagef("%s: --batch needs --profile and takes --issuer, --batch-name and --json beside it", cmd.CommandPath())
+	if f.profile == "" || f.csr != "" || f.subject != "" || len(f.names) > 0 || f.notBefore != "" ||
+		f.notAfter != "" || f.out != "" || f.dryRun {
+		return usagef("%s: --batch needs --profile and takes --issuer, --batch-name and --json beside it",
+			cmd.CommandPath())
 	}
 	b := &batch{
 		client: client, name: f.batch.name, page: api.BatchPage{Profile: f.profile, Issuer: f.issuer},
@@ -76,7 +78,8 @@ func (c *CLI) issueBatch(cmd *cobra.Command, client *api.Client, f issueFlags) e
 		source = b.fromFiles(files)
 	}
 	if b.name == "" {
-		return usagef("%s: a batch from standard input needs --batch-name; the same name again resumes it", cmd.CommandPath())
+		return usagef("%s: a batch from standard input needs --batch-name; the same name again resumes it",
+			cmd.CommandPath())
 	}
 	return b.run(cmd.Context(), source)
 }
@@ -84,7 +87,8 @@ func (c *CLI) issueBatch(cmd *cobra.Command, client *api.Client, f issueFlags) e
 // batchNameOf makes a batch's name of its folder's.
 func batchNameOf(dir string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x80 && (r == '.' || r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
+		if r < 0x80 && (r == '.' || r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' &&
+			r <= 'Z') {
 			return r
 		}
 		return '_'
@@ -202,8 +206,10 @@ func (b *batch) run(ctx context.Context, source iter.Seq2[api.BatchRequest, erro
 	case b.refused > 0:
 		return fmt.Errorf("%d of the requests were refused", b.refused)
 	case b.waiting > 0:
-		return &api.Problem{Status: http.StatusAccepted, Identifier: api.Identifier{Type: "request"}, Reason: "approval_pending",
-			Detail: fmt.Sprintf("%d requests wait for a person's approval; run the same command again when they are decided", b.waiting)}
+		return &api.Problem{Status: http.StatusAccepted, Identifier: api.Identifier{Type: "request"},
+			Reason: "approval_pending",
+			Detail: fmt.Sprintf("%d requests wait for a person's approval; run the same command again when they are "+
+				"decided", b.waiting)}
 	}
 	return nil
 }
@@ -285,7 +291,8 @@ func (b *batch) issue(ctx context.Context, requests []api.BatchRequest) error {
 
 // passing reports whether a problem may be gone in a moment.
 func passing(p *api.Problem) bool {
-	return !p.Waiting() && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Status == http.StatusAccepted)
+	return !p.Waiting() && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests ||
+		p.Status == http.StatusAccepted)
 }
 
 // keep writes a result to where it goes.

@@ -49,7 +49,8 @@ func (c *CLI) revokeMany(cmd *cobra.Command, client *api.Client, r revocation) e
 	}
 	sum, err := c.revokePages(cmd, client, r, preview.Count)
 	if err != nil {
-		return fmt.Errorf("%s of %d revoked; the same command goes on: %w", certificates(int64(sum.Revoked)), preview.Count, err)
+		return fmt.Errorf("%s of %d revoked; the same command goes on: %w", certificates(int64(sum.Revoked)),
+			preview.Count, err)
 	}
 	if r.json {
 		return printJSON(cmd.OutOrStdout(), sum)
@@ -66,7 +67,8 @@ func showPreview(w io.Writer, p *api.RevocationPreview, reason string) error {
 	if len(p.Certificates) > 0 {
 		t := newTable(w, "SERIAL", "STATUS", "PROFILE", "ISSUER", "NOT AFTER", "NAMES")
 		for _, cert := range p.Certificates {
-			t.row(cert.Serial, string(cert.Status), cert.Profile, cert.Issuer, stamp(cert.NotAfter), brief(cert.Names, cert.Subject))
+			t.row(cert.Serial, string(cert.Status), cert.Profile, cert.Issuer, stamp(cert.NotAfter),
+				brief(cert.Names, cert.Subject))
 		}
 		if err := t.end(); err != nil {
 			return err
@@ -82,7 +84,9 @@ func showPreview(w io.Writer, p *api.RevocationPreview, reason string) error {
 }
 
 // revokePages revokes page after page. How far it is goes to standard error.
-func (c *CLI) revokePages(cmd *cobra.Command, client *api.Client, r revocation, total int64) (sum bulkResult, err error) {
+func (c *CLI) revokePages(
+	cmd *cobra.Command, client *api.Client, r revocation, total int64,
+) (sum bulkResult, err error) {
 	sum.Matched = total
 	bar := newBar(cmd.ErrOrStderr(), c.now, total)
 	defer func() { bar.end() }()
@@ -161,7 +165,8 @@ func (b *bar) at(n int64) {
 	if b.total > 0 {
 		filled = int(n * barWidth / b.total)
 	}
-	_, _ = fmt.Fprintf(b.w, "\r[%s%s] %d of %d%s\x1b[K", strings.Repeat("=", filled), strings.Repeat(" ", barWidth-filled), n, b.total, b.left(n))
+	_, _ = fmt.Fprintf(b.w, "\r[%s%s] %d of %d%s\x1b[K", strings.Repeat("=", filled),
+		strings.Repeat(" ", barWidth-filled), n, b.total, b.left(n))
 	b.drawn = true
 }
 

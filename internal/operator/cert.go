@@ -100,7 +100,8 @@ func list(cmd *cobra.Command, client *api.Client, p api.ListCertificatesParams, 
 	}
 	t := newTable(cmd.OutOrStdout(), "SERIAL", "STATUS", "PROFILE", "ISSUER", "NOT AFTER", "NAMES")
 	for _, cert := range page.Certificates {
-		t.row(cert.Serial, string(cert.Status), cert.Profile, cert.Issuer, stamp(cert.NotAfter), brief(cert.Names, cert.Subject))
+		t.row(cert.Serial, string(cert.Status), cert.Profile, cert.Issuer, stamp(cert.NotAfter),
+			brief(cert.Names, cert.Subject))
 	}
 	if err := t.end(); err != nil {
 		return err

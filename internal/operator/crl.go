@@ -21,8 +21,9 @@ func (c *CLI) crlList() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
 		use: "list", short: "list the revocation lists of all CAs, as this server serves them",
-		example: "  privyseal crl list\n  privyseal crl list --json | jq -r '.crls[] | select(.state != \"current\") | .name'",
-		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
+		example: "  privyseal crl list\n  privyseal crl list --json | jq -r '.crls[] | select(.state != \"current\") " +
+			"| .name'",
+		flags: func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			lists, err := api.ListCRLs.Call(cmd.Context(), client, api.None{}, api.None{})
 			if err != nil {
@@ -109,13 +110,15 @@ func (c *CLI) crlPublish() *cobra.Command {
 	var clock bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "publish ISSUER", short: "build and publish all revocation lists of an issuer now", args: cobra.ExactArgs(1),
+		use: "publish ISSUER", short: "build and publish all revocation lists of an issuer now",
+		args: cobra.ExactArgs(1),
 		long: `Builds every list of the issuer at once, whether it is due or not. A list that would
 take back what is published (a lower number, a revocation that is missing, an
 earlier date) is refused, and the published one stays.`,
 		example: "  privyseal crl publish web-a-1",
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().BoolVar(&clock, "clock-was-wrong", false, "publish although the last list is dated later than the clock says")
+			cmd.Flags().BoolVar(&clock, "clock-was-wrong", false,
+				"publish although the last list is dated later than the clock says")
 			asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
@@ -133,7 +136,8 @@ func (c *CLI) crlImport() *cobra.Command {
 	var acceptLost string
 	var asJSON *bool
 	return c.command(verb{
-		use: "import FILE", short: "publish the revocation list of a CA whose key is elsewhere", args: cobra.ExactArgs(1),
+		use: "import FILE", short: "publish the revocation list of a CA whose key is elsewhere",
+		args: cobra.ExactArgs(1),
 		long: `Takes a list in DER or PEM, from standard input if FILE is -. It is refused when it
 is not signed by a CA that is installed here, when its number is not higher than
 the published one's, when its dates are wrong, and when it takes back a revocation
@@ -175,7 +179,8 @@ func (c *CLI) crlRecover() *cobra.Command {
 	var yes bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "recover ISSUER", short: "take over revocations that the database has lost from a published list", args: cobra.ExactArgs(1),
+		use: "recover ISSUER", short: "take over revocations that the database has lost from a published list",
+		args: cobra.ExactArgs(1),
 		long: `After the restore of an old backup, lists are refused with crl_entries_lost: the
 published one has revocations that the database does not have. This enters them,
 with their dates and reasons. A certificate that is not on record any more is
@@ -186,8 +191,10 @@ Look with --dry-run, then do it with --yes, then privyseal crl publish.`,
   privyseal crl recover web-a-1 --from kept.crl --holds --yes`,
 		flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
-			flags.StringVar(&file, "from", "", "a list of the issuer that somebody kept, DER or PEM, - for standard input; those that the server has published if left out")
-			flags.BoolVar(&r.Holds, "holds", false, "also put on hold again what the list has on hold; without it, that may have been released")
+			flags.StringVar(&file, "from", "", "a list of the issuer that somebody kept, DER or PEM, - for standard "+
+				"input; those that the server has published if left out")
+			flags.BoolVar(&r.Holds, "holds", false,
+				"also put on hold again what the list has on hold; without it, that may have been released")
 			flags.BoolVar(&r.DryRun, "dry-run", false, "only count and show what would be entered")
 			flags.BoolVar(&yes, "yes", false, "do it")
 			asJSON = jsonFlag(cmd)

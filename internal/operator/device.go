@@ -12,12 +12,14 @@ import (
 )
 
 func (c *CLI) est() *cobra.Command {
-	return group("est", "enrolment over EST", group("user", "names and passwords of devices", c.estUserAdd(), c.estUserList(), c.estUserDisable()))
+	return group("est", "enrolment over EST", group("user", "names and passwords of devices", c.estUserAdd(),
+		c.estUserList(), c.estUserDisable()))
 }
 
 func (c *CLI) scep() *cobra.Command {
 	return group("scep", "enrolment over SCEP",
-		group("challenge", "challenge passwords of devices", c.scepChallengeCreate(), c.scepChallengeList(), c.scepChallengeDisable()))
+		group("challenge", "challenge passwords of devices", c.scepChallengeCreate(), c.scepChallengeList(),
+			c.scepChallengeDisable()))
 }
 
 // bindingFlags say for which names a credential is good.
@@ -245,7 +247,8 @@ func (c *CLI) scepChallengeList() *cobra.Command {
 func (c *CLI) scepChallengeDisable() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
-		use: "disable ID", short: "disable a challenge; certificates that it was used for stay", args: cobra.ExactArgs(1),
+		use: "disable ID", short: "disable a challenge; certificates that it was used for stay",
+		args:    cobra.ExactArgs(1),
 		example: "  privyseal scep challenge disable 0193a2b4-7c11-7d5e-9b3f-0a1b2c3d4e5f",
 		flags:   func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {

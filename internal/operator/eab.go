@@ -29,9 +29,11 @@ func (c *CLI) eabCreate() *cobra.Command {
 			flags := cmd.Flags()
 			flags.StringVar(&k.Description, "description", "", "who it is for")
 			flags.StringVar(&k.Endpoint, "endpoint", "", "ACME endpoint it is good for; any if left out")
-			flags.StringArrayVar(&k.Profiles, "profile", nil, "profile its accounts may use; may be given often; any if left out")
+			flags.StringArrayVar(&k.Profiles, "profile", nil,
+				"profile its accounts may use; may be given often; any if left out")
 			flags.IntVar(&uses, "uses", 1, "accounts that it may make; 0 is without limit")
-			flags.StringVar(&expires, "expires", "", "a time, a date, or a span from now such as 30d; never if left out")
+			flags.StringVar(&expires, "expires", "",
+				"a time, a date, or a span from now such as 30d; never if left out")
 			f.add(cmd)
 			asJSON = jsonFlag(cmd)
 		},

@@ -68,7 +68,8 @@ file appears only when it is complete.`,
 // save copies an export to standard output, or to a file that appears when it is
 // complete.
 func (c *CLI) save(cmd *cobra.Command, body io.Reader, format api.ExportFormat, path string) error {
-	count := &counter{mark: []byte("\n"), now: c.now, last: c.now(), report: func(n int) { cmd.PrintErrf("%d certificates so far\n", n) }}
+	count := &counter{mark: []byte("\n"), now: c.now, last: c.now(),
+		report: func(n int) { cmd.PrintErrf("%d certificates so far\n", n) }}
 	switch format {
 	case api.FormatCSV:
 		count.n = -1 // the header

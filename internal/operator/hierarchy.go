@@ -17,13 +17,15 @@ import (
 
 func (c *CLI) hierarchy() *cobra.Command {
 	return group("hierarchy", "trees of CAs: plan, apply, lint, cost, export, import",
-		c.hierarchyPlan(), c.hierarchyApply(), c.hierarchyLint(), c.hierarchyCost(), c.hierarchyExport(), c.hierarchyImport())
+		c.hierarchyPlan(), c.hierarchyApply(), c.hierarchyLint(), c.hierarchyCost(), c.hierarchyExport(),
+		c.hierarchyImport())
 }
 
 func (c *CLI) hierarchyPlan() *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
-		use: "plan FILE", short: "say what is to be done so that a hierarchy is as its file says", args: cobra.ExactArgs(1),
+		use: "plan FILE", short: "say what is to be done so that a hierarchy is as its file says",
+		args: cobra.ExactArgs(1),
 		long: `Compares a hierarchy's file with the CAs that are installed, by the laws of the tree,
 and changes nothing. docs/hierarchy.md describes the file. A file that breaks a law
 is refused with the law's name.`,
@@ -49,7 +51,8 @@ func (c *CLI) hierarchyApply() *cobra.Command {
 	var dry bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "apply FILE", short: "do what can be done now, and write what has to be done offline", args: cobra.ExactArgs(1),
+		use: "apply FILE", short: "do what can be done now, and write what has to be done offline",
+		args: cobra.ExactArgs(1),
 		long: `Makes keys and requests of the issuers that the configuration declares, installs
 certificates and lists that have come back, and writes what people have to do
 offline: in the folder of --out, for each root, ceremony.yaml and the requests that
@@ -58,9 +61,11 @@ makes back into it; the same command then goes on. Applying again changes nothin
 
 CAs that the configuration does not declare are left alone; what to add to it is
 printed.`,
-		example: "  privyseal hierarchy apply hierarchy.yaml\n  privyseal hierarchy apply hierarchy.yaml --out /media/stick --dry-run",
+		example: "  privyseal hierarchy apply hierarchy.yaml\n  privyseal hierarchy apply hierarchy.yaml --out " +
+			"/media/stick --dry-run",
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&out, "out", "", "folder of what goes to ceremonies and comes back (default: ceremonies, beside the file)")
+			cmd.Flags().StringVar(&out, "out", "",
+				"folder of what goes to ceremonies and comes back (default: ceremonies, beside the file)")
 			cmd.Flags().BoolVar(&dry, "dry-run", false, "the same as hierarchy plan")
 			asJSON = jsonFlag(cmd)
 		},
@@ -101,7 +106,8 @@ func printPlan(cmd *cobra.Command, plan *api.HierarchyPlan, out string, asJSON b
 	}
 	w := cmd.OutOrStdout()
 	if plan.Declare != "" {
-		if _, err := fmt.Fprintf(w, "\nAdd to the configuration, and run `privyseal config reload`:\n\n%s", plan.Declare); err != nil {
+		if _, err := fmt.Fprintf(w, "\nAdd to the configuration, and run `privyseal config reload`:\n\n%s",
+			plan.Declare); err != nil {
 			return err
 		}
 	}
@@ -114,7 +120,8 @@ func printPlan(cmd *cobra.Command, plan *api.HierarchyPlan, out string, asJSON b
 		for _, r := range c.Requests {
 			carry += ", " + r + ".csr"
 		}
-		if _, err := fmt.Fprintf(w, "\nPending ceremony of %s: carry %s (%s) to the offline machine, bring the folder \"out…\" that it makes back into it, and apply again.\n", c.Root, where, carry); err != nil {
+		if _, err := fmt.Fprintf(w, "\nPending ceremony of %s: carry %s (%s) to the offline machine, bring the folder "+
+			"\"out…\" that it makes back into it, and apply again.\n", c.Root, where, carry); err != nil {
 			return err
 		}
 	}
@@ -167,13 +174,15 @@ func printLint(cmd *cobra.Command, h *api.Hierarchy) error {
 		if ca.PathLen != nil {
 			limit = strconv.Itoa(*ca.PathLen)
 		}
-		t.row(strings.Repeat("  ", ca.Level-1)+ca.ID, strconv.Itoa(ca.Level), limit, ca.State, stamp(ca.NotAfter), strconv.Itoa(ca.Children), strconv.Itoa(ca.ChainBytes))
+		t.row(strings.Repeat("  ", ca.Level-1)+ca.ID, strconv.Itoa(ca.Level), limit, ca.State, stamp(ca.NotAfter),
+			strconv.Itoa(ca.Children), strconv.Itoa(ca.ChainBytes))
 	}
 	if err := t.end(); err != nil {
 		return err
 	}
 	for _, f := range h.Findings {
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", f.Severity, clean(f.About), clean(f.What)); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", f.Severity, clean(f.About),
+			clean(f.What)); err != nil {
 			return err
 		}
 	}
@@ -197,13 +206,15 @@ long that takes here.`,
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), api.Hierarchy{CAs: h.CAs})
 			}
-			t := newTable(cmd.OutOrStdout(), "CA", "DEPTH", "KEY", "CHAIN BYTES", "SIGNATURES", "VERIFIED IN", "LIVE CERTIFICATES")
+			t := newTable(cmd.OutOrStdout(), "CA", "DEPTH", "KEY", "CHAIN BYTES", "SIGNATURES", "VERIFIED IN",
+				"LIVE CERTIFICATES")
 			for _, ca := range h.CAs {
 				if ca.Children > 0 || ca.Level == 1 {
 					continue
 				}
 				took := time.Duration(ca.VerifyMicroseconds) * time.Microsecond
-				t.row(ca.ID, strconv.Itoa(ca.Level), ca.Key, strconv.Itoa(ca.ChainBytes), strconv.Itoa(ca.Signatures), took.String(), strconv.FormatInt(ca.Certificates, 10))
+				t.row(ca.ID, strconv.Itoa(ca.Level), ca.Key, strconv.Itoa(ca.ChainBytes), strconv.Itoa(ca.Signatures),
+					took.String(), strconv.FormatInt(ca.Certificates, 10))
 			}
 			return t.end()
 		},
@@ -213,7 +224,8 @@ long that takes here.`,
 func (c *CLI) hierarchyExport() *cobra.Command {
 	var out string
 	return c.command(verb{
-		use: "export CA --out FILE", short: "write a CA and all below it, with their records, for another server", args: cobra.ExactArgs(1),
+		use: "export CA --out FILE", short: "write a CA and all below it, with their records, for another server",
+		args: cobra.ExactArgs(1),
 		long: `Writes a CA, those below it, every certificate that they have issued and what is
 revoked, for "privyseal hierarchy import" on another server. Private keys are not in
 it: carry the key files or tokens by themselves. Stop issuing from these CAs first;

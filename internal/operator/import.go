@@ -181,7 +181,8 @@ func eachLine(path string, do func(api.ExportLine) error) error {
 			count.Records++
 		case l.End != nil:
 			if ended = true; *l.End != count || count.CAs == 0 {
-				return bad(n, fmt.Sprintf("the end counts %d CAs and %d records, and there are %d and %d", l.End.CAs, l.End.Records, count.CAs, count.Records))
+				return bad(n, fmt.Sprintf("the end counts %d CAs and %d records, and there are %d and %d", l.End.CAs,
+					l.End.Records, count.CAs, count.Records))
 			}
 		}
 		if err := do(l); err != nil {
@@ -225,7 +226,8 @@ it. With --key-in-place the key is in its token already and is not read.`,
 			f.StringVar(&from.Key, "key", "", "the key's file, instead of what the configuration names")
 			f.StringVar(&from.Certificate, "certificate", "", "the certificate's file, likewise")
 			f.StringVar(&id, "issuer", "", "the issuer that the configuration declares (required)")
-			f.StringVar(&chain, "chain", "", "PEM file of the CAs above it, root last, as far as they are not installed")
+			f.StringVar(&chain, "chain", "", "PEM file of the CAs above it, root last, as far as they are not "+
+				"installed")
 			f.StringVar(&passphrase, "passphrase", "", "where the passphrase of the key is: file:PATH or env:NAME")
 			f.BoolVar(&keyInPlace, "key-in-place", false, "the key is where the configuration says already")
 			asJSON = jsonFlag(cmd)
@@ -282,7 +284,8 @@ func (c *CLI) secret(ref string) keys.Secret {
 			}
 			return nil, fmt.Errorf("the environment has no %s", rest)
 		}
-		return nil, errors.New("the key is encrypted: say where its passphrase is with --passphrase file:PATH or env:NAME")
+		return nil, errors.New("the key is encrypted: say where its passphrase is with --passphrase file:PATH or " +
+			"env:NAME")
 	}
 }
 
@@ -321,7 +324,8 @@ func (i *importer) openssl(f *opensslca.Folder) error {
 		ders[pki.SerialFromBig(c.SerialNumber)] = c.Raw
 	}
 	for _, e := range f.Index {
-		r := api.ImportRecord{Serial: string(e.Serial), Certificate: ders[e.Serial], Subject: e.Subject, NotAfter: e.NotAfter}
+		r := api.ImportRecord{Serial: string(e.Serial), Certificate: ders[e.Serial], Subject: e.Subject,
+			NotAfter: e.NotAfter}
 		if v := e.Revoked; v != nil {
 			r.Revocation = api.Revocation{Reason: v.Reason.String(), RevokedAt: v.At}
 			if v.InvalidityAt != nil {

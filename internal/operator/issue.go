@@ -30,7 +30,8 @@ type issueFlags struct {
 func (c *CLI) certIssue() *cobra.Command {
 	var f issueFlags
 	return c.command(verb{
-		use: "issue --profile P {--csr FILE | --batch DIR}", short: "issue a certificate for a certificate request, or many",
+		use:   "issue --profile P {--csr FILE | --batch DIR}",
+		short: "issue a certificate for a certificate request, or many",
 		long: `Issues a certificate and prints it and its chain as PEM, leaf first, root omitted.
 
 With --dry-run the server says whether it would issue and what; nothing is signed
@@ -55,8 +56,10 @@ request in a batch of the same name gets the certificate that it has.`,
 			flags.StringVar(&f.batch.from, "batch", "", "folder of certificate requests, or - for standard input")
 			flags.StringVar(&f.batch.name, "batch-name", "", "what the batch is called; the folder's name if left out")
 			flags.StringVar(&f.issuer, "issuer", "", "issuer or pool; needed only where there are several")
-			flags.StringVar(&f.subject, "subject", "", "replaces the request's subject, such as 'CN=Ann Example,O=Example'")
-			flags.StringArrayVar(&f.names, "name", nil, "replaces the request's names, TYPE:VALUE or a plain DNS name or address; may be given often")
+			flags.StringVar(&f.subject, "subject", "",
+				"replaces the request's subject, such as 'CN=Ann Example,O=Example'")
+			flags.StringArrayVar(&f.names, "name", nil,
+				"replaces the request's names, TYPE:VALUE or a plain DNS name or address; may be given often")
 			flags.StringVar(&f.notBefore, "not-before", "", "a time, a date, or a span from now")
 			flags.StringVar(&f.notAfter, "not-after", "", "a time, a date, or a span from now such as 30d")
 			flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would happen")
@@ -152,7 +155,8 @@ func issue(cmd *cobra.Command, client *api.Client, r api.IssueRequest, f issueFl
 	cmd.PrintErrf("issued %s by %s, good until %s\n", cert.Serial, cert.Issuer, stamp(cert.NotAfter))
 	if out != nil {
 		if err := fill(out, strings.NewReader(cert.Chain)); err != nil {
-			return fmt.Errorf("the certificate was issued (privyseal cert show %s --pem), but not written: %w", cert.Serial, err)
+			return fmt.Errorf("the certificate was issued (privyseal cert show %s --pem), but not written: %w",
+				cert.Serial, err)
 		}
 	}
 	switch {
@@ -181,7 +185,8 @@ func preview(cmd *cobra.Command, client *api.Client, r api.IssueRequest, asJSON 
 }
 
 var decisions = map[api.Decision]string{
-	api.DecisionIssue: "would be issued", api.DecisionRefuse: "would be refused", api.DecisionApproval: "would wait for approval",
+	api.DecisionIssue: "would be issued", api.DecisionRefuse: "would be refused",
+	api.DecisionApproval: "would wait for approval",
 }
 
 func showVerdict(w io.Writer, v *api.Verdict) error {

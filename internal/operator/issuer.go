@@ -22,7 +22,8 @@ func (c *CLI) issuerCSR() *cobra.Command {
 	var out string
 	var asJSON *bool
 	return c.command(verb{
-		use: "csr NAME", short: "print the certificate request of an issuer, whose key is made if it has none", args: cobra.ExactArgs(1),
+		use: "csr NAME", short: "print the certificate request of an issuer, whose key is made if it has none",
+		args: cobra.ExactArgs(1),
 		long: `Makes the key of an issuer that the configuration declares where it will live, in
 its token or its encrypted file, and prints the request to carry to the ceremony.
 A key that is there is used, and a request that is on record is printed again: the
@@ -37,7 +38,8 @@ is what the ceremony asks for.`,
 		flags: func(cmd *cobra.Command) {
 			f := cmd.Flags()
 			f.StringVar(&r.Subject, "subject", "", "what the CA is called, such as 'CN=Web CA A,O=Example,C=DE'")
-			f.StringVar(&r.Algorithm, "algorithm", "", "of a key that has to be made: ec-p256, ec-p384, ec-p521, rsa-3072 or rsa-4096")
+			f.StringVar(&r.Algorithm, "algorithm", "",
+				"of a key that has to be made: ec-p256, ec-p384, ec-p521, rsa-3072 or rsa-4096")
 			f.BoolVar(&r.Again, "again", false, "make a new request though there is one on record")
 			f.StringVar(&out, "out", "", "write the request to this file instead of standard output")
 			asJSON = jsonFlag(cmd)
@@ -72,7 +74,8 @@ func (c *CLI) issuerInstall() *cobra.Command {
 	var none bool
 	var asJSON *bool
 	return c.command(verb{
-		use: "install NAME --certificate FILE [--transcript FILE | --no-transcript]", short: "put the certificate of a declared CA in force", args: cobra.ExactArgs(1),
+		use:   "install NAME --certificate FILE [--transcript FILE | --no-transcript]",
+		short: "put the certificate of a declared CA in force", args: cobra.ExactArgs(1),
 		long: `Puts a certificate in force for a CA that the configuration declares, under issuers
 or offline. The server compares it with the key and the request on record, with the
 laws of the tree along its chain up to the root, and with the act of the ceremony's
@@ -94,7 +97,8 @@ record says so.`,
 		},
 		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
 			if certificate == "" || transcript != "" && none {
-				return usagef("%s: want --certificate, and not both of --transcript and --no-transcript; see --help", cmd.CommandPath())
+				return usagef("%s: want --certificate, and not both of --transcript and --no-transcript; see --help",
+					cmd.CommandPath())
 			}
 			r := api.IssuerCertificate{NoTranscript: none}
 			for _, f := range []struct {
@@ -136,7 +140,8 @@ func printInstalled(cmd *cobra.Command, done *api.InstalledIssuer, again bool) e
 		text = "was installed already:"
 	}
 	i := done.Issuer
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, good until %s (%s)\n", text, i.ID, i.Subject, stamp(i.NotAfter), i.Fingerprint)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, good until %s (%s)\n", text, i.ID, i.Subject,
+		stamp(i.NotAfter), i.Fingerprint)
 	return err
 }
 

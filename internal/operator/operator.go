@@ -7,7 +7,7 @@
 // error, so that output can be piped. Exit codes are those of ExitCode.
 //
 // New returns the commands' maker; main attaches Groups at the root, and
-// AuditTail and ConfigReload to the server's own groups.
+// AuditTail, AuditAccept and ConfigReload to the server's own groups.
 package operator
 
 import (

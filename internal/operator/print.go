@@ -140,5 +140,6 @@ func parseTime(flag, text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(d), nil
 	}
-	return time.Time{}, usagef("--%s %q: want a time such as 2027-01-31T12:00:00Z, a date such as 2027-01-31, or a span from now such as 36h or 30d", flag, text)
+	return time.Time{}, usagef("--%s %q: want a time such as 2027-01-31T12:00:00Z, a date such as 2027-01-31, or a "+
+		"span from now such as 36h or 30d", flag, text)
 }

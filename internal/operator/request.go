@@ -9,7 +9,8 @@ import (
 )
 
 func (c *CLI) request() *cobra.Command {
-	return group("request", "requests that wait for a person", c.requestList(), c.requestShow(), c.requestApprove(), c.requestReject())
+	return group("request", "requests that wait for a person", c.requestList(), c.requestShow(), c.requestApprove(),
+		c.requestReject())
 }
 
 func (c *CLI) requestList() *cobra.Command {
@@ -21,7 +22,8 @@ func (c *CLI) requestList() *cobra.Command {
 		example: `  privyseal request list --status pending
   privyseal request list --profile device --json | jq -r '.requests[].id'`,
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&status, "status", "", "pending, approved, issued, rejected or expired; all if left out")
+			cmd.Flags().StringVar(&status, "status", "",
+				"pending, approved, issued, rejected or expired; all if left out")
 			cmd.Flags().StringVar(&p.Profile, "profile", "", "requests for this profile only")
 			asJSON = jsonFlag(cmd)
 		},
@@ -40,9 +42,11 @@ func (c *CLI) requestList() *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
-			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "PROTOCOL", "PROFILE", "REQUESTER", "NAMES", "CREATED", "DECIDED BY")
+			t := newTable(cmd.OutOrStdout(), "ID", "STATUS", "PROTOCOL", "PROFILE", "REQUESTER", "NAMES", "CREATED",
+				"DECIDED BY")
 			for _, r := range all.Requests {
-				t.row(r.ID, string(r.Status), r.Protocol, r.Profile, r.Requester, brief(r.Names, r.Subject), stamp(r.CreatedAt), r.DecidedBy)
+				t.row(r.ID, string(r.Status), r.Protocol, r.Profile, r.Requester, brief(r.Names, r.Subject),
+					stamp(r.CreatedAt), r.DecidedBy)
 			}
 			return t.end()
 		},

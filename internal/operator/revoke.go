@@ -17,13 +17,15 @@ const keyCompromise = "keyCompromise"
 type revocation struct {
 	issuer, reason, since, where string
 	dryRun, yes, sameKey, json   bool
+	unknown                      bool
 	at                           time.Time // of since
 }
 
 func (c *CLI) certRevoke() *cobra.Command {
 	var r revocation
 	return c.command(verb{
-		use: "revoke {SERIAL|ID | --where EXPRESSION}", short: "revoke one certificate, or all that an expression selects", args: cobra.MaximumNArgs(1),
+		use:   "revoke {SERIAL|ID | --where EXPRESSION}",
+		short: "revoke one certificate, or all that an expression selects", args: cobra.MaximumNArgs(1),
 		long: `Revokes one certificate for good, or puts it on hold. With --where it revokes what
 the expression selects: terms with commas between, all of which must hold.
 
@@ -40,11 +42,19 @@ A revocation that was interrupted goes on when the same command is given again.`
   privyseal cert revoke --where 'name~*.old.example, issuer=web-a' --reason cessationOfOperation --yes`,
 		flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
-			flags.StringVar(&r.reason, "reason", "", "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold or privilegeWithdrawn (required)")
+			flags.StringVar(&r.reason, "reason", "",
+				"unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold or "+
+					"privilegeWithdrawn (required)")
 			flags.StringVar(&r.issuer, "issuer", "", "issuer's id, where two issuers used the same serial")
-			flags.StringVar(&r.since, "invalidity-date", "", "since when the key is known or feared to be bad; not before the certificate's notBefore")
-			flags.BoolVar(&r.sameKey, "same-key", false, "with the reason keyCompromise: all other certificates of the same key too")
-			flags.StringVar(&r.where, "where", "", "which certificates to revoke, such as 'name~*.old.example, issuer=web-a'")
+			flags.StringVar(&r.since, "invalidity-date", "",
+				"since when the key is known or feared to be bad; not before the certificate's notBefore")
+			flags.BoolVar(&r.sameKey, "same-key", false,
+				"with the reason keyCompromise: all other certificates of the same key too")
+			flags.BoolVar(&r.unknown, "unknown", false,
+				"with --issuer: the serial is revoked though it is not on record, as one issued after the backup that "+
+					"was restored")
+			flags.StringVar(&r.where, "where", "",
+				"which certificates to revoke, such as 'name~*.old.example, issuer=web-a'")
 			flags.BoolVar(&r.dryRun, "dry-run", false, "with --where: only count and show what would be revoked")
 			flags.BoolVar(&r.yes, "yes", false, "with --where: do it")
 			flags.BoolVar(&r.json, "json", false, "print JSON")
@@ -77,7 +87,10 @@ func (r *revocation) check(cmd *cobra.Command, args []string) error {
 	case r.dryRun && r.yes:
 		return usagef("%s: --dry-run and --yes contradict each other", path)
 	case r.where != "" && (r.issuer != "" || r.sameKey):
-		return usagef("%s: --issuer and --same-key do not go with --where; write issuer=… or key=… in the expression", path)
+		return usagef("%s: --issuer and --same-key do not go with --where; write issuer=… or key=… in the expression",
+			path)
+	case r.unknown && (r.issuer == "" || r.sameKey):
+		return usagef("%s: --unknown goes with a serial and --issuer, and not with --same-key", path)
 	case r.sameKey && r.reason != keyCompromise:
 		return usagef("%s: --same-key goes with --reason keyCompromise", path)
 	}
@@ -88,7 +101,8 @@ func (r *revocation) check(cmd *cobra.Command, args []string) error {
 // certificates of the key: they are revoked too, or counted and offered.
 func (c *CLI) revokeOne(cmd *cobra.Command, client *api.Client, r revocation, ref string) error {
 	cert, err := api.RevokeCertificate.Call(cmd.Context(), client,
-		api.CertificateRef{Certificate: ref, Issuer: r.issuer}, api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at})
+		api.CertificateRef{Certificate: ref, Issuer: r.issuer},
+		api.RevokeRequest{Reason: r.reason, InvalidityAt: r.at, Unknown: r.unknown})
 	var refusal *api.Problem
 	switch {
 	case r.sameKey && errors.As(err, &refusal) && refusal.Kind == "already_revoked":
@@ -150,7 +164,8 @@ hold can be taken back; every other revocation is final.`,
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), cert)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "released %s of %s (%s)\n", cert.Serial, cert.Issuer, brief(cert.Names, clean(cert.Subject)))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "released %s of %s (%s)\n", cert.Serial, cert.Issuer,
+				brief(cert.Names, clean(cert.Subject)))
 			return err
 		},
 	})

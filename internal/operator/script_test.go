@@ -24,7 +24,7 @@ func root() *cobra.Command {
 	cli := operator.New(time.Now, os.Getenv)
 	cmd := &cobra.Command{Use: "privyseal", SilenceErrors: true, SilenceUsage: true}
 	audit, config := &cobra.Command{Use: "audit", Short: "the audit record"}, &cobra.Command{Use: "config", Short: "the configuration"}
-	audit.AddCommand(cli.AuditTail())
+	audit.AddCommand(cli.AuditTail(), cli.AuditAccept())
 	config.AddCommand(cli.ConfigReload())
 	cmd.AddCommand(cli.Groups()...)
 	cmd.AddCommand(audit, config)

@@ -39,7 +39,8 @@ func (c *CLI) dial(ctx context.Context, flag string) (*api.Client, error) {
 		}
 		fmt.Fprintf(&tried, "  %s: %s\n", display(place, path), why(err))
 	}
-	advice := "Start one with `privyseal dev` or `privyseal serve`, or say where it is with --socket or " + socketVariable + "."
+	advice := "Start one with `privyseal dev` or `privyseal serve`, or say where it is with --socket or " +
+		socketVariable + "."
 	if source != "" {
 		advice = "That is what " + source + " says; is the server running?"
 	}
@@ -93,7 +94,8 @@ func display(place, path string) string {
 	if !filepath.IsAbs(place) {
 		place = "./" + filepath.Clean(place)
 	}
-	if path != place && filepath.IsAbs(path) && filepath.Base(filepath.Dir(path)) != filepath.Base(filepath.Dir(place)) {
+	if path != place && filepath.IsAbs(path) &&
+		filepath.Base(filepath.Dir(path)) != filepath.Base(filepath.Dir(place)) {
 		return place + " (" + path + ")"
 	}
 	return place

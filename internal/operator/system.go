@@ -37,6 +37,43 @@ func (c *CLI) AuditTail() *cobra.Command {
 	})
 }
 
+// AuditAccept returns `accept`, for the group audit.
+func (c *CLI) AuditAccept() *cobra.Command {
+	var b api.AuditAcceptance
+	var asJSON *bool
+	return c.command(verb{
+		use: "accept --reason TEXT", short: "accept what is wrong with the audit record, for good and with the reason",
+		long: `Verifies the audit record against every checkpoint, those in the state folder of
+this node too, and accepts what is found: a database that was set back, cut or
+rewritten. It is no finding any more from then on, and the audit record has the
+reason and who accepted it. Look with privyseal audit verify first.`,
+		example: "  privyseal audit accept --reason 'restored the backup of 3 May after the disk failed'",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&b.Reason, "reason", "", "why the record is as it is, for the audit record")
+			asJSON = jsonFlag(cmd)
+		},
+		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
+			if b.Reason == "" {
+				return usagef("%s: say why with --reason", cmd.CommandPath())
+			}
+			done, err := api.AcceptAudit.Call(cmd.Context(), client, api.None{}, b)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), done)
+			}
+			for _, f := range done.Findings {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), f); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "accepted: %d findings\n", done.Found)
+			return err
+		},
+	})
+}
+
 // tail returns the newest n events, oldest first.
 func tail(cmd *cobra.Command, client *api.Client, n int) ([]api.AuditEvent, error) {
 	var events []api.AuditEvent

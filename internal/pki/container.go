@@ -170,7 +170,8 @@ func (k Kind) der(der []byte) ([][]byte, error) {
 		return nil, fmt.Errorf("it is PKCS#7, which holds certificates; want a %s", k.what)
 	case isPKCS12(all[0]):
 		return nil, errors.New("it is PKCS#12 (.p12, .pfx): take the certificates out with " +
-			"openssl pkcs12 -in FILE -nokeys -out chain.pem, the key with openssl pkcs12 -in FILE -nocerts -out key.pem")
+			"openssl pkcs12 -in FILE -nokeys -out chain.pem, the key with openssl pkcs12 -in FILE -nocerts -out " +
+			"key.pem")
 	}
 	for _, one := range all {
 		if err := k.read(one); err != nil {

@@ -111,7 +111,8 @@ func (srv *server) checkLists(ctx context.Context, cfg *config.File, s *inForce)
 		}
 		c := s.cas().Get(o.ID)
 		if c == nil || c.Certificate() == nil {
-			srv.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer", o.ID)
+			srv.log.WarnContext(ctx, "the list of an offline CA waits for the CAs above it to be installed", "issuer",
+				o.ID)
 			continue
 		}
 		if err := pki.ListedBy(list, c.Certificate()); err != nil {
@@ -272,6 +273,9 @@ func (srv *server) putInForce(ctx context.Context, cfg *config.File, s *inForce)
 			srv.log.ErrorContext(ctx, "a CA is not in use", "issuer", c.ID, "error", err)
 		}
 	}
+	// What the lists on disk know comes before the first answer about anybody.
+	srv.lists.Swap(s.cas(), s.lists)
+	srv.logged("lists on disk", srv.lists.Compare(ctx))
 	srv.enforce(s)
 	srv.importLists(ctx, cfg)
 	srv.logged("lists of the CAs above", srv.checkParents(ctx)) // before anything is signed

@@ -17,7 +17,8 @@ func (srv *server) buildEST(context.Context) error {
 		return err
 	}
 	srv.est, err = est.New(cfg, est.Deps{
-		Pipeline: srv.pipeline, Approvals: srv.approvals, Enrolment: srv.enrolment, Users: srv.estUsers, Limits: srv.limits,
+		Pipeline: srv.pipeline, Approvals: srv.approvals, Enrolment: srv.enrolment, Users: srv.estUsers,
+		Limits: srv.limits,
 		Signer: srv.tls[listenEST].Current, Log: srv.log, Now: srv.now,
 	})
 	return err

@@ -70,7 +70,8 @@ func (s *inForce) changes(cfg *config.File, rows []store.IssuerRecord, now time.
 		fresh := slices.ContainsFunc(s.cas().Fresh(), func(f store.IssuerRecord) bool { return f.ID == r.ID })
 		switch {
 		case at >= 0 && fresh && !bytes.Equal(rows[at].Certificate, r.Certificate):
-			return c, fault.New(fault.Conflict, "issuer %s was installed with another certificate in the meantime", r.ID).
+			return c, fault.New(fault.Conflict, "issuer %s was installed with another certificate in the meantime",
+				r.ID).
 				Because("issuer_changed")
 		case at >= 0:
 			r = rows[at]
@@ -85,7 +86,8 @@ func (s *inForce) changes(cfg *config.File, rows []store.IssuerRecord, now time.
 			continue
 		}
 		change := store.IssuerChange{
-			ID: r.ID, Name: one.Service(), Generation: one.Generation, Shards: one.Locations.Shards, From: r.State, To: r.State,
+			ID: r.ID, Name: one.Service(), Generation: one.Generation, Shards: one.Locations.Shards, From: r.State,
+			To: r.State,
 		}
 		if r.State == string(ca.Active) && slices.Contains(s.cas().Replaced(), r.ID) {
 			change.To = string(ca.Draining)

@@ -23,8 +23,8 @@ func (srv *server) askHealth() {
 	set := func() *ca.Set { return srv.signing.Load().cas() }
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
-		cas.Checks, health.Lists(srv.lists.Lists), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.archiveHealth,
+		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
+		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.archiveHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -51,6 +51,27 @@ func (srv *server) needs(service string) (listeners []string, needed bool) {
 		}
 	}
 	return listeners, needed || cfg.Needs(service)
+}
+
+// needsCA returns the listeners that are not ready while it is not known what a CA
+// has revoked: those that it issues for, and the socket, by which it is settled, only
+// if there is no other.
+func (srv *server) needsCA(id string) []string {
+	set := srv.signing.Load().cas()
+	at := set.Get(id)
+	if at == nil {
+		return []string{health.Operators} // a reload is taking it out
+	}
+	var all []string
+	for _, c := range append(slices.Clone(set.Below(at)), at) {
+		some, _ := srv.needs(c.Service())
+		all = append(all, some...)
+	}
+	if len(all) == 0 {
+		return []string{health.Operators}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // needSCEP and needOCSP are parts of the plain listener, which goes on without them.
@@ -99,6 +120,25 @@ func (srv *server) configHealth(ctx context.Context) []health.Check {
 			check.State, check.Remedy = health.Warning, "give all nodes the same configuration and reload"
 			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
 		}
+	}
+	return []health.Check{check}
+}
+
+// auditHealth tells of a record that is not the one that this node saw.
+func (srv *server) auditHealth(context.Context) []health.Check {
+	c := srv.audit.Condition()
+	check := health.Check{Name: "audit record", Detail: c.String()}
+	switch {
+	case len(c.Findings) > 0:
+		check.State, check.Needs = health.Failed, []string{health.All}
+		check.Remedy = "privyseal audit verify says what is missing; restore the newest database, or, if it is known " +
+			"why: privyseal audit accept --reason TEXT"
+	case c.Err != nil:
+		check.State, check.Remedy = health.Warning, "see to the folder audit in state.dir, and to its disk"
+	case c.Late:
+		check.State = health.Warning
+		check.Remedy = "run privyseal audit verify, and then privyseal audit accept --reason TEXT: from then on this " +
+			"node is a witness"
 	}
 	return []health.Check{check}
 }

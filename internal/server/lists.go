@@ -21,7 +21,8 @@ func (srv *server) importLists(ctx context.Context, cfg *config.File) {
 			_, err = srv.lists.Import(ctx, list.Raw, crl.Options{Actor: "server"})
 		}
 		if err != nil && fault.Of(err).Reason != "crl_number" {
-			srv.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error", err)
+			srv.log.ErrorContext(ctx, "list of an offline CA not published", "issuer", o.ID, "file", o.CRL, "error",
+				err)
 		}
 	}
 }

@@ -109,7 +109,8 @@ func (srv *server) delegate(cfg *config.File, is config.Issuer) *ocsp.Delegate {
 			Folder: owncert.Folder{
 				IssuerID: is.ID, Node: srv.node.Name,
 				Dir: filepath.Join(cfg.State.Dir, "ocsp"), Secret: cfg.State.Passphrase.Secret(cfg.Dir),
-				Keys: keys.Config{Observe: srv.metrics.Key(name), Now: srv.now}, Store: srv.store, Now: srv.now, Log: srv.log,
+				Keys: keys.Config{Observe: srv.metrics.Key(name), Now: srv.now}, Store: srv.store, Now: srv.now,
+				Log: srv.log,
 			},
 			Pipeline: srv.pipeline, Dropped: func(c *x509.Certificate) { srv.ocsp.Distrust(is.ID, c) },
 		}

@@ -84,7 +84,8 @@ func (srv *server) refresh(ctx context.Context) error {
 // swapTo puts a configuration in force, all or nothing.
 func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.ReloadResult, error) {
 	if changed := config.NeedsRestart(&old.Config, &cfg.Config); len(changed) > 0 {
-		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart", strings.Join(changed, ", ")).Because("restart_needed")
+		return api.ReloadResult{}, fault.New(fault.Conflict, "%s: a change here needs a restart",
+			strings.Join(changed, ", ")).Because("restart_needed")
 	}
 	// Everything that can be refused comes before the first thing that changes.
 	signing, err := srv.prepare(ctx, cfg, true)
@@ -106,7 +107,8 @@ func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.Reloa
 	}
 	swapBack := func(err error) error {
 		signing.closeAllBut(srv.signing.Load())
-		return errors.Join(err, srv.acme.Swap(old.ACMEConfig()), srv.swapEST(old), srv.swapWebhooks(old), srv.swapSCEP(old))
+		return errors.Join(err, srv.acme.Swap(old.ACMEConfig()), srv.swapEST(old), srv.swapWebhooks(old),
+			srv.swapSCEP(old))
 	}
 	if err := srv.swapEST(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)

@@ -157,7 +157,8 @@ func (srv *server) buildAudit(ctx context.Context) error {
 	if srv.auditKey, err = srv.openKey(ctx, cfg, "audit", cfg.Audit.Key, cfg.Audit.Passphrase); err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
-	keeper, err := audit.NewKeeper(srv.store, srv.auditKey, srv.node.Chain, srv.now, srv.log)
+	keeper, err := audit.NewKeeper(srv.store, srv.auditKey, srv.node.Chain, audit.FolderIn(cfg.State.Dir),
+		srv.now, srv.log)
 	if err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func (srv *server) buildAdmin(context.Context) error {
 	var err error
 	srv.admin, err = admin.New(admin.Config{
 		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
-		Tree: srv.tree(), Secrets: srv.secrets,
+		Audit: srv.audit, Tree: srv.tree(), Secrets: srv.secrets,
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },

@@ -141,7 +141,8 @@ func (srv *server) settle(ctx context.Context) error {
 func (srv *server) purge(ctx context.Context) error {
 	p, err := srv.store.Purge(ctx, srv.now(), purgeBatch)
 	for table, n := range map[string]int64{
-		"orders": p.Orders, "authorizations": p.Authorizations, "nonces": p.Nonces, "limits": p.Limits, "origins": p.Origins,
+		"orders": p.Orders, "authorizations": p.Authorizations, "nonces": p.Nonces, "limits": p.Limits,
+		"origins":         p.Origins,
 		"ocsp_responders": p.Responders,
 	} {
 		srv.metrics.Purged(table, n)

@@ -134,6 +134,14 @@ func (s *Store) AuditEvents(ctx context.Context, node string, fromSeq int64, lim
 	return events, err
 }
 
+// AuditEventsOf returns the events of an action, oldest first. It reads the whole record.
+func (s *Store) AuditEventsOf(ctx context.Context, action string) ([]Event, error) {
+	var events []Event
+	err := s.query(ctx, "read audit events", selectEvent+`WHERE action = $1 ORDER BY at, node, seq`, []any{action},
+		scanEvents(&events))
+	return events, err
+}
+
 // AuditTail returns the newest events of all nodes, newest first, before the
 // cursor that an earlier call returned; the empty cursor is the end. The next
 // cursor is empty when there is nothing older.

@@ -112,6 +112,9 @@ type Reservation struct {
 
 // ReserveFor is Reserve with everything that a reservation may depend on.
 func (s *Store) ReserveFor(ctx context.Context, c Certificate, f Reservation, ev Event) error {
+	if err := s.holdersStand(ctx, f.Holders); err != nil {
+		return err
+	}
 	w := &write{
 		what: "reserve certificate",
 		guards: []*stmt{must(`INSERT INTO origins (origin, certificate_id) VALUES ($1, $2) ON CONFLICT (origin)
@@ -254,6 +257,10 @@ func (s *Store) Reserved(ctx context.Context, node string, olderThan time.Time) 
 func (s *Store) certificates(ctx context.Context, where string, args ...any) ([]Certificate, error) {
 	var found []Certificate
 	err := s.query(ctx, "read certificates", certificates.query+where, args, certificates.scan(&found))
+	for i := range found {
+		c := &found[i]
+		c.Revocation = s.stricter(c.IssuerID, c.Serial, c.Revocation)
+	}
 	return found, err
 }
 

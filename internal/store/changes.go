@@ -201,10 +201,32 @@ type Standing struct {
 	Revocation *Revocation // nil if it is not revoked
 }
 
-// Standings returns what the records say of serials of an issuer, and the
+// Standings is StandingsOnRecord where the witness does not know better. A
+// certificate that only the witness knows counts as an imported one.
+func (s *Store) Standings(
+	ctx context.Context, issuerID string, serials []pki.Serial,
+) (map[pki.Serial]Standing, int64, error) {
+	found, seq, err := s.StandingsOnRecord(ctx, issuerID, serials)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, serial := range serials {
+		if _, ok := s.Witnessed(issuerID, serial); ok {
+			st := found[serial]
+			if st.Status != "issued" && st.Status != "void" {
+				st.Status = "imported"
+			}
+			st.Revocation = s.stricter(issuerID, serial, st.Revocation)
+			found[serial] = st
+		}
+	}
+	return found, seq, nil
+}
+
+// StandingsOnRecord returns what the records say of serials of an issuer, and the
 // issuer's revocation sequence, as of one moment. Serials without a record are
 // left out. It is ErrNotFound for an issuer that is not installed.
-func (s *Store) Standings(
+func (s *Store) StandingsOnRecord(
 	ctx context.Context, issuerID string, serials []pki.Serial,
 ) (map[pki.Serial]Standing, int64, error) {
 	in, args := list([]any{issuerID}, serials)

@@ -88,7 +88,8 @@ var (
 		},
 	}
 	estUsers = credential[ESTUser]{
-		what: "EST user", kind: "est_user", taken: "there is an EST user of this name", none: "no enabled EST user has this name",
+		what: "EST user", kind: "est_user", taken: "there is an EST user of this name",
+		none: "no enabled EST user has this name",
 		list: `name, digest, description, endpoint, profile, max_uses, uses, expires_at,
 			disabled_at, created_by, created_at, binding`,
 		values: func(u *ESTUser) []any {
@@ -106,7 +107,8 @@ var (
 		},
 	}
 	scepChallenges = credential[SCEPChallenge]{
-		what: "SCEP challenge", kind: "scep_challenge", taken: "the challenge exists", none: "no enabled SCEP challenge has this id",
+		what: "SCEP challenge", kind: "scep_challenge", taken: "the challenge exists",
+		none: "no enabled SCEP challenge has this id",
 		list: `id, digest, description, endpoint, profile, subject, max_uses, uses, expires_at,
 			disabled_at, created_by, created_at, binding`,
 		values: func(c *SCEPChallenge) []any {

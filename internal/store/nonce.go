@@ -96,6 +96,8 @@ func (s *Store) AccountAndNonce(
 	case !first:
 		return nil, false, errSpent
 	}
-	a, err = one(found, "read account")
+	if a, err = one(found, "read account"); err == nil && !blocked {
+		blocked, err = s.blockedByWitness(ctx, key)
+	}
 	return a, blocked, err
 }

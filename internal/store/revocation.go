@@ -28,9 +28,11 @@ type Revocation struct {
 // keeps the date of the hold. Each change raises the issuer's sequence, stamps
 // the row with it and clears listed_in: no list so far tells the new state.
 const (
-	intoRevocations = `INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after, reason, revoked_at, invalidity_at, seq, requester, listed_in) `
+	intoRevocations = `INSERT INTO revocations (certificate_id, issuer_id, serial, shard, not_after, reason,
+		revoked_at, invalidity_at, seq, requester, listed_in) `
 
-	onRevoked = ` ON CONFLICT (certificate_id) DO UPDATE SET reason = excluded.reason, listed_in = NULL, requester = excluded.requester, seq = excluded.seq,
+	onRevoked = ` ON CONFLICT (certificate_id) DO UPDATE SET reason = excluded.reason, listed_in = NULL,
+		requester = excluded.requester, seq = excluded.seq,
 			released_at = NULL,
 			revoked_at = CASE WHEN revocations.released_at IS NULL THEN revocations.revoked_at ELSE excluded.revoked_at END,
 			invalidity_at = CASE WHEN revocations.released_at IS NULL
@@ -43,7 +45,8 @@ const (
 // that is allowed. raiseSequence has to follow.
 func insertRevocation(certID string, r Revocation) *stmt {
 	return must(intoRevocations+`
-		SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz), CAST($3 AS timestamptz), 0, CAST($4 AS text), NULL
+		SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz),
+		CAST($3 AS timestamptz), 0, CAST($4 AS text), NULL
 		FROM certificates c WHERE c.id = $5 AND c.status IN ('issued', 'imported', 'void')`+onRevoked,
 		r.Reason, r.RevokedAt, r.InvalidityAt, r.Requester, certID)
 }
@@ -52,8 +55,10 @@ func insertRevocation(certID string, r Revocation) *stmt {
 // revocation with it.
 func raiseSequence(certID string) []*stmt {
 	return []*stmt{
-		may(`UPDATE issuers SET revocation_seq = revocation_seq + 1 WHERE id = (SELECT issuer_id FROM certificates WHERE id = $1)`, certID),
-		may(`UPDATE revocations SET seq = COALESCE((SELECT i.revocation_seq FROM issuers i WHERE i.id = revocations.issuer_id), 0)
+		may(`UPDATE issuers SET revocation_seq = revocation_seq + 1 WHERE id = (SELECT issuer_id FROM certificates
+			WHERE id = $1)`, certID),
+		may(`UPDATE revocations SET seq = COALESCE((SELECT i.revocation_seq FROM issuers i
+			WHERE i.id = revocations.issuer_id), 0)
 			WHERE certificate_id = $1`, certID),
 	}
 }
@@ -177,14 +182,16 @@ func insertRevocations(certs []Revocable, r Revocation) *stmt {
 		SELECT c.id, c.issuer_id, c.serial, c.shard, c.not_after, CAST($1 AS bigint), CAST($2 AS timestamptz),
 			CASE WHEN c.not_before > CAST($3 AS timestamptz) THEN c.not_before ELSE CAST($3 AS timestamptz) END,
 			COALESCE((SELECT i.revocation_seq FROM issuers i WHERE i.id = c.issuer_id), 0), CAST($4 AS text), NULL
-		FROM certificates c WHERE c.id IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`+onRevoked, args...)
+		FROM certificates c WHERE c.id IN `+in+` AND c.status IN ('issued', 'imported') ORDER BY c.id`+onRevoked,
+		args...)
 	st.need = int64(len(certs))
 	return st
 }
 
 func blockKeyOf(certID string, at time.Time) *stmt {
 	return may(`INSERT INTO blocked_keys (key_hash, certificate_id, blocked_at)
-		SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash) DO NOTHING`, at, certID)
+		SELECT key_hash, id, CAST($1 AS timestamptz) FROM certificates WHERE id = $2 ON CONFLICT (key_hash)
+		DO NOTHING`, at, certID)
 }
 
 func blockKeys(certs []Revocable, at time.Time) *stmt {
@@ -221,5 +228,8 @@ const selectBlocked = `SELECT 1 FROM blocked_keys WHERE key_hash = $1`
 func (s *Store) BlockedKey(ctx context.Context, key pki.KeyHash) (bool, error) {
 	blocked := false
 	err := s.query(ctx, "read blocked key", selectBlocked, []any{key[:]}, once(&blocked))
-	return blocked, err
+	if err != nil || blocked {
+		return blocked, err
+	}
+	return s.blockedByWitness(ctx, key)
 }

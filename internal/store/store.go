@@ -53,6 +53,7 @@ type Store struct {
 	committer *committer
 	nonces    *nonceSet // nil where nonces are rows
 	watchers  watchers
+	witness   atomic.Pointer[testimony]
 	commits   atomic.Int64
 	rows      atomic.Int64
 }

@@ -24,7 +24,7 @@ func TestFT12_ArchivedIntents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keeper, err := audit.NewKeeper(s, key, s.Node(), time.Now, slog.New(slog.DiscardHandler))
+		keeper, err := audit.NewKeeper(s, key, s.Node(), audit.FolderIn(t.TempDir()), time.Now, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

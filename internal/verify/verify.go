@@ -48,6 +48,7 @@ type Report struct {
 	Fetched      int       `json:"fetched,omitempty"`     // URLs in certificates that were asked
 	NotFetched   int       `json:"not_fetched,omitempty"` // those that there was no time for
 	Findings     []Finding `json:"findings"`
+	Warnings     []string  `json:"warnings,omitempty"` // what could not be looked at
 }
 
 // Config is what CheckCA needs beside the store.
@@ -55,9 +56,11 @@ type Config struct {
 	AuditKeys []crypto.PublicKey // public halves of the checkpoint keys
 	Archives  []string           // audit segments whose events were purged
 	Archive   string             // the folder of more of them; may be empty
-	Now       time.Time
-	Progress  func(certificates int) // may be nil; called after each page
-	Fetch     bool                   // what certificates point to is fetched too, over the network
+	// AuditFolder has this node's own checkpoints; nil leaves them out.
+	AuditFolder *audit.Folder
+	Now         time.Time
+	Progress    func(certificates int) // may be nil; called after each page
+	Fetch       bool                   // what certificates point to is fetched too, over the network
 }
 
 type check struct {
@@ -122,7 +125,9 @@ func (c *check) find(invariant int, subject, format string, args ...any) {
 
 // audit is invariant 7, and remembers the intents for invariant 1.
 func (c *check) audit(ctx context.Context) error {
-	v := audit.Verifier{Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Dir: c.Archive}
+	v := audit.Verifier{
+		Store: c.store, Keys: c.AuditKeys, Archives: c.Archives, Dir: c.Archive, Folder: c.AuditFolder,
+	}
 	v.Each = func(e *store.Event) {
 		if c.oldest.IsZero() || e.At.Before(c.oldest) {
 			c.oldest = e.At
@@ -135,7 +140,7 @@ func (c *check) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.report.AuditEvents, c.unread = r.Events, r.Unread
+	c.report.AuditEvents, c.report.Warnings, c.unread = r.Events, r.Warnings, r.Unread
 	for _, f := range r.Findings {
 		c.find(7, "audit", "%s", f)
 	}

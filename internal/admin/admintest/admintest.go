@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -25,6 +26,7 @@ import (
 	"github.com/privyseal/privyseal/internal/acme"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
+	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/crl"
@@ -70,19 +72,27 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		st = storetest.SQLite(t)
 	}
 	s := &Server{Store: st}
-	s.Pipeline = issuance.New(issuance.Config{Store: st, Node: "node-1", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s.Pipeline = issuance.New(issuance.Config{Store: st, Node: "node-1", Now: time.Now,
+		Log: slog.New(slog.DiscardHandler)})
 	s.Pipeline.Swap(s.rules(t, issuers))
 	sealer, err := seal.New(make([]byte, seal.KEKSize))
 	must(t, err)
 	s.Lists, err = crl.New(crl.Deps{
-		Store: st, Leases: lease.New(st, "node-1", time.Now, slog.New(slog.DiscardHandler)), Dir: t.TempDir(), Now: time.Now,
+		Store: st, Leases: lease.New(st, "node-1", time.Now, slog.New(slog.DiscardHandler)), Dir: t.TempDir(),
+		Now: time.Now,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	must(t, err)
 	s.Lists.Swap(s.Pipeline.Rules().CAs, s.lists)
 	limits, err := limit.New(limit.Defaults(), st, time.Now)
 	must(t, err)
+	_, auditKey, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	keeper, err := audit.NewKeeper(st, auditKey, st.Node(), audit.FolderIn(t.TempDir()), time.Now,
+		slog.New(slog.DiscardHandler))
+	must(t, err)
 	s.Config = admin.Config{
+		Audit:     keeper,
 		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
 		ESTUsers:  credential.NewESTUsers(st, limits, time.Now),
 		Store:     st, Pipeline: s.Pipeline, Inventory: inventory.New(st), Lists: s.Lists,
@@ -150,8 +160,10 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 	t.Helper()
 	rootKey, now := newKey(t), time.Now()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Root"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             now.Add(-time.Hour), NotAfter: now.AddDate(20, 0, 0),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	s.Root = sign(t, template, template, rootKey.Public(), rootKey)
 	s.RootKey = rootKey
@@ -167,12 +179,14 @@ func (s *Server) rules(t testing.TB, ids []string) issuance.Rules {
 		key := newKey(t)
 		cert := sign(t, &x509.Certificate{
 			SerialNumber: big.NewInt(int64(2 + i)), Subject: pkix.Name{CommonName: "Test Issuing CA " + id}, IsCA: true,
-			BasicConstraintsValid: true, MaxPathLenZero: true, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
+			BasicConstraintsValid: true, MaxPathLenZero: true, NotBefore: now.Add(-time.Hour),
+			NotAfter: now.AddDate(10, 0, 0),
 			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}, s.Root, key.Public(), rootKey)
 		s.put(t, id, "root", cert)
 		in.Declared = append(in.Declared, ca.Declaration{ID: id, Locations: issuer.Locations{
-			CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id, CAIssuers: "http://ca.test/issuers/" + id + ".cer",
+			CRL: "http://ca.test/crl/" + id + ".crl", OCSP: "http://ca.test/ocsp/" + id,
+			CAIssuers: "http://ca.test/issuers/" + id + ".cer",
 		}})
 		in.Keys[id] = caKey{key, &s.KeyFails}
 		s.lists[id] = crl.Config{}.Complete()
