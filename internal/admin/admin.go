@@ -95,12 +95,12 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Routes() http.Handler {
 	r := chi.NewRouter()
 	r.Use(onlyOperators)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, fault.New(fault.NotFound, "the operator API has no %s", r.URL.Path).Because("no_such_path"))
-	})
-	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, fault.New(fault.MethodNotAllowed, "%s does not answer %s", r.URL.Path, r.Method))
-	})
+	r.NotFound(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return fault.New(fault.NotFound, "the operator API has no %s", r.URL.Path).Because("no_such_path")
+	}, render))
+	r.MethodNotAllowed(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return fault.New(fault.MethodNotAllowed, "%s does not answer %s", r.URL.Path, r.Method)
+	}, render))
 	for _, route := range s.Operations() {
 		r.Method(route.Method, route.Path, s.serve(route))
 	}

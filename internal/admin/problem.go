@@ -17,7 +17,7 @@ func render(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.Of(err)
 	p := problem(f)
 	p.RequestID = web.RequestID(r.Context())
-	web.Note(r.Context(), slog.String("error", err.Error()), slog.String("reason", f.Reason))
+	web.Note(r.Context(), slog.String("reason", f.Reason)) // the error is there: see web.Handler
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -241,8 +241,11 @@ func showRecovery(w io.Writer, issuer string, done *api.Recovery, dryRun bool) e
 		return err
 	}
 	next := "publish it: privyseal crl publish " + issuer
-	if dryRun {
+	switch {
+	case dryRun:
 		next = "nothing is entered yet: say --yes to do it"
+	case done.Revoked+done.Entered == 0:
+		next = "nothing was lost"
 	}
 	_, err := fmt.Fprintln(w, next)
 	return err
