@@ -41,7 +41,7 @@ func FuzzBody(f *testing.F) {
 		}
 		one, err := json.Marshal(got.Interface())
 		if err != nil {
-			t.Skip("a time with a year that JSON cannot say") // after a shift of time zones
+			return // a time whose year JSON cannot say, after a shift of time zones
 		}
 		if two, err := json.Marshal(want.Interface()); err != nil || !bytes.Equal(one, two) {
 			t.Errorf("read as %s, not %s: %v", one, two, err)

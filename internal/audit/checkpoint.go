@@ -73,7 +73,8 @@ func NewKeeper(
 		return nil, fmt.Errorf("audit key: %w", err)
 	}
 	return &Keeper{
-		store: s, key: key, keyID: id.String(), node: chain, folder: folder, now: now, log: log, seen: map[string]store.Head{},
+		store: s, key: key, keyID: id.String(), node: chain, folder: folder, now: now, log: log,
+		seen: map[string]store.Head{},
 	}, nil
 }
 

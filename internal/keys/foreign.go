@@ -21,9 +21,8 @@ func DecryptForeign(text []byte, secret Secret) (key crypto.Signer, encrypted bo
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, false, errors.New("no private key in PEM found: convert DER with openssl pkey -inform DER -in " +
-			"FILE " +
-			"-out key.pem, PKCS#12 with openssl pkcs12 -in FILE -nocerts -out key.pem")
+		return nil, false, errors.New("no private key in PEM found: convert DER with openssl pkey -inform DER " +
+			"-in FILE -out key.pem, PKCS#12 with openssl pkcs12 -in FILE -nocerts -out key.pem")
 	}
 	if block.Type == pemEncrypted {
 		key, err = Decrypt(pem.EncodeToMemory(block), secret)

@@ -219,10 +219,8 @@ var (
 	errBusy    = errors.New("calls of other keys do not return from the PKCS#11 module, so that it cannot be started " +
 		"anew: restart this node once the token is back")
 	errOtherPIN = errors.New("the PKCS#11 module cannot be started anew while another token of it is in use whose " +
-		"PIN file does not hold the PIN that it was opened with: restart this node once the token is back and the PIN " +
-		"" +
-		"is " +
-		"right")
+		"PIN file does not hold the PIN that it was opened with: restart this node once the token is back and " +
+		"the PIN is right")
 )
 
 // restart starts the module anew, for some modules look for their tokens only

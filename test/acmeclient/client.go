@@ -90,7 +90,8 @@ func (c *Client) RegisterBound(ctx context.Context, kid, hmacKey string) error {
 	if err != nil {
 		return err
 	}
-	protected, payload := b64([]byte(`{"alg":"HS256","kid":"`+kid+`","url":"`+c.dir.NewAccount+`"}`)), b64([]byte(c.jwk))
+	protected, payload := b64([]byte(`{"alg":"HS256","kid":"`+kid+`","url":"`+c.dir.NewAccount+`"}`)),
+		b64([]byte(c.jwk))
 	mac := hmac.New(sha256.New, key)
 	_, _ = mac.Write([]byte(protected + "." + payload)) // a hash never fails
 	return c.register(ctx, `{"termsOfServiceAgreed":true,"externalAccountBinding":{"protected":"`+protected+

@@ -4,16 +4,16 @@
 package lab
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/privyseal/privyseal/test/logtest"
 )
 
 // Build builds cmd/privyseal into dir and returns the path of the binary. It
@@ -85,24 +85,7 @@ func Run(dir string, env []string, program string, args ...string) (string, erro
 }
 
 // Buffer collects output that is read while it grows.
-type Buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write appends to the buffer.
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String returns what was written so far.
-func (b *Buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
+type Buffer struct{ logtest.Buffer }
 
 // Tail returns the last n bytes of it.
 func (b *Buffer) Tail(n int) string {

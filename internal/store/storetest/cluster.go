@@ -194,9 +194,5 @@ func findBinaries() (string, error) {
 		}
 	}
 	return "", errors.New("no PostgreSQL: set PRIVYSEAL_TEST_POSTGRES or install it (apt-get install postgresql, brew " +
-		"" +
-		"" +
-		"" +
-		"" +
 		"install postgresql)")
 }
