@@ -17,7 +17,8 @@ func TestFilesAreReadOnce(t *testing.T) {
 	l.withWebhook(t, "https://mdm.example.test")
 	l.put(t, "blocked.txt", nil)
 	l.change(t, "limits:\n", "blocked_keys:\n  - file: blocked.txt\nlimits:\n")
-	l.change(t, "      serverkeygen: true\n", "      serverkeygen: true\n      auth: certificate\n      anchors: root.pem\n"+
+	l.change(t, "      serverkeygen: true\n", "      serverkeygen: true\n      auth: certificate\n      anchors: "+
+		"root.pem\n"+
 		"      anchor_names: any\n")
 	f, err := Load(l.file())
 	if err != nil {

@@ -31,14 +31,17 @@ func TestFS6_WhatACredentialHolds(t *testing.T) {
 		reason  string // "" where it holds
 		words   string
 	}{
-		"none":                 {nil, "device", subject("CN=x"), dns("x.test"), "", ""},
-		"its own":              {&named, "device", subject("CN=a.test"), dns("a.test"), "", ""},
-		"no subject yet":       {&named, "device", nil, dns("a.test"), "", ""},
-		"another profile":      {&named, "tls-server", nil, dns("a.test"), "est_user_wrong_profile", `profile "tls-server"`},
-		"another name":         {&named, "device", nil, dns("b.test"), "est_user_wrong_name", "b.test"},
-		"a subject of its own": {&named, "device", subject("CN=dc1"), nil, "est_user_wrong_subject", "does not cover the subject"},
-		"its subject":          {&one, "device", subject("CN=router-7"), dns("any.test"), "", ""},
-		"another subject":      {&one, "device", subject("CN=router-8"), nil, "scep_challenge_wrong_subject", "is for another subject"},
+		"none":           {nil, "device", subject("CN=x"), dns("x.test"), "", ""},
+		"its own":        {&named, "device", subject("CN=a.test"), dns("a.test"), "", ""},
+		"no subject yet": {&named, "device", nil, dns("a.test"), "", ""},
+		"another profile": {&named, "tls-server", nil, dns("a.test"), "est_user_wrong_profile",
+			`profile "tls-server"`},
+		"another name": {&named, "device", nil, dns("b.test"), "est_user_wrong_name", "b.test"},
+		"a subject of its own": {&named, "device", subject("CN=dc1"), nil, "est_user_wrong_subject",
+			"does not cover the subject"},
+		"its subject": {&one, "device", subject("CN=router-7"), dns("any.test"), "", ""},
+		"another subject": {&one, "device", subject("CN=router-8"), nil, "scep_challenge_wrong_subject",
+			"is for another subject"},
 		"EAB":                  {&eab, "tls-server", subject(""), dns("a.test"), "", ""},
 		"EAB, another profile": {&eab, "device", nil, nil, "eab_profile", "EAB key"},
 	} {

@@ -39,7 +39,8 @@ func (m *maker) write(name string, text []byte) {
 func (m *maker) certificate(serial int64, cn string, ca bool) []byte {
 	m.t.Helper()
 	t := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, NotBefore: epoch, NotAfter: epoch.AddDate(10, 0, 0),
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, NotBefore: epoch,
+		NotAfter:              epoch.AddDate(10, 0, 0),
 		BasicConstraintsValid: true, IsCA: ca, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	parent := m.cert
@@ -57,7 +58,8 @@ func (m *maker) list(number int64, serials ...int64) []byte {
 	m.t.Helper()
 	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: epoch, NextUpdate: epoch.AddDate(0, 0, 1)}
 	for _, s := range serials {
-		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: epoch})
+		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: epoch})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, t, m.cert, m.key)
 	if err != nil {
@@ -90,7 +92,8 @@ func folder(t *testing.T) *maker {
 	m.write("index.txt", []byte("V\t361121120000Z\t\t10\tunknown\t/CN=a\nR\t361121120000Z\t261121120000Z\t11\tunknown\t/CN=b\n"))
 	m.write("crlnumber", []byte("0A\n"))
 	m.write("newcerts/10.pem", pki.EncodeChain(m.certificate(0x10, "a", true)))
-	m.write("newcerts/11.pem", append([]byte("Certificate:\n    Data:\n"), pki.EncodeChain(m.certificate(0x11, "b", true))...))
+	m.write("newcerts/11.pem", append([]byte("Certificate:\n    Data:\n"),
+		pki.EncodeChain(m.certificate(0x11, "b", true))...))
 	m.write("crl/old.crl", m.list(8))
 	m.write("last.crl", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: m.list(9, 0x11)}))
 	return m
@@ -103,7 +106,8 @@ func TestG2_25_ReadFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.Index) != 2 || len(f.Issued) != 2 || f.CRLNumber.Int64() != 10 || f.CRL.Number.Int64() != 9 || f.Serial != nil || f.Encrypted {
+	if len(f.Index) != 2 || len(f.Issued) != 2 || f.CRLNumber.Int64() != 10 || f.CRL.Number.Int64() != 9 ||
+		f.Serial != nil || f.Encrypted {
 		t.Errorf("%+v", f)
 	}
 	if len(f.Notes) != 1 || !strings.Contains(f.Notes[0], "was not encrypted") {
@@ -121,7 +125,8 @@ func TestG2_25_ReadFolder(t *testing.T) {
 	if _, err := Read(Source{Dir: m.dir}); err == nil || !strings.Contains(err.Error(), "name the file") {
 		t.Errorf("without configuration and names: %v", err)
 	}
-	named := Source{Dir: m.dir, Key: filepath.Join(m.dir, "private/ca.key"), Certificate: filepath.Join(m.dir, "mine.crt")}
+	named := Source{Dir: m.dir, Key: filepath.Join(m.dir, "private/ca.key"),
+		Certificate: filepath.Join(m.dir, "mine.crt")}
 	if _, err := Read(named); err != nil {
 		t.Errorf("with the files named: %v", err)
 	}
@@ -141,25 +146,36 @@ func TestG2_35_FolderThatDoesNotFit(t *testing.T) {
 		fatal bool
 		want  string
 	}{
-		{"other key", func(m *maker) { m.write("private/ca.key", otherKey) }, true, "is not the key of the certificate"},
+		{"other key", func(m *maker) { m.write("private/ca.key", otherKey) }, true,
+			"is not the key of the certificate"},
 		{"no key", func(m *maker) { m.write("private/ca.key", []byte("x")) }, true, "no private key"},
-		{"no certificate", func(m *maker) { m.write("ca.crt", []byte("x")) }, true, "is not a certificate: neither PEM nor DER"},
-		{"a leaf", func(m *maker) { m.write("ca.crt", pki.EncodeChain(m.certificate(3, "x", false))) }, true, "not a CA certificate"},
+		{"no certificate", func(m *maker) { m.write("ca.crt", []byte("x")) }, true,
+			"is not a certificate: neither PEM nor DER"},
+		{"a leaf", func(m *maker) { m.write("ca.crt", pki.EncodeChain(m.certificate(3, "x", false))) }, true,
+			"not a CA certificate"},
 		{"index", func(m *maker) { m.write("index.txt", []byte("x\n")) }, true, "index.txt line 1"},
 		{"number", func(m *maker) { m.write("crlnumber", []byte("x\n")) }, true, "one hexadecimal number"},
 		{"serial", func(m *maker) { m.write("serial", []byte("-1\n")) }, true, "one hexadecimal number"},
 		{"config", func(m *maker) { m.write("openssl.cnf", []byte("x\n")) }, true, "openssl.cnf line 1"},
 		{"config without CA", func(m *maker) { m.write("openssl.cnf", nil) }, true, "no section"},
 		{"a big file", func(m *maker) { m.write("newcerts/a.pem", make([]byte, maxFile+1)) }, true, "at most"},
-		{"a lost revocation", func(m *maker) { m.write("crl/new.crl", m.list(20, 0x10)) }, true, "serial 10 as revoked, the index has not"},
-		{"an unknown revocation", func(m *maker) { m.write("crl/new.crl", m.list(20, 0x77)) }, true, "serial 77 as revoked, the index has not"},
-		{"number put back", func(m *maker) { m.write("crlnumber", []byte("05")) }, false, "crlnumber says 5, but the last list has 9 already: the next one gets A"},
-		{"foreign list", func(m *maker) { m.write("crl/other.crl", other.list(99)) }, false, "is not signed by this CA"},
+		{"a lost revocation", func(m *maker) { m.write("crl/new.crl", m.list(20, 0x10)) }, true,
+			"serial 10 as revoked, the index has not"},
+		{"an unknown revocation", func(m *maker) { m.write("crl/new.crl", m.list(20, 0x77)) }, true,
+			"serial 77 as revoked, the index has not"},
+		{"number put back", func(m *maker) { m.write("crlnumber", []byte("05")) }, false,
+			"crlnumber says 5, but the last list has 9 already: the next one gets A"},
+		{"foreign list", func(m *maker) { m.write("crl/other.crl", other.list(99)) }, false,
+			"is not signed by this CA"},
 		{"no list", func(m *maker) { m.write("crl/other.txt", []byte("x")) }, false, "is not a revocation list"},
-		{"unknown certificate", func(m *maker) { m.write("newcerts/77.pem", m.certificate(0x77, "x", true)) }, false, "serial 77, is not in the index: find out who signed it"},
-		{"foreign certificate", func(m *maker) { m.write("newcerts/x.pem", other.certificate(1, "x", true)) }, false, "is not signed by this CA"},
-		{"no certificate at all", func(m *maker) { m.write("newcerts/10.pem", []byte("x")) }, false, "is not a certificate"},
-		{"missing certificate", func(m *maker) { m.write("newcerts/10.pem", m.certificate(0x11, "b", true)) }, false, ""},
+		{"unknown certificate", func(m *maker) { m.write("newcerts/77.pem", m.certificate(0x77, "x", true)) }, false,
+			"serial 77, is not in the index: find out who signed it"},
+		{"foreign certificate", func(m *maker) { m.write("newcerts/x.pem", other.certificate(1, "x", true)) }, false,
+			"is not signed by this CA"},
+		{"no certificate at all", func(m *maker) { m.write("newcerts/10.pem", []byte("x")) }, false,
+			"is not a certificate"},
+		{"missing certificate", func(m *maker) { m.write("newcerts/10.pem", m.certificate(0x11, "b", true)) }, false,
+			""},
 	} {
 		m := folder(t)
 		c.do(m)

@@ -44,14 +44,17 @@ func newContainer(t testing.TB) *container {
 	}
 	template := func(cn string) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(1, 0, 0),
-			IsCA: true, BasicConstraintsValid: true,
+			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now(),
+			NotAfter: time.Now().AddDate(1, 0, 0),
+			IsCA:     true, BasicConstraintsValid: true,
 		}
 	}
-	if c.root, err = x509.CreateCertificate(rand.Reader, template("Root"), template("Root"), rootKey.Public(), rootKey); err != nil {
+	if c.root, err = x509.CreateCertificate(rand.Reader, template("Root"), template("Root"), rootKey.Public(),
+		rootKey); err != nil {
 		t.Fatal(err)
 	}
-	if c.ca, err = x509.CreateCertificate(rand.Reader, template("A"), template("Root"), key.Public(), rootKey); err != nil {
+	if c.ca, err = x509.CreateCertificate(rand.Reader, template("A"), template("Root"), key.Public(),
+		rootKey); err != nil {
 		t.Fatal(err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -60,7 +63,8 @@ func newContainer(t testing.TB) *container {
 	}
 	c.chain = pki.EncodeChain(c.ca, c.root)
 	c.keys = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	for name, text := range map[string][]byte{"chain.pem": c.chain, "back.pem": pki.EncodeChain(c.root, c.ca), "key.pem": c.keys} {
+	for name, text := range map[string][]byte{"chain.pem": c.chain, "back.pem": pki.EncodeChain(c.root, c.ca),
+		"key.pem": c.keys} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -105,9 +109,11 @@ func TestFR19_Containers(t *testing.T) {
 		want string // of the error; "" is the whole chain
 	}{
 		"PEM": {c.chain, ""}, "CRLF": {crlf, ""}, "text between": {append([]byte("A, by Root\n"), c.chain...), ""},
-		"byte order mark": {append([]byte("\xef\xbb\xbf"), c.chain...), ""},
-		"UTF-16":          {toUTF16(crlf, binary.LittleEndian), ""}, "UTF-16 the other way": {toUTF16(c.chain, binary.BigEndian), ""},
-		"DER": {slices.Concat(c.ca, c.root), ""}, "base64": {[]byte(base64.StdEncoding.EncodeToString(slices.Concat(c.ca, c.root))), ""},
+		"byte order mark":      {append([]byte("\xef\xbb\xbf"), c.chain...), ""},
+		"UTF-16":               {toUTF16(crlf, binary.LittleEndian), ""},
+		"UTF-16 the other way": {toUTF16(c.chain, binary.BigEndian), ""},
+		"DER":                  {slices.Concat(c.ca, c.root), ""},
+		"base64":               {[]byte(base64.StdEncoding.EncodeToString(slices.Concat(c.ca, c.root))), ""},
 		"base64 in lines": {bytes.Join(slices.Collect(slices.Chunk([]byte(base64.StdEncoding.EncodeToString(
 			slices.Concat(c.ca, c.root))), 64)), []byte("\r\n")), ""},
 		"p7b":           {c.openssl(t, "crl2pkcs7", "-nocrl", "-certfile", "chain.pem", "-outform", "DER"), ""},
@@ -115,11 +121,17 @@ func TestFR19_Containers(t *testing.T) {
 		"PKCS#12": {c.openssl(t, "pkcs12", "-export", "-in", "chain.pem", "-inkey", "key.pem", "-passout", "pass:x"),
 			"openssl pkcs12 -in FILE -nokeys -out chain.pem"},
 		"trusted": {c.openssl(t, "x509", "-in", "chain.pem", "-trustout"), "openssl x509 -in FILE"},
-		"key too": {slices.Concat(c.chain, c.keys), `a block of type "PRIVATE KEY": a private key does not belong`},
-		"half":    {c.chain[:len(c.chain)-60], "block 2 of 2 cannot be read"}, "glued": {append([]byte("x"), c.chain...), "block 2 of 2 cannot be read"},
-		"more": {append(slices.Clone(c.chain), "and more"...), "what follows the last certificate is not PEM"}, "empty": {[]byte(" \n"), "the file is empty"},
-		"a list": {pki.Lists.PEM(one), `a block of type "X509 CRL": want CERTIFICATE`}, "no certificate": {[]byte{0x30, 1, 0}, "it is not a certificate"},
-		"prose": {[]byte("no PEM, no DER."), "neither PEM nor DER"}, "DER and more": {append(slices.Clone(c.ca), 0), "neither PEM nor DER"},
+		"key too": {slices.Concat(c.chain, c.keys),
+			`a block of type "PRIVATE KEY": a private key does not belong`},
+		"half":  {c.chain[:len(c.chain)-60], "block 2 of 2 cannot be read"},
+		"glued": {append([]byte("x"), c.chain...), "block 2 of 2 cannot be read"},
+		"more": {append(slices.Clone(c.chain), "and more"...),
+			"what follows the last certificate is not PEM"},
+		"empty":          {[]byte(" \n"), "the file is empty"},
+		"a list":         {pki.Lists.PEM(one), `a block of type "X509 CRL": want CERTIFICATE`},
+		"no certificate": {[]byte{0x30, 1, 0}, "it is not a certificate"},
+		"prose":          {[]byte("no PEM, no DER."), "neither PEM nor DER"},
+		"DER and more":   {append(slices.Clone(c.ca), 0), "neither PEM nor DER"},
 	} {
 		ders, err := pki.Objects(x.text, pki.Certificates)
 		switch {
@@ -147,7 +159,8 @@ func TestFT18_OneRequestAFile(t *testing.T) {
 	}
 	text := pki.Requests.PEM(der)
 	for _, two := range [][]byte{slices.Concat(text, text), slices.Concat(der, der)} {
-		if _, err := pki.Single(two, pki.Requests); err == nil || !strings.Contains(err.Error(), "2 times a certificate request") {
+		if _, err := pki.Single(two, pki.Requests); err == nil ||
+			!strings.Contains(err.Error(), "2 times a certificate request") {
 			t.Errorf("two requests: %v", err)
 		}
 	}
@@ -160,7 +173,8 @@ func TestFT18_OneRequestAFile(t *testing.T) {
 
 func FuzzObjects(f *testing.F) {
 	c := newContainer(f)
-	for _, text := range [][]byte{c.chain, c.ca, toUTF16(c.chain, binary.LittleEndian), []byte("\xff\xfe\x00"), c.keys} {
+	for _, text := range [][]byte{c.chain, c.ca, toUTF16(c.chain, binary.LittleEndian), []byte("\xff\xfe\x00"),
+		c.keys} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -169,7 +183,8 @@ func FuzzObjects(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if again, err := pki.Objects(kind.PEM(ders...), kind); len(ders) > 0 && (err != nil || len(again) != len(ders)) {
+			if again, err := pki.Objects(kind.PEM(ders...), kind); len(ders) > 0 &&
+				(err != nil || len(again) != len(ders)) {
 				t.Errorf("written as PEM: %d of %d, %v", len(again), len(ders), err)
 			}
 		}

@@ -36,10 +36,10 @@ func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) er
 			return err
 		}
 		var c changes
-		if c, err = s.changes(cfg, rows, srv.now()); err != nil || len(c.events) == 0 && len(c.stay) == 0 {
+		if c, err = s.changes(cfg, rows, srv.now()); err != nil || len(c.install)+len(c.change) == 0 {
 			return err
 		}
-		err = srv.store.ChangeIssuers(ctx, c.install, slices.Concat(c.stay, c.move), c.events...)
+		err = srv.store.ChangeIssuers(ctx, c.install, c.change, c.events...)
 		if err == nil {
 			for _, ev := range c.events {
 				log := srv.log.With("issuer", ev.Subject)
@@ -59,9 +59,9 @@ func (srv *server) install(ctx context.Context, cfg *config.File, s *inForce) er
 
 // changes are what a configuration changes of the issuers on record.
 type changes struct {
-	install    []store.Installation
-	stay, move []store.IssuerChange // those that go on as they are, and to their next stage
-	events     []store.Event        // one for each installed or moved
+	install []store.Installation
+	change  []store.IssuerChange
+	events  []store.Event // one for each that is installed or goes to its next stage
 }
 
 func (s *inForce) changes(cfg *config.File, rows []store.IssuerRecord, now time.Time) (c changes, err error) {
@@ -92,10 +92,10 @@ func (s *inForce) changes(cfg *config.File, rows []store.IssuerRecord, now time.
 		if r.State == string(ca.Active) && slices.Contains(s.cas().Replaced(), r.ID) {
 			change.To = string(ca.Draining)
 			successor := map[string]string{"successor": cfg.Successor(r.ID)}
-			c.move = append(c.move, change)
+			c.change = append(c.change, change)
 			c.events = append(c.events, issuerEvent(now, change.To, r.ID, successor))
 		} else if r.Name != change.Name || r.Generation != change.Generation || r.CRLShards < change.Shards {
-			c.stay = append(c.stay, change)
+			c.change = append(c.change, change)
 		}
 	}
 	return c, nil

@@ -21,8 +21,10 @@ func TestFS18_AccountsAreFoundAndEnded(t *testing.T) {
 		for i := range accounts {
 			id := store.NewID()
 			accounts[i] = store.Account{
-				ID: id, Endpoint: []string{"web", "web", "vpn"}[i], Thumbprint: id, JWK: []byte(`{}`), Status: "valid", CreatedAt: base,
-				EABKID: []string{"", "team", "team"}[i], CreatedFrom: []string{"192.0.2.1", "192.0.2.2", "192.0.2.2"}[i],
+				ID: id, Endpoint: []string{"web", "web", "vpn"}[i], Thumbprint: id, JWK: []byte(`{}`), Status: "valid",
+				CreatedAt:   base,
+				EABKID:      []string{"", "team", "team"}[i],
+				CreatedFrom: []string{"192.0.2.1", "192.0.2.2", "192.0.2.2"}[i],
 			}
 			_, err := s.CreateAccount(ctx, accounts[i], nil, event("account.created"))
 			noErr(t, err)
@@ -36,20 +38,24 @@ func TestFS18_AccountsAreFoundAndEnded(t *testing.T) {
 			q                        store.ACMEQuery
 			accounts, orders, authzs ids
 		}{
-			"all": {store.ACMEQuery{}, ids{accounts[0].ID, accounts[1].ID, accounts[2].ID}, ids{pending.ID, done.ID, late.ID},
+			"all": {store.ACMEQuery{}, ids{accounts[0].ID, accounts[1].ID, accounts[2].ID},
+				ids{pending.ID, done.ID, late.ID},
 				slices.Concat(pending.AuthorizationIDs, done.AuthorizationIDs, late.AuthorizationIDs)},
 			"key": {store.ACMEQuery{EABKID: "team", Endpoint: "web"}, ids{accounts[1].ID}, ids{pending.ID, done.ID},
 				slices.Concat(pending.AuthorizationIDs, done.AuthorizationIDs)},
-			"address":  {store.ACMEQuery{Address: "192.0.2.1"}, ids{accounts[0].ID}, nil, nil},
-			"after":    {store.ACMEQuery{After: "zz"}, nil, nil, nil},
-			"name":     {store.ACMEQuery{Name: "A.test"}, ids{accounts[1].ID}, ids{pending.ID}, pending.AuthorizationIDs},
-			"account":  {store.ACMEQuery{Account: accounts[2].ID}, ids{accounts[2].ID}, ids{late.ID}, late.AuthorizationIDs},
+			"address": {store.ACMEQuery{Address: "192.0.2.1"}, ids{accounts[0].ID}, nil, nil},
+			"after":   {store.ACMEQuery{After: "zz"}, nil, nil, nil},
+			"name": {store.ACMEQuery{Name: "A.test"}, ids{accounts[1].ID}, ids{pending.ID},
+				pending.AuthorizationIDs},
+			"account": {store.ACMEQuery{Account: accounts[2].ID}, ids{accounts[2].ID}, ids{late.ID},
+				late.AuthorizationIDs},
 			"page":     {store.ACMEQuery{Limit: 1}, ids{accounts[0].ID}, ids{pending.ID}, pending.AuthorizationIDs},
 			"wildcard": {store.ACMEQuery{Name: "*.a.test"}, nil, nil, nil},
 			"pending": {store.ACMEQuery{Status: "pending", Now: base.Add(10 * time.Minute)}, nil, ids{pending.ID},
 				pending.AuthorizationIDs},
-			"ready":   {store.ACMEQuery{Status: "ready", Now: base.Add(10 * time.Minute)}, nil, ids{done.ID}, nil},
-			"expired": {store.ACMEQuery{Status: "expired", Now: base.Add(10 * time.Minute)}, nil, nil, late.AuthorizationIDs},
+			"ready": {store.ACMEQuery{Status: "ready", Now: base.Add(10 * time.Minute)}, nil, ids{done.ID}, nil},
+			"expired": {store.ACMEQuery{Status: "expired", Now: base.Add(10 * time.Minute)}, nil, nil,
+				late.AuthorizationIDs},
 			"invalid": {store.ACMEQuery{Status: "invalid", Now: base.Add(10 * time.Minute)}, nil, ids{late.ID}, nil},
 		} {
 			got, err := s.Accounts(ctx, c.q)

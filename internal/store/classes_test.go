@@ -68,8 +68,10 @@ func TestFT11_PostgresRefuses(t *testing.T) {
 	s := storetest.Open(t, asUser(t, admin, "app"), "node-1")
 	noErr(t, s.AppendAudit(ctx, event("x")))
 	storetest.Exec(t, admin, `REVOKE INSERT ON audit_events FROM app`)
-	wantRefused(t, "privilege", s.AppendAudit(ctx, event("x")), "the configured user lacks a privilege (SQLSTATE 42501)")
-	storetest.Exec(t, admin, `GRANT INSERT ON audit_events TO app`, `ALTER ROLE app SET default_transaction_read_only = on`,
+	wantRefused(t, "privilege", s.AppendAudit(ctx, event("x")),
+		"the configured user lacks a privilege (SQLSTATE 42501)")
+	storetest.Exec(t, admin, `GRANT INSERT ON audit_events TO app`,
+		`ALTER ROLE app SET default_transaction_read_only = on`,
 		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'`)
 	wantRefused(t, "replica", s.AppendAudit(ctx, event("x")), "it is read-only")
 	storetest.Exec(t, admin, `ALTER ROLE app NOLOGIN`,

@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,5 +151,5 @@ func (t *table[T]) replaceAll() string {
 			sets = append(sets, c.name+" = excluded."+c.name)
 		}
 	}
-	return strings.Join(slices.Clip(sets), ", ")
+	return strings.Join(sets, ", ")
 }
