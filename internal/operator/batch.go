@@ -54,7 +54,7 @@ type batchFlags struct{ from, name string }
 
 func (c *CLI) issueBatch(cmd *cobra.Command, client *api.Client, f issueFlags) error {
 	if f.profile == "" || f.csr != "" || f.subject != "" || len(f.names) > 0 || f.notBefore != "" ||
-		f.notAfter != "" || f.out != "" || f.dryRun {
+		f.notAfter != "" || f.out != "" || f.key.out != "" || f.dryRun {
 		return usagef("%s: --batch needs --profile and takes --issuer, --batch-name and --json beside it",
 			cmd.CommandPath())
 	}

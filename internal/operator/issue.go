@@ -24,25 +24,30 @@ type issueFlags struct {
 	notBefore, notAfter                string
 	dryRun                             bool
 	batch                              batchFlags
+	key                                keyFlags
 	asJSON                             *bool
 }
 
 func (c *CLI) certIssue() *cobra.Command {
 	var f issueFlags
 	return c.command(verb{
-		use:   "issue --profile P {--csr FILE | --batch DIR}",
-		short: "issue a certificate for a certificate request, or many",
+		use:   "issue --profile P {--csr FILE | --key-out FILE | --batch DIR}",
+		short: "issue a certificate for a certificate request, for a key made here, or many",
 		long: `Issues a certificate and prints it and its chain as PEM, leaf first, root omitted.
 
 With --dry-run the server says whether it would issue and what; nothing is signed
 and nothing is stored. A refusal exits 1 with or without --dry-run.
+
+With --key-out the key is made here and stays here; --name and --subject say what
+is certified. The file is new, and gone again if the server refuses.
 
 With --batch every *.csr file of a folder gets a .pem file beside it, or the
 requests on standard input, PEM or JSON lines with "name" and "csr", get theirs on
 standard output: PEM, or with --json one result a line. A batch that broke off is
 resumed by the same command and issues nothing twice: within 30 days the same
 request in a batch of the same name gets the certificate that it has.`,
-		example: `  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem \
+		example: `  privyseal cert issue --profile tls-server --name web1.internal --key-out web1.key --out web1.pem
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem \
       -subj /CN=www.example.test -addext subjectAltName=DNS:www.example.test -out www.csr
   privyseal cert issue --profile tls-server --csr www.csr --dry-run
   privyseal cert issue --profile tls-server --csr www.csr --out www.pem
@@ -64,6 +69,7 @@ request in a batch of the same name gets the certificate that it has.`,
 			flags.StringVar(&f.notAfter, "not-after", "", "a time, a date, or a span from now such as 30d")
 			flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would happen")
 			flags.StringVar(&f.out, "out", "", "write the chain to this file instead of standard output")
+			f.key.set(cmd)
 			f.asJSON = jsonFlag(cmd)
 		},
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
@@ -77,14 +83,22 @@ request in a batch of the same name gets the certificate that it has.`,
 			if f.dryRun {
 				return preview(cmd, client, r, *f.asJSON)
 			}
-			return issue(cmd, client, r, f)
+			err = issue(cmd, client, r, f)
+			f.key.after(cmd, err)
+			return err
 		},
 	})
 }
 
 func (c *CLI) issueRequest(cmd *cobra.Command, f issueFlags) (r api.IssueRequest, err error) {
-	if f.profile == "" || f.csr == "" {
-		return r, usagef("%s: --profile and --csr are required; see --help", cmd.CommandPath())
+	made := f.key.out != ""
+	switch {
+	case f.profile == "" || made == (f.csr != ""):
+		return r, usagef("%s: --profile is required, and either --csr or --key-out; see --help", cmd.CommandPath())
+	case made && len(f.names) == 0 && f.subject == "":
+		return r, usagef("%s: --key-out needs --name or --subject: what is certified", cmd.CommandPath())
+	case cmd.Flags().Changed("algorithm") && !made:
+		return r, usagef("%s: --algorithm is of the key that --key-out makes", cmd.CommandPath())
 	}
 	r = api.IssueRequest{Profile: f.profile, Issuer: f.issuer, Subject: f.subject}
 	if r.NotBefore, err = parseTime("not-before", f.notBefore, c.now()); err != nil {
@@ -96,7 +110,11 @@ func (c *CLI) issueRequest(cmd *cobra.Command, f issueFlags) (r api.IssueRequest
 	for _, n := range f.names {
 		r.Names = append(r.Names, parseName(n))
 	}
-	r.CSR, err = readCSR(cmd, f.csr)
+	if made {
+		r.CSR, err = f.key.request(f.dryRun)
+	} else {
+		r.CSR, err = readCSR(cmd, f.csr)
+	}
 	return r, err
 }
 
