@@ -5,39 +5,39 @@ import "time"
 // ACME accounts, their orders and authorizations.
 var (
 	ListACMEAccounts = Operation[ListACMEAccountsParams, None, ACMEAccountPage]{Declaration{
-		Name: "ListACMEAccounts", Method: "GET", Path: "/v1/acme/accounts", Permission: Reader,
+		Name: "ListACMEAccounts", Method: "GET", Path: "/v1/acme/accounts", Permission: ACMERead,
 		Summary: "The ACME accounts, oldest first, page by page", Answer: "One page, without counts and certificates.",
 	}}
 	GetACMEAccount = Operation[IDRef, None, ACMEAccount]{Declaration{
-		Name: "GetACMEAccount", Method: "GET", Path: "/v1/acme/accounts/{id}", Permission: Reader,
+		Name: "GetACMEAccount", Method: "GET", Path: "/v1/acme/accounts/{id}", Permission: ACMERead,
 		Summary: "An ACME account; `account:` may stand before its id, as in the requester of a certificate",
 		Answer:  "The account.",
 	}}
 	DeactivateACMEAccount = Operation[IDRef, DeactivateAccount, ACMEAccount]{Declaration{
-		Name: "DeactivateACMEAccount", Method: "POST", Path: "/v1/acme/accounts/{id}/deactivate", Permission: Operator,
+		Name: "DeactivateACMEAccount", Method: "POST", Path: "/v1/acme/accounts/{id}/deactivate", Permission: ACMEEnd,
 		Summary: "End an ACME account, its authorizations and its orders; its certificates stay",
 		Answer:  "The account.", Repeat: "What has ended stays so.",
 	}}
 	ListACMEOrders = Operation[ListACMEOrdersParams, None, ACMEOrderPage]{Declaration{
-		Name: "ListACMEOrders", Method: "GET", Path: "/v1/acme/orders", Permission: Reader,
+		Name: "ListACMEOrders", Method: "GET", Path: "/v1/acme/orders", Permission: ACMERead,
 		Summary: "The ACME orders that are on record, oldest first, page by page", Answer: "One page.",
 	}}
 	GetACMEOrder = Operation[IDRef, None, ACMEOrder]{Declaration{
-		Name: "GetACMEOrder", Method: "GET", Path: "/v1/acme/orders/{id}", Permission: Reader,
+		Name: "GetACMEOrder", Method: "GET", Path: "/v1/acme/orders/{id}", Permission: ACMERead,
 		Summary: "An ACME order, and how its names were, or were not, proved", Answer: "The order.",
 	}}
 	ListACMEAuthorizations = Operation[ListACMEAuthorizationsParams, None, ACMEAuthorizationPage]{Declaration{
-		Name: "ListACMEAuthorizations", Method: "GET", Path: "/v1/acme/authorizations", Permission: Reader,
+		Name: "ListACMEAuthorizations", Method: "GET", Path: "/v1/acme/authorizations", Permission: ACMERead,
 		Summary: "The ACME authorizations that are on record, oldest first, page by page", Answer: "One page.",
 	}}
 	GetACMEAuthorization = Operation[IDRef, None, ACMEAuthorization]{Declaration{
-		Name: "GetACMEAuthorization", Method: "GET", Path: "/v1/acme/authorizations/{id}", Permission: Reader,
+		Name: "GetACMEAuthorization", Method: "GET", Path: "/v1/acme/authorizations/{id}", Permission: ACMERead,
 		Summary: "An ACME authorization: what is expected, what was tried and what was found",
 		Answer:  "The authorization.",
 	}}
 	DeactivateACMEAuthorization = Operation[IDRef, None, ACMEAuthorization]{Declaration{
 		Name: "DeactivateACMEAuthorization", Method: "POST", Path: "/v1/acme/authorizations/{id}/deactivate",
-		Permission: Operator, Summary: "End an ACME authorization and the orders that rest on it",
+		Permission: ACMEEnd, Summary: "End an ACME authorization and the orders that rest on it",
 		Answer: "The authorization.", Repeat: "What has ended stays so.",
 	}}
 )

@@ -11,31 +11,31 @@ import (
 // Certificates: issue and find.
 var (
 	IssueCertificate = Operation[None, IssueRequest, IssueAnswer]{Declaration{
-		Name: "IssueCertificate", Method: "POST", Path: "/v1/certificates", Permission: Operator,
+		Name: "IssueCertificate", Method: "POST", Path: "/v1/certificates", Permission: CertIssue,
 		Summary: "Issue a certificate, or say whether it would be issued",
 	}}
 	ListCertificates = Operation[ListCertificatesParams, None, CertificatePage]{Declaration{
-		Name: "ListCertificates", Method: "GET", Path: "/v1/certificates", Permission: Reader,
+		Name: "ListCertificates", Method: "GET", Path: "/v1/certificates", Permission: CertRead,
 		Summary: "Search the inventory, newest first, page by page", Answer: "One page.",
 	}}
 	ExportCertificates = Operation[ExportCertificatesParams, None, Stream]{Declaration{
-		Name: "ExportCertificates", Method: "GET", Path: "/v1/certificates/export", Permission: Reader,
+		Name: "ExportCertificates", Method: "GET", Path: "/v1/certificates/export", Permission: CertRead,
 		Summary: "Stream every match as CSV, JSON lines or PEM",
 		Answer: "The export. An export that fails half-way breaks the connection off,\n" +
 			"so that a short answer is never taken for the whole.",
 		Types: []string{"text/csv", "application/jsonl", "application/x-pem-file"}, Line: Certificate{},
 	}}
 	GetCertificate = Operation[CertificateRef, None, Certificate]{Declaration{
-		Name: "GetCertificate", Method: "GET", Path: "/v1/certificates/{certificate}", Permission: Reader,
+		Name: "GetCertificate", Method: "GET", Path: "/v1/certificates/{certificate}", Permission: CertRead,
 		Summary: "One certificate with its history", Answer: "The certificate.",
 	}}
 	GetCertificatePEM = Operation[CertificateRef, None, Stream]{Declaration{
-		Name: "GetCertificatePEM", Method: "GET", Path: "/v1/certificates/{certificate}/pem", Permission: Reader,
+		Name: "GetCertificatePEM", Method: "GET", Path: "/v1/certificates/{certificate}/pem", Permission: CertRead,
 		Summary: "The certificate and its chain as PEM, leaf first, root omitted", Answer: "The chain.",
 		Types: []string{"application/pem-certificate-chain"},
 	}}
 	IssueBatch = Operation[BatchRef, BatchPage, BatchResults]{Declaration{
-		Name: "IssueBatch", Method: "POST", Path: "/v1/batches/{batch}", Permission: Operator,
+		Name: "IssueBatch", Method: "POST", Path: "/v1/batches/{batch}", Permission: CertIssue,
 		Summary: "Issue the certificates of one page of a batch", Answer: "What became of each request.",
 		Description: "The same request in a batch of the same name, by the same operator, within 30 days gets the " +
 			"certificate that it has: a batch that broke off is sent again and issues nothing twice. " +

@@ -5,43 +5,43 @@ import "time"
 // Credentials of clients: EAB keys, EST users, SCEP challenges.
 var (
 	CreateEABKey = Operation[None, NewEABKey, EABKeySecret]{Declaration{
-		Name: "CreateEABKey", Method: "POST", Path: "/v1/eab/keys", Permission: Operator,
+		Name: "CreateEABKey", Method: "POST", Path: "/v1/eab/keys", Permission: CredentialCreate,
 		Summary: "Make an EAB key for ACME clients; the HMAC key is shown once", Answer: "The key with its secret.",
 		Status: 201,
 	}}
 	ListEABKeys = Operation[PageParams, None, EABKeyPage]{Declaration{
-		Name: "ListEABKeys", Method: "GET", Path: "/v1/eab/keys", Permission: Reader,
+		Name: "ListEABKeys", Method: "GET", Path: "/v1/eab/keys", Permission: CredentialRead,
 		Summary: "The EAB keys, without their secrets, page by page", Answer: "One page.",
 	}}
 	DisableEABKey = Operation[EABKeyRef, None, EABKey]{Declaration{
-		Name: "DisableEABKey", Method: "POST", Path: "/v1/eab/keys/{kid}/disable", Permission: Operator,
+		Name: "DisableEABKey", Method: "POST", Path: "/v1/eab/keys/{kid}/disable", Permission: CredentialDisable,
 		Summary: "Disable an EAB key; accounts that it made stay, unless they are to end too", Answer: "The key.",
 		Repeat: "What is disabled stays so.", Time: longTime,
 	}}
 	CreateESTUser = Operation[None, NewESTUser, ESTUserSecret]{Declaration{
-		Name: "CreateESTUser", Method: "POST", Path: "/v1/est/users", Permission: Operator,
+		Name: "CreateESTUser", Method: "POST", Path: "/v1/est/users", Permission: CredentialCreate,
 		Summary: "Make a user for EST; the password is shown once", Answer: "The user with its password.", Status: 201,
 	}}
 	ListESTUsers = Operation[PageParams, None, ESTUserPage]{Declaration{
-		Name: "ListESTUsers", Method: "GET", Path: "/v1/est/users", Permission: Reader,
+		Name: "ListESTUsers", Method: "GET", Path: "/v1/est/users", Permission: CredentialRead,
 		Summary: "The EST users, without their passwords, page by page", Answer: "One page.",
 	}}
 	DisableESTUser = Operation[ESTUserRef, None, ESTUser]{Declaration{
-		Name: "DisableESTUser", Method: "POST", Path: "/v1/est/users/{name}/disable", Permission: Operator,
+		Name: "DisableESTUser", Method: "POST", Path: "/v1/est/users/{name}/disable", Permission: CredentialDisable,
 		Summary: "Disable an EST user; its certificates stay", Answer: "The user.",
 		Repeat: "What is disabled stays so.",
 	}}
 	CreateSCEPChallenge = Operation[None, NewSCEPChallenge, SCEPChallengeSecret]{Declaration{
-		Name: "CreateSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges", Permission: Operator,
+		Name: "CreateSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges", Permission: CredentialCreate,
 		Summary: "Make a challenge password for SCEP; it is shown once", Answer: "The challenge with its secret.",
 		Status: 201,
 	}}
 	ListSCEPChallenges = Operation[PageParams, None, SCEPChallengePage]{Declaration{
-		Name: "ListSCEPChallenges", Method: "GET", Path: "/v1/scep/challenges", Permission: Reader,
+		Name: "ListSCEPChallenges", Method: "GET", Path: "/v1/scep/challenges", Permission: CredentialRead,
 		Summary: "The SCEP challenges, without their secrets, page by page", Answer: "One page.",
 	}}
 	DisableSCEPChallenge = Operation[IDRef, None, SCEPChallenge]{Declaration{
-		Name: "DisableSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges/{id}/disable", Permission: Operator,
+		Name: "DisableSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges/{id}/disable", Permission: CredentialDisable,
 		Summary: "Disable a SCEP challenge; certificates that it was used for stay", Answer: "The challenge.",
 		Repeat: "What is disabled stays so.",
 	}}

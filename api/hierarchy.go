@@ -5,17 +5,17 @@ import "time"
 // The trees of CAs.
 var (
 	GetHierarchy = Operation[None, None, Hierarchy]{Declaration{
-		Name: "GetHierarchy", Method: "GET", Path: "/v1/hierarchy", Permission: Reader,
+		Name: "GetHierarchy", Method: "GET", Path: "/v1/hierarchy", Permission: IssuerRead,
 		Summary: "The CAs that are installed as trees, with what the laws at rest say of them and what they cost",
 		Answer:  "All of them, each after the one above it.", Time: longTime,
 	}}
 	PlanHierarchy = Operation[None, HierarchyFile, HierarchyPlan]{Declaration{
-		Name: "PlanHierarchy", Method: "POST", Path: "/v1/hierarchy/plan", Permission: Reader,
+		Name: "PlanHierarchy", Method: "POST", Path: "/v1/hierarchy/plan", Permission: IssuerRead,
 		Summary: "What is to be done so that a hierarchy is as its file says; nothing is changed", Answer: "The plan.",
 		Time: longTime, Repeat: "It changes nothing.",
 	}}
 	ExportHierarchy = Operation[IssuerRef, None, Stream]{Declaration{
-		Name: "ExportHierarchy", Method: "GET", Path: "/v1/hierarchy/{issuer}/export", Permission: Reader,
+		Name: "ExportHierarchy", Method: "GET", Path: "/v1/hierarchy/{issuer}/export", Permission: CertRead,
 		Summary: "Stream a CA and all below it, with their records, for another server",
 		Answer: "JSON lines: a header, each CA followed by its certificates, and an end\n" +
 			"that counts them. No private key is among it. An export that fails\n" +

@@ -8,12 +8,12 @@ import (
 // CAs: request, install, take over.
 var (
 	ListIssuers = Operation[None, None, IssuerList]{Declaration{
-		Name: "ListIssuers", Method: "GET", Path: "/v1/issuers", Permission: Reader,
+		Name: "ListIssuers", Method: "GET", Path: "/v1/issuers", Permission: IssuerRead,
 		Summary: "The CAs that are installed, then those that the configuration declares and that are not",
 		Answer:  "All of them; there are few.",
 	}}
 	RemoveIssuer = Operation[IssuerRef, None, RemovedIssuer]{Declaration{
-		Name: "RemoveIssuer", Method: "DELETE", Path: "/v1/issuers/{issuer}", Permission: Admin,
+		Name: "RemoveIssuer", Method: "DELETE", Path: "/v1/issuers/{issuer}", Permission: IssuerManage,
 		Summary: "Take the record of a CA that never signed out of the database; its id is free again",
 		Answer:  "It is removed; this is what was there.",
 		Description: "Refused with 409 where the CA has signed a certificate or a list, where a CA is below it " +
@@ -22,13 +22,13 @@ var (
 		Local: true,
 	}}
 	CreateIssuerCSR = Operation[IssuerRef, NewIssuerCSR, IssuerCSR]{Declaration{
-		Name: "CreateIssuerCSR", Method: "POST", Path: "/v1/issuers/{issuer}/csr", Permission: Admin,
+		Name: "CreateIssuerCSR", Method: "POST", Path: "/v1/issuers/{issuer}/csr", Permission: IssuerManage,
 		Summary: "The certificate request of a configured issuer; its key is made if it has none",
 		Answer:  "The request. The same call returns the same one.",
 		Local:   true, Repeat: "The request is kept; only again makes a new one.",
 	}}
 	InstallIssuer = Operation[IssuerRef, IssuerCertificate, InstallAnswer]{Declaration{
-		Name: "InstallIssuer", Method: "POST", Path: "/v1/issuers/{issuer}/certificate", Permission: Admin,
+		Name: "InstallIssuer", Method: "POST", Path: "/v1/issuers/{issuer}/certificate", Permission: IssuerManage,
 		Summary: "Put the certificate of a configured CA in force",
 		Description: "The certificate is compared with the CA's key and request, with the laws of the tree along " +
 			"its whole chain, and with the act of the ceremony's transcript. The server issues from it at " +
@@ -36,7 +36,7 @@ var (
 		Local: true, Time: longTime, Repeat: "A certificate that is in force is answered with 200.",
 	}}
 	ImportRecords = Operation[IssuerRef, ImportPage, ImportResult]{Declaration{
-		Name: "ImportRecords", Method: "POST", Path: "/v1/issuers/{issuer}/records", Permission: Admin,
+		Name: "ImportRecords", Method: "POST", Path: "/v1/issuers/{issuer}/records", Permission: IssuerManage,
 		Summary: "Enter certificates that a CA issued before it came here, one page a call",
 		Answer:  "What was entered.",
 		Description: "The CA is configured and not adopted yet: its records come first, so that it answers for all " +
@@ -45,7 +45,7 @@ var (
 		Local: true, Repeat: "Serials that are on record are skipped.",
 	}}
 	AdoptIssuer = Operation[IssuerRef, Adoption, InstallAnswer]{Declaration{
-		Name: "AdoptIssuer", Method: "POST", Path: "/v1/issuers/{issuer}/adopt", Permission: Admin,
+		Name: "AdoptIssuer", Method: "POST", Path: "/v1/issuers/{issuer}/adopt", Permission: IssuerManage,
 		Summary: "Take over a CA that was run elsewhere, with its key and its CRL number",
 		Local:   true, Time: longTime, Repeat: "A CA that is in force is answered with 200.",
 	}}

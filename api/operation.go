@@ -45,17 +45,51 @@ type Described struct {
 	Params, Body, Result reflect.Type
 }
 
-// Permission is the class of an operation. The API asks for none yet: whoever may
-// open the socket may do everything.
+// Permission is what an operation needs: docs/access.md says which roles hold it.
 type Permission string
 
-// The classes of operations.
+// The permissions.
 const (
-	Reader   Permission = "reader"   // looks
-	Operator Permission = "operator" // issues, revokes, hands out credentials
-	Approver Permission = "approver" // decides requests
-	Admin    Permission = "admin"    // changes CAs and the server
+	SelfRead          Permission = "self.read" // everybody who got in has it
+	CertRead          Permission = "cert.read"
+	CertIssue         Permission = "cert.issue"
+	CertRevoke        Permission = "cert.revoke" // hold and release too
+	CRLRead           Permission = "crl.read"
+	CRLPublish        Permission = "crl.publish"
+	CRLTakeIn         Permission = "crl.import"
+	CRLRecover        Permission = "crl.recover"
+	IssuerRead        Permission = "issuer.read"
+	IssuerManage      Permission = "issuer.manage"
+	CredentialRead    Permission = "credential.read"    // EAB keys, EST users, SCEP challenges
+	CredentialCreate  Permission = "credential.create"  // likewise
+	CredentialDisable Permission = "credential.disable" // likewise
+	ACMERead          Permission = "acme.read"
+	ACMEEnd           Permission = "acme.end"
+	RequestRead       Permission = "request.read"
+	RequestDecide     Permission = "request.decide"
+	AuditRead         Permission = "audit.read"
+	AuditAccept       Permission = "audit.accept"
+	ConfigReload      Permission = "config.reload"
+	SecretsReseal     Permission = "secrets.reseal"
+	StatusRead        Permission = "status.read"
+	AccessRead        Permission = "access.read"
+	AccessGrant       Permission = "access.grant"
+	AccessRevoke      Permission = "access.revoke" // block and unblock too
+	AccessAccept      Permission = "access.accept"
+	SessionEnd        Permission = "session.end"
+	TokenCreate       Permission = "token.create"
+	TokenRevoke       Permission = "token.revoke"
 )
+
+// Permissions returns all of them.
+func Permissions() []Permission {
+	return []Permission{
+		SelfRead, CertRead, CertIssue, CertRevoke, CRLRead, CRLPublish, CRLTakeIn, CRLRecover, IssuerRead, IssuerManage,
+		CredentialRead, CredentialCreate, CredentialDisable, ACMERead, ACMEEnd, RequestRead, RequestDecide, AuditRead,
+		AuditAccept, ConfigReload, SecretsReseal, StatusRead, AccessRead, AccessGrant, AccessRevoke, AccessAccept,
+		SessionEnd, TokenCreate, TokenRevoke,
+	}
+}
 
 // Bounds of what a declaration does not bound itself.
 const (

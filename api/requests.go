@@ -5,20 +5,20 @@ import "time"
 // Requests that wait for an approval.
 var (
 	ListRequests = Operation[ListRequestsParams, None, ApprovalPage]{Declaration{
-		Name: "ListRequests", Method: "GET", Path: "/v1/requests", Permission: Reader,
+		Name: "ListRequests", Method: "GET", Path: "/v1/requests", Permission: RequestRead,
 		Summary: "The requests that wait, or waited, for a person, newest first, page by page", Answer: "One page.",
 	}}
 	GetRequest = Operation[IDRef, None, ApprovalRequest]{Declaration{
-		Name: "GetRequest", Method: "GET", Path: "/v1/requests/{id}", Permission: Reader,
+		Name: "GetRequest", Method: "GET", Path: "/v1/requests/{id}", Permission: RequestRead,
 		Summary: "A request and what would be signed for it now", Answer: "The request.",
 	}}
 	ApproveRequest = Operation[IDRef, None, ApprovalRequest]{Declaration{
-		Name: "ApproveRequest", Method: "POST", Path: "/v1/requests/{id}/approve", Permission: Approver,
+		Name: "ApproveRequest", Method: "POST", Path: "/v1/requests/{id}/approve", Permission: RequestDecide,
 		Summary: "Approve a pending request, which then gets its certificate",
 		Answer:  "The request, issued unless that has to wait.",
 	}}
 	RejectRequest = Operation[IDRef, Rejection, ApprovalRequest]{Declaration{
-		Name: "RejectRequest", Method: "POST", Path: "/v1/requests/{id}/reject", Permission: Approver,
+		Name: "RejectRequest", Method: "POST", Path: "/v1/requests/{id}/reject", Permission: RequestDecide,
 		Summary: "Reject a pending request for good; its client is told the reason", Answer: "The request.",
 	}}
 )

@@ -9,15 +9,15 @@ import (
 // Revocations and the lists of them.
 var (
 	RevokeCertificate = Operation[CertificateRef, RevokeRequest, Certificate]{Declaration{
-		Name: "RevokeCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/revoke", Permission: Operator,
+		Name: "RevokeCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/revoke", Permission: CertRevoke,
 		Summary: "Revoke a certificate", Answer: "The certificate with its revocation.",
 	}}
 	ReleaseCertificate = Operation[CertificateRef, None, Certificate]{Declaration{
 		Name: "ReleaseCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/release",
-		Permission: Operator, Summary: "Take a certificate off hold", Answer: "The certificate, which is good again.",
+		Permission: CertRevoke, Summary: "Take a certificate off hold", Answer: "The certificate, which is good again.",
 	}}
 	RevokeCertificates = Operation[None, BulkRevocation, RevocationPage]{Declaration{
-		Name: "RevokeCertificates", Method: "POST", Path: "/v1/revocations", Permission: Operator,
+		Name: "RevokeCertificates", Method: "POST", Path: "/v1/revocations", Permission: CertRevoke,
 		Summary: "Revoke what an expression selects, one page a call", Answer: "What was revoked.",
 		Description: "Revokes the next page of the selection and says how to go on: call again with `next` as " +
 			"`cursor` until there is none. What a call has revoked stays revoked if it fails; a call " +
@@ -25,30 +25,30 @@ var (
 		Time: longTime, Repeat: "Revoked certificates are not selected.",
 	}}
 	PreviewRevocations = Operation[None, BulkSelection, RevocationPreview]{Declaration{
-		Name: "PreviewRevocations", Method: "POST", Path: "/v1/revocations/preview", Permission: Reader,
+		Name: "PreviewRevocations", Method: "POST", Path: "/v1/revocations/preview", Permission: CertRead,
 		Summary: "What a revocation in bulk would revoke; nothing is changed",
 		Answer:  "The number of certificates and the first of them.", Time: longTime, Repeat: "It changes nothing.",
 	}}
 	ListCRLs = Operation[None, None, CRLList]{Declaration{
-		Name: "ListCRLs", Method: "GET", Path: "/v1/crls", Permission: Reader,
+		Name: "ListCRLs", Method: "GET", Path: "/v1/crls", Permission: CRLRead,
 		Summary: "The revocation lists of all CAs, as this node serves them",
 		Answer:  "All of them; a CA without a list is in it as missing.",
 	}}
 	ImportCRL = Operation[None, CRLImport, ImportedCRL]{Declaration{
-		Name: "ImportCRL", Method: "POST", Path: "/v1/crls", Permission: Operator,
+		Name: "ImportCRL", Method: "POST", Path: "/v1/crls", Permission: CRLTakeIn,
 		Summary: "Take over the list of a CA whose key is elsewhere",
 		Time:    longTime, MaxBody: MaxListBody, Repeat: "A list that is here already is answered with 200.",
 	}}
 	GetCRLs = Operation[IssuerRef, None, CRLList]{Declaration{
-		Name: "GetCRLs", Method: "GET", Path: "/v1/crls/{issuer}", Permission: Reader,
+		Name: "GetCRLs", Method: "GET", Path: "/v1/crls/{issuer}", Permission: CRLRead,
 		Summary: "The revocation lists of one CA, full, shards and delta", Answer: "The lists.",
 	}}
 	PublishCRLs = Operation[IssuerRef, PublishRequest, CRLList]{Declaration{
-		Name: "PublishCRLs", Method: "POST", Path: "/v1/crls/{issuer}/publish", Permission: Operator,
+		Name: "PublishCRLs", Method: "POST", Path: "/v1/crls/{issuer}/publish", Permission: CRLPublish,
 		Summary: "Build and publish all lists of an issuer now", Answer: "The lists.", Time: longTime,
 	}}
 	RecoverRevocations = Operation[IssuerRef, RecoverRequest, Recovery]{Declaration{
-		Name: "RecoverRevocations", Method: "POST", Path: "/v1/crls/{issuer}/recover", Permission: Admin,
+		Name: "RecoverRevocations", Method: "POST", Path: "/v1/crls/{issuer}/recover", Permission: CRLRecover,
 		Summary: "Enter the revocations that a published list has and the database has lost",
 		Answer:  "What was entered, or would be.",
 		Time:    longTime, MaxBody: MaxListBody, Local: true, Repeat: "What is on record is not entered again.",

@@ -8,11 +8,11 @@ import (
 // The server itself.
 var (
 	ListAuditEvents = Operation[PageParams, None, AuditPage]{Declaration{
-		Name: "ListAuditEvents", Method: "GET", Path: "/v1/audit/events", Permission: Reader,
+		Name: "ListAuditEvents", Method: "GET", Path: "/v1/audit/events", Permission: AuditRead,
 		Summary: "The newest audit events, newest first, page by page", Answer: "One page.",
 	}}
 	AcceptAudit = Operation[None, AuditAcceptance, AcceptedAudit]{Declaration{
-		Name: "AcceptAudit", Method: "POST", Path: "/v1/audit/accept", Permission: Admin,
+		Name: "AcceptAudit", Method: "POST", Path: "/v1/audit/accept", Permission: AuditAccept,
 		Summary: "Accept what is wrong with the audit record, for a reason that stays in it",
 		Description: "Verifies the record against every checkpoint, those in this node's state folder too. What is " +
 			"found is a finding no more, and the event audit.accepted says so for good.",
@@ -21,17 +21,17 @@ var (
 		Repeat: "When nothing is wrong any more it is refused with audit_sound.",
 	}}
 	ReloadConfig = Operation[None, None, ReloadResult]{Declaration{
-		Name: "ReloadConfig", Method: "POST", Path: "/v1/config/reload", Permission: Admin,
+		Name: "ReloadConfig", Method: "POST", Path: "/v1/config/reload", Permission: ConfigReload,
 		Summary: "Read the configuration file again and swap it in, all or nothing",
 		Answer:  "The configuration that runs now.",
 		Local:   true, Time: longTime, Repeat: "What has not changed is not swapped.",
 	}}
 	GetHealth = Operation[None, None, Health]{Declaration{
-		Name: "GetHealth", Method: "GET", Path: "/v1/health", Permission: Reader,
+		Name: "GetHealth", Method: "GET", Path: "/v1/health", Permission: StatusRead,
 		Summary: "Is the server fit to serve, and if not, why", Answer: "The checks, whether they pass or not.",
 	}}
 	ResealSecrets = Operation[None, ResealRequest, ResealPage]{Declaration{
-		Name: "ResealSecrets", Method: "POST", Path: "/v1/secrets/reseal", Permission: Admin,
+		Name: "ResealSecrets", Method: "POST", Path: "/v1/secrets/reseal", Permission: SecretsReseal,
 		Summary: "Seal secrets in the database again under the first key-encryption key, one page a call",
 		Answer:  "What was sealed again.",
 		Description: "Seals the next page and says how to go on: call again with `next` as `cursor` until there is " +
@@ -39,7 +39,7 @@ var (
 		Local: true, Repeat: "What is sealed under the first key is passed over.",
 	}}
 	GetVersion = Operation[None, None, Version]{Declaration{
-		Name: "GetVersion", Method: "GET", Path: "/v1/version", Permission: Reader,
+		Name: "GetVersion", Method: "GET", Path: "/v1/version", Permission: StatusRead,
 		Summary: "What runs here", Answer: "The build.",
 	}}
 )

@@ -25,7 +25,7 @@ var floors = [][]string{
 	2:  {"internal/profile", "internal/hierarchy", "internal/store", "internal/keys", "internal/cms", "internal/cmc", "internal/web", "internal/quorum", "internal/transcript", "internal/seal"},
 	3:  {"internal/issuer", "internal/calaw", "internal/opensslca", "internal/audit", "internal/challenge", "internal/limit", "internal/lease", "internal/statedir"},
 	4:  {"internal/ca"},
-	5:  {"internal/issuance", "internal/ceremony"},
+	5:  {"internal/issuance", "internal/ceremony", "internal/access"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {"internal/health"},
 	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin"},

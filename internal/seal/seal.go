@@ -56,6 +56,7 @@ func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 type Sealer struct {
 	keys  []KEK // the first seals
 	aeads map[KeyID]cipher.AEAD
+	macs  map[KeyID][]byte // keys of MAC
 }
 
 // KEK is a key-encryption key that a Sealer has, without the key.
@@ -68,7 +69,7 @@ type KEK struct {
 // under kek or any of older: to rotate, put the new key first, keep the old one
 // until Stale is false for every row, which resealing sees to.
 func New(kek []byte, older ...[]byte) (*Sealer, error) {
-	s := &Sealer{aeads: make(map[KeyID]cipher.AEAD, 1+len(older))}
+	s := &Sealer{aeads: make(map[KeyID]cipher.AEAD, 1+len(older)), macs: make(map[KeyID][]byte, 1+len(older))}
 	for i, key := range append([][]byte{kek}, older...) {
 		if len(key) != KEKSize {
 			return nil, fmt.Errorf("key-encryption key %d: want %d bytes, have %d", i+1, KEKSize, len(key))
@@ -85,7 +86,7 @@ func New(kek []byte, older ...[]byte) (*Sealer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key-encryption key %d: %w", i+1, err)
 		}
-		s.aeads[id] = aead
+		s.aeads[id], s.macs[id] = aead, macKey(key)
 		s.keys = append(s.keys, KEK{ID: id})
 	}
 	return s, nil

@@ -83,6 +83,25 @@ func TestSealerRefusesWhatWasAltered(t *testing.T) {
 	}
 }
 
+func TestMAC(t *testing.T) {
+	s, other := newSealer(t, kek(2), kek(1)), newSealer(t, kek(3))
+	former := newSealer(t, kek(1)).MAC("grant", []byte("row"))
+	for _, mac := range [][]byte{s.MAC("grant", []byte("row")), former} {
+		if err := s.CheckMAC("grant", []byte("row"), mac); err != nil {
+			t.Error(err)
+		}
+		if !errors.Is(s.CheckMAC("grant", []byte("rox"), mac), ErrBroken) ||
+			!errors.Is(s.CheckMAC("block", []byte("row"), mac), ErrBroken) ||
+			!errors.Is(other.CheckMAC("grant", []byte("row"), mac), ErrKey) ||
+			!errors.Is(s.CheckMAC("grant", []byte("row"), mac[:len(mac)-1]), ErrFormat) {
+			t.Error("a MAC holds for other data, another name or key, or cut short")
+		}
+	}
+	if !s.Stale(former) || s.Stale(s.MAC("grant", nil)) {
+		t.Error("Stale does not tell the old key's MAC from the new one's")
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	for name, keys := range map[string][][]byte{
 		"short":     {kek(1)[:31]},

@@ -1,0 +1,375 @@
+package access_test
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/access"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/pki"
+	"github.com/privyseal/privyseal/internal/seal"
+	"github.com/privyseal/privyseal/internal/store"
+	"github.com/privyseal/privyseal/internal/store/storetest"
+)
+
+var home = netip.MustParseAddr("192.0.2.7")
+
+// fixture is an Access over a database, with a clock that tests move.
+type fixture struct {
+	*access.Access
+	store *store.Store
+	url   string
+	now   time.Time
+	root  access.Caller
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func start(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{url: storetest.SQLiteURL(t), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	f.store = storetest.Open(t, f.url, "node-1")
+	must(t, f.store.Migrate(t.Context()))
+	f.again(t, 1)
+	var err error
+	f.root, err = f.Peer(t.Context(), 0)
+	must(t, err)
+	return f
+}
+
+// again starts another process over the same records, with keys of the given octets.
+func (f *fixture) again(t *testing.T, keys ...byte) {
+	t.Helper()
+	var all [][]byte
+	for _, b := range keys {
+		all = append(all, slices.Repeat([]byte{b}, seal.KEKSize))
+	}
+	sealer, err := seal.New(all[0], all[1:]...)
+	must(t, err)
+	f.Access = access.New(access.Config{
+		Store: f.store, Sealer: sealer, Now: func() time.Time { return f.now }, Local: []uint32{0},
+	})
+}
+
+func (f *fixture) login(t *testing.T, l access.Login) (access.Caller, string, access.Session) {
+	t.Helper()
+	l.At = f.now
+	secret, s, err := f.Open(t.Context(), l, home)
+	must(t, err)
+	c, err := f.Bearer(t.Context(), secret, home)
+	must(t, err)
+	return c, secret, s
+}
+
+func (f *fixture) give(t *testing.T, subject, role string, scope access.Scope) *access.Grant {
+	t.Helper()
+	g, err := f.Give(t.Context(), f.root, access.Grant{Subject: subject, Role: role, Scope: scope, Reason: "test"}, "")
+	must(t, err)
+	return g
+}
+
+func ada() access.Login {
+	return access.Login{Kind: "oidc", Issuer: "https://id.example.test", ID: "1", Name: "ada@example.test",
+		Groups: []string{"ops"}}
+}
+
+const adaSubject = "oidc:https://id.example.test#1"
+
+func web(name string) access.Object {
+	return access.Object{Scoped: true, Pool: "web", Profile: "tls-server", CAs: []string{"web-1", "root"},
+		Names: []pki.Identifier{{Type: pki.DNS, Value: name}}}
+}
+
+func want(t *testing.T, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	if f := fault.Of(err); err == nil || f.Kind != kind || f.Reason != reason {
+		t.Errorf("got %v, want %s %s", err, kind, reason)
+	}
+}
+
+func TestSessionLife(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	_, secret, s := f.login(t, ada())
+	if !strings.HasPrefix(secret, "pvs_s_") {
+		t.Errorf("secret %s", secret)
+	}
+	for _, bad := range []string{"", "pvs_s_", secret[:len(secret)-1] + "x",
+		strings.ToUpper(secret), "pvs_t_" + secret[6:],
+	} {
+		_, err := f.Bearer(ctx, bad, home)
+		want(t, err, fault.Unauthenticated, "no_session")
+	}
+	for range 21 { // in use, it goes on beyond the idle time, to its own end
+		f.now = f.now.Add(28 * time.Minute)
+		_, err := f.Bearer(ctx, secret, home)
+		must(t, err)
+	}
+	f.now = f.now.Add(28 * time.Minute)
+	_, err := f.Bearer(ctx, secret, home)
+	want(t, err, fault.Unauthenticated, "no_session")
+	_, idle, s2 := f.login(t, ada())
+	f.now = f.now.Add(31 * time.Minute)
+	_, err = f.Bearer(ctx, idle, home)
+	want(t, err, fault.Unauthenticated, "no_session")
+	_, ended, s3 := f.login(t, ada())
+	must(t, f.End(ctx, s3.ID))
+	_, err = f.Bearer(ctx, ended, home)
+	want(t, err, fault.Unauthenticated, "no_session")
+	if s.ID == s2.ID {
+		t.Error("two sessions have one id")
+	}
+}
+
+// TestSessionEndsWithItsProof: a certificate's session is over when the certificate is.
+func TestSessionEndsWithItsProof(t *testing.T) {
+	f := start(t)
+	_, _, s := f.login(t, access.Login{Kind: "certificate", Issuer: "staff", ID: "a", Until: f.now.Add(time.Hour)})
+	if !s.ExpiresAt.Equal(f.now.Add(time.Hour)) {
+		t.Errorf("ends %s", s.ExpiresAt)
+	}
+	_, _, err := f.Open(t.Context(), access.Login{Kind: "oidc", ID: "1"}, home)
+	want(t, err, fault.Malformed, "login")
+}
+
+func TestDecideScopes(t *testing.T) {
+	for name, c := range map[string]struct {
+		scope access.Scope
+		o     access.Object
+		ok    bool
+	}{
+		"all":            {access.Scope{All: true}, access.Object{}, true},
+		"whole":          {access.Scope{Pools: []string{"web"}}, access.Object{}, false},
+		"pool":           {access.Scope{Pools: []string{"web"}}, web("a.test"), true},
+		"other pool":     {access.Scope{Pools: []string{"mail"}}, web("a.test"), false},
+		"CA above":       {access.Scope{CAs: []string{"root"}}, web("a.test"), true},
+		"CA elsewhere":   {access.Scope{CAs: []string{"web-2"}}, web("a.test"), false},
+		"name":           {access.Scope{Names: []string{"*.web.test"}}, web("a.web.test"), true},
+		"other name":     {access.Scope{Names: []string{"*.web.test"}}, web("a.mail.test"), false},
+		"profile":        {access.Scope{Profiles: []string{"tls-server"}}, web("a.test"), true},
+		"wrong profile":  {access.Scope{Profiles: []string{"issuing-ca"}}, web("a.test"), false},
+		"no endpoint":    {access.Scope{Endpoints: []string{"default"}}, web("a.test"), false},
+		"pool not name":  {access.Scope{Pools: []string{"web"}, Names: []string{"b.test"}}, web("a.test"), false},
+		"pool and name":  {access.Scope{Pools: []string{"web"}, Names: []string{"a.test"}}, web("a.test"), true},
+		"object no name": {access.Scope{Names: []string{"a.test"}}, access.Object{Scoped: true, Pool: "web"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t)
+			caller, _, _ := f.login(t, ada())
+			f.give(t, adaSubject, "requester", c.scope)
+			if err := f.Decide(t.Context(), caller, api.CertIssue, c.o); (err == nil) != c.ok {
+				t.Errorf("issue: %v", err)
+			}
+		})
+	}
+}
+
+// TestGrantsAreNotCombined: a pool by one grant and a name by another are not both.
+func TestGrantsAreNotCombined(t *testing.T) {
+	f := start(t)
+	c, _, _ := f.login(t, ada())
+	f.give(t, adaSubject, "requester", access.Scope{Pools: []string{"web"}, Names: []string{"a.test"}})
+	f.give(t, adaSubject, "requester", access.Scope{Pools: []string{"mail"}, Names: []string{"b.test"}})
+	want(t, f.Decide(t.Context(), c, api.CertIssue, web("b.test")), fault.Denied, "permission_missing")
+	must(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")))
+	two := web("a.test")
+	two.Names = append(two.Names, pki.Identifier{Type: pki.DNS, Value: "b.test"})
+	want(t, f.Decide(t.Context(), c, api.CertIssue, two), fault.Denied, "permission_missing")
+}
+
+// TestReadDecidesBetween404And403: what one may not read is as if it were not.
+func TestReadDecidesBetween404And403(t *testing.T) {
+	f := start(t)
+	c, _, _ := f.login(t, ada())
+	f.give(t, adaSubject, "requester", access.Scope{Pools: []string{"web"}})
+	want(t, f.Decide(t.Context(), c, api.CertRevoke, web("a.test")), fault.Denied, "permission_missing")
+	mail := web("a.test")
+	mail.Pool = "mail"
+	want(t, f.Decide(t.Context(), c, api.CertRevoke, mail), fault.NotFound, "not_in_scope")
+	want(t, f.Decide(t.Context(), c, api.CertRead, mail), fault.NotFound, "not_in_scope")
+	must(t, f.Decide(t.Context(), c, api.CertRead, web("a.test")))
+}
+
+func TestBlockBeatsGrant(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	c, _, _ := f.login(t, ada())
+	f.give(t, "group:https://id.example.test#ops", "admin", access.Scope{All: true})
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	must(t, f.Block(ctx, f.root, access.Block{Subject: adaSubject, Reason: "left"}, ""))
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	_, _, err := f.Open(ctx, ada(), home)
+	want(t, err, fault.Denied, "blocked")
+	must(t, f.Unblock(ctx, f.root, adaSubject, ""))
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+}
+
+// TestAges: acts need groups of the last ten minutes, grants a login of the last five.
+func TestAges(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	c, secret, s := f.login(t, ada())
+	f.give(t, adaSubject, "admin", access.Scope{All: true})
+	g := access.Grant{Subject: "uid:9", Role: "auditor", Scope: access.Scope{All: true}, Reason: "audit"}
+	_, err := f.Give(ctx, c, g, "")
+	must(t, err)
+	f.now = f.now.Add(6 * time.Minute)
+	_, err = f.Give(ctx, c, g, "")
+	want(t, err, fault.Denied, "permission_missing")
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	f.now = f.now.Add(5 * time.Minute)
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	must(t, f.Decide(ctx, c, api.CertRead, web("a.test")))
+	l := ada()
+	l.Groups = []string{"ops", "more"}
+	must(t, f.Refresh(ctx, s.ID, l))
+	c, err = f.Bearer(ctx, secret, home)
+	must(t, err)
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	f.now = f.now.Add(29 * time.Minute) // the last use is not forgotten
+	_, err = f.Bearer(ctx, secret, home)
+	must(t, err)
+	l.ID = "2"
+	want(t, f.Refresh(ctx, s.ID, l), fault.Unauthenticated, "no_session")
+}
+
+// TestDelegation: one gives no more than one grant holds.
+func TestDelegation(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	c, _, _ := f.login(t, ada())
+	f.give(t, adaSubject, "admin", access.Scope{Pools: []string{"web"}})
+	g := access.Grant{Subject: "uid:9", Role: "operator", Reason: "help", Scope: access.Scope{Pools: []string{"web"}}}
+	made, err := f.Give(ctx, c, g, "")
+	must(t, err)
+	must(t, f.Revoke(ctx, c, made.ID, ""))
+	for _, scope := range []access.Scope{{All: true}, {Pools: []string{"mail"}}, {Pools: []string{"web", "mail"}},
+		{Profiles: []string{"tls-server"}}} {
+		g.Scope = scope
+		_, err := f.Give(ctx, c, g, "")
+		want(t, err, fault.Denied, "permission_missing")
+	}
+	other := f.give(t, "uid:9", "operator", access.Scope{Pools: []string{"mail"}})
+	want(t, f.Revoke(ctx, c, other.ID, ""), fault.NotFound, "grant_unknown")
+}
+
+func TestTokens(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	c, _, _ := f.login(t, ada())
+	grant := f.give(t, adaSubject, "admin", access.Scope{Pools: []string{"web"}})
+	token := access.Token{
+		Service: "ci", Role: "requester", Scope: access.Scope{Pools: []string{"web"}, Names: []string{"*.ci.test"}},
+		Networks: []string{"192.0.2.0/24"}, ExpiresAt: f.now.Add(time.Hour),
+	}
+	secret, made, err := f.NewToken(ctx, c, token, "")
+	must(t, err)
+	bearer, err := f.Bearer(ctx, secret, home)
+	must(t, err)
+	if bearer.String() != "service:ci" {
+		t.Errorf("the caller is %s", bearer)
+	}
+	must(t, f.Decide(ctx, bearer, api.CertIssue, web("a.ci.test")))
+	want(t, f.Decide(ctx, bearer, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	want(t, f.Decide(ctx, bearer, api.CertRevoke, web("a.ci.test")), fault.Denied, "permission_missing")
+	_, _, err = f.NewToken(ctx, bearer, token, "")
+	want(t, err, fault.Denied, "permission_missing")
+	_, err = f.Bearer(ctx, secret, netip.MustParseAddr("198.51.100.1"))
+	want(t, err, fault.Unauthenticated, "no_session")
+	token.Scope = access.Scope{All: true}
+	_, _, err = f.NewToken(ctx, c, token, "")
+	want(t, err, fault.Denied, "permission_missing")
+	must(t, f.Revoke(ctx, f.root, grant.ID, "")) // the owner's grant is the token's
+	want(t, f.Decide(ctx, bearer, api.CertIssue, web("a.ci.test")), fault.Denied, "permission_missing")
+	must(t, f.RevokeToken(ctx, f.root, made.ID, ""))
+	_, err = f.Bearer(ctx, secret, home)
+	want(t, err, fault.Unauthenticated, "no_session")
+}
+
+// TestPersonJoinsLogins: a grant of a person holds for each login of theirs.
+func TestPersonJoinsLogins(t *testing.T) {
+	f := start(t)
+	p, err := f.Link(t.Context(), f.root, adaSubject, "", "Ada", "")
+	must(t, err)
+	f.give(t, "person:"+p.ID, "requester", access.Scope{All: true})
+	c, _, _ := f.login(t, ada())
+	must(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")))
+	other := ada()
+	other.ID = "2" // the same mail address and another sub
+	o, _, _ := f.login(t, other)
+	if f.Decide(t.Context(), o, api.CertRead, web("a.test")) == nil && len(o.Subjects()) > 2 {
+		t.Error("another sub is the same person")
+	}
+}
+
+// TestRowsBySQL: whatever is written, put back or taken out behind our back is found, by
+// this process and by the next, and grants nothing until it is settled.
+func TestRowsBySQL(t *testing.T) {
+	const state = `UPDATE access_state SET number = (SELECT number FROM kept_state),
+		digest = (SELECT digest FROM kept_state), mac = (SELECT mac FROM kept_state)`
+	copyRows := []string{
+		`CREATE TABLE kept AS SELECT * FROM access_records`, `CREATE TABLE kept_state AS SELECT * FROM access_state`,
+	}
+	const remove = `DELETE FROM access_records`
+	for name, sql := range map[string][]string{
+		"taken out": {remove + ` WHERE kind = 'block'`},
+		"altered":   {`UPDATE access_records SET body = replace(body, 'requester', 'admin') WHERE kind = 'grant'`},
+		"put in": {`INSERT INTO access_records SELECT kind, 'x', number, digest, body, mac, used_at, used_from
+			FROM access_records WHERE kind = 'grant'`},
+		"put back":     {`INSERT OR REPLACE INTO access_records SELECT * FROM kept`},
+		"all put back": {remove, `INSERT INTO access_records SELECT * FROM kept`, state},
+		"emptied":      {remove, `UPDATE access_state SET number = 0, digest = x'', mac = x''`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t)
+			ctx := t.Context()
+			c, _, _ := f.login(t, ada())
+			f.give(t, adaSubject, "requester", access.Scope{All: true})
+			gone := f.give(t, "uid:9", "requester", access.Scope{All: true})
+			storetest.Exec(t, f.url, copyRows...)
+			must(t, f.Revoke(ctx, f.root, gone.ID, ""))
+			must(t, f.Block(ctx, f.root, access.Block{Subject: "uid:8", Reason: "test"}, ""))
+			must(t, f.Decide(ctx, c, api.CertIssue, web("a.test"))) // the twin
+			storetest.Exec(t, f.url, sql...)
+			f.again(t, 1)
+			want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Unavailable, "access_doubt")
+			found, err := f.Doubt(ctx)
+			if err != nil || len(found) == 0 {
+				t.Fatalf("found %q, %v", found, err)
+			}
+			must(t, f.Decide(ctx, f.root, api.CertIssue, web("a.test")))
+			_, _, err = f.Remake(ctx, "looked at each", store.Event{At: f.now, Action: "access.accepted", Outcome: "success"})
+			must(t, err)
+			if found, err := f.Doubt(ctx); err != nil || len(found) > 0 {
+				t.Errorf("after it was accepted: %q, %v", found, err)
+			}
+		})
+	}
+}
+
+// TestRemakeUnderAnotherKey: the records do not need the former key after a reseal.
+func TestRemakeUnderAnotherKey(t *testing.T) {
+	f := start(t)
+	ctx := context.Background()
+	c, _, _ := f.login(t, ada())
+	f.give(t, adaSubject, "requester", access.Scope{All: true})
+	f.again(t, 2, 1)
+	rows, _, err := f.Remake(ctx, "", store.Event{At: f.now, Action: "secrets.resealed", Outcome: "success"})
+	if err != nil || rows != 2 {
+		t.Fatalf("%d rows, %v", rows, err)
+	}
+	f.again(t, 2)
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	f.again(t, 1)
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Unavailable, "access_doubt")
+}
