@@ -368,7 +368,7 @@ func (a *Access) Remake(
 			return 0, nil, err
 		}
 	}
-	if len(s.rows) == 0 && len(s.doubt) == 0 {
+	if s.state.Number == 0 && len(s.doubt) == 0 || accepted == "" && !a.stale(s) {
 		return 0, nil, nil
 	}
 	e := edit{event: ev}
@@ -385,4 +385,14 @@ func (a *Access) Remake(
 		return 0, nil, fmt.Errorf("remake records of access: %w", err)
 	}
 	return len(e.put), dropped, a.save(ctx, s, max(s.state.Number, s.witness), &e)
+}
+
+// stale reports whether a MAC is under another key than the first.
+func (a *Access) stale(s *snapshot) bool {
+	for _, r := range s.rows {
+		if a.cfg.Sealer.Stale(r.MAC) {
+			return true
+		}
+	}
+	return a.cfg.Sealer.Stale(s.state.MAC)
 }

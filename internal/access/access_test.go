@@ -206,9 +206,10 @@ func TestBlockBeatsGrant(t *testing.T) {
 	c, _, _ := f.login(t, ada())
 	f.give(t, "group:https://id.example.test#ops", "admin", access.Scope{All: true})
 	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
-	must(t, f.Block(ctx, f.root, access.Block{Subject: adaSubject, Reason: "left"}, ""))
+	_, err := f.Block(ctx, f.root, access.Block{Subject: adaSubject, Reason: "left"}, "")
+	must(t, err)
 	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
-	_, _, err := f.Open(ctx, ada(), home)
+	_, _, err = f.Open(ctx, ada(), home)
 	want(t, err, fault.Denied, "blocked")
 	must(t, f.Unblock(ctx, f.root, adaSubject, ""))
 	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
@@ -252,7 +253,8 @@ func TestDelegation(t *testing.T) {
 	g := access.Grant{Subject: "uid:9", Role: "operator", Reason: "help", Scope: access.Scope{Pools: []string{"web"}}}
 	made, err := f.Give(ctx, c, g, "")
 	must(t, err)
-	must(t, f.Revoke(ctx, c, made.ID, ""))
+	_, err = f.Revoke(ctx, c, made.ID, "")
+	must(t, err)
 	for _, scope := range []access.Scope{{All: true}, {Pools: []string{"mail"}}, {Pools: []string{"web", "mail"}},
 		{Profiles: []string{"tls-server"}}} {
 		g.Scope = scope
@@ -260,7 +262,8 @@ func TestDelegation(t *testing.T) {
 		want(t, err, fault.Denied, "permission_missing")
 	}
 	other := f.give(t, "uid:9", "operator", access.Scope{Pools: []string{"mail"}})
-	want(t, f.Revoke(ctx, c, other.ID, ""), fault.NotFound, "grant_unknown")
+	_, err = f.Revoke(ctx, c, other.ID, "")
+	want(t, err, fault.NotFound, "grant_unknown")
 }
 
 func TestTokens(t *testing.T) {
@@ -289,7 +292,8 @@ func TestTokens(t *testing.T) {
 	token.Scope = access.Scope{All: true}
 	_, _, err = f.NewToken(ctx, c, token, "")
 	want(t, err, fault.Denied, "permission_missing")
-	must(t, f.Revoke(ctx, f.root, grant.ID, "")) // the owner's grant is the token's
+	_, err = f.Revoke(ctx, f.root, grant.ID, "") // the owner's grant is the token's
+	must(t, err)
 	want(t, f.Decide(ctx, bearer, api.CertIssue, web("a.ci.test")), fault.Denied, "permission_missing")
 	must(t, f.RevokeToken(ctx, f.root, made.ID, ""))
 	_, err = f.Bearer(ctx, secret, home)
@@ -304,6 +308,13 @@ func TestPersonJoinsLogins(t *testing.T) {
 	f.give(t, "person:"+p.ID, "requester", access.Scope{All: true})
 	c, _, _ := f.login(t, ada())
 	must(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")))
+	_, err = f.Link(t.Context(), f.root, "uid:9", p.ID, "", "")
+	must(t, err)
+	for name, want := range map[string]bool{adaSubject: true, "uid:9": true, "uid:8": false, "account:9": false} {
+		if same, err := f.Same(t.Context(), c, name); err != nil || same != want {
+			t.Errorf("%s is the caller: %t, %v", name, same, err)
+		}
+	}
 	other := ada()
 	other.ID = "2" // the same mail address and another sub
 	o, _, _ := f.login(t, other)
@@ -337,8 +348,10 @@ func TestRowsBySQL(t *testing.T) {
 			f.give(t, adaSubject, "requester", access.Scope{All: true})
 			gone := f.give(t, "uid:9", "requester", access.Scope{All: true})
 			storetest.Exec(t, f.url, copyRows...)
-			must(t, f.Revoke(ctx, f.root, gone.ID, ""))
-			must(t, f.Block(ctx, f.root, access.Block{Subject: "uid:8", Reason: "test"}, ""))
+			_, err := f.Revoke(ctx, f.root, gone.ID, "")
+			must(t, err)
+			_, err = f.Block(ctx, f.root, access.Block{Subject: "uid:8", Reason: "test"}, "")
+			must(t, err)
 			must(t, f.Decide(ctx, c, api.CertIssue, web("a.test"))) // the twin
 			storetest.Exec(t, f.url, sql...)
 			f.again(t, 1)
@@ -370,6 +383,26 @@ func TestRemakeUnderAnotherKey(t *testing.T) {
 	}
 	f.again(t, 2)
 	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	f.again(t, 1)
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Unavailable, "access_doubt")
+}
+
+// TestOnPostgres: the records hold on the other engine too.
+func TestOnPostgres(t *testing.T) {
+	f := &fixture{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), url: storetest.PostgresURL(t)}
+	f.store = storetest.Open(t, f.url, "node-1")
+	f.again(t, 1)
+	ctx := t.Context()
+	var err error
+	f.root, err = f.Peer(ctx, 0)
+	must(t, err)
+	c, secret, _ := f.login(t, ada())
+	f.give(t, adaSubject, "requester", access.Scope{All: true})
+	f.again(t, 1)
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	_, err = f.Bearer(ctx, secret, home)
+	must(t, err)
+	storetest.Exec(t, f.url, `DELETE FROM access_records WHERE kind = 'session'`)
 	f.again(t, 1)
 	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Unavailable, "access_doubt")
 }

@@ -175,27 +175,30 @@ func (a *Access) Give(ctx context.Context, c Caller, g Grant, requestID string) 
 }
 
 // Revoke takes a grant away. Whoever may revoke within the grant's scope may.
-func (a *Access) Revoke(ctx context.Context, c Caller, id, requestID string) error {
-	return a.change(ctx, func(s *snapshot, e *edit) error {
+func (a *Access) Revoke(ctx context.Context, c Caller, id, requestID string) (*Grant, error) {
+	var g Grant
+	err := a.change(ctx, func(s *snapshot, e *edit) error {
 		at := slices.IndexFunc(s.grants, func(g Grant) bool { return g.ID == id })
 		if at < 0 || !a.mayRevoke(s, c, s.grants[at].Scope) {
 			return fault.New(fault.NotFound, "there is no grant %s", id).Because("grant_unknown")
 		}
-		e.event = a.event(c, "access.revoked", "grant:"+id, requestID, s.grants[at])
+		g = s.grants[at]
+		e.event = a.event(c, "access.revoked", "grant:"+id, requestID, g)
 		e.remove(kindGrant, id)
 		return nil
 	})
+	return &g, err
 }
 
-// Block keeps a subject out until the given time, or for good; its sessions end.
-func (a *Access) Block(ctx context.Context, c Caller, b Block, requestID string) error {
+// Block keeps a subject out until the given time, or for good.
+func (a *Access) Block(ctx context.Context, c Caller, b Block, requestID string) (*Block, error) {
 	b.By, b.At = c.String(), a.cfg.Now().UTC()
 	for _, err := range []error{checkSubject(b.Subject), checkReason(b.Reason)} {
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return a.change(ctx, func(_ *snapshot, e *edit) error {
+	return &b, a.change(ctx, func(_ *snapshot, e *edit) error {
 		e.event = a.event(c, "access.blocked", b.Subject, requestID, b)
 		return e.write(kindBlock, b.Subject, nil, b)
 	})

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/store"
 )
@@ -171,6 +173,60 @@ func (a *Access) Link(ctx context.Context, c Caller, subject, person, name, requ
 		return nil, err
 	}
 	return &p, nil
+}
+
+// Held returns the grants of a caller that have not ended.
+func (a *Access) Held(ctx context.Context, c Caller) ([]Grant, error) {
+	s, err := a.current(ctx)
+	if err == nil {
+		err = s.trusted()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.held(c, a.cfg.Now()), nil
+}
+
+// Can is the decision for a subject that is not asking: a login without its groups, a
+// person or a group.
+func (a *Access) Can(ctx context.Context, subject string, p Permission, o Object) (Verdict, error) {
+	if err := checkSubject(subject); err != nil {
+		return Verdict{}, err
+	}
+	if !slices.Contains(api.Permissions(), p) {
+		return Verdict{}, fault.New(fault.Malformed, "there is no permission %q", string(p)).Because("permission_unknown")
+	}
+	s, err := a.current(ctx)
+	if err == nil {
+		err = s.trusted()
+	}
+	if err != nil {
+		return Verdict{}, err
+	}
+	c := Caller{subjects: []string{subject}}
+	if r, linked := s.logins[subject]; linked {
+		c.subjects = append(c.subjects, "person:"+r.Person)
+	}
+	if id, uid := strings.CutPrefix(subject, "uid:"); uid && a.isLocal(Login{Kind: "uid", ID: id}) {
+		return Verdict{Allowed: true, By: "local"}, nil
+	}
+	return a.judge(s, c, p, o), nil
+}
+
+// Same reports whether a name, as String makes them, is the caller: the same login,
+// another of the same person, or a token or service of theirs.
+func (a *Access) Same(ctx context.Context, c Caller, name string) (bool, error) {
+	s, err := a.current(ctx)
+	if err != nil {
+		return false, err
+	}
+	own := func(l string) bool {
+		r, linked := s.logins[l]
+		return l == c.login.Subject() || linked && c.person != "" && r.Person == c.person
+	}
+	return name == c.String() || own(name) || slices.ContainsFunc(s.tokens, func(t Token) bool {
+		return (name == "token:"+t.ID || t.Service != "" && name == "service:"+t.Service) && own(t.Owner.Subject())
+	}), nil
 }
 
 // Records returns the people, logins, grants and blocks, for who may look at all of

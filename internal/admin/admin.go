@@ -3,9 +3,10 @@
 // approval, credential and the audit record, a fault to a problem document (RFC 9457). It
 // holds no policy.
 //
-// Who may open the socket is an operator; which one, the kernel says: the
-// peer's uid is the requester ("uid:1000") of everything that it does, in the
-// store and in the audit record. A connection without a uid is refused.
+// Who asks, the kernel says at the socket by the peer's uid, and elsewhere the secret of
+// a session or token: package access makes a Caller of it, and decides on each operation
+// by its permission and its object before anything is done. The caller is the requester
+// ("uid:1000") of all that it does, in the store and in the audit record.
 //
 // Start with New; mount Routes and hand ConnContext to the listener.
 package admin
@@ -14,11 +15,13 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/access"
 	"github.com/privyseal/privyseal/internal/approval"
 	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/credential"
@@ -38,6 +41,7 @@ const MaxBody = api.MaxListBody
 
 // Config is what the operator API stands on.
 type Config struct {
+	Access    *access.Access
 	Store     *store.Store
 	Pipeline  *issuance.Pipeline
 	Inventory *inventory.Inventory
@@ -76,7 +80,7 @@ type Server struct {
 // New returns a Server. Every field of cfg but ListImported is required.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
-		"Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil,
+		"Access": cfg.Access == nil, "Store": cfg.Store == nil, "Pipeline": cfg.Pipeline == nil, "Inventory": cfg.Inventory == nil,
 		"EAB": cfg.EAB == nil, "Audit": cfg.Audit == nil, "Lists": cfg.Lists == nil,
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
@@ -91,18 +95,35 @@ func New(cfg Config) (*Server, error) {
 	return &Server{cfg: cfg}, nil
 }
 
-// Routes returns the handler of every path of the API.
-func (s *Server) Routes() http.Handler {
+// Routes returns the handler of every path of the API, for the unix socket.
+func (s *Server) Routes() http.Handler { return s.routes(s.peer, s.Operations()) }
+
+// Remote returns the handler for a listener on the network: callers show the secret of a
+// session or token, and operations that are Local are not there.
+func (s *Server) Remote() http.Handler {
+	return s.routes(s.bearer, slices.DeleteFunc(s.Operations(), func(r Route) bool { return r.Local }))
+}
+
+func (s *Server) routes(caller func(*http.Request) (access.Caller, error), all []Route) http.Handler {
 	r := chi.NewRouter()
-	r.Use(onlyOperators)
+	r.Use(func(next http.Handler) http.Handler {
+		return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
+			c, err := caller(r)
+			if err != nil {
+				return err
+			}
+			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), c)))
+			return nil
+		}, render)
+	})
 	r.NotFound(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "the operator API has no %s", r.URL.Path).Because("no_such_path")
 	}, render))
 	r.MethodNotAllowed(web.Handler(func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.MethodNotAllowed, "%s does not answer %s", r.URL.Path, r.Method)
 	}, render))
-	for _, route := range s.Operations() {
-		r.Method(route.Method, route.Path, s.serve(route))
+	for _, route := range all {
+		r.Method(route.Method, route.Path, s.serve(s.decided(route)))
 	}
 	return r
 }
@@ -160,21 +181,21 @@ func (s *Server) Operations() []Route {
 		handle(api.AcceptAudit, s.AcceptAudit),
 		handle(api.ReloadConfig, s.ReloadConfig),
 		handle(api.ResealSecrets, s.ResealSecrets),
+		handle(api.WhoAmI, s.WhoAmI),
+		handle(api.CanAccess, s.CanAccess),
+		handle(api.ListAccess, s.ListAccess),
+		handle(api.CreateGrant, s.CreateGrant),
+		handle(api.RevokeGrant, s.RevokeGrant),
+		handle(api.CreateBlock, s.CreateBlock),
+		handle(api.RemoveBlock, s.RemoveBlock),
+		handle(api.LinkLogin, s.LinkLogin),
+		handle(api.EndSession, s.EndSession),
+		handle(api.CreateToken, s.CreateToken),
+		handle(api.RevokeToken, s.RevokeToken),
+		handle(api.AcceptAccess, s.AcceptAccess),
 		handle(api.GetHealth, s.GetHealth),
 		handle(api.GetVersion, s.GetVersion),
 	}
-}
-
-// onlyOperators refuses a connection whose peer the kernel did not name.
-func onlyOperators(next http.Handler) http.Handler {
-	return web.Handler(func(w http.ResponseWriter, r *http.Request) error {
-		if requester(r.Context()) == "" {
-			return fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").
-				Because("no_peer")
-		}
-		next.ServeHTTP(w, r)
-		return nil
-	}, render)
 }
 
 // event returns an audit event of this operator's act.

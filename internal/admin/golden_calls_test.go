@@ -177,3 +177,32 @@ func goldenSystem(g *golden, s *admintest.Server) {
 	g.call("AcceptAudit", "accepted", "POST", "/v1/audit/accept", `{"reason":"a new host"}`)
 	g.call("AcceptAudit", "nothing is wrong", "POST", "/v1/audit/accept", `{"reason":"again"}`)
 }
+
+func goldenAccess(g *golden) {
+	g.call("WhoAmI", "local", "GET", "/v1/whoami", "")
+	grant := `{"subject":"uid:4000000000","role":"operator","scope":{"cas":["root"],"names":["*.a.test"]},"reason":"team"}`
+	g.call("CreateGrant", "made", "POST", "/v1/access/grants", grant, "id=grant")
+	g.call("CreateGrant", "no such role", "POST", "/v1/access/grants", strings.Replace(grant, "operator", "king", 1))
+	g.call("CreateGrant", "no reason", "POST", "/v1/access/grants", strings.Replace(grant, "team", "", 1))
+	g.call("CreateGrant", "no scope", "POST", "/v1/access/grants", `{"subject":"uid:1","role":"admin","scope":{},"reason":"x"}`)
+	g.call("CreateGrant", "a name", "POST", "/v1/access/grants", strings.Replace(grant, "uid:4000000000", "ada", 1))
+	can := "/v1/access/can?subject=uid:4000000000&permission="
+	g.call("CanAccess", "yes", "GET", can+"cert.issue&issuer=web-a-1&name=x.a.test", "")
+	g.call("CanAccess", "another name", "GET", can+"cert.issue&issuer=web-a-1&name=x.b.test", "")
+	g.call("CanAccess", "everything", "GET", can+"cert.issue", "")
+	g.call("CanAccess", "no such permission", "GET", can+"cert.eat", "")
+	g.call("LinkLogin", "a new person", "POST", "/v1/access/logins", `{"subject":"uid:4000000000","name":"Ada"}`, "id=ada")
+	g.call("LinkLogin", "unknown person", "POST", "/v1/access/logins", `{"subject":"uid:4000000000","person":"x"}`)
+	token := `{"service":"ci","role":"requester","scope":{"all":true},"expires_at":"2099-01-02T03:04:05Z"}`
+	g.call("CreateToken", "too long", "POST", "/v1/access/tokens", token)
+	g.call("RevokeToken", "unknown", "POST", "/v1/access/tokens/x/revoke", "")
+	g.call("EndSession", "unknown", "POST", "/v1/access/sessions/x/end", "")
+	g.call("CreateBlock", "made", "POST", "/v1/access/blocks", `{"subject":"uid:4000000001","reason":"left"}`)
+	g.call("ListAccess", "all", "GET", "/v1/access", "")
+	g.call("RemoveBlock", "removed", "POST", "/v1/access/blocks/remove", `{"subject":"uid:4000000001"}`)
+	g.call("RemoveBlock", "again", "POST", "/v1/access/blocks/remove", `{"subject":"uid:4000000001"}`)
+	g.call("RevokeGrant", "revoked", "POST", "/v1/access/grants/$grant/revoke", "")
+	g.call("RevokeGrant", "unknown", "POST", "/v1/access/grants/x/revoke", "")
+	g.call("AcceptAccess", "no reason", "POST", "/v1/access/accept", `{"reason":" "}`)
+	g.call("AcceptAccess", "accepted", "POST", "/v1/access/accept", `{"reason":"looked at each"}`)
+}

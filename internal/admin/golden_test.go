@@ -154,6 +154,7 @@ func TestGolden(t *testing.T) {
 	goldenLists(t, g, s)
 	goldenIssuers(t, g, s)
 	goldenSystem(g, s)
+	goldenAccess(g)
 	g.compare()
 	for _, route := range s.Admin.Operations() {
 		if g.files[route.Name] == nil {

@@ -4,6 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"strings"
+
+	"github.com/privyseal/privyseal/internal/access"
+	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/web"
 )
 
 type peerKey struct{}
@@ -22,13 +28,33 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, uid)
 }
 
-// requester names the operator at the other end of the socket, or nobody.
+// peer is the caller at the other end of the socket.
+func (s *Server) peer(r *http.Request) (access.Caller, error) {
+	uid, ok := r.Context().Value(peerKey{}).(uint32)
+	if !ok {
+		return access.Caller{}, fault.New(fault.Unauthenticated, "the operator API is for peers of the unix socket").
+			Because("no_peer")
+	}
+	return s.cfg.Access.Peer(r.Context(), uid)
+}
+
+// bearer is the caller whose secret the request shows (RFC 6750, section 2.1).
+func (s *Server) bearer(r *http.Request) (access.Caller, error) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
+		return access.Caller{}, fault.New(fault.Unauthenticated,
+			"show the secret of a session or token: Authorization: Bearer SECRET").Because("no_session")
+	}
+	return s.cfg.Access.Bearer(r.Context(), secret, web.Client(r))
+}
+
+// requester names who asks, or nobody.
 func requester(ctx context.Context) string {
-	uid, ok := ctx.Value(peerKey{}).(uint32)
+	c, ok := access.From(ctx)
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("uid:%d", uid)
+	return c.String()
 }
 
 // control runs get on the connection's descriptor.

@@ -46,6 +46,9 @@ func (s *Server) GetRequest(ctx context.Context, p api.IDRef, _ *api.None) (*api
 
 // ApproveRequest is POST /v1/requests/{id}/approve.
 func (s *Server) ApproveRequest(ctx context.Context, p api.IDRef, _ *api.None) (*api.ApprovalRequest, error) {
+	if err := s.ownCredential(ctx, p.ID); err != nil {
+		return nil, err
+	}
 	v, err := s.cfg.Approvals.Approve(ctx, p.ID, actor(ctx))
 	if err != nil {
 		return nil, err

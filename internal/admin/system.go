@@ -102,6 +102,14 @@ func (s *Server) ResealSecrets(ctx context.Context, _ api.None, r *api.ResealReq
 	if page.Next != "" {
 		return page, nil
 	}
+	if !r.DryRun {
+		ev := s.event(ctx, "secrets.resealed", "success", "access")
+		rows, _, err := s.cfg.Access.Remake(ctx, "", ev)
+		if err != nil {
+			return nil, err
+		}
+		page.Checked, page.Resealed = page.Checked+rows, page.Resealed+rows
+	}
 	keys, err := s.cfg.Secrets.Lines(ctx)
 	for _, k := range keys {
 		page.Keys = append(page.Keys, api.SealingKey{

@@ -34,6 +34,11 @@ var sealed = []sealedRows{
 	{"shared secret", store.SealedSecrets, func(name string) []string { return []string{secretName(name), name} }},
 }
 
+// signed are the places whose rows package access makes anew.
+var signed = []sealedRows{
+	{kind: "access record", column: store.AccessMACs}, {kind: "access", column: store.AccessStateMACs},
+}
+
 // Resealer seals secrets again that are sealed under a key-encryption key other than
 // the first, so that this key can be taken away. It begins anew each time: what is
 // sealed under the first key is passed over, so whatever ended it half-way, or does
@@ -151,7 +156,7 @@ type KeyUse struct {
 // their lines.
 func (r *Resealer) Uses(ctx context.Context) ([]KeyUse, error) {
 	var uses []KeyUse
-	for _, rows := range sealed {
+	for _, rows := range slices.Concat(sealed, signed) {
 		counts, err := r.store.CountSealed(ctx, rows.column, seal.HeadSize, r.now())
 		if err != nil {
 			return nil, fmt.Errorf("count sealed secrets: %w", err)

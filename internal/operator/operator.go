@@ -49,7 +49,7 @@ func New(now func() time.Time, getenv func(string) string) *CLI {
 func (c *CLI) Groups() []*cobra.Command {
 	return []*cobra.Command{
 		c.cert(), c.acme(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(),
-		c.crl(), c.kek(), c.status(),
+		c.crl(), c.kek(), c.status(), c.access(), c.person(), c.session(), c.token(), c.whoami(),
 	}
 }
 

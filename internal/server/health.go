@@ -24,7 +24,8 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.archiveHealth,
+		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.accessHealth,
+		srv.archiveHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -187,6 +188,18 @@ func (srv *server) secretsHealth(ctx context.Context) []health.Check {
 		}}
 	}
 	return []health.Check{health.Secrets(uses, srv.sealer, kept)}
+}
+
+// accessHealth says whether the records of access are as they were written.
+func (srv *server) accessHealth(ctx context.Context) []health.Check {
+	doubt, err := srv.access.Doubt(ctx)
+	if err != nil || len(doubt) == 0 {
+		return nil // the database check says so, or all is well
+	}
+	return []health.Check{{
+		Name: "access", State: health.Failed, Detail: strings.Join(doubt, "; "),
+		Remedy: "find out who changed the database; look at privyseal access list, then privyseal access accept --reason",
+	}}
 }
 
 // warnOfSecrets logs what the start finds of that.

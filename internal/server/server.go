@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/access"
 	"github.com/privyseal/privyseal/internal/acme"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
@@ -79,6 +81,7 @@ type server struct {
 	sealer    *seal.Sealer
 	eab       *credential.EAB
 	secrets   *credential.Resealer
+	access    *access.Access
 	lists     *crl.Publisher
 	approvals *approval.Queue // requests: recognised again, or waiting for a person
 
@@ -195,6 +198,10 @@ func (srv *server) buildCredentials(context.Context) error {
 		return fmt.Errorf("key_encryption: %w", err)
 	}
 	srv.secrets = credential.NewResealer(srv.store, srv.sealer, srv.now)
+	srv.access = access.New(access.Config{
+		Store: srv.store, Sealer: srv.sealer, Now: srv.now,
+		Local: []uint32{0, uint32(os.Getuid())}, //nolint:gosec // a uid has 32 bits
+	})
 	srv.eab = credential.NewEAB(srv.store, srv.sealer, srv.now)
 	srv.estUsers = credential.NewESTUsers(srv.store, srv.limits, srv.now)
 	srv.scepChallenges = credential.NewSCEPChallenges(srv.store, srv.limits, srv.now)
@@ -242,7 +249,8 @@ func (srv *server) buildACME(ctx context.Context) error {
 func (srv *server) buildAdmin(context.Context) error {
 	var err error
 	srv.admin, err = admin.New(admin.Config{
-		Store: srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
+		Access: srv.access,
+		Store:  srv.store, Pipeline: srv.pipeline, Inventory: inventory.New(srv.store), EAB: srv.eab, Lists: srv.lists,
 		Audit: srv.audit, Tree: srv.tree(), Secrets: srv.secrets,
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,

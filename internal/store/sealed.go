@@ -18,6 +18,9 @@ var (
 	SealedEABKeys = SealedColumn{"eab_keys", "kid", "hmac", `disabled_at IS NULL AND
 		(expires_at IS NULL OR expires_at > $1) AND (max_uses = 0 OR uses < max_uses)`}
 	SealedSecrets = SealedColumn{table: "secrets", id: "name", column: "sealed"}
+	// MACs begin as sealed secrets do, and need their key as much.
+	AccessMACs      = SealedColumn{table: "access_records", id: "id", column: "mac"}
+	AccessStateMACs = SealedColumn{table: "access_state", id: "'state'", column: "mac"}
 )
 
 // Sealed is a sealed secret.

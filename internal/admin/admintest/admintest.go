@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/access"
 	"github.com/privyseal/privyseal/internal/acme"
 	"github.com/privyseal/privyseal/internal/admin"
 	"github.com/privyseal/privyseal/internal/approval"
@@ -92,6 +93,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 		slog.New(slog.DiscardHandler))
 	must(t, err)
 	s.Config = admin.Config{
+		Access:    access.New(access.Config{Store: st, Sealer: sealer, Now: time.Now, Local: []uint32{uint32(os.Getuid())}}),
 		Audit:     keeper,
 		Approvals: approval.New(st, s.Pipeline, time.Now, slog.New(slog.DiscardHandler)),
 		ESTUsers:  credential.NewESTUsers(st, limits, time.Now),
