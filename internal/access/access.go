@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/fault"
@@ -46,15 +47,20 @@ type Config struct {
 
 // Access holds the records. Its methods may be called from many goroutines.
 type Access struct {
-	cfg Config
+	cfg   Config
+	rules atomic.Pointer[Rules]
 
 	mu      sync.Mutex
 	now     *snapshot // as last read
 	highest int64     // number that was ever seen
 }
 
-// New returns an Access. It reads nothing yet.
-func New(cfg Config) *Access { return &Access{cfg: cfg} }
+// New returns an Access without rules of the configuration. It reads nothing yet.
+func New(cfg Config) *Access {
+	a := &Access{cfg: cfg}
+	a.Swap(Rules{})
+	return a
+}
 
 // Kinds of records.
 const (

@@ -406,3 +406,39 @@ func TestOnPostgres(t *testing.T) {
 	f.again(t, 1)
 	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Unavailable, "access_doubt")
 }
+
+// TestRules: a role of the configuration holds what it says, and a ceiling beats grants.
+func TestRules(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	c, _, _ := f.login(t, ada())
+	rules := access.Rules{Roles: map[string][]access.Permission{"revoker": {api.CertRead, api.CertRevoke}}}
+	must(t, rules.Check())
+	f.Swap(rules)
+	f.give(t, adaSubject, "revoker", access.Scope{All: true})
+	must(t, f.Decide(ctx, c, api.CertRevoke, web("a.test")))
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	for _, subject := range []string{"", adaSubject, "group:https://id.example.test#ops"} {
+		rules.Never = []access.Ceiling{{Subject: subject, Permissions: []access.Permission{api.CertRevoke}}}
+		must(t, rules.Check())
+		f.Swap(rules)
+		want(t, f.Decide(ctx, c, api.CertRevoke, web("a.test")), fault.Denied, "permission_missing")
+		must(t, f.Decide(ctx, c, api.CertRead, web("a.test")))
+	}
+	rules.Never[0].Subject = "uid:9"
+	f.Swap(rules)
+	must(t, f.Decide(ctx, c, api.CertRevoke, web("a.test")))
+	f.Swap(access.Rules{}) // a role that is gone grants nothing
+	want(t, f.Decide(ctx, c, api.CertRead, web("a.test")), fault.NotFound, "not_in_scope")
+	for name, bad := range map[string]access.Rules{
+		"shipped role":  {Roles: map[string][]access.Permission{"admin": {api.CertRead}}},
+		"wildcard":      {Roles: map[string][]access.Permission{"x": {"cert.*"}}},
+		"empty":         {Roles: map[string][]access.Permission{"x": nil}},
+		"empty ceiling": {Never: []access.Ceiling{{Subject: "uid:1"}}},
+		"a name":        {Never: []access.Ceiling{{Subject: "ada", Permissions: []access.Permission{api.CertRead}}}},
+	} {
+		if bad.Check() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -79,7 +79,7 @@ func (a *Access) judge(s *snapshot, c Caller, p Permission, o Object) Verdict {
 		}
 	}
 	for _, g := range s.held(c, a.cfg.Now()) {
-		if holds(g.Role, p) && g.Scope.covers(o) && g.allowsReason(o.Reason) {
+		if a.holds(g.Role, p) && g.Scope.covers(o) && g.allowsReason(o.Reason) {
 			return Verdict{Allowed: true, By: "grant:" + g.ID}
 		}
 	}
@@ -100,9 +100,11 @@ func (a *Access) barred(s *snapshot, c Caller, p Permission) string {
 		}
 	}
 	switch {
+	case a.never(c, p):
+		return "access.never of the configuration says so"
 	case c.token != nil && slices.Contains(notByToken, p):
 		return "a token never does this"
-	case c.token != nil && p != "" && !holds(c.token.Role, p):
+	case c.token != nil && p != "" && !a.holds(c.token.Role, p):
 		return "the token has the role " + c.token.Role
 	case c.session == "" || isRead(p):
 		return ""
@@ -128,9 +130,9 @@ func (a *Access) mayGive(s *snapshot, c Caller, g Grant) error {
 			Because("permission_missing")
 	}
 	for _, own := range s.held(c, a.cfg.Now()) {
-		if holds(own.Role, api.AccessGrant) && g.Scope.within(own.Scope) && len(own.Reasons) == 0 &&
+		if a.holds(own.Role, api.AccessGrant) && g.Scope.within(own.Scope) && len(own.Reasons) == 0 &&
 			(own.Until.IsZero() || !g.Until.IsZero() && !g.Until.After(own.Until)) &&
-			!slices.ContainsFunc(roles[g.Role], func(p Permission) bool { return !holds(own.Role, p) }) {
+			!slices.ContainsFunc(a.permissions(g.Role), func(p Permission) bool { return !a.holds(own.Role, p) }) {
 			return nil
 		}
 	}
@@ -142,7 +144,7 @@ func (a *Access) mayGive(s *snapshot, c Caller, g Grant) error {
 func (a *Access) mayRevoke(s *snapshot, c Caller, scope Scope) bool {
 	return c.local || a.barred(s, c, api.AccessRevoke) == "" &&
 		slices.ContainsFunc(s.held(c, a.cfg.Now()), func(own Grant) bool {
-			return holds(own.Role, api.AccessRevoke) && scope.within(own.Scope)
+			return a.holds(own.Role, api.AccessRevoke) && scope.within(own.Scope)
 		})
 }
 
@@ -154,7 +156,7 @@ func (a *Access) mayMake(s *snapshot, c Caller, t Token) error {
 	}
 	why := a.barred(s, c, api.TokenCreate)
 	if why == "" && slices.ContainsFunc(s.held(c, a.cfg.Now()), func(own Grant) bool {
-		return holds(own.Role, api.TokenCreate) && t.Scope.within(own.Scope)
+		return a.holds(own.Role, api.TokenCreate) && t.Scope.within(own.Scope)
 	}) {
 		return nil
 	}

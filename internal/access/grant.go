@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -149,11 +148,7 @@ func (g Grant) ended(now time.Time) bool { return !g.Until.IsZero() && !now.Befo
 // all of the role, over all of the scope.
 func (a *Access) Give(ctx context.Context, c Caller, g Grant, requestID string) (*Grant, error) {
 	g.ID, g.By, g.At = store.NewID(), c.String(), a.cfg.Now().UTC()
-	if _, known := roles[g.Role]; !known {
-		return nil, fault.New(fault.Malformed, "there is no role %q; there are: %s", g.Role,
-			strings.Join(slices.Sorted(maps.Keys(roles)), ", ")).Because("role")
-	}
-	for _, err := range []error{checkSubject(g.Subject), g.Scope.check(), checkReason(g.Reason)} {
+	for _, err := range []error{a.checkRole(g.Role), checkSubject(g.Subject), g.Scope.check(), checkReason(g.Reason)} {
 		if err != nil {
 			return nil, err
 		}

@@ -242,8 +242,10 @@ func (a *Access) NewToken(
 ) (secret string, made *Token, err error) {
 	t.ID, t.At, t.Owner = store.NewID(), a.cfg.Now().UTC(), c.login
 	t.Owner.Groups = nil
-	if err := t.check(t.At); err != nil {
-		return "", nil, err
+	for _, err := range []error{a.checkRole(t.Role), t.check(t.At)} {
+		if err != nil {
+			return "", nil, err
+		}
 	}
 	secret, digest := newSecret(tokenPrefix)
 	err = a.change(ctx, func(s *snapshot, e *edit) error {
@@ -260,9 +262,6 @@ func (a *Access) NewToken(
 }
 
 func (t Token) check(now time.Time) error {
-	if _, known := roles[t.Role]; !known {
-		return fault.New(fault.Malformed, "a token has one of the roles; there is no %q", t.Role).Because("role")
-	}
 	if !t.ExpiresAt.After(now) || t.ExpiresAt.Sub(now) > maxTokenAge {
 		return fault.New(fault.Malformed, "a token ends, within 366 days").Because("expires_at")
 	}

@@ -34,6 +34,7 @@ func (f *File) check(d *strictyaml.Document) {
 	f.checkOCSP(d)
 	f.checkBlockedKeys(d)
 	f.checkWebhooks(d)
+	f.checkAccess(d)
 	f.checkEndpoints(d)
 	f.checkListeners(d)
 	f.checkLog(d)

@@ -63,6 +63,8 @@ type Config struct {
 	Challenge challenge.Config `yaml:"challenge,omitempty" reload:"restart"`
 	// Limits bound what one client may do.
 	Limits limit.Config `yaml:"limits,omitempty" reload:"restart"`
+	// Access is who may do what, besides the grants on record.
+	Access Access `yaml:"access,omitempty"`
 	// Listeners are the addresses to listen on. One that is left out is off.
 	Listeners Listeners `yaml:"listeners"`
 	// Audit is how the audit record is kept.
@@ -296,8 +298,15 @@ type Listeners struct {
 	// Ops serves /metrics, /healthz and /readyz. Keep it private.
 	Ops OpsListener `yaml:"ops,omitempty" reload:"restart"`
 	// Socket is the path of the unix socket of the operator API; privyseal.sock
-	// in State.Dir if left out. Who may open the file is an operator.
+	// in State.Dir if left out. Root and the server's own user may do everything there,
+	// other users what they have grants for.
 	Socket string `yaml:"socket,omitempty" path:"file" reload:"restart"`
+	// SocketGroup is the group, by name or number, that the socket's file gets; its
+	// members may open it.
+	SocketGroup string `yaml:"socket_group,omitempty" reload:"restart"`
+	// SocketMode is the mode of the file: "0600", "0660" or "0666". Default: 0600, with
+	// SocketGroup 0660.
+	SocketMode string `yaml:"socket_mode,omitempty" reload:"restart"`
 }
 
 // Listener is an address.

@@ -46,7 +46,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 	t.Chdir(root)
 	for _, pkg := range []string{
 		"internal/config", "internal/profile", "internal/challenge", "internal/limit", "internal/crl", "internal/scep",
-		"internal/credential",
+		"internal/credential", "internal/access",
 	} {
 		if err := r.AddGoComments("github.com/privyseal/privyseal", "./"+pkg); err != nil {
 			t.Fatal(err)

@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -35,11 +38,37 @@ func (srv *server) startSocket(ctx context.Context, cfg *config.File) error {
 	if err != nil {
 		return err
 	}
+	if err := openSocket(ln.Addr().String(), cfg.Listeners); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	c := srv.webConfig(listenSocket, config.Connections{})
 	c.ConnContext = admin.ConnContext
 	c.Limits.Body = admin.MaxBody
 	c.Limits.Write = 0 // an export may be long
 	srv.serve(ln, srv.admin.Routes(), c)
+	return nil
+}
+
+// openSocket lets others open the socket's file, where the configuration says so.
+func openSocket(path string, l config.Listeners) error {
+	if l.SocketGroup != "" {
+		g, err := user.LookupGroup(l.SocketGroup)
+		if err != nil {
+			if g, err = user.LookupGroupId(l.SocketGroup); err != nil {
+				return fmt.Errorf("listeners.socket_group: %w", err)
+			}
+		}
+		gid, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return fmt.Errorf("listeners.socket_group: %w", err)
+		}
+		if err := os.Chown(path, -1, gid); err != nil {
+			return fmt.Errorf("listeners.socket_group: %w", err)
+		}
+	}
+	if err := os.Chmod(path, os.FileMode(l.SocketFileMode())); err != nil {
+		return fmt.Errorf("listeners.socket_mode: %w", err)
+	}
 	return nil
 }
 

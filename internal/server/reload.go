@@ -123,6 +123,7 @@ func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.Reloa
 		return api.ReloadResult{}, swapBack(err)
 	}
 	srv.cfg.Store(cfg)
+	srv.access.Swap(cfg.Access.Rules)
 	srv.putInForce(ctx, cfg, signing)
 	srv.logged("TLS listeners", srv.startTLS(ctx, cfg)) // it is in force all the same
 	return api.ReloadResult{Changed: !cfg.Same(old), ConfigDigest: cfg.Digest()}, nil

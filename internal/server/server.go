@@ -202,6 +202,7 @@ func (srv *server) buildCredentials(context.Context) error {
 		Store: srv.store, Sealer: srv.sealer, Now: srv.now,
 		Local: []uint32{0, uint32(os.Getuid())}, //nolint:gosec // a uid has 32 bits
 	})
+	srv.access.Swap(cfg.Access.Rules)
 	srv.eab = credential.NewEAB(srv.store, srv.sealer, srv.now)
 	srv.estUsers = credential.NewESTUsers(srv.store, srv.limits, srv.now)
 	srv.scepChallenges = credential.NewSCEPChallenges(srv.store, srv.limits, srv.now)
