@@ -40,6 +40,13 @@ var (
 		Summary: "Say that a login belongs to a person, whom it makes if none is named", Answer: "The person.",
 		Repeat: "With a person, the login belongs to them already.",
 	}}
+	OffboardPerson = Operation[IDRef, Offboarding, Offboarded]{Declaration{
+		Name: "OffboardPerson", Method: "POST", Path: "/v1/access/people/{id}/offboard", Permission: AccessRevoke,
+		Summary: "End all that a person holds, in one act, and block them",
+		Description: "Ends grants, sessions and tokens of the person and of each login, and blocks the person for good. " +
+			"Credentials that they made go on: their lists say who made each.",
+		Answer: "What ended, or would.", Repeat: "What has ended stays so.",
+	}}
 	EndSession = Operation[IDRef, None, None]{Declaration{
 		Name: "EndSession", Method: "POST", Path: "/v1/access/sessions/{id}/end", Permission: SessionEnd,
 		Summary: "End a session", Answer: "It is over.",
@@ -128,6 +135,20 @@ type Person struct {
 	ID     string   `json:"id"`
 	Logins []string `json:"logins"`
 	Name   string   `json:"name"`
+}
+
+// Offboarding ends what a person holds.
+type Offboarding struct {
+	DryRun bool   `json:"dry_run,omitempty"` // Only look.
+	Reason string `json:"reason"`
+}
+
+// Offboarded is what ended with a person, by id.
+type Offboarded struct {
+	Grants   []string `json:"grants"`
+	Logins   []string `json:"logins"` // They stay linked, and blocked.
+	Sessions []string `json:"sessions"`
+	Tokens   []string `json:"tokens"`
 }
 
 // NewToken asks for a token.

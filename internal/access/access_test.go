@@ -442,3 +442,56 @@ func TestRules(t *testing.T) {
 		}
 	}
 }
+
+// TestOffboard ends everything of one person and nothing of another.
+func TestOffboard(t *testing.T) {
+	f := start(t)
+	ctx := t.Context()
+	p, err := f.Link(ctx, f.root, adaSubject, "", "Ada", "")
+	must(t, err)
+	f.give(t, "person:"+p.ID, "admin", access.Scope{All: true})
+	f.give(t, "group:https://id.example.test#ops", "operator", access.Scope{All: true})
+	c, secret, _ := f.login(t, ada())
+	token, _, err := f.NewToken(ctx, c, access.Token{
+		Role: "operator", Scope: access.Scope{All: true}, ExpiresAt: f.now.Add(time.Hour),
+	}, "")
+	must(t, err)
+	other := ada()
+	other.ID = "2"
+	o, kept, _ := f.login(t, other)
+	done, err := f.Offboard(ctx, f.root, p.ID, "left", true, "")
+	if err != nil || len(done.Grants) != 1 || len(done.Sessions) != 1 || len(done.Tokens) != 1 {
+		t.Fatalf("would end %+v, %v", done, err)
+	}
+	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
+	_, err = f.Offboard(ctx, f.root, p.ID, "left", false, "")
+	must(t, err)
+	for _, gone := range []string{secret, token} {
+		_, err := f.Bearer(ctx, gone, home)
+		want(t, err, fault.Unauthenticated, "no_session")
+	}
+	want(t, f.Decide(ctx, c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	_, _, err = f.Open(ctx, ada(), home) // although the group's grant is there
+	want(t, err, fault.Denied, "blocked")
+	_, err = f.Bearer(ctx, kept, home)
+	must(t, err)
+	must(t, f.Decide(ctx, o, api.CertIssue, web("a.test")))
+}
+
+// TestPeers: a uid that is no administrator of the socket needs a grant.
+func TestPeers(t *testing.T) {
+	f := start(t)
+	c, err := f.Peer(t.Context(), 4000000000)
+	must(t, err)
+	want(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	f.give(t, "uid:4000000000", "requester", access.Scope{Pools: []string{"web"}})
+	must(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")))
+	away, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Peer(away, 4000000000); err == nil {
+		t.Error("let in without an answer of the database")
+	}
+	root, err := f.Peer(away, 0)
+	must(t, err)
+	must(t, f.Decide(away, root, api.CertIssue, web("a.test")))
+}

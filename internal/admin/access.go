@@ -130,6 +130,19 @@ func (s *Server) LinkLogin(ctx context.Context, _ api.None, b *api.NewLink) (*ap
 	return new(person(p, r.Logins)), nil
 }
 
+// OffboardPerson is POST /v1/access/people/{id}/offboard.
+func (s *Server) OffboardPerson(ctx context.Context, p api.IDRef, b *api.Offboarding) (*api.Offboarded, error) {
+	c, _ := access.From(ctx)
+	done, err := s.cfg.Access.Offboard(ctx, c, p.ID, b.Reason, b.DryRun, web.RequestID(ctx))
+	if err != nil {
+		return nil, err
+	}
+	list := func(ids []string) []string { return append([]string{}, ids...) }
+	return &api.Offboarded{
+		Grants: list(done.Grants), Logins: list(done.Logins), Sessions: list(done.Sessions), Tokens: list(done.Tokens),
+	}, nil
+}
+
 // EndSession is POST /v1/access/sessions/{id}/end.
 func (s *Server) EndSession(ctx context.Context, p api.IDRef, _ *api.None) (*api.None, error) {
 	return &api.None{}, s.cfg.Access.End(ctx, p.ID)

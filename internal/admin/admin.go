@@ -189,6 +189,7 @@ func (s *Server) Operations() []Route {
 		handle(api.CreateBlock, s.CreateBlock),
 		handle(api.RemoveBlock, s.RemoveBlock),
 		handle(api.LinkLogin, s.LinkLogin),
+		handle(api.OffboardPerson, s.OffboardPerson),
 		handle(api.EndSession, s.EndSession),
 		handle(api.CreateToken, s.CreateToken),
 		handle(api.RevokeToken, s.RevokeToken),

@@ -196,6 +196,10 @@ func goldenAccess(g *golden) {
 	token := `{"service":"ci","role":"requester","scope":{"all":true},"expires_at":"2099-01-02T03:04:05Z"}`
 	g.call("CreateToken", "too long", "POST", "/v1/access/tokens", token)
 	g.call("RevokeToken", "unknown", "POST", "/v1/access/tokens/x/revoke", "")
+	offboard := "/v1/access/people/$ada/offboard"
+	g.call("OffboardPerson", "only looks", "POST", offboard, `{"dry_run":true,"reason":"left"}`)
+	g.call("OffboardPerson", "no reason", "POST", offboard, `{}`)
+	g.call("OffboardPerson", "unknown", "POST", "/v1/access/people/x/offboard", `{"reason":"left"}`)
 	g.call("EndSession", "unknown", "POST", "/v1/access/sessions/x/end", "")
 	g.call("CreateBlock", "made", "POST", "/v1/access/blocks", `{"subject":"uid:4000000001","reason":"left"}`)
 	g.call("ListAccess", "all", "GET", "/v1/access", "")
@@ -203,6 +207,7 @@ func goldenAccess(g *golden) {
 	g.call("RemoveBlock", "again", "POST", "/v1/access/blocks/remove", `{"subject":"uid:4000000001"}`)
 	g.call("RevokeGrant", "revoked", "POST", "/v1/access/grants/$grant/revoke", "")
 	g.call("RevokeGrant", "unknown", "POST", "/v1/access/grants/x/revoke", "")
+	g.call("OffboardPerson", "done", "POST", offboard, `{"reason":"left"}`)
 	g.call("AcceptAccess", "no reason", "POST", "/v1/access/accept", `{"reason":" "}`)
 	g.call("AcceptAccess", "accepted", "POST", "/v1/access/accept", `{"reason":"looked at each"}`)
 }

@@ -16,7 +16,7 @@ var errNotAllowed = errors.New("not allowed")
 
 func (c *CLI) access() *cobra.Command {
 	return group("access", "who may do what", c.accessList(), c.accessGrant(), c.accessRevoke(), c.accessBlock(),
-		c.accessUnblock(), c.accessCan(), c.accessAccept())
+		c.accessUnblock(), c.accessOffboard(), c.accessCan(), c.accessAccept())
 }
 
 func (c *CLI) person() *cobra.Command {

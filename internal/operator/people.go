@@ -139,3 +139,33 @@ func (c *CLI) tokenRevoke() *cobra.Command {
 		},
 	})
 }
+
+func (c *CLI) accessOffboard() *cobra.Command {
+	var o api.Offboarding
+	var asJSON *bool
+	return c.command(verb{
+		use: "offboard PERSON", short: "end all that a person holds, and block them", args: cobra.ExactArgs(1),
+		long: `Ends grants, sessions and tokens of a person and of each of their logins in one act, and blocks them for
+good. Credentials that they made go on: the lists of eab, est user and scep challenge say who made each.`,
+		example: `  privyseal access offboard 019a2f90-ea5d-750c-bef3-3b091a465582 --reason 'left' --dry-run`,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would end")
+			cmd.Flags().StringVar(&o.Reason, "reason", "", "why; it stays in the audit record")
+			asJSON = jsonFlag(cmd)
+		},
+		run: func(cmd *cobra.Command, client *api.Client, args []string) error {
+			id := strings.TrimPrefix(args[0], "person:")
+			done, err := api.OffboardPerson.Call(cmd.Context(), client, api.IDRef{ID: id}, o)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), done)
+			}
+			ends := map[bool]string{true: "would end", false: "ended"}[o.DryRun]
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d grants, %d sessions, %d tokens; blocked with %d logins\n", ends,
+				len(done.Grants), len(done.Sessions), len(done.Tokens), len(done.Logins))
+			return err
+		},
+	})
+}
