@@ -34,6 +34,10 @@ type Object struct {
 	// one is covered only where a scope leaves it out.
 	Scoped bool
 	Reason string // of a revocation
+	// Bounds are of an object that is bounds itself, as a credential: they have to lie
+	// within the profiles, endpoints and names of a scope. Profile, Endpoint and Names
+	// are then not looked at.
+	Bounds *Scope
 }
 
 // Grant gives a role within a scope to a subject.
@@ -84,9 +88,14 @@ func (s Scope) covers(o Object) bool {
 	if !o.Scoped {
 		return false
 	}
-	return among(s.Pools, o.Pool) && among(s.Profiles, o.Profile) && among(s.Endpoints, o.Endpoint) &&
-		(len(s.CAs) == 0 || slices.ContainsFunc(o.CAs, func(id string) bool { return slices.Contains(s.CAs, id) })) &&
-		(len(s.Names) == 0 || s.coversNames(o))
+	if !among(s.Pools, o.Pool) ||
+		len(s.CAs) > 0 && !slices.ContainsFunc(o.CAs, func(id string) bool { return slices.Contains(s.CAs, id) }) {
+		return false
+	}
+	if b := o.Bounds; b != nil {
+		return part(b.Profiles, s.Profiles) && part(b.Endpoints, s.Endpoints) && part(b.Names, s.Names)
+	}
+	return among(s.Profiles, o.Profile) && among(s.Endpoints, o.Endpoint) && (len(s.Names) == 0 || s.coversNames(o))
 }
 
 func among(allowed []string, value string) bool {

@@ -266,6 +266,84 @@ func TestOwnCredential(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfADelegatedCA: endpoint "eab" is of ou-a, "default" of ou-b.
+func TestCredentialsOfADelegatedCA(t *testing.T) {
+	t.Parallel()
+	r := startRemote(t)
+	a := r.caller("a", of("operator", access.Scope{CAs: []string{"ou-a"}, Names: []string{"*.a.test"}}))
+	b := r.caller("b", of("operator", access.Scope{CAs: []string{"ou-b"}}))
+	for name, c := range map[string]struct {
+		key    api.NewEABKey
+		status int
+	}{
+		"own endpoint and name": {api.NewEABKey{Endpoint: "eab", Names: []string{"*.a.test"}}, 201},
+		"another name":          {api.NewEABKey{Endpoint: "eab", Names: []string{"*.a.test", "b.test"}}, 403},
+		"any name":              {api.NewEABKey{Endpoint: "eab", AnyName: true}, 403},
+		"another endpoint":      {api.NewEABKey{Endpoint: "default", Names: []string{"*.a.test"}}, 403},
+		"any endpoint":          {api.NewEABKey{Names: []string{"*.a.test"}}, 403},
+	} {
+		if status, reason, text := r.ask(a, "POST", "/v1/eab/keys", c.key); status != c.status {
+			t.Errorf("%s: %d %s %s, want %d", name, status, reason, text, c.status)
+		}
+	}
+	make := func(path string, body any) string {
+		_, _, text := r.ask(a, "POST", path, body)
+		var made struct{ KID, Name, ID string }
+		if err := json.Unmarshal(text, &made); err != nil || made.KID+made.Name+made.ID == "" {
+			t.Fatalf("%s: %s", path, text)
+		}
+		return made.KID + made.Name + made.ID
+	}
+	names := []string{"*.a.test"}
+	kid := make("/v1/eab/keys", api.NewEABKey{Endpoint: "eab", Names: names})
+	acme := r.ACME(t, kid)
+	for path, id := range map[string]string{
+		"/v1/eab/keys/ID/disable":         kid,
+		"/v1/est/users/ID/disable":        make("/v1/est/users", api.NewESTUser{Name: "box", Endpoint: "eab", Names: names}),
+		"/v1/scep/challenges/ID/disable":  make("/v1/scep/challenges", api.NewSCEPChallenge{Endpoint: "eab", Names: names}),
+		"/v1/acme/orders/ID":              acme.Failed,
+		"/v1/acme/authorizations/ID":      acme.FailedAuthz,
+		"/v1/acme/accounts/ID":            acme.Account,
+		"/v1/acme/accounts/ID/deactivate": acme.Account,
+	} {
+		method := map[bool]string{true: "GET", false: "POST"}[strings.HasSuffix(path, "ID")]
+		hidden, _, one := r.ask(b, method, strings.Replace(path, "ID", id, 1), struct{}{})
+		missing, _, two := r.ask(b, method, strings.Replace(path, "ID", "none", 1), struct{}{})
+		if hidden != 404 || missing != 404 || plain(one, id) != plain(two, "none") {
+			t.Errorf("%s: %d %s is not as of an unknown one: %d %s", path, hidden, one, missing, two)
+		}
+		if strings.Contains(path, "accounts") {
+			continue // an account has no names, and the scope has
+		}
+		if status, _, text := r.ask(a, method, strings.Replace(path, "ID", id, 1), struct{}{}); status != 200 {
+			t.Errorf("%s by who has it: %d %s", path, status, text)
+		}
+	}
+}
+
+// TestBatchWithinScope: a page with one name outside is refused as a whole, before anything
+// of it is signed.
+func TestBatchWithinScope(t *testing.T) {
+	t.Parallel()
+	r := startRemote(t)
+	a := r.caller("a", of("requester", access.Scope{CAs: []string{"ou-a"}, Names: []string{"*.a.test"}}))
+	page := func(names ...string) int {
+		b := api.BatchPage{Profile: "tls-server", Issuer: "ou-a"}
+		for _, n := range names {
+			b.Requests = append(b.Requests, api.BatchRequest{Name: n, CSR: admintest.CSR(t, n)})
+		}
+		status, _, _ := r.ask(a, "POST", "/v1/batches/one", b)
+		return status
+	}
+	if in, out := page("x.a.test", "y.a.test"), page("z.a.test", "x.b.test"); in != 200 || out != 403 {
+		t.Errorf("within the scope: %d, one outside: %d", in, out)
+	}
+	found, _, err := r.Store.SearchCertificates(t.Context(), store.Search{Limit: 10})
+	if err != nil || len(found) != 2 {
+		t.Errorf("%d certificates, want the two of the first page: %v", len(found), err)
+	}
+}
+
 // TestCommonNameIsAName: a common name outside of the scope is no way round it.
 func TestCommonNameIsAName(t *testing.T) {
 	t.Parallel()

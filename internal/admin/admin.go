@@ -60,6 +60,8 @@ type Config struct {
 	// Endpoints returns the names of a protocol's endpoints, "acme", "est" or
 	// "scep", which credentials may be bound to.
 	Endpoints func(protocol string) []string
+	// IssuerOf returns the CA or pool of an endpoint; empty if there is none.
+	IssuerOf func(protocol, endpoint string) string
 	// Health says whether the server is fit to serve, and if not, why.
 	Health func(context.Context) api.Health
 	// Reload swaps in the configuration file, all or nothing. Its error is for the
@@ -85,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 		"Tree": cfg.Tree == nil, "Approvals": cfg.Approvals == nil,
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Secrets": cfg.Secrets == nil,
-		"Now":     cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "Health": cfg.Health == nil,
+		"Now":     cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "IssuerOf": cfg.IssuerOf == nil, "Health": cfg.Health == nil,
 		"Reload": cfg.Reload == nil, "AccountKey": cfg.AccountKey == nil,
 	} {
 		if missing {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/access"
 	"github.com/privyseal/privyseal/internal/credential"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/inventory"
@@ -65,6 +66,11 @@ func (s *Server) DisableEABKey(ctx context.Context, p api.EABKeyRef, _ *api.None
 	default:
 		return nil, badParameter("parameter %q: want %s or %s", "accounts", api.KeepAccounts, api.RevokeAccounts)
 	}
+	if p.Accounts == api.RevokeAccounts {
+		if err := s.mayEndAccounts(ctx, p.KID); err != nil {
+			return nil, err
+		}
+	}
 	key, err := s.cfg.EAB.Disable(ctx, p.KID, requester(ctx), web.RequestID(ctx))
 	if err != nil {
 		return nil, err
@@ -74,6 +80,16 @@ func (s *Server) DisableEABKey(ctx context.Context, p api.EABKeyRef, _ *api.None
 		out.AccountsRevoked, err = s.revokeAccountsOf(ctx, p.KID)
 	}
 	return &out, err
+}
+
+// mayEndAccounts decides on the accounts of a key, which end with it.
+func (s *Server) mayEndAccounts(ctx context.Context, kid string) error {
+	o, _, err := s.eabObject(ctx, kid)
+	if err != nil {
+		return err
+	}
+	c, _ := access.From(ctx)
+	return s.cfg.Access.Decide(ctx, c, api.ACMEEnd, o)
 }
 
 func (s *Server) eabKey(k *store.EABKey) api.EABKey {

@@ -94,12 +94,19 @@ func (s *Server) objectOf(
 		}
 		return o, fault.New(fault.NotFound, "there is no issuer %q", p.Issuer), nil
 	case *api.IDRef:
-		if strings.HasPrefix(d.Path, "/v1/requests/") {
-			return s.requestObject(ctx, p.ID)
-		}
+		return s.idObject(ctx, d.Path, p.ID)
+	case *api.EABKeyRef:
+		return s.eabObject(ctx, p.KID)
+	case *api.ESTUserRef:
+		return s.estObject(ctx, p.Name)
 	}
-	if b, ok := body.(*api.IssueRequest); ok {
+	switch b := body.(type) {
+	case *api.IssueRequest:
 		o, err = s.issueObject(ctx, b)
+	case *api.BatchPage:
+		o, err = s.batchObject(ctx, b)
+	default:
+		o, _ = s.newCredential(body)
 	}
 	return o, nil, err
 }

@@ -122,6 +122,16 @@ func (f *File) EndpointNames(protocol string) []string {
 	return names
 }
 
+// IssuerOf returns the CA or pool of an endpoint; empty if there is no such endpoint.
+func (f *File) IssuerOf(protocol, endpoint string) string {
+	for _, e := range f.Endpoints {
+		if e.Protocol == protocol && e.Name == endpoint {
+			return e.Issuer
+		}
+	}
+	return ""
+}
+
 // ACMEConfig is the configuration of the ACME front-end.
 func (f *File) ACMEConfig() acme.Config {
 	c := acme.Config{

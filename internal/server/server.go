@@ -256,6 +256,7 @@ func (srv *server) buildAdmin(context.Context) error {
 		Version: api.Version{Version: srv.version, Go: runtime.Version()}, Now: srv.now,
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },
+		IssuerOf:  func(protocol, endpoint string) string { return srv.cfg.Load().IssuerOf(protocol, endpoint) },
 		Health:    srv.report,
 		Reload:    srv.reload, AccountKey: acme.HashKey,
 		// This node does not wait for its next look: what it signed meanwhile would

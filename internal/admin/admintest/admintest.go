@@ -107,6 +107,12 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 			PublicHTTP: func() string { return "http://ca.test" },
 		}),
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
+		IssuerOf: func(_, endpoint string) string { // of the second CA, where there are two
+			if endpoint == "eab" {
+				return issuers[0]
+			}
+			return issuers[len(issuers)-1]
+		},
 		Endpoints: func(string) []string { return []string{"default", "eab"} },
 		Health: func(context.Context) api.Health {
 			ok := !s.NotReady.Load()
