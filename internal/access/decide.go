@@ -140,6 +140,18 @@ func (a *Access) mayGive(s *snapshot, c Caller, g Grant) error {
 		c, api.AccessGrant).Because("permission_missing")
 }
 
+// cannotGive is why the caller could not give all that a subject holds.
+func (a *Access) cannotGive(s *snapshot, c Caller, subject string) error {
+	for _, g := range s.grants {
+		if g.Subject == subject && !g.ended(a.cfg.Now()) {
+			if err := a.mayGive(s, c, g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // mayRevoke reports whether one grant holds access.revoke over all of a scope.
 func (a *Access) mayRevoke(s *snapshot, c Caller, scope Scope) bool {
 	return c.local || a.barred(s, c, api.AccessRevoke) == "" &&

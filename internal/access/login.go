@@ -146,7 +146,8 @@ func (s *snapshot) held(c Caller, now time.Time) []Grant {
 }
 
 // Link says that a login belongs to a person; an empty id makes a new person with the
-// given name.
+// given name. As the login gets what the person holds, whoever links needs to be able to
+// give each of those grants.
 func (a *Access) Link(ctx context.Context, c Caller, subject, person, name, requestID string) (*Person, error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, err
@@ -163,6 +164,9 @@ func (a *Access) Link(ctx context.Context, c Caller, subject, person, name, requ
 			}
 		} else if known, ok := s.people[person]; ok {
 			p = known
+			if err := a.cannotGive(s, c, "person:"+person); err != nil {
+				return err
+			}
 		} else {
 			return fault.New(fault.NotFound, "there is no person %s", person).Because("person_unknown")
 		}
