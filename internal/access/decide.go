@@ -28,6 +28,7 @@ func (a *Access) Decide(ctx context.Context, c Caller, p Permission, o Object) e
 		return err
 	}
 	if read := readsOf[p]; read != "" {
+		o.Reason = "" // of the act, not of what is looked at
 		if seen, err := a.Explain(ctx, c, read, o); err != nil || !seen.Allowed {
 			return cmpErr(err, fault.New(fault.NotFound, "there is nothing of this name within your scope").
 				Because("not_in_scope"))

@@ -162,6 +162,11 @@ func (a *Access) Give(ctx context.Context, c Caller, g Grant, requestID string) 
 			return nil, err
 		}
 	}
+	for _, r := range g.Reasons {
+		if _, err := pki.ParseReason(r); err != nil {
+			return nil, fault.New(fault.Malformed, "%w", err).Because("revocation_reason")
+		}
+	}
 	if g.ended(g.At) {
 		return nil, fault.New(fault.Malformed, "the grant would end before it begins").Because("until")
 	}

@@ -213,3 +213,35 @@ func TestBatchWithinScope(t *testing.T) {
 		t.Errorf("%d certificates, want the two of the first page: %v", len(found), err)
 	}
 }
+
+// TestHoldOnly: who may only put on hold does that, and takes off hold, and nothing else.
+func TestHoldOnly(t *testing.T) {
+	t.Parallel()
+	r := startRemote(t)
+	everything := of("operator", access.Scope{All: true})
+	_, _, id := r.issue(r.caller("issuer", everything), "ou-a", "x.example.test")
+	g := of("helpdesk", access.Scope{CAs: []string{"ou-a"}})
+	g.Reasons = []string{"certificateHold"}
+	who := r.caller("desk", g)
+	path := "/v1/certificates/" + id
+	for _, c := range []struct {
+		act    string
+		body   any
+		status int
+		reason string
+	}{
+		{"/revoke", api.RevokeRequest{Reason: "keyCompromise"}, 403, "permission_missing"},
+		{"/revoke", api.RevokeRequest{}, 403, "permission_missing"},
+		{"/revoke", api.RevokeRequest{Reason: "boredom"}, 400, "revocation_reason"},
+		{"/revoke", api.RevokeRequest{Reason: "certificateHold"}, 200, ""},
+		{"/release", struct{}{}, 200, ""},
+	} {
+		if status, reason, text := r.ask(who, "POST", path+c.act, c.body); status != c.status || reason != c.reason {
+			t.Errorf("%s %+v: %d %s, want %d", c.act, c.body, status, text, c.status)
+		}
+	}
+	g.Reasons = []string{"keyCompromise"}
+	if status, reason, _ := r.ask(r.caller("other", g), "POST", path+"/release", struct{}{}); status != 403 {
+		t.Errorf("release by who may not put on hold: %d %s", status, reason)
+	}
+}

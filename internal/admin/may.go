@@ -48,6 +48,9 @@ func (s *Server) may(ctx context.Context, d api.Described, params, body any) err
 		return nil
 	}
 	o, unknown, err := s.objectOf(ctx, d, params, body)
+	if fault.Is(err, fault.BadRevocationReason) {
+		return err
+	}
 	if err != nil {
 		all := s.cfg.Access.Decide(ctx, c, d.Permission, access.Object{})
 		if all != nil && !fault.Is(err, fault.NotFound) { // such as two CAs with one serial, whose names it gives
@@ -87,7 +90,11 @@ func (s *Server) objectOf(
 ) (o access.Object, unknown, err error) {
 	switch p := params.(type) {
 	case *api.CertificateRef:
-		return s.certificateObject(ctx, p, body)
+		o, unknown, err = s.certificateObject(ctx, p, body)
+		if d.Name == api.ReleaseCertificate.Name {
+			o.Reason = pki.CertificateHold.String()
+		}
+		return o, unknown, err
 	case *api.IssuerRef:
 		if o = s.object(p.Issuer); d.Name == api.ExportHierarchy.Name {
 			o.Pool = "" // what is below a CA is not of its pool
@@ -135,6 +142,13 @@ func (s *Server) object(name string) access.Object {
 func (s *Server) certificateObject(
 	ctx context.Context, p *api.CertificateRef, body any,
 ) (o access.Object, unknown, err error) {
+	reason := ""
+	if b, ok := body.(*api.RevokeRequest); ok {
+		reason = cmp.Or(b.Reason, pki.Unspecified.String())
+		if _, err := parseReason(reason); err != nil {
+			return o, nil, err // before it is seen whether there is such a certificate
+		}
+	}
 	row, err := s.cfg.Inventory.Find(ctx, p.Certificate, p.Issuer)
 	if b, ok := body.(*api.RevokeRequest); ok && b.Unknown && fault.Is(err, fault.NotFound) {
 		return access.Object{}, nil, nil
@@ -144,11 +158,7 @@ func (s *Server) certificateObject(
 	}
 	o = s.object(row.IssuerID)
 	o.Profile, o.Endpoint, o.Names = row.Profile, row.Endpoint, row.Names
-	if b, ok := body.(*api.RevokeRequest); ok {
-		if o.Reason = b.Reason; o.Reason == "" {
-			o.Reason = pki.Unspecified.String()
-		}
-	}
+	o.Reason = reason
 	unknown = fault.New(fault.NotFound, "there is no certificate %s", p.Certificate).Because("certificate_unknown")
 	return o, unknown, nil
 }
