@@ -53,7 +53,8 @@ var (
 	}}
 	CreateToken = Operation[None, NewToken, TokenSecret]{Declaration{
 		Name: "CreateToken", Method: "POST", Path: "/v1/access/tokens", Permission: TokenCreate,
-		Summary: "Make a token, one's own or a service's; the secret is shown once", Answer: "The token with its secret.",
+		Summary:     "Make a token, one's own or a service's; the secret is shown once",
+		Answer:      "The token with its secret.",
 		Description: "A token never holds more than its owner does at the moment of use.", Status: 201,
 	}}
 	RevokeToken = Operation[IDRef, None, None]{Declaration{

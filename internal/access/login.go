@@ -198,7 +198,8 @@ func (a *Access) Can(ctx context.Context, subject string, p Permission, o Object
 		return Verdict{}, err
 	}
 	if !slices.Contains(api.Permissions(), p) {
-		return Verdict{}, fault.New(fault.Malformed, "there is no permission %q", string(p)).Because("permission_unknown")
+		return Verdict{}, fault.New(fault.Malformed, "there is no permission %q",
+			string(p)).Because("permission_unknown")
 	}
 	s, err := a.current(ctx)
 	if err == nil {

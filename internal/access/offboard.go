@@ -43,7 +43,8 @@ func (a *Access) Offboard(
 		}
 		e.event = a.event(c, "person.offboarded", "person:"+person, requestID, out)
 		subject := "person:" + person
-		return e.write(kindBlock, subject, nil, Block{Subject: subject, Reason: reason, By: c.String(), At: a.cfg.Now().UTC()})
+		return e.write(kindBlock, subject, nil, Block{Subject: subject, Reason: reason, By: c.String(),
+			At: a.cfg.Now().UTC()})
 	})
 	return out, err
 }

@@ -123,7 +123,8 @@ func (a *Access) checkRole(role string) error {
 	}
 	all := slices.Concat(slices.Collect(maps.Keys(roles)), slices.Collect(maps.Keys(a.rules.Load().Roles)))
 	slices.Sort(all)
-	return fault.New(fault.Malformed, "there is no role %q; there are: %s", role, strings.Join(all, ", ")).Because("role")
+	return fault.New(fault.Malformed, "there is no role %q; there are: %s", role, strings.Join(all,
+		", ")).Because("role")
 }
 
 // never reports whether a ceiling keeps a caller from something.

@@ -50,7 +50,8 @@ func TestRowsBySQL(t *testing.T) {
 				t.Fatalf("found %q, %v", found, err)
 			}
 			must(t, f.Decide(ctx, f.root, api.CertIssue, web("a.test")))
-			_, _, err = f.Remake(ctx, "looked at each", store.Event{At: f.now, Action: "access.accepted", Outcome: "success"})
+			_, _, err = f.Remake(ctx, "looked at each", store.Event{At: f.now, Action: "access.accepted",
+				Outcome: "success"})
 			must(t, err)
 			if found, err := f.Doubt(ctx); err != nil || len(found) > 0 {
 				t.Errorf("after it was accepted: %q, %v", found, err)

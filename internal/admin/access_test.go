@@ -155,7 +155,8 @@ func TestBearerWantsASecret(t *testing.T) {
 
 // localOnly are the operations that are not on the network.
 var localOnly = []string{
-	"AcceptAccess", "AcceptAudit", "AdoptIssuer", "CreateIssuerCSR", "ImportRecords", "InstallIssuer", "RecoverRevocations",
+	"AcceptAccess", "AcceptAudit", "AdoptIssuer", "CreateIssuerCSR", "ImportRecords", "InstallIssuer",
+	"RecoverRevocations",
 	"ReloadConfig", "RemoveIssuer", "ResealSecrets",
 }
 
@@ -171,7 +172,8 @@ func TestMatrix(t *testing.T) {
 		nowhere[role] = r.caller("none-"+role, of(role, access.Scope{CAs: []string{"ou-c"}}))
 	}
 	bodies := map[string]any{
-		"CreateGrant": api.NewGrant{Subject: "uid:1", Role: "requester", Scope: api.Scope{CAs: []string{"ou-d"}}, Reason: "x"},
+		"CreateGrant": api.NewGrant{Subject: "uid:1", Role: "requester", Scope: api.Scope{CAs: []string{"ou-d"}},
+			Reason: "x"},
 		"CreateToken": api.NewToken{
 			Role: "requester", Scope: api.Scope{CAs: []string{"ou-d"}}, ExpiresAt: time.Now().Add(time.Hour),
 		},
@@ -180,7 +182,8 @@ func TestMatrix(t *testing.T) {
 	for _, op := range r.Admin.Operations() {
 		path := strings.NewReplacer("{issuer}", "ou-x", "{certificate}", "4711").Replace(op.Path)
 		path = regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "none")
-		path += map[string]string{"CanAccess": "?subject=uid:1&permission=cert.read", "ExportCertificates": "?format=csv"}[op.Name]
+		path += map[string]string{"CanAccess": "?subject=uid:1&permission=cert.read",
+			"ExportCertificates": "?format=csv"}[op.Name]
 		body := bodies[op.Name]
 		if body == nil {
 			body = struct{}{}
@@ -195,7 +198,8 @@ func TestMatrix(t *testing.T) {
 		for _, role := range roles {
 			may := op.Permission == api.SelfRead || slices.Contains(access.Roles()[role], op.Permission)
 			status, reason, _ := r.ask(everywhere[role], op.Method, path, body)
-			if refused := status == 403 && reason == "permission_missing"; refused && may || !refused && status != 404 && !may {
+			if refused := status == 403 && reason == "permission_missing"; refused && may || !refused &&
+				status != 404 && !may {
 				t.Errorf("%s by %s: %d %s, and the table says %t", op.Name, role, status, reason, may)
 			}
 			status, reason, _ = r.ask(nowhere[role], op.Method, path, body)
@@ -219,7 +223,8 @@ func TestAccessPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- tables: written by go test ./internal/admin -run AccessPage -update -->\n", "<!-- end -->\n"
+	const begin, end = "<!-- tables: written by go test ./internal/admin -run AccessPage -update -->\n",
+		"<!-- end -->\n"
 	before, rest, ok := strings.Cut(string(text), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
@@ -253,7 +258,8 @@ func tables() string {
 	for _, p := range api.Permissions() {
 		fmt.Fprintf(&out, "| `%s` |", p)
 		for _, role := range roles {
-			fmt.Fprintf(&out, " %s |", map[bool]string{true: "x"}[p == api.SelfRead || slices.Contains(access.Roles()[role], p)])
+			fmt.Fprintf(&out, " %s |", map[bool]string{true: "x"}[p == api.SelfRead ||
+				slices.Contains(access.Roles()[role], p)])
 		}
 		fmt.Fprintf(&out, " %s |\n", strings.Join(operations[p], ", "))
 	}

@@ -168,9 +168,11 @@ func TestCredentialsOfADelegatedCA(t *testing.T) {
 	kid := make("/v1/eab/keys", api.NewEABKey{Endpoint: "eab", Names: names})
 	acme := r.ACME(t, kid)
 	for path, id := range map[string]string{
-		"/v1/eab/keys/ID/disable":         kid,
-		"/v1/est/users/ID/disable":        make("/v1/est/users", api.NewESTUser{Name: "box", Endpoint: "eab", Names: names}),
-		"/v1/scep/challenges/ID/disable":  make("/v1/scep/challenges", api.NewSCEPChallenge{Endpoint: "eab", Names: names}),
+		"/v1/eab/keys/ID/disable": kid,
+		"/v1/est/users/ID/disable": make("/v1/est/users", api.NewESTUser{Name: "box", Endpoint: "eab",
+			Names: names}),
+		"/v1/scep/challenges/ID/disable": make("/v1/scep/challenges", api.NewSCEPChallenge{Endpoint: "eab",
+			Names: names}),
 		"/v1/acme/orders/ID":              acme.Failed,
 		"/v1/acme/authorizations/ID":      acme.FailedAuthz,
 		"/v1/acme/accounts/ID":            acme.Account,

@@ -209,7 +209,8 @@ func (c *CLI) accessCan() *cobra.Command {
 	var p api.CanParams
 	var asJSON *bool
 	return c.command(verb{
-		use: "can SUBJECT PERMISSION", short: "may a subject do something, and by which grant", args: cobra.ExactArgs(2),
+		use: "can SUBJECT PERMISSION", short: "may a subject do something, and by which grant",
+		args: cobra.ExactArgs(2),
 		long: "Asks what decides on operations. Without an object the question is about the whole server. Exits with 1 for no.",
 		example: `  privyseal access can uid:1000 cert.issue --issuer web --name www.example.test
   privyseal access can person:ID request.decide`,

@@ -163,7 +163,8 @@ good. Credentials that they made go on: the lists of eab, est user and scep chal
 				return printJSON(cmd.OutOrStdout(), done)
 			}
 			ends := map[bool]string{true: "would end", false: "ended"}[o.DryRun]
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d grants, %d sessions, %d tokens; blocked with %d logins\n", ends,
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d grants, %d sessions, %d tokens; blocked with %d logins\n",
+				ends,
 				len(done.Grants), len(done.Sessions), len(done.Tokens), len(done.Logins))
 			return err
 		},
