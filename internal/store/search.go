@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,9 +31,8 @@ func (s *Store) SearchCertificates(ctx context.Context, q Search) (found []Certi
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	t := q.terms()
-	sql := t.where() + fmt.Sprintf(`ORDER BY c.id DESC LIMIT $%d`, len(t.args)+1)
-	if found, err = s.certificates(ctx, sql, append(t.args, q.Limit+1)...); err != nil {
+	where, args := q.page()
+	if found, err = s.certificates(ctx, where, s.planned(args)...); err != nil {
 		return nil, "", err
 	}
 	if len(found) > q.Limit {
@@ -40,6 +40,14 @@ func (s *Store) SearchCertificates(ctx context.Context, q Search) (found []Certi
 		next = found[q.Limit-1].ID
 	}
 	return found, next, nil
+}
+
+// page returns the clause that selects one page and one certificate more, and its
+// arguments. The limit is no argument: a plan that does not know it takes it for a
+// tenth of the table, and joins every revocation before the first row.
+func (q Search) page() (string, []any) {
+	t := q.terms()
+	return t.where() + `ORDER BY c.id DESC LIMIT ` + strconv.Itoa(q.Limit+1), t.args
 }
 
 // terms are conditions that all hold, and their arguments.
@@ -87,10 +95,12 @@ func (q Search) terms() *terms {
 	case "":
 	case "revoked":
 		t.add(`r.certificate_id IS NOT NULL AND c.status IN ('issued', 'imported')`)
-	case "issued", "imported": // a person who asks for these does not mean revoked ones
+	case "issued": // a person who asks for these does not mean revoked ones
 		t.add(`r.certificate_id IS NULL AND c.status = %s`, q.Status)
-	default:
-		t.equal("c.status", q.Status)
+	case "imported":
+		t.add(`r.certificate_id IS NULL AND c.status <> 'issued' AND c.status = %s`, q.Status)
+	default: // the first term says what the partial index says, whatever the value is
+		t.add(`c.status <> 'issued' AND c.status = %s`, q.Status)
 	}
 	if !q.ExpiresBefore.IsZero() {
 		t.add(`c.not_after < %s`, q.ExpiresBefore)
