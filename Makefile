@@ -12,7 +12,7 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help house mutants build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices devices
+.PHONY: help abuse house mutants build run test setup-test race faults fuzz bench bench-keys bench-revocation lint generate verify docs release image clean bench-batch bench-devices devices
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ bench-devices: ## EST and SCEP on both engines beside their key operations (long
 
 devices: ## 1,000 devices over EST and SCEP on both engines, the server killed in the middle (long)
 	$(GO) test -count=1 -timeout 1h -v -run TestDevices ./test/e2e -devices 1000
+
+abuse: ## attack a server of 256 open files beside honest clients (long)
+	$(GO) run ./test/abuse $(ARGS)
 
 bench-batch: ## a batch of 100,000, its client killed twice, the server once (long)
 	$(GO) test -count=1 -timeout 4h -v -run TestBatch ./test/e2e -batch 100000

@@ -90,13 +90,11 @@ func (g *gate) run() {
 			}
 			continue
 		}
-		counted := g.count(c)
+		counted := g.enter(c)
 		switch {
 		case counted == nil:
-		case g.cfg.TLS == nil && len(g.cfg.Proxies.PROXY) == 0:
-			if g.admit(counted) {
-				g.hand(accepted{Conn: counted})
-			}
+		case g.cfg.TLS == nil && !g.behind(counted):
+			g.hand(accepted{Conn: counted})
 		default:
 			g.all.Go(func() { g.prepare(counted) })
 		}
@@ -135,7 +133,7 @@ func (g *gate) Close() error {
 func (g *gate) prepare(c *conn) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Limits.ReadHeader)
 	defer cancel()
-	if !g.readPROXY(ctx, c) || !g.admit(c) {
+	if g.behind(c) && !(g.readPROXY(ctx, c) && g.admit(c)) {
 		return
 	}
 	if g.cfg.TLS == nil {
@@ -151,12 +149,13 @@ func (g *gate) prepare(c *conn) {
 	g.hand(accepted{Conn: secured})
 }
 
+// behind reports whether who the client is will be said by a header of the PROXY
+// protocol, or be refused for want of one.
+func (g *gate) behind(c *conn) bool { return len(g.cfg.Proxies.PROXY) > 0 }
+
 // readPROXY reads the header of the PROXY protocol, which a trusted peer has to send
 // and nobody else may.
 func (g *gate) readPROXY(ctx context.Context, c *conn) bool {
-	if len(g.cfg.Proxies.PROXY) == 0 {
-		return true
-	}
 	policy := proxyproto.REJECT
 	if within(g.cfg.Proxies.PROXY, c.client) {
 		policy = proxyproto.REQUIRE
@@ -178,25 +177,36 @@ func (g *gate) readPROXY(ctx context.Context, c *conn) bool {
 	return true
 }
 
-// count takes a connection into the total of the listener, or closes it and returns
-// nil where there are enough.
-func (g *gate) count(raw net.Conn) *conn {
+// enter takes a connection into those of its client, if that is known already, and into
+// the total of the listener. It closes it and returns nil where there are enough. The
+// client comes first: somebody who has all that one source may have must not push
+// others' idle connections out of the total.
+func (g *gate) enter(raw net.Conn) *conn {
 	c := &conn{Conn: raw, raw: raw, gate: g, client: address(raw.RemoteAddr())}
+	if !g.behind(c) && !g.admit(c) || !g.count(c) {
+		return nil
+	}
+	return c
+}
+
+// count takes a connection into the total of the listener, or closes it.
+func (g *gate) count(c *conn) bool {
 	most := g.cfg.Bounds.Total
 	fits := g.take(func(*conn) bool { return true }, func() bool {
 		if most > 0 && g.open >= most {
 			return false
 		}
 		g.open++
+		c.counted = true
 		return true
 	})
 	if !fits {
 		g.refuse(c.client, refusedFull, nil)
-		_ = raw.Close()
-		return nil
+		_ = c.Close()
+		return false
 	}
 	g.observe(Opened, "")
-	return c
+	return true
 }
 
 // take calls try, with the lock held, until it succeeds, and closes an idle connection
@@ -273,7 +283,9 @@ func (g *gate) admit(c *conn) bool {
 
 func (g *gate) closed(c *conn) {
 	g.mu.Lock()
-	g.open--
+	if c.counted {
+		g.open--
+	}
 	g.busy(c)
 	c.gone = true
 	if c.source != "" {
@@ -282,7 +294,9 @@ func (g *gate) closed(c *conn) {
 		}
 	}
 	g.mu.Unlock()
-	g.observe(Closed, "")
+	if c.counted {
+		g.observe(Closed, "")
+	}
 }
 
 func (g *gate) observe(what ConnectionEvent, reason string) {
@@ -325,8 +339,9 @@ type conn struct {
 	once    sync.Once
 
 	// Of the gate, guarded by its lock.
-	waits *list.Element
-	gone  bool
+	counted bool // in the total
+	waits   *list.Element
+	gone    bool
 }
 
 // RemoteAddr is the client's address.

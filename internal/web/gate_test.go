@@ -103,6 +103,42 @@ func TestFS14_Bounds(t *testing.T) {
 	close(release)
 }
 
+// TestFS14_ASourceThatIsFullPushesNobodyOut: where a listener is full, a connection of
+// somebody who has all that one source may have does not end another's idle one before
+// it is refused.
+func TestFS14_ASourceThatIsFullPushesNobodyOut(t *testing.T) {
+	t.Parallel()
+	var seen connections
+	release, held := make(chan struct{}), make(chan struct{}, 8)
+	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			held <- struct{}{}
+			<-release
+		}
+	})
+	b := serve(t, h, func(c *Config) {
+		c.Bounds, c.ObserveConnection = Bounds{Total: 4, PerSource: 2}, seen.observe
+	})
+	defer close(release)
+	first, second := idleClient(t, b, "127.0.0.1"), idleClient(t, b, "127.0.0.1")
+	for range 2 {
+		c := dialFrom(t, b, "127.0.0.2")
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := c.Write([]byte("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		<-held
+	}
+	for range 3 {
+		if c := dialFrom(t, b, "127.0.0.2"); answered(t, c) {
+			t.Error("a third connection of an address whose two are served")
+		}
+	}
+	if !answered(t, first) || !answered(t, second) || seen.of("source_full") != 3 {
+		t.Errorf("others' idle connections went first: %v", seen.why)
+	}
+}
+
 // TestFS14_ClientsBehindABalancer are counted one by one.
 func TestFS14_ClientsBehindABalancer(t *testing.T) {
 	t.Parallel()

@@ -174,6 +174,28 @@ func (c *Client) Certify(ctx context.Context, key *ecdsa.PrivateKey, steps Steps
 	return chain, err
 }
 
+// Provoke orders a certificate for a name and asks for the validation by http-01, whose
+// outcome it does not wait for.
+func (c *Client) Provoke(ctx context.Context, name string) error {
+	var o order
+	if err := c.post(ctx, c.dir.NewOrder, identifiers([]string{name}), http.StatusCreated, &o, nil); err != nil {
+		return fmt.Errorf("new order: %w", err)
+	}
+	var a authorization
+	if err := c.post(ctx, o.Authorizations[0], "", http.StatusOK, &a, nil); err != nil {
+		return fmt.Errorf("authorization: %w", err)
+	}
+	for _, ch := range a.Challenges {
+		if ch.Type != "http-01" {
+			continue
+		}
+		if err := c.post(ctx, ch.URL, "{}", http.StatusOK, nil, nil); err != nil {
+			return fmt.Errorf("challenge: %w", err)
+		}
+	}
+	return nil
+}
+
 // authorize answers the http-01 challenge and waits until the name is proved.
 func (c *Client) authorize(ctx context.Context, url string, mark func(string)) error {
 	var a authorization

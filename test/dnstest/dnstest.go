@@ -122,13 +122,21 @@ func (s *Server) Addr() string { return s.addr }
 // AAAA record replaces the 127.0.0.1 of its name.
 func (s *Server) Add(t testing.TB, records ...string) {
 	t.Helper()
+	if err := s.AddRecords(records...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// AddRecords is Add for programs that are no tests.
+func (s *Server) AddRecords(records ...string) error {
 	for _, text := range records {
 		rr, err := dns.NewRR(text)
 		if err != nil || rr == nil {
-			t.Fatalf("DNS record %q: %v", text, err)
+			return fmt.Errorf("DNS record %q: %w", text, err)
 		}
 		s.put(rr)
 	}
+	return nil
 }
 
 func (s *Server) put(rr dns.RR) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/privyseal/privyseal/test/deviceclient"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/meter"
 )
 
 // operations are the signature and key operations of the server for one
@@ -134,7 +135,7 @@ type sender struct {
 
 func (l *load) send(ctx context.Context, s sender) {
 	var next atomic.Int64
-	serverBefore, databaseBefore, began := cpu(l.server.PID()), treeCPU(l.database), time.Now()
+	serverBefore, databaseBefore, began := meter.CPU(l.server.PID()), meter.TreeCPU(l.database), time.Now()
 	var profiling, working sync.WaitGroup
 	profiling.Go(func() { l.profile, l.profileErr = profile(l.server.Addr.Ops, l.dir, l.duration*3/4) })
 	for range l.clients {
@@ -152,13 +153,13 @@ func (l *load) send(ctx context.Context, s sender) {
 					continue
 				}
 				l.issued.Add(1)
-				l.steps.add("one request", time.Since(at))
+				l.steps.Add("one request", time.Since(at))
 			}
 		})
 	}
 	working.Wait()
 	l.took = time.Since(began)
-	l.serverCPU, l.databaseCPU = cpu(l.server.PID())-serverBefore, treeCPU(l.database)-databaseBefore
+	l.serverCPU, l.databaseCPU = meter.CPU(l.server.PID())-serverBefore, meter.TreeCPU(l.database)-databaseBefore
 	profiling.Wait()
 }
 
@@ -180,8 +181,8 @@ func (l *load) printDevices(engine, what, binary string, low time.Duration) {
 	if l.database != 0 {
 		fmt.Printf("  PostgreSQL CPU       %8.2f ms for one certificate\n", per(l.databaseCPU))
 	}
-	fmt.Printf("  server peak RSS      %8.1f MiB\n", peakRSS(l.server.PID()))
-	p50, p99 := l.steps.quantiles("one request")
+	fmt.Printf("  server peak RSS      %8.1f MiB\n", meter.PeakRSS(l.server.PID()))
+	p50, p99 := l.steps.Quantiles("one request")
 	fmt.Printf("  one request          %8.1f ms p50 %8.1f ms p99\n", p50, p99)
 	l.printBudget(binary, per(l.serverCPU))
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/privyseal/privyseal/test/acmeclient"
 	"github.com/privyseal/privyseal/test/lab"
+	"github.com/privyseal/privyseal/test/meter"
 )
 
 // load is one phase: clients that get certificates until the time is over.
@@ -26,7 +27,7 @@ type load struct {
 	dir      string
 
 	issued, failed, orders atomic.Int64
-	steps                  timings
+	steps                  meter.Timings
 	took                   time.Duration
 	serverCPU, databaseCPU time.Duration
 	posts                  int64
@@ -67,7 +68,7 @@ func (l *load) run(ctx context.Context) error {
 	}
 
 	posts := l.postsSent()
-	serverBefore, databaseBefore, began := cpu(l.server.PID()), treeCPU(l.database), time.Now()
+	serverBefore, databaseBefore, began := meter.CPU(l.server.PID()), meter.TreeCPU(l.database), time.Now()
 	var profiling sync.WaitGroup
 	profiling.Go(func() { l.profile, l.profileErr = profile(l.server.Addr.Ops, l.dir, l.duration*3/4) })
 	var working sync.WaitGroup
@@ -76,7 +77,7 @@ func (l *load) run(ctx context.Context) error {
 	}
 	working.Wait()
 	l.took = time.Since(began)
-	l.serverCPU, l.databaseCPU = cpu(l.server.PID())-serverBefore, treeCPU(l.database)-databaseBefore
+	l.serverCPU, l.databaseCPU = meter.CPU(l.server.PID())-serverBefore, meter.TreeCPU(l.database)-databaseBefore
 	l.posts = l.postsSent() - posts
 	profiling.Wait()
 	return ctx.Err()
@@ -98,7 +99,7 @@ func (l *load) work(ctx context.Context, client int, key *ecdsa.PrivateKey, unti
 		name := fmt.Sprintf("h%d-c%d.lab.test", l.orders.Add(1), client)
 		began := time.Now()
 		one, cancel := context.WithTimeout(ctx, time.Minute)
-		_, err := l.accounts[client].Certify(one, key, l.steps.add, name)
+		_, err := l.accounts[client].Certify(one, key, l.steps.Add, name)
 		cancel()
 		if err != nil {
 			if l.failed.Add(1) <= 5 {
@@ -107,7 +108,7 @@ func (l *load) work(ctx context.Context, client int, key *ecdsa.PrivateKey, unti
 			continue
 		}
 		l.issued.Add(1)
-		l.steps.add("whole flow", time.Since(began))
+		l.steps.Add("whole flow", time.Since(began))
 	}
 }
 
@@ -131,10 +132,10 @@ func (l *load) print(engine string, shared bool, binary string, low time.Duratio
 	if l.database != 0 {
 		fmt.Printf("  PostgreSQL CPU       %8.2f ms for one certificate\n", per(l.databaseCPU))
 	}
-	fmt.Printf("  server peak RSS      %8.1f MiB\n", peakRSS(l.server.PID()))
+	fmt.Printf("  server peak RSS      %8.1f MiB\n", meter.PeakRSS(l.server.PID()))
 	for _, step := range []string{"order", "authorization", "challenge", "validated", "finalize", "download",
 		"whole flow"} {
-		p50, p99 := l.steps.quantiles(step)
+		p50, p99 := l.steps.Quantiles(step)
 		fmt.Printf("  %-20s %8.1f ms p50 %8.1f ms p99\n", step, p50, p99)
 	}
 	l.printBudget(binary, per(l.serverCPU))

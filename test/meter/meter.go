@@ -1,4 +1,6 @@
-package main
+// Package meter measures other processes on Linux (CPU time, memory, descriptors) and
+// how long steps take, for the programs that print such figures.
+package meter
 
 import (
 	"fmt"
@@ -15,8 +17,8 @@ import (
 // runs on (USER_HZ).
 const clockTick = 10 * time.Millisecond
 
-// cpu returns the CPU time that a process has used, and its ended children.
-func cpu(pid int) time.Duration {
+// CPU returns the CPU time that a process has used, and its ended children.
+func CPU(pid int) time.Duration {
 	fields := stat(pid)
 	if fields == nil {
 		return 0
@@ -60,20 +62,20 @@ func tree(root int) []int {
 	return pids
 }
 
-// treeCPU returns the CPU time of a process and its descendants.
-func treeCPU(root int) time.Duration {
+// TreeCPU returns the CPU time of a process and its descendants.
+func TreeCPU(root int) time.Duration {
 	if root == 0 {
 		return 0
 	}
 	total := time.Duration(0)
 	for _, pid := range tree(root) {
-		total += cpu(pid)
+		total += CPU(pid)
 	}
 	return total
 }
 
-// peakRSS returns the most memory that a process has held, in MiB.
-func peakRSS(pid int) float64 {
+// PeakRSS returns the most memory that a process has held, in MiB.
+func PeakRSS(pid int) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
@@ -87,13 +89,14 @@ func peakRSS(pid int) float64 {
 	return 0
 }
 
-// timings collects how long each step took.
-type timings struct {
+// Timings collects how long each step took.
+type Timings struct {
 	mu    sync.Mutex
 	steps map[string][]time.Duration
 }
 
-func (t *timings) add(step string, took time.Duration) {
+// Add takes one more time of a step.
+func (t *Timings) Add(step string, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.steps == nil {
@@ -102,9 +105,9 @@ func (t *timings) add(step string, took time.Duration) {
 	t.steps[step] = append(t.steps[step], took)
 }
 
-// quantiles returns the median and the 99th percentile of a step, in
+// Quantiles returns the median and the 99th percentile of a step, in
 // milliseconds.
-func (t *timings) quantiles(step string) (p50, p99 float64) {
+func (t *Timings) Quantiles(step string) (p50, p99 float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := t.steps[step]
@@ -114,4 +117,10 @@ func (t *timings) quantiles(step string) (p50, p99 float64) {
 	slices.Sort(all)
 	at := func(q float64) float64 { return float64(all[int(q*float64(len(all)-1))].Microseconds()) / 1000 }
 	return at(0.5), at(0.99)
+}
+
+// Descriptors returns how many files and connections a process has open.
+func Descriptors(pid int) int {
+	open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)) // none of a process that has ended
+	return len(open)
 }
