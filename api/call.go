@@ -50,9 +50,12 @@ func (o Operation[P, B, R]) Call(ctx context.Context, c *Client, params P, body 
 
 // send returns the response if it is one of the declared successes.
 func (d Described) send(ctx context.Context, c *Client, params, body any) (*http.Response, error) {
-	req, err := d.request(ctx, reflect.ValueOf(params), body)
+	req, err := d.request(ctx, c.base, reflect.ValueOf(params), body)
 	if err != nil {
 		return nil, fmt.Errorf("call operator API: %w", err)
+	}
+	if c.bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+c.bearer)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -67,13 +70,15 @@ func (d Described) send(ctx context.Context, c *Client, params, body any) (*http
 	p := &Problem{}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(p); err != nil || p.Status == 0 {
 		return nil, &Problem{Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode),
-			Detail: "the answer was not a problem document: is this socket Privyseal's?"}
+			Detail: "the answer was not a problem document: is this Privyseal?"}
 	}
 	return nil, p
 }
 
 // request writes what is set of the parameters, and the body.
-func (d Described) request(ctx context.Context, params reflect.Value, body any) (*http.Request, error) {
+func (d Described) request(
+	ctx context.Context, base string, params reflect.Value, body any,
+) (*http.Request, error) {
 	path, query := d.Path, url.Values{}
 	for _, p := range d.Parameters() {
 		v := params.FieldByIndex(p.Field.Index)
@@ -96,7 +101,7 @@ func (d Described) request(ctx context.Context, params reflect.Value, body any) 
 		}
 		content = bytes.NewReader(encoded)
 	}
-	target := "http://privyseal" + path
+	target := base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}

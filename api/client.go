@@ -28,16 +28,21 @@ import (
 var Spec []byte
 
 // ErrUnreachable is in the chain of every error that means that no server
-// answered: the socket is not there, not ours to open, or nobody listens on it.
+// answered: the socket is not there, not ours to open, or nobody listens on it or at
+// the address.
 var ErrUnreachable = errors.New("server not reachable")
 
 // answerTime is what a client waits for an answer beyond the operation's own limit.
 const answerTime = 10 * time.Second
 
-// Client calls the operator API over a unix socket. It is safe for concurrent
+// Client calls the operator API over a unix socket or the network. It is safe for concurrent
 // use and keeps connections open; Close drops the idle ones. What has no method
 // of its own is called by its declaration: GetHealth.Call(ctx, c, …).
-type Client struct{ http *http.Client }
+type Client struct {
+	http   *http.Client
+	base   string // the origin
+	bearer string // secret of a session or token
+}
 
 // Dial returns a client of the server that listens on the unix socket at path.
 // It does not connect: the first call does.
@@ -54,7 +59,7 @@ func Dial(path string) *Client {
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: longTime + answerTime,
 	}
-	return &Client{http: &http.Client{Transport: transport}}
+	return &Client{http: &http.Client{Transport: transport}, base: "http://privyseal"}
 }
 
 // Close drops idle connections.
