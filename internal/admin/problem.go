@@ -55,3 +55,7 @@ func subproblems(f *fault.Error) []api.Subproblem {
 func identifier(id fault.Identifier) api.Identifier {
 	return api.Identifier{Type: id.Type, Value: id.Value}
 }
+
+// Render answers a request with the problem document of err, for what a listener serves
+// beside the operations.
+func Render(w http.ResponseWriter, r *http.Request, err error) { render(w, r, err) }
