@@ -214,4 +214,3 @@ func (p *Provider) exchange(ctx context.Context, found *oidc.Provider, f flow, b
 	}
 	return nil, p.answered(err)
 }
-

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -72,7 +73,9 @@ func (k publicKey) Key() any                           { return k.key.Public() }
 type client struct{ *storage.Client }
 
 func (client) IDTokenUserinfoClaimsAssertion() bool { return true }
-func (c client) GrantTypes() []oidc.GrantType       { return append(c.Client.GrantTypes(), oidc.GrantTypeDeviceCode) }
+func (c client) GrantTypes() []oidc.GrantType {
+	return append(c.Client.GrantTypes(), oidc.GrantTypeDeviceCode)
+}
 
 // Start runs a provider until the test ends.
 func Start(t testing.TB) *Provider {
@@ -95,7 +98,7 @@ func Start(t testing.TB) *Provider {
 		Lifetime: 5 * time.Minute, PollInterval: time.Second, UserFormPath: "/device", UserCode: op.UserCodeBase20,
 	}}
 	_, _ = rand.Read(config.CryptoKey[:])
-	handler, err := op.NewProvider(config, p.store, op.StaticIssuer(p.Issuer))
+	handler, err := op.NewProvider(config, p.store, op.StaticIssuer(p.Issuer), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
