@@ -1,6 +1,92 @@
 package api
 
-import "time"
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Trusted connects and returns the certificate that trust in the server rests on. See
+// Trust for its errors.
+func (r Remote) Trusted(ctx context.Context) (*x509.Certificate, error) {
+	base, err := origin(r.URL)
+	if err != nil {
+		return nil, err
+	}
+	var found *x509.Certificate
+	settings, err := r.tls(base.Hostname(), func(c *x509.Certificate) { found = c })
+	if err != nil {
+		return nil, err
+	}
+	addr := base.Host
+	if base.Port() == "" {
+		addr = net.JoinHostPort(base.Hostname(), "443")
+	}
+	conn, err := (&tls.Dialer{Config: settings, NetDialer: &net.Dialer{Timeout: dialTime}}).DialContext(ctx, "tcp", addr)
+	var untrusted *UntrustedError
+	switch {
+	case errors.As(err, &untrusted):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return found, conn.Close()
+}
+
+// The ways in. They are on the network alone, and need no session.
+var (
+	listWays    = way[None, Ways]("GET", "/v1/login")
+	endSession  = way[None, struct{}]("POST", "/v1/login/end")
+	startLogin  = way[LoginStart, LoginStarted]("POST", "/v1/login/oidc/%s/start")
+	startDevice = way[struct{}, DeviceStarted]("POST", "/v1/login/oidc/%s/device")
+	finishLogin = way[LoginFinish, LoggedIn]("POST", "/v1/login/oidc/%s/finish")
+)
+
+// way returns what calls a path at a provider.
+func way[B, R any](method, path string) func(ctx context.Context, c *Client, provider string, body B) (*R, error) {
+	return func(ctx context.Context, c *Client, provider string, body B) (*R, error) {
+		o := Operation[None, B, R]{Declaration{Name: path, Method: method, Path: path}}
+		if provider != "" {
+			o.Path = fmt.Sprintf(path, url.PathEscape(provider))
+		}
+		return o.Call(ctx, c, None{}, body)
+	}
+}
+
+// Ways returns the ways in at a server.
+func (c *Client) Ways(ctx context.Context) (*Ways, error) { return listWays(ctx, c, "", None{}) }
+
+// StartLogin begins a login by authorization code.
+func (c *Client) StartLogin(ctx context.Context, provider string, b LoginStart) (*LoginStarted, error) {
+	return startLogin(ctx, c, provider, b)
+}
+
+// StartDevice begins a login by device code.
+func (c *Client) StartDevice(ctx context.Context, provider string) (*DeviceStarted, error) {
+	return startDevice(ctx, c, provider, struct{}{})
+}
+
+// FinishLogin ends a login. A *Problem with the status 202 says to ask again.
+func (c *Client) FinishLogin(ctx context.Context, provider string, b LoginFinish) (*LoggedIn, error) {
+	return finishLogin(ctx, c, provider, b)
+}
+
+// EndSession ends the session by which the client asks.
+func (c *Client) EndSession(ctx context.Context) error {
+	_, err := endSession(ctx, c, "", None{})
+	return err
+}
+
+// Pending reports whether a login waits for a person to enter the user code.
+func (p *Problem) Pending() bool {
+	return p.Status == http.StatusAccepted && p.Reason == "login_pending"
+}
 
 // Ways are the ways in at a listener.
 type Ways struct {

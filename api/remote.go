@@ -72,11 +72,11 @@ func DialURL(r Remote) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := r.tls(base.Hostname())
+	settings, err := r.tls(base.Hostname(), func(*x509.Certificate) {})
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	dialer := &net.Dialer{Timeout: dialTime}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: settings, ForceAttemptHTTP2: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -86,7 +86,7 @@ func DialURL(r Remote) (*Client, error) {
 			}
 			return conn, nil
 		},
-		TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: dialTime, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
 		ResponseHeaderTimeout: longTime + answerTime,
 	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -104,9 +104,12 @@ func origin(text string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
+// dialTime is what a connection may take, and its TLS handshake.
+const dialTime = 10 * time.Second
+
 // tls verifies in Trust alone, and always: what the library verifies beforehand would
-// know nothing of a pinned certificate.
-func (r Remote) tls(host string) (*tls.Config, error) {
+// know nothing of a pinned certificate. tell is told what trust rests on.
+func (r Remote) tls(host string, tell func(*x509.Certificate)) (*tls.Config, error) {
 	var pin []byte
 	if r.Root != "" {
 		sum, err := hex.DecodeString(strings.ReplaceAll(r.Root, ":", ""))
@@ -121,7 +124,10 @@ func (r Remote) tls(host string) (*tls.Config, error) {
 		if pin != nil {
 			trusted = pinned(s.PeerCertificates, pin)
 		}
-		_, err := Trust(host, s.PeerCertificates, trusted)
+		c, err := Trust(host, s.PeerCertificates, trusted)
+		if err == nil {
+			tell(c)
+		}
 		return err
 	}
 	if r.Certificate != nil {

@@ -28,7 +28,7 @@ var floors = [][]string{
 	5:  {"internal/issuance", "internal/ceremony", "internal/access"},
 	6:  {"internal/crl", "internal/approval", "internal/credential", "internal/enrolment", "internal/inventory", "internal/owncert", "internal/verify", "internal/tree"},
 	7:  {"internal/health"},
-	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin"},
+	8:  {"internal/acme", "internal/est", "internal/scep", "internal/ocsp", "internal/publish", "internal/admin", "internal/login"},
 	9:  {"internal/config", "internal/metrics", "internal/operator"},
 	10: {"internal/server", "internal/devca"},
 	11: {"internal/commands", "internal/dev"}, // programs that build on the server
@@ -48,6 +48,9 @@ var onlyIn = map[string][]string{
 	"github.com/miekg/dns":                {"internal/challenge"},
 	"github.com/zmap/zlint":               {"internal/issuer"},
 	"github.com/go-jose":                  {"internal/acme"},
+	"github.com/coreos/go-oidc":           {"internal/login"},
+	"golang.org/x/oauth2":                 {"internal/login"},
+	"github.com/zitadel":                  {},
 	"github.com/pires/go-proxyproto":      {"internal/web"},
 	"github.com/youmark/pkcs8":            {"internal/keys"},
 	"github.com/miekg/pkcs11":             {"internal/keys"},

@@ -88,6 +88,9 @@ func (c Caller) Person() string { return c.person }
 // Local reports whether the caller is an administrator of the socket.
 func (c Caller) Local() bool { return c.local }
 
+// Session returns the id of the session by which the caller asks, or nothing.
+func (c Caller) Session() string { return c.session }
+
 // Subjects returns the subjects that grants may name for the caller.
 func (c Caller) Subjects() []string { return slices.Clone(c.subjects) }
 

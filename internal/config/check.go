@@ -243,7 +243,9 @@ func (f *File) profileNames() []string {
 
 // tls returns the listeners that speak TLS, by their key in the file.
 func (f *File) tls() map[string]TLSListener {
-	return map[string]TLSListener{"https": f.Listeners.HTTPS, "est": f.Listeners.EST}
+	return map[string]TLSListener{
+		"https": f.Listeners.HTTPS, "est": f.Listeners.EST, "https_admin": f.Listeners.HTTPSAdmin,
+	}
 }
 
 func (f *File) checkListeners(d *strictyaml.Document) {
@@ -272,7 +274,7 @@ func (f *File) checkListeners(d *strictyaml.Document) {
 		d.Check("listeners."+name+".connections", l.Connections.check())
 	}
 	for name, t := range f.tls() {
-		if t.Addr != "" {
+		if own := name == "https_admin" && t.TLS.Certificate == "" && t.TLS.Issuer == ""; t.Addr != "" && !own {
 			f.checkTLS(d, "listeners."+name+".tls", t.TLS)
 		}
 	}

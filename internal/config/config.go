@@ -63,7 +63,7 @@ type Config struct {
 	Challenge challenge.Config `yaml:"challenge,omitempty" reload:"restart"`
 	// Limits bound what one client may do.
 	Limits limit.Config `yaml:"limits,omitempty" reload:"restart"`
-	// Access is who may do what, besides the grants on record.
+	// Access is who may do what, besides the grants on record, and how people log in.
 	Access Access `yaml:"access,omitempty"`
 	// Listeners are the addresses to listen on. One that is left out is off.
 	Listeners Listeners `yaml:"listeners"`
@@ -293,6 +293,10 @@ type Listeners struct {
 	// EST serves EST and nothing else. It asks for a client certificate, which a
 	// client need not have.
 	EST TLSListener `yaml:"est,omitempty"`
+	// HTTPSAdmin serves the operator API in the network, to people who log in as Access
+	// says (docs/access.md). Where TLS has no certificate, and as long as its issuer
+	// cannot sign, it presents a self-signed one whose SHA-256 `privyseal status` prints.
+	HTTPSAdmin TLSListener `yaml:"https_admin,omitempty"`
 	// HTTP serves CRLs, OCSP, CA certificates and SCEP, which must be plain HTTP.
 	HTTP Listener `yaml:"http,omitempty" reload:"restart"`
 	// Ops serves /metrics, /healthz and /readyz. Keep it private.
@@ -321,7 +325,7 @@ type Listener struct {
 type Connections struct {
 	// Max is how many connections may be open at a time. Those of all listeners are
 	// cut in proportion to what the limit of open files leaves besides a reserve for
-	// the server's own. Default: 4096; of ops and the socket 256.
+	// the server's own. Default: 4096; of ops, https_admin and the socket 256.
 	Max int `yaml:"max,omitempty"`
 	// MaxPerSource is how many of one IPv4 address, or of one IPv6 network of 64 bits.
 	// Proxies of ForwardedFrom are not counted, those behind ProxyFrom one by one.

@@ -86,7 +86,8 @@ func (is *Issuer) Service() string {
 // Needs reports whether an endpoint or a listener depends on an issuer or pool.
 func (f *File) Needs(name string) bool {
 	return slices.ContainsFunc(f.Endpoints, func(e Endpoint) bool { return e.Issuer == name }) ||
-		f.Listeners.HTTPS.TLS.Issuer == name || f.Listeners.EST.TLS.Issuer == name
+		f.Listeners.HTTPS.TLS.Issuer == name || f.Listeners.EST.TLS.Issuer == name ||
+		f.Listeners.HTTPSAdmin.TLS.Issuer == name
 }
 
 // Locations are the URLs that go into the certificates of an issuer.

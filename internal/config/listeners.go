@@ -14,10 +14,11 @@ import (
 func (f *File) byListener() map[string]Listener {
 	l := f.Listeners
 	return map[string]Listener{
-		"https": {Addr: l.HTTPS.Addr, Connections: l.HTTPS.Connections},
-		"est":   {Addr: l.EST.Addr, Connections: l.EST.Connections},
-		"http":  l.HTTP,
-		"ops":   {Addr: l.Ops.Addr, Connections: l.Ops.Connections},
+		"https":       {Addr: l.HTTPS.Addr, Connections: l.HTTPS.Connections},
+		"est":         {Addr: l.EST.Addr, Connections: l.EST.Connections},
+		"https_admin": {Addr: l.HTTPSAdmin.Addr, Connections: l.HTTPSAdmin.Connections},
+		"http":        l.HTTP,
+		"ops":         {Addr: l.Ops.Addr, Connections: l.Ops.Connections},
 	}
 }
 

@@ -99,8 +99,8 @@ func (f *File) complete() {
 // from our issuers. Clients of EST that know nothing but the root recognise the
 // server by the extended key usage cmcRA (rule E9).
 func (f *File) completeTLS() {
-	if f.Listeners.HTTPS.TLS.Profile == "" {
-		f.Listeners.HTTPS.TLS.Profile = ServerProfile
+	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, &f.Listeners.HTTPSAdmin.TLS} {
+		t.Profile = cmp.Or(t.Profile, ServerProfile)
 	}
 	est := &f.Listeners.EST.TLS
 	profiles, _ := f.CompileProfiles() // mistakes are reported by check
@@ -110,7 +110,7 @@ func (f *File) completeTLS() {
 			est.Profile = ESTServerProfile
 		}
 	}
-	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, est} {
+	for _, t := range []*TLS{&f.Listeners.HTTPS.TLS, &f.Listeners.HTTPSAdmin.TLS, est} {
 		if t.Issuer == "" || len(t.Algorithms) > 0 {
 			continue
 		}
@@ -140,6 +140,10 @@ func (f *File) Digest() string {
 		c.Issuers = append(c.Issuers, i.public())
 	}
 	f.digestFiles(&c)
+	c.Access.OIDC = slices.Clone(c.Access.OIDC)
+	for i := range c.Access.OIDC {
+		c.Access.OIDC[i].ClientSecret, c.Access.OIDC[i].CA = "", ""
+	}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {
 		c.Webhooks[i].KeyRef, c.Webhooks[i].CA = "", ""
@@ -174,7 +178,7 @@ func (f *File) digestFiles(c *Config) {
 func (f *File) OwnAddresses() []netip.AddrPort {
 	var own []netip.AddrPort
 	at := &f.Listeners
-	for _, addr := range []string{at.HTTPS.Addr, at.EST.Addr, at.HTTP.Addr, at.Ops.Addr} {
+	for _, addr := range []string{at.HTTPS.Addr, at.EST.Addr, at.HTTPSAdmin.Addr, at.HTTP.Addr, at.Ops.Addr} {
 		if strings.HasPrefix(addr, ":") {
 			addr = "[::]" + addr
 		}

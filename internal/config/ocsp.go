@@ -120,6 +120,7 @@ func (o *OfflineOCSP) complete() {
 // listener, or of a delegate that signs OCSP responses.
 func (f *File) keepsKeys() bool {
 	return f.Listeners.HTTPS.TLS.Issuer != "" || f.Listeners.EST.TLS.Issuer != "" ||
+		f.Listeners.HTTPSAdmin.Addr != "" ||
 		slices.ContainsFunc(f.Issuers, func(i Issuer) bool { return i.OCSP.Signer == SignerDelegated })
 }
 

@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ func (s *Server) Routes() http.Handler {
 	r := chi.NewRouter()
 	handle := func(method, path string, h web.HandlerFunc) { r.Method(method, path, web.Handler(h, s.cfg.Render)) }
 	handle(http.MethodGet, "/v1/login", s.list)
+	handle(http.MethodPost, "/v1/login/end", s.end)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/start", s.start)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/device", s.device)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/finish", s.finish)
@@ -100,6 +102,23 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) error {
 		answer.OIDC = append(answer.OIDC, api.OIDCWay{Name: p.Name, Issuer: p.Issuer})
 	}
 	return reply(w, http.StatusOK, answer)
+}
+
+// end ends the session by which it is asked.
+func (s *Server) end(w http.ResponseWriter, r *http.Request) error {
+	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	c, err := s.cfg.Access.Bearer(r.Context(), secret, web.Client(r))
+	if err != nil {
+		return err
+	}
+	if c.Session() == "" {
+		return fault.New(fault.Malformed, "a token is no session: revoke it").Because("no_session")
+	}
+	s.forget(c.Session())
+	if err := s.cfg.Access.End(access.With(r.Context(), c), c.Session()); err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, struct{}{})
 }
 
 func reply(w http.ResponseWriter, status int, answer any) error {

@@ -1,8 +1,8 @@
 // Package operator is the operator's command line: cobra commands that call the
-// operator API of a running server over its unix socket. It opens no store and
+// operator API of a running server over its unix socket or the network. It opens no store and
 // reads no configuration; what it prints is what the server answered.
 //
-// Every command has --socket and, where there is something to print, --json.
+// Every command has --socket and --server and, where there is something to print, --json.
 // What is asked for goes to standard output and everything else to standard
 // error, so that output can be piped. Exit codes are those of ExitCode.
 //
@@ -50,6 +50,7 @@ func (c *CLI) Groups() []*cobra.Command {
 	return []*cobra.Command{
 		c.cert(), c.acme(), c.eab(), c.est(), c.scep(), c.request(), c.issuer(), c.hierarchy(), c.importGroup(),
 		c.crl(), c.kek(), c.status(), c.access(), c.person(), c.session(), c.token(), c.whoami(),
+		c.login(), c.logout(), c.contextGroup(),
 	}
 }
 
@@ -106,6 +107,28 @@ type verb struct {
 }
 
 func (c *CLI) command(v verb) *cobra.Command {
+	var to target
+	flags := v.flags
+	v.flags = func(cmd *cobra.Command) {
+		cmd.Flags().StringVar(&to.socket, "socket", "", "the server's unix socket, or the folder that holds it")
+		cmd.Flags().StringVar(&to.server, "server", "", "a server in the network: its URL, or the name of its context")
+		cmd.Flags().StringVar(&to.root, "root", "", "with --server: SHA-256 of a CA above it, or of its self-signed certificate")
+		if flags != nil {
+			flags(cmd)
+		}
+	}
+	return c.local(v, func(cmd *cobra.Command, args []string) error {
+		client, err := c.connect(cmd, to)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return v.run(cmd, client, args)
+	})
+}
+
+// local is a command that calls no operation.
+func (c *CLI) local(v verb, run func(*cobra.Command, []string) error) *cobra.Command {
 	if v.args == nil {
 		v.args = cobra.NoArgs
 	}
@@ -119,19 +142,11 @@ func (c *CLI) command(v verb) *cobra.Command {
 			return nil
 		},
 	}
-	socket := cmd.Flags().String("socket", "", "the server's unix socket, or the folder that holds it")
 	cmd.SetFlagErrorFunc(flagError)
 	if v.flags != nil {
 		v.flags(cmd)
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		client, err := c.dial(cmd.Context(), *socket)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		return v.run(cmd, client, args)
-	}
+	cmd.RunE = run
 	return cmd
 }
 

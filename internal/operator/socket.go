@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,14 +13,59 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/privyseal/privyseal/api"
 )
 
 // socketVariable names the environment variable that says where the socket is.
 const socketVariable = "PRIVYSEAL_SOCKET"
 
+// serverVariable names the environment variable that says which server in the network is
+// meant, tokenVariable that with the secret of a token, which is in no argument list.
+const (
+	serverVariable = "PRIVYSEAL_SERVER"
+	tokenVariable  = "PRIVYSEAL_TOKEN"
+)
+
 // usualSockets are tried in this order when nothing says where the socket is.
 var usualSockets = []string{"privyseal.sock", "privyseal-dev/privyseal.sock", "/run/privyseal/privyseal.sock"}
+
+// target is which server a command is to talk to.
+type target struct{ socket, server, root string }
+
+// connect returns a client of the server that is meant: by the flags, by the environment,
+// by the current context, or the first whose socket answers.
+func (c *CLI) connect(cmd *cobra.Command, to target) (*api.Client, error) {
+	if to.socket != "" && to.server != "" || to.root != "" && to.server == "" {
+		return nil, usagef("%s: either --socket or --server, and --root with --server", cmd.CommandPath())
+	}
+	if to.socket != "" || to.server == "" && c.getenv(socketVariable) != "" {
+		return c.dial(cmd.Context(), to.socket)
+	}
+	all, err := c.contexts()
+	if err != nil {
+		return nil, err
+	}
+	name := cmp.Or(to.server, c.getenv(serverVariable), all.Current)
+	if name == "" {
+		return c.dial(cmd.Context(), "")
+	}
+	s := all.named(strings.TrimSuffix(name, "/"))
+	if s == nil {
+		s = &savedContext{Name: name, URL: name}
+	}
+	r, err := s.remote()
+	if err != nil {
+		return nil, err
+	}
+	r.Root, r.Bearer = to.root, cmp.Or(c.getenv(tokenVariable), r.Bearer)
+	client, err := api.DialURL(r)
+	if err != nil {
+		return nil, usagef("%s: --server: %s, or a name of privyseal context list", cmd.CommandPath(), err)
+	}
+	return client, nil
+}
 
 // dial returns a client of the first server that answers.
 func (c *CLI) dial(ctx context.Context, flag string) (*api.Client, error) {

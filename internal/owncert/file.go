@@ -110,3 +110,13 @@ func (p *Pair) TLS() *tls.Certificate {
 	}
 	return out
 }
+
+// TLSWithRoot is TLS with the root, as far as it is kept: for clients that know it by
+// its fingerprint.
+func (p *Pair) TLSWithRoot() *tls.Certificate {
+	out := &tls.Certificate{Certificate: [][]byte{p.Certificate.Raw}, PrivateKey: p.Key, Leaf: p.Certificate}
+	for _, c := range p.Chain {
+		out.Certificate = append(out.Certificate, c.Raw)
+	}
+	return out
+}

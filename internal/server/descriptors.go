@@ -57,13 +57,13 @@ func (srv *server) boundConnections(ctx context.Context, cfg *config.File) {
 func bounds(files int, l config.Listeners) map[string]web.Bounds {
 	wanted := map[string]config.Connections{
 		listenSocket: {}, listenOps: l.Ops.Connections, listenHTTP: l.HTTP.Connections,
-		listenHTTPS: l.HTTPS.Connections, listenEST: l.EST.Connections,
+		listenHTTPS: l.HTTPS.Connections, listenEST: l.EST.Connections, listenAdmin: l.HTTPSAdmin.Connections,
 	}
 	sum := 0
 	for name, c := range wanted {
 		if c.Max == 0 {
 			c.Max = defaultConnections
-			if name == listenOps || name == listenSocket {
+			if name == listenOps || name == listenSocket || name == listenAdmin {
 				c.Max = defaultConnectionsToOps
 			}
 			wanted[name] = c

@@ -24,6 +24,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
+		srv.rootHealth,
 		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.accessHealth,
 		srv.archiveHealth,
 	} {

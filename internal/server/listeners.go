@@ -27,6 +27,7 @@ import (
 const (
 	listenHTTPS  = "https"
 	listenEST    = "https-est"
+	listenAdmin  = "https-admin"
 	listenHTTP   = "http"
 	listenOps    = "ops"
 	listenSocket = "socket"
@@ -77,7 +78,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	r := chi.NewRouter()
 	index(r, func() []string { return []string{"/healthz", "/readyz", "/readyz?listener=NAME", "/metrics"} })
 	r.Get("/healthz", healthz)
-	all := []string{listenHTTPS, listenEST, listenHTTP, listenOps, listenSocket}
+	all := []string{listenHTTPS, listenEST, listenAdmin, listenHTTP, listenOps, listenSocket}
 	r.Get("/readyz", srv.health.Readyz(all, func(r health.Report) any { return view(r) }))
 	r.Handle("/metrics", srv.metrics.Handler(srv.log))
 	if cfg.Listeners.Ops.Pprof {
@@ -118,8 +119,11 @@ func (srv *server) startTLS(ctx context.Context, cfg *config.File) error {
 		}
 		c := srv.webConfig(l.name, l.conf.Connections)
 		c.TLS = pair.Config()
-		if l.name == listenEST {
+		switch l.name {
+		case listenEST:
 			c.TLS = srv.est.TLS(c.TLS)
+		case listenAdmin:
+			srv.adminConfig(&c)
 		}
 		if err := srv.listen(ctx, l.conf.Addr, l.routes(), c); err != nil {
 			failed = append(failed, err)
@@ -145,6 +149,7 @@ func (srv *server) tlsListeners(cfg *config.File) []tlsListener {
 	return []tlsListener{
 		{listenHTTPS, cfg.Listeners.HTTPS, srv.httpsRoutes},
 		{listenEST, cfg.Listeners.EST, srv.estRoutes},
+		{listenAdmin, cfg.Listeners.HTTPSAdmin, srv.adminRoutes},
 	}
 }
 
@@ -154,7 +159,7 @@ func (srv *server) tellPair(ctx context.Context, name string, err error) bool {
 	if err != nil {
 		srv.log.ErrorContext(ctx, "no new TLS certificate for a listener", "listener", name, "error", err)
 	}
-	if srv.tls[name].Current() == nil {
+	if srv.tls[name].Current() == nil && name != listenAdmin { // which has another one
 		srv.health.Set(health.Check{
 			Name: "listener " + name, State: health.Failed,
 			Detail: "no TLS certificate: " + fault.Text(err), Needs: []string{name},

@@ -108,7 +108,7 @@ func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.Reloa
 	swapBack := func(err error) error {
 		signing.closeAllBut(srv.signing.Load())
 		return errors.Join(err, srv.acme.Swap(old.ACMEConfig()), srv.swapEST(old), srv.swapWebhooks(old),
-			srv.swapSCEP(old))
+			srv.swapSCEP(old), srv.swapLogin(old))
 	}
 	if err := srv.swapEST(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
@@ -117,6 +117,9 @@ func (srv *server) swapTo(ctx context.Context, old, cfg *config.File) (api.Reloa
 		return api.ReloadResult{}, swapBack(err)
 	}
 	if err := srv.swapSCEP(cfg); err != nil {
+		return api.ReloadResult{}, swapBack(err)
+	}
+	if err := srv.swapLogin(cfg); err != nil {
 		return api.ReloadResult{}, swapBack(err)
 	}
 	if err := srv.install(ctx, cfg, signing); err != nil {

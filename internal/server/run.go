@@ -64,7 +64,7 @@ func newServer(e Env, n *statedir.Node, cfg *config.File) *server {
 	srv := &server{
 		version: e.Version, log: e.Log, now: e.Now, seed: e.Seed,
 		node: n, metrics: metrics.New(e.Version), serviceKeys: map[keys.Ref]*openKey{},
-		tls: map[string]*tlsPair{listenHTTPS: {}, listenEST: {}},
+		tls: map[string]*tlsPair{listenHTTPS: {}, listenEST: {}, listenAdmin: {root: true}},
 	}
 	srv.cfg.Store(cfg)
 	srv.signing.Store(&inForce{rules: issuance.Rules{CAs: ca.NewSet()}, ocsp: &responders{}})

@@ -31,8 +31,10 @@ import (
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/lease"
 	"github.com/privyseal/privyseal/internal/limit"
+	"github.com/privyseal/privyseal/internal/login"
 	"github.com/privyseal/privyseal/internal/metrics"
 	"github.com/privyseal/privyseal/internal/ocsp"
+	"github.com/privyseal/privyseal/internal/owncert"
 	"github.com/privyseal/privyseal/internal/publish"
 	"github.com/privyseal/privyseal/internal/scep"
 	"github.com/privyseal/privyseal/internal/seal"
@@ -83,6 +85,7 @@ type server struct {
 	secrets   *credential.Resealer
 	access    *access.Access
 	lists     *crl.Publisher
+	access    *access.Access
 	approvals *approval.Queue // requests: recognised again, or waiting for a person
 
 	enrolment *enrolment.Enrolment // who may renew what by a certificate
@@ -109,6 +112,8 @@ type server struct {
 	// withdrawn are the offline CAs that have revoked their responder, with the reason.
 	withdrawn atomic.Pointer[map[string]string]
 	admin     *admin.Server
+	login     *login.Server
+	adminSelf *owncert.Pair // what https-admin presents while it has nothing better; nil where it is off
 
 	// floor 10
 	publisher *publish.Publisher
@@ -123,7 +128,7 @@ type server struct {
 func (srv *server) build(ctx context.Context) error {
 	for _, floor := range []func(context.Context) error{
 		srv.buildStore, srv.buildAudit, srv.buildValidation, srv.buildPipeline, srv.buildCredentials, srv.buildLists,
-		srv.buildACME, srv.buildEST, srv.buildSCEP, srv.buildOCSP, srv.buildAdmin,
+		srv.buildACME, srv.buildEST, srv.buildSCEP, srv.buildOCSP, srv.buildAdmin, srv.buildLogin,
 	} {
 		if err := floor(ctx); err != nil {
 			return err
@@ -210,6 +215,9 @@ func (srv *server) buildCredentials(context.Context) error {
 	srv.approvals = approval.New(srv.store, srv.pipeline, srv.now, srv.log)
 	srv.enrolment = enrolment.New(enrolment.Config{
 		Store: srv.store, Pipeline: srv.pipeline, Limits: srv.limits, Now: srv.now,
+	})
+	srv.access = access.New(access.Config{
+		Store: srv.store, Sealer: srv.sealer, Now: srv.now, Local: []uint32{0, uint32(os.Geteuid())},
 	})
 	return srv.swapWebhooks(cfg)
 }

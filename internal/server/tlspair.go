@@ -22,7 +22,15 @@ import (
 // nobody where it is in a file.
 type tlsPair struct {
 	web.Pair
-	own atomic.Pointer[[]*owncert.Keeper]
+	own  atomic.Pointer[[]*owncert.Keeper]
+	root bool // it presents the root too
+}
+
+func (p *tlsPair) presented(c *owncert.Pair) *tls.Certificate {
+	if p.root {
+		return c.TLSWithRoot()
+	}
+	return c.TLS()
 }
 
 func (p *tlsPair) keepers() []*owncert.Keeper {
@@ -49,7 +57,7 @@ func (p *tlsPair) tend(ctx context.Context) error {
 	var current []*tls.Certificate
 	for _, k := range *all {
 		if newest := k.Newest(); newest != nil {
-			current = append(current, newest.TLS())
+			current = append(current, p.presented(newest))
 		}
 	}
 	p.Set(current...)
@@ -79,7 +87,7 @@ func (srv *server) refreshPair(ctx context.Context, cfg *config.File, name strin
 	}
 	p, err := owncert.Join(chain, key)
 	if err == nil {
-		srv.tls[name].Set(p.TLS())
+		srv.tls[name].Set(srv.tls[name].presented(p))
 	}
 	return err
 }

@@ -14,6 +14,7 @@ const (
 	settleEvery    = 30 * time.Second
 	purgeEvery     = time.Minute
 	renewEvery     = 10 * time.Minute
+	groupsEvery    = time.Minute
 	tendEvery      = 30 * time.Second
 	tendRest       = time.Second // between a revocation and a look at our own certificates
 	leaseTime      = 60 * time.Second
@@ -59,6 +60,7 @@ func (srv *server) startWork(ctx context.Context) error {
 	srv.workers.Go(func() { srv.every(work, retireEvery, "former issuers", srv.retire) })
 	srv.workers.Go(func() { srv.every(work, heartbeatEvery, "heartbeat", srv.beat) })
 	srv.workers.Go(func() { srv.every(work, settleEvery, "settle", srv.settle) })
+	srv.workers.Go(func() { srv.every(work, groupsEvery, "groups of sessions", srv.login.Tend) })
 	srv.workers.Go(func() { srv.every(work, renewEvery, "TLS renewal", srv.renewTLS) })
 	for i, own := range []struct {
 		name string
