@@ -45,6 +45,7 @@ var (
 	endSession  = way[None, struct{}]("POST", "/v1/login/end")
 	startLogin  = way[LoginStart, LoginStarted]("POST", "/v1/login/oidc/%s/start")
 	startDevice = way[struct{}, DeviceStarted]("POST", "/v1/login/oidc/%s/device")
+	certLogin   = way[struct{}, LoggedIn]("POST", "/v1/login/certificate")
 	finishLogin = way[LoginFinish, LoggedIn]("POST", "/v1/login/oidc/%s/finish")
 )
 
@@ -77,6 +78,11 @@ func (c *Client) FinishLogin(ctx context.Context, provider string, b LoginFinish
 	return finishLogin(ctx, c, provider, b)
 }
 
+// CertificateLogin logs in by Remote.Certificate, at Remote.ServerName.
+func (c *Client) CertificateLogin(ctx context.Context) (*LoggedIn, error) {
+	return certLogin(ctx, c, "", struct{}{})
+}
+
 // EndSession ends the session by which the client asks.
 func (c *Client) EndSession(ctx context.Context) error {
 	_, err := endSession(ctx, c, "", None{})
@@ -90,7 +96,13 @@ func (p *Problem) Pending() bool {
 
 // Ways are the ways in at a listener.
 type Ways struct {
-	OIDC []OIDCWay `json:"oidc"`
+	Certificate *CertificateWay `json:"certificate,omitempty"`
+	OIDC        []OIDCWay       `json:"oidc"`
+}
+
+// CertificateWay says that client certificates log in.
+type CertificateWay struct {
+	ServerName string `json:"server_name"` // Under this name of TLS (SNI) they are asked for.
 }
 
 // OIDCWay is a provider that people log in at.

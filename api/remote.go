@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -27,6 +28,9 @@ type Remote struct {
 	// Roots are the CAs to trust, or the listener's own self-signed certificate; nil
 	// means those of the system.
 	Roots []*x509.Certificate
+	// ServerName is the name that TLS asks for (SNI), where it is not the URL's host, which
+	// the server has to prove in any case.
+	ServerName string
 	// Bearer is the secret of a session or a token; empty for none.
 	Bearer string
 	// Certificate is presented to a server that asks for one; nil for none.
@@ -118,7 +122,7 @@ func (r Remote) tls(host string, tell func(*x509.Certificate)) (*tls.Config, err
 		}
 		pin = sum
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: true}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cmp.Or(r.ServerName, host), InsecureSkipVerify: true}
 	t.VerifyConnection = func(s tls.ConnectionState) error {
 		trusted := r.Roots
 		if pin != nil {

@@ -144,6 +144,10 @@ func (f *File) Digest() string {
 	for i := range c.Access.OIDC {
 		c.Access.OIDC[i].ClientSecret, c.Access.OIDC[i].CA = "", ""
 	}
+	c.Access.Certificates = slices.Clone(c.Access.Certificates)
+	for i := range c.Access.Certificates {
+		c.Access.Certificates[i].File, c.Access.Certificates[i].CRL = "", ""
+	}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {
 		c.Webhooks[i].KeyRef, c.Webhooks[i].CA = "", ""

@@ -12,6 +12,7 @@ package login
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/access"
+	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/limit"
 	"github.com/privyseal/privyseal/internal/seal"
@@ -42,9 +44,11 @@ type Config struct {
 	Store  *store.Store // takes the audit events of refusals
 	Sealer *seal.Sealer
 	Limits *limit.Limiter
-	Now    func() time.Time
-	Log    *slog.Logger
-	Render func(http.ResponseWriter, *http.Request, error) // answers with a problem document
+	// Enrolment finds and judges certificates of our own.
+	Enrolment *enrolment.Enrolment
+	Now       func() time.Time
+	Log       *slog.Logger
+	Render    func(http.ResponseWriter, *http.Request, error) // answers with a problem document
 }
 
 // Server proves logins. It is safe for concurrent use.
@@ -57,7 +61,11 @@ type Server struct {
 }
 
 // ways is what is in force.
-type ways struct{ providers map[string]*Provider }
+type ways struct {
+	providers map[string]*Provider
+	anchors   []*Anchor
+	asksAt    string // server name under which client certificates are asked for
+}
 
 // New returns a Server that lets nobody in until Swap.
 func New(cfg Config) *Server {
@@ -66,9 +74,10 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Swap puts providers in force. Sessions of those that are gone are read anew no more.
-func (s *Server) Swap(providers []*Provider) {
-	w := &ways{providers: map[string]*Provider{}}
+// Swap puts providers and anchors in force, and the server name under which client
+// certificates are asked for. Sessions of providers that are gone are read anew no more.
+func (s *Server) Swap(providers []*Provider, anchors []*Anchor, asksAt string) {
+	w := &ways{providers: map[string]*Provider{}, anchors: anchors, asksAt: asksAt}
 	for _, p := range providers {
 		p.now = s.cfg.Now
 		w.providers[p.Name] = p
@@ -82,6 +91,7 @@ func (s *Server) Routes() http.Handler {
 	handle := func(method, path string, h web.HandlerFunc) { r.Method(method, path, web.Handler(h, s.cfg.Render)) }
 	handle(http.MethodGet, "/v1/login", s.list)
 	handle(http.MethodPost, "/v1/login/end", s.end)
+	handle(http.MethodPost, "/v1/login/certificate", s.certificate)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/start", s.start)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/device", s.device)
 	handle(http.MethodPost, "/v1/login/oidc/{provider}/finish", s.finish)
@@ -101,7 +111,25 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) error {
 	for _, p := range s.ways.Load().sorted() {
 		answer.OIDC = append(answer.OIDC, api.OIDCWay{Name: p.Name, Issuer: p.Issuer})
 	}
+	if in := s.ways.Load(); len(in.anchors) > 0 {
+		answer.Certificate = &api.CertificateWay{ServerName: in.asksAt}
+	}
 	return reply(w, http.StatusOK, answer)
+}
+
+// TLS returns the settings of a listener that asks for a client certificate under the
+// server name of Swap alone: browsers show a choice of certificates where they are asked.
+func (s *Server) TLS(base *tls.Config) *tls.Config {
+	asking := base.Clone()
+	asking.ClientAuth = tls.RequestClientCert // what it is worth the login says
+	c := base.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if name := s.ways.Load().asksAt; name != "" && strings.EqualFold(hello.ServerName, name) {
+			return asking, nil
+		}
+		return nil, nil //nolint:nilnil // the listener's own
+	}
+	return c
 }
 
 // end ends the session by which it is asked.

@@ -75,7 +75,7 @@ func newEnv(t *testing.T) *env {
 
 func (e *env) swap(c login.ProviderConfig) {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: e.provider.Roots(e)}}}
-	e.server.Swap([]*login.Provider{{ProviderConfig: c, Client: client}})
+	e.server.Swap([]*login.Provider{{ProviderConfig: c, Client: client}}, nil, "")
 }
 
 // post returns the problem that came instead of an answer.

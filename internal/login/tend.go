@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"time"
@@ -22,7 +23,8 @@ const (
 type kept struct {
 	provider *Provider
 	refresh  string
-	login    access.Login // as it was proved last
+	shown    []*x509.Certificate // in place of a provider
+	login    access.Login        // as it was proved last
 	until    time.Time
 }
 
@@ -41,7 +43,7 @@ func (s *Server) forget(session string) {
 }
 
 // Tend reads the groups of sessions anew that have not been for a while, and ends the
-// sessions of those whom their provider knows no more. A provider that does not answer
+// sessions of those whom their provider knows no more, or whose certificate was revoked. A provider that does not answer
 // changes nothing: access stops acts by itself when groups are old.
 func (s *Server) Tend(ctx context.Context) error {
 	s.mu.Lock()
@@ -52,8 +54,10 @@ func (s *Server) Tend(ctx context.Context) error {
 	for session, k := range all {
 		now := s.cfg.Now()
 		switch {
-		case !now.Before(k.until), s.ways.Load().providers[k.provider.Name] != k.provider:
+		case !now.Before(k.until), k.provider != nil && s.ways.Load().providers[k.provider.Name] != k.provider:
 			s.forget(session)
+		case k.provider == nil:
+			errs = append(errs, s.certificateAgain(ctx, session, k))
 		case now.Sub(k.login.At) >= groupsDue && !away[k.provider]:
 			err := s.again(ctx, session, k)
 			away[k.provider] = fault.Is(err, fault.Unavailable)
@@ -68,10 +72,7 @@ func (s *Server) again(ctx context.Context, session string, k kept) error {
 	l, refresh, err := k.provider.again(ctx, k)
 	switch {
 	case fault.Is(err, fault.Unauthenticated):
-		s.forget(session)
-		s.cfg.Log.InfoContext(ctx, "a session ends: its provider no longer vouches for it", "login", k.login.Subject(),
-			"error", err)
-		return s.cfg.Access.End(ctx, session)
+		return s.over(ctx, session, k, err)
 	case err != nil:
 		return err
 	}
@@ -84,6 +85,16 @@ func (s *Server) again(ctx context.Context, session string, k kept) error {
 		s.keep(session, k)
 	}
 	return err
+}
+
+// over ends a session whose proof holds no more.
+func (s *Server) over(ctx context.Context, session string, k kept, why error) error {
+	s.forget(session)
+	s.cfg.Log.InfoContext(ctx, "a session ends: its login would be refused now", "login", k.login.Subject(), "error", why)
+	if err := s.cfg.Access.End(ctx, session); !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil
 }
 
 // again proves a login anew with its refresh token (OpenID Connect Core 1.0, section 12).

@@ -1,8 +1,10 @@
 package operator
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -18,6 +21,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/privyseal/privyseal/api"
+	"github.com/privyseal/privyseal/internal/files"
+	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 )
 
@@ -26,16 +31,18 @@ const loginTime = 10 * time.Minute
 
 // loginFlags are what `login` takes.
 type loginFlags struct {
-	root, provider, name string
-	device, noBrowser    bool
+	root, provider, name  string
+	device, noBrowser     bool
+	cert, key, passphrase string
 }
 
 func (c *CLI) login() *cobra.Command {
 	var f loginFlags
 	return c.local(verb{
 		use: "login URL", short: "log in at a server in the network",
-		long: `Logs in at the operator API of a server in the network, by the browser or, with
---device, by a code that is entered on any device, and keeps the session in the
+		long: `Logs in at the operator API of a server in the network, by the browser, with
+--device by a code that is entered on any device, or with --cert by a client
+certificate, and keeps the session in the
 configuration folder, in a file that only you may read. Commands use it from then
 on; privyseal context use says which server.
 
@@ -44,13 +51,17 @@ SHA-256 of a CA above it, or of its own certificate while that is self-signed, a
 privyseal status prints it on the server. It is needed once for each server.`,
 		example: `  privyseal login https://ca.example.org:8445 --root 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   privyseal login https://ca.example.org:8445 --device
-  privyseal login https://ca.example.org:8445 --provider corp`,
+  privyseal login https://ca.example.org:8445 --provider corp
+  privyseal login https://ca.example.org:8445 --cert ann.pem --key ann.key`,
 		args: cobra.ExactArgs(1),
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&f.root, "root", "", "SHA-256 of a CA above the server, or of its self-signed certificate")
 			cmd.Flags().StringVar(&f.provider, "provider", "", "where to log in; needed only where there are several")
 			cmd.Flags().StringVar(&f.name, "name", "", "what the server is called here; HOST:PORT if left out")
 			cmd.Flags().BoolVar(&f.device, "device", false, "log in by a code, for machines without a browser")
+			cmd.Flags().StringVar(&f.cert, "cert", "", "log in by this client certificate, PEM, with what certifies it")
+			cmd.Flags().StringVar(&f.key, "key", "", "the private key of --cert, PEM")
+			cmd.Flags().StringVar(&f.passphrase, "key-passphrase", "", "file with the passphrase of --key")
 			cmd.Flags().BoolVar(&f.noBrowser, "no-browser", false, "print the address and open no browser")
 		},
 	}, func(cmd *cobra.Command, args []string) error {
@@ -65,12 +76,7 @@ privyseal status prints it on the server. It is needed once for each server.`,
 			return err
 		}
 		r.Bearer = ""
-		client, err := api.DialURL(r)
-		if err != nil {
-			return usagef("%s: %s", cmd.CommandPath(), err)
-		}
-		defer client.Close()
-		in, err := enter(ctx, cmd, client, f)
+		in, err := enter(ctx, cmd, r, f)
 		if err != nil {
 			return err
 		}
@@ -130,10 +136,18 @@ func trustWords(name string, root *x509.Certificate) string {
 }
 
 // enter proves who somebody is.
-func enter(ctx context.Context, cmd *cobra.Command, client *api.Client, f loginFlags) (*api.LoggedIn, error) {
+func enter(ctx context.Context, cmd *cobra.Command, r api.Remote, f loginFlags) (*api.LoggedIn, error) {
+	client, err := api.DialURL(r)
+	if err != nil {
+		return nil, usagef("%s: %s", cmd.CommandPath(), err)
+	}
+	defer client.Close()
 	ways, err := client.Ways(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if f.cert != "" || f.key != "" {
+		return byCertificate(ctx, cmd, r, ways, f)
 	}
 	var names []string
 	for _, w := range ways.OIDC {
@@ -151,6 +165,63 @@ func enter(ctx context.Context, cmd *cobra.Command, client *api.Client, f loginF
 		return byDevice(ctx, cmd, client, f.provider)
 	}
 	return byBrowser(ctx, cmd, client, f)
+}
+
+// byCertificate shows a certificate under the server name that asks for it.
+func byCertificate(
+	ctx context.Context, cmd *cobra.Command, r api.Remote, ways *api.Ways, f loginFlags,
+) (*api.LoggedIn, error) {
+	if ways.Certificate == nil {
+		return nil, errors.New("the server takes no client certificates: access.certificates in its configuration")
+	}
+	pair, err := readPair(f)
+	if err != nil {
+		return nil, usagef("%s: %s", cmd.CommandPath(), err)
+	}
+	r.ServerName, r.Certificate = ways.Certificate.ServerName, pair
+	client, err := api.DialURL(r)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return client.CertificateLogin(ctx)
+}
+
+// readPair reads a certificate and its key, which must be readable to its owner alone.
+func readPair(f loginFlags) (*tls.Certificate, error) {
+	if f.cert == "" || f.key == "" {
+		return nil, errors.New("--cert and --key go together")
+	}
+	text, err := os.ReadFile(f.cert)
+	if err != nil {
+		return nil, fmt.Errorf("--cert: %w", err)
+	}
+	chain, err := pki.ParseChain(text)
+	if err != nil {
+		return nil, fmt.Errorf("--cert %s: %w", f.cert, err)
+	}
+	text, err = files.ReadSecret(f.key)
+	if err != nil {
+		return nil, fmt.Errorf("--key: %w", err)
+	}
+	key, _, err := keys.DecryptForeign(text, func() ([]byte, error) {
+		if f.passphrase == "" {
+			return nil, errors.New("it is encrypted: --key-passphrase FILE")
+		}
+		secret, err := files.ReadSecret(f.passphrase)
+		return bytes.TrimRight(secret, "\r\n"), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--key %s: %w", f.key, err)
+	}
+	if !pki.SameKey(key.Public(), chain[0].PublicKey) {
+		return nil, errors.New("--key is not the key of --cert")
+	}
+	pair := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	return pair, nil
 }
 
 // byDevice waits for somebody to enter a code.

@@ -65,6 +65,12 @@ var profileCases = []profileCase{
 		want:    []string{"serialNumber = E-4711", "email:ann@a.test", "othername: UPN", "ann@corp.test"},
 	},
 	{
+		profile: "operator", eku: "TLS Web Client Authentication",
+		request: x509.CertificateRequest{Subject: pkix.Name{CommonName: "Ann Example", SerialNumber: "E-4711"}},
+		names:   []pki.Identifier{{Type: pki.Email, Value: "ann@a.test"}},
+		want:    []string{"serialNumber = E-4711", "email:ann@a.test", "Digital Signature"},
+	},
+	{
 		profile: "device", eku: "TLS Web Client Authentication",
 		request: x509.CertificateRequest{
 			Subject: pkix.Name{CommonName: "router-7", SerialNumber: "SN-0007"}, URIs: []*url.URL{{Scheme: "urn", Opaque: "example:device:7"}},

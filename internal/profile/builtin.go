@@ -11,6 +11,7 @@ func BuiltIn() map[string]Config {
 		"tls-client":       tlsClient(),
 		"code-signing":     codeSigning(),
 		"user":             user(),
+		"operator":         operator(),
 		"device":           device(),
 		"network-device":   networkDevice(),
 		"workload":         workload(),
@@ -99,6 +100,15 @@ func user() Config {
 		ExtKeyUsage: []string{"clientAuth", "emailProtection"},
 		Extensions:  Extensions{Others: "drop"},
 	}
+}
+
+// operator is for those who use the operator API in the network (docs/access.md).
+func operator() Config {
+	c := user()
+	c.Description = "Operators of this CA: log-in at its own API, by mailbox or URI"
+	c.SAN = SAN{Email: &Mailboxes{}, URI: &URIs{Allow: []string{"urn:**"}}, Min: 1}
+	c.KeyUsage, c.ExtKeyUsage = []string{"digitalSignature"}, []string{"clientAuth"}
+	return c
 }
 
 func device() Config {

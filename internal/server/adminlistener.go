@@ -25,7 +25,7 @@ func (srv *server) buildLogin(ctx context.Context) error {
 	cfg := srv.cfg.Load()
 	srv.login = login.New(login.Config{
 		Access: srv.access, Store: srv.store, Sealer: srv.sealer, Limits: srv.limits, Now: srv.now, Log: srv.log,
-		Render: admin.Render,
+		Render: admin.Render, Enrolment: srv.enrolment,
 	})
 	if l := cfg.Listeners.HTTPSAdmin; l.Addr != "" {
 		name := "localhost"
@@ -50,7 +50,11 @@ func (srv *server) swapLogin(cfg *config.File) error {
 	if err != nil {
 		return fault.New(fault.Malformed, "%w", err).Because("configuration")
 	}
-	srv.login.Swap(providers)
+	anchors, err := cfg.Anchors()
+	if err != nil {
+		return fault.New(fault.Malformed, "%w", err).Because("configuration")
+	}
+	srv.login.Swap(providers, anchors, cfg.Access.CertificateName)
 	return nil
 }
 
@@ -76,6 +80,7 @@ func (srv *server) adminConfig(c *web.Config) {
 		}
 		return own(hello)
 	}
+	c.TLS = srv.login.TLS(c.TLS)
 	c.Limits.Body = admin.MaxBody
 	c.Limits.Write = 0 // an export may be long
 }

@@ -85,7 +85,6 @@ type server struct {
 	secrets   *credential.Resealer
 	access    *access.Access
 	lists     *crl.Publisher
-	access    *access.Access
 	approvals *approval.Queue // requests: recognised again, or waiting for a person
 
 	enrolment *enrolment.Enrolment // who may renew what by a certificate
@@ -215,9 +214,6 @@ func (srv *server) buildCredentials(context.Context) error {
 	srv.approvals = approval.New(srv.store, srv.pipeline, srv.now, srv.log)
 	srv.enrolment = enrolment.New(enrolment.Config{
 		Store: srv.store, Pipeline: srv.pipeline, Limits: srv.limits, Now: srv.now,
-	})
-	srv.access = access.New(access.Config{
-		Store: srv.store, Sealer: srv.sealer, Now: srv.now, Local: []uint32{0, uint32(os.Geteuid())},
 	})
 	return srv.swapWebhooks(cfg)
 }

@@ -97,7 +97,14 @@ func TestLogin(t *testing.T) {
 	configure := func(tls string) {
 		text := string(read(t, h.config()))
 		text, _, _ = strings.Cut(text, "  https_admin:")
-		text += fmt.Sprintf("  https_admin: {addr: '%s'%s}\naccess:\n  oidc:\n    - {name: corp, issuer: '%s', client_id: %s, ca: '%s'}\n",
+		text += fmt.Sprintf(`  https_admin: {addr: '%s'%s}
+access:
+  certificate_name: certificate.localhost
+  certificates:
+    - {name: staff, issuer: web-1, subject: email}
+  oidc:
+    - {name: corp, issuer: '%s', client_id: %s, ca: '%s'}
+`,
 			addr, tls, provider.Issuer, logintest.ClientID, provider.CA)
 		noError(t, os.WriteFile(h.config(), []byte(text), 0o600))
 	}
@@ -139,6 +146,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("login does not say what it trusts:\n%s", said)
 	}
 	authority(t, h, l)
+	byCertificate(t, h, l)
 	l.must("logout")
 	if out, err := l.run("status"); err == nil {
 		t.Errorf("after logout:\n%s", out)
@@ -166,5 +174,36 @@ func authority(t *testing.T, h *house, l *laptop) {
 		if resp.StatusCode != want {
 			t.Errorf("GET %s without a session: %s", path, resp.Status)
 		}
+	}
+}
+
+// byCertificate logs in by a certificate of the server's own, before and after it is
+// renewed, and not any more when it was revoked.
+func byCertificate(t *testing.T, h *house, l *laptop) {
+	t.Helper()
+	issue := func(name, profile string) (serial string) {
+		out := h.operate(t, "cert", "issue", "--profile", profile, "--name", "email:bob@example.test", "--subject", "CN=Bob",
+			"--key-out", filepath.Join(l.home, name+".key"), "--out", filepath.Join(l.home, name+".pem"))
+		_, rest, _ := strings.Cut(out, "issued ")
+		serial, _, _ = strings.Cut(rest, " ")
+		return serial
+	}
+	with := func(name string) (string, error) {
+		return l.run("login", l.url, "--cert", name+".pem", "--key", name+".key")
+	}
+	first := issue("first", "operator")
+	issue("renewed", "operator")
+	issue("mail", "user")
+	for _, name := range []string{"first", "renewed"} {
+		if out, err := with(name); err != nil || !strings.Contains(out, "certificate:staff#bob@example.test") {
+			t.Errorf("by %s: %v\n%s", name, err, out)
+		}
+	}
+	if out, err := with("mail"); err == nil || !strings.Contains(out, "certificate_other_profile") {
+		t.Errorf("by a certificate of another profile: %v\n%s", err, out)
+	}
+	h.operate(t, "cert", "revoke", first, "--reason", "keyCompromise")
+	if out, err := with("first"); err == nil || !strings.Contains(out, "certificate_revoked") {
+		t.Errorf("by a certificate that was revoked: %v\n%s", err, out)
 	}
 }
