@@ -107,7 +107,7 @@ func (s *Server) byCertificate(ctx context.Context, shown []*x509.Certificate) (
 		if a.Issuer != "" {
 			err = s.ours(ctx, a, shown[0])
 		} else {
-			err = a.theirs(shown, s.cfg.Now())
+			err = a.theirs(ctx, shown, s.cfg.Now())
 		}
 		if err == nil {
 			return a.login(shown[0], s.cfg.Now())
@@ -145,33 +145,44 @@ func (s *Server) ours(ctx context.Context, a *Anchor, c *x509.Certificate) error
 }
 
 // theirs judges a certificate of another CA.
-func (a *Anchor) theirs(shown []*x509.Certificate, now time.Time) error {
-	options := x509.VerifyOptions{
-		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+func (a *Anchor) theirs(ctx context.Context, shown []*x509.Certificate, now time.Time) error {
+	for _, c := range shown { // any of them may be used on the way to the anchor
+		if err := pki.Usable(c.PublicKey); err != nil {
+			return refuse("certificate_key", err, "client certificate: a key in its chain is none to compute with")
+		}
 	}
-	for _, c := range a.Roots {
-		options.Roots.AddCert(c)
-	}
-	for _, c := range shown[1:] {
-		options.Intermediates.AddCert(c)
-	}
-	chains, err := shown[0].Verify(options)
+	var chains [][]*x509.Certificate
+	err := pki.UseKey(ctx, shown[0].PublicKey, func() (err error) {
+		options := x509.VerifyOptions{
+			Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		}
+		for _, c := range a.Roots {
+			options.Roots.AddCert(c)
+		}
+		for _, c := range shown[1:] {
+			options.Intermediates.AddCert(c)
+		}
+		chains, err = shown[0].Verify(options)
+		return err
+	})
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return refuse("certificate_expired", err, "client certificate: it has expired, or is not valid yet")
+	case fault.Is(err, fault.Unavailable):
+		return err
 	case err != nil:
 		return refuse("certificate_other_issuer", err, "client certificate: it is not below the anchor %s", a.Name)
 	case a.Revocation == "none":
 		return nil
 	}
-	return a.revoked(chains[0], now)
+	return a.revoked(ctx, chains[0], now)
 }
 
 // revoked looks for each certificate of a chain, the anchor apart, in the list of the CA
 // above it.
-func (a *Anchor) revoked(chain []*x509.Certificate, now time.Time) error {
+func (a *Anchor) revoked(ctx context.Context, chain []*x509.Certificate, now time.Time) error {
 	stale := func(err error, format string, args ...any) error {
 		return refuse("crl_stale", err, "client certificate: its CA's revocation list is missing or old here ("+format+
 			"); the operators of this CA put a newer one into access.certificates[].crl", args...)
@@ -186,7 +197,7 @@ func (a *Anchor) revoked(chain []*x509.Certificate, now time.Time) error {
 	}
 	for i, c := range chain[:len(chain)-1] {
 		above := chain[i+1]
-		list := newestOf(ders, above)
+		list := newestOf(ctx, ders, above)
 		switch {
 		case list == nil:
 			return stale(nil, "there is none of %s", above.Subject)
@@ -205,10 +216,14 @@ func (a *Anchor) revoked(chain []*x509.Certificate, now time.Time) error {
 }
 
 // newestOf returns the newest complete list that a CA has signed.
-func newestOf(ders [][]byte, ca *x509.Certificate) (newest *x509.RevocationList) {
+func newestOf(ctx context.Context, ders [][]byte, ca *x509.Certificate) (newest *x509.RevocationList) {
 	for _, der := range ders {
 		list, err := x509.ParseRevocationList(der)
-		if err != nil || list.CheckSignatureFrom(ca) != nil || partial(list) || list.Number == nil {
+		if err != nil || partial(list) || list.Number == nil {
+			continue
+		}
+		err = pki.UseKey(ctx, ca.PublicKey, func() error { return list.CheckSignatureFrom(ca) })
+		if err != nil {
 			continue
 		}
 		if newest == nil || list.Number.Cmp(newest.Number) > 0 {
