@@ -57,7 +57,10 @@ func (srv *server) boundConnections(ctx context.Context, cfg *config.File) {
 func bounds(files int, l config.Listeners) map[string]web.Bounds {
 	wanted := map[string]config.Connections{
 		listenSocket: {}, listenOps: l.Ops.Connections, listenHTTP: l.HTTP.Connections,
-		listenHTTPS: l.HTTPS.Connections, listenEST: l.EST.Connections, listenAdmin: l.HTTPSAdmin.Connections,
+		listenHTTPS: l.HTTPS.Connections, listenEST: l.EST.Connections,
+	}
+	if l.HTTPSAdmin.Addr != "" { // it is off by default, and takes nothing from the others then
+		wanted[listenAdmin] = l.HTTPSAdmin.Connections
 	}
 	sum := 0
 	for name, c := range wanted {
