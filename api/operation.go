@@ -60,9 +60,9 @@ const (
 	CRLRecover        Permission = "crl.recover"
 	IssuerRead        Permission = "issuer.read"
 	IssuerManage      Permission = "issuer.manage"
-	CredentialRead    Permission = "credential.read"    // EAB keys, EST users, SCEP challenges
-	CredentialCreate  Permission = "credential.create"  // likewise
-	CredentialDisable Permission = "credential.disable" // likewise
+	CredentialRead    Permission = "credential.read"    //nolint:gosec // a name: EAB keys, EST users, SCEP challenges
+	CredentialCreate  Permission = "credential.create"  //nolint:gosec // a name: EAB keys, EST users, SCEP challenges
+	CredentialDisable Permission = "credential.disable" //nolint:gosec // a name: EAB keys, EST users, SCEP challenges
 	ACMERead          Permission = "acme.read"
 	ACMEEnd           Permission = "acme.end"
 	RequestRead       Permission = "request.read"

@@ -81,16 +81,17 @@ func (s *Server) estObject(ctx context.Context, name string) (o access.Object, u
 
 // idObject is the object of what is named by an id alone, by the path that it is in.
 func (s *Server) idObject(ctx context.Context, path, id string) (o access.Object, unknown, err error) {
-	switch part := strings.Split(path, "/"); {
-	case part[2] == "requests":
+	part := strings.Split(path, "/")
+	switch part[2] {
+	case "requests":
 		return s.requestObject(ctx, id)
-	case part[2] == "scep":
+	case "scep":
 		c, err := s.cfg.Store.SCEPChallenge(ctx, id)
 		if unknown, err = absent(err, "SCEP challenge", id, "scep_challenge_unknown"); err != nil {
 			return o, nil, err
 		}
 		return s.credentialObject("scep", c.Endpoint, oneOrNone(c.Profile), c.Binding), unknown, nil
-	case part[2] == "acme":
+	case "acme":
 		return s.acmeObject(ctx, part[3], id)
 	}
 	return access.Object{}, nil, nil

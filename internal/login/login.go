@@ -114,7 +114,7 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) error {
 	if in := s.ways.Load(); len(in.anchors) > 0 {
 		answer.Certificate = &api.CertificateWay{ServerName: in.asksAt}
 	}
-	return reply(w, http.StatusOK, answer)
+	return reply(w, answer)
 }
 
 // TLS returns the settings of a listener that asks for a client certificate under the
@@ -146,17 +146,16 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request) error {
 	if err := s.cfg.Access.End(access.With(r.Context(), c), c.Session()); err != nil {
 		return err
 	}
-	return reply(w, http.StatusOK, struct{}{})
+	return reply(w, struct{}{})
 }
 
-func reply(w http.ResponseWriter, status int, answer any) error {
+func reply(w http.ResponseWriter, answer any) error {
 	text, err := json.Marshal(answer)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
 	_, _ = w.Write(text) // the client is gone; nobody is left to tell
 	return nil
 }
@@ -183,7 +182,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, l access.Login) (a
 	if err != nil {
 		return session, s.refused(r, l.Subject(), err)
 	}
-	return session, reply(w, http.StatusOK, api.LoggedIn{
+	return session, reply(w, api.LoggedIn{
 		Token: secret, ExpiresAt: session.ExpiresAt, Caller: l.Subject(), Name: l.Name,
 	})
 }

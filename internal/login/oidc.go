@@ -111,7 +111,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return reply(w, http.StatusOK, api.LoginStarted{
+	return reply(w, api.LoginStarted{
 		Flow: text, State: f.State, AuthorizeURL: p.oauth(found, f.Redirect).AuthCodeURL(f.State, oidc.Nonce(f.Nonce),
 			oauth2.S256ChallengeOption(f.Verifier)),
 	})
@@ -150,7 +150,7 @@ func (s *Server) device(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return reply(w, http.StatusOK, api.DeviceStarted{
+	return reply(w, api.DeviceStarted{
 		Flow: text, UserCode: code.UserCode, VerificationURI: code.VerificationURI,
 		VerificationURIComplete: code.VerificationURIComplete,
 	})
@@ -203,7 +203,7 @@ func (p *Provider) exchange(ctx context.Context, found *oidc.Provider, f flow, b
 	}
 	ctx, cancel := context.WithTimeout(ctx, pollTime)
 	defer cancel()
-	code := &oauth2.DeviceAuthResponse{DeviceCode: f.Device, Interval: f.Interval, Expiry: time.Now().Add(pollTime)}
+	code := &oauth2.DeviceAuthResponse{DeviceCode: f.Device, Interval: f.Interval}
 	tok, err := p.oauth(found, "").DeviceAccessToken(ctx, code)
 	switch {
 	case err == nil:

@@ -76,11 +76,11 @@ func grantTable(cmd *cobra.Command, grants []api.Grant) error {
 	return t.end()
 }
 
-// records is a command that prints a part of the records of access.
-func (c *CLI) records(use, short, example string, show func(*cobra.Command, *api.AccessRecords) error) *cobra.Command {
+// records is a command list that prints a part of the records of access.
+func (c *CLI) records(short, example string, show func(*cobra.Command, *api.AccessRecords) error) *cobra.Command {
 	var asJSON *bool
 	return c.command(verb{
-		use: use, short: short, example: example,
+		use: "list", short: short, example: example,
 		flags: func(cmd *cobra.Command) { asJSON = jsonFlag(cmd) },
 		run: func(cmd *cobra.Command, client *api.Client, _ []string) error {
 			r, err := api.ListAccess.Call(cmd.Context(), client, api.None{}, api.None{})
@@ -99,7 +99,7 @@ func (c *CLI) records(use, short, example string, show func(*cobra.Command, *api
 }
 
 func (c *CLI) accessList() *cobra.Command {
-	return c.records("list", "grants and blocks", "  privyseal access list\n  privyseal access list --json | jq .grants",
+	return c.records("grants and blocks", "  privyseal access list\n  privyseal access list --json | jq .grants",
 		func(cmd *cobra.Command, r *api.AccessRecords) error {
 			if err := grantTable(cmd, r.Grants); err != nil || len(r.Blocks) == 0 {
 				return err

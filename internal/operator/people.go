@@ -11,7 +11,7 @@ import (
 )
 
 func (c *CLI) personList() *cobra.Command {
-	return c.records("list", "people with their logins", "  privyseal person list",
+	return c.records("people with their logins", "  privyseal person list",
 		func(cmd *cobra.Command, r *api.AccessRecords) error {
 			t := newTable(cmd.OutOrStdout(), "PERSON", "NAME", "LOGINS")
 			for _, p := range r.People {
@@ -52,7 +52,7 @@ func (c *CLI) personLink() *cobra.Command {
 }
 
 func (c *CLI) sessionList() *cobra.Command {
-	return c.records("list", "sessions that are open", "  privyseal session list",
+	return c.records("sessions that are open", "  privyseal session list",
 		func(cmd *cobra.Command, r *api.AccessRecords) error {
 			t := newTable(cmd.OutOrStdout(), "SESSION", "SUBJECT", "NAME", "FROM", "STARTED", "ENDS")
 			for _, s := range r.Sessions {
@@ -119,7 +119,7 @@ func (c *CLI) tokenCreate() *cobra.Command {
 }
 
 func (c *CLI) tokenList() *cobra.Command {
-	return c.records("list", "tokens, without their secrets", "  privyseal token list",
+	return c.records("tokens, without their secrets", "  privyseal token list",
 		func(cmd *cobra.Command, r *api.AccessRecords) error {
 			t := newTable(cmd.OutOrStdout(), "TOKEN", "OF", "OWNER", "ROLE", "SCOPE", "ENDS")
 			for _, k := range r.Tokens {

@@ -93,7 +93,7 @@ func (g *gate) run() {
 		counted := g.enter(c)
 		switch {
 		case counted == nil:
-		case g.cfg.TLS == nil && !g.behind(counted):
+		case g.cfg.TLS == nil && !g.behind():
 			g.hand(accepted{Conn: counted})
 		default:
 			g.all.Go(func() { g.prepare(counted) })
@@ -133,7 +133,7 @@ func (g *gate) Close() error {
 func (g *gate) prepare(c *conn) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Limits.ReadHeader)
 	defer cancel()
-	if g.behind(c) && !(g.readPROXY(ctx, c) && g.admit(c)) {
+	if g.behind() && !(g.readPROXY(ctx, c) && g.admit(c)) {
 		return
 	}
 	if g.cfg.TLS == nil {
@@ -149,9 +149,8 @@ func (g *gate) prepare(c *conn) {
 	g.hand(accepted{Conn: secured})
 }
 
-// behind reports whether who the client is will be said by a header of the PROXY
-// protocol, or be refused for want of one.
-func (g *gate) behind(c *conn) bool { return len(g.cfg.Proxies.PROXY) > 0 }
+// behind reports whether a header of the PROXY protocol may say who a client is.
+func (g *gate) behind() bool { return len(g.cfg.Proxies.PROXY) > 0 }
 
 // readPROXY reads the header of the PROXY protocol, which a trusted peer has to send
 // and nobody else may.
@@ -183,7 +182,7 @@ func (g *gate) readPROXY(ctx context.Context, c *conn) bool {
 // others' idle connections out of the total.
 func (g *gate) enter(raw net.Conn) *conn {
 	c := &conn{Conn: raw, raw: raw, gate: g, client: address(raw.RemoteAddr())}
-	if !g.behind(c) && !g.admit(c) || !g.count(c) {
+	if !g.behind() && !g.admit(c) || !g.count(c) {
 		return nil
 	}
 	return c

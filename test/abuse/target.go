@@ -106,13 +106,12 @@ func (t *target) dig(names *dnstest.Server) error {
 	}
 	t.ends = append(t.ends, func() { _ = pit.Close() })
 	go func() {
-		var held []net.Conn // until the program ends
 		for {
 			c, err := pit.Accept()
 			if err != nil {
 				return
 			}
-			held = append(held, c)
+			defer func() { _ = c.Close() }() // when nobody is accepted any more
 		}
 	}()
 	for n := range tarPits {

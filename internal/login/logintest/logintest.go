@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -134,7 +133,7 @@ func (p *Provider) between(next http.Handler) http.Handler {
 }
 
 func claimsOf(token string) map[string]any {
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		panic(err)
 	}
@@ -194,7 +193,7 @@ func (p *Provider) Rotate(t testing.TB) {
 	}
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
-	p.store.key = &signingKey{id: fmt.Sprint(time.Now().UnixNano()), key: key}
+	p.store.key = &signingKey{id: rand.Text(), key: key}
 }
 
 // Person makes or changes somebody: claims beside those of the mail address.
