@@ -204,7 +204,10 @@ type Identity struct {
 	Grants   []Grant  `json:"grants"`
 	Local    bool     `json:"local"` // An administrator of the socket, whatever grants there are.
 	Person   string   `json:"person,omitempty"`
-	Subjects []string `json:"subjects"` // That grants may name.
+	Subjects []string `json:"subjects"` // That grants may name; of a token those of its owner.
+	// Token is the token that the caller shows: its role and scope bound what the
+	// owner's grants give.
+	Token *Token `json:"token,omitempty"`
 }
 
 // CanParams ask for a decision.

@@ -91,6 +91,9 @@ func (c Caller) Local() bool { return c.local }
 // Session returns the id of the session by which the caller asks, or nothing.
 func (c Caller) Session() string { return c.session }
 
+// Token returns the token by which the caller asks, or nil.
+func (c Caller) Token() *Token { return c.token }
+
 // Subjects returns the subjects that grants may name for the caller.
 func (c Caller) Subjects() []string { return slices.Clone(c.subjects) }
 

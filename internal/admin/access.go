@@ -17,6 +17,10 @@ func (s *Server) WhoAmI(ctx context.Context, _ api.None, _ *api.None) (*api.Iden
 	out := &api.Identity{
 		Caller: c.String(), Person: c.Person(), Local: c.Local(), Subjects: c.Subjects(), Grants: []api.Grant{},
 	}
+	if t := c.Token(); t != nil {
+		shown := token(t)
+		out.Token = &shown
+	}
 	held, err := s.cfg.Access.Held(ctx, c)
 	if c.Local() && err != nil {
 		return out, nil //nolint:nilerr // administrators of the socket are told without the database

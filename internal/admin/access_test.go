@@ -136,6 +136,35 @@ func TestG2_20_DelegatedCA(t *testing.T) {
 	}
 }
 
+// TestAServiceIssuesOverTheNetwork: what a token made at the socket may do and what not,
+// and that it can ask which it is.
+func TestAServiceIssuesOverTheNetwork(t *testing.T) {
+	t.Parallel()
+	r := startRemote(t)
+	root, err := r.Config.Access.Peer(t.Context(), uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope := access.Scope{CAs: []string{"ou-a"}, Profiles: []string{"tls-server"}, Names: []string{"*.web.example.test"}}
+	secret, made, err := r.Config.Access.NewToken(t.Context(), root, access.Token{
+		Service: "ci-web", Role: "requester", Scope: scope, ExpiresAt: r.Config.Now().Add(time.Hour),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"a.web.example.test": 201, "a.other.example.test": 403} {
+		if status, reason, _ := r.issue(secret, "ou-a", name); status != want {
+			t.Errorf("%s: %d %s", name, status, reason)
+		}
+	}
+	status, _, text := r.ask(secret, "GET", "/v1/whoami", nil)
+	var me api.Identity
+	if err := json.Unmarshal(text, &me); err != nil || status != 200 || me.Token == nil || me.Token.ID != made.ID ||
+		me.Token.Role != "requester" || !slices.Equal(me.Token.Scope.Names, scope.Names) {
+		t.Errorf("whoami: %d %s, %v", status, text, err)
+	}
+}
+
 var requestID = regexp.MustCompile(`"request_id":"[^"]*"`)
 
 func plain(problem []byte, id string) string {

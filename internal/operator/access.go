@@ -290,7 +290,15 @@ func (c *CLI) whoami() *cobra.Command {
 			s := newSheet(cmd.OutOrStdout())
 			s.line("caller", me.Caller)
 			s.line("person", me.Person)
-			s.line("subjects", me.Subjects...)
+			if t := me.Token; t != nil {
+				s.line("token", t.ID)
+				s.line("owner", t.Owner)
+				s.line("role", t.Role)
+				s.line("scope", scopeText(t.Scope))
+				s.line("ends", stamp(t.ExpiresAt))
+			} else {
+				s.line("subjects", me.Subjects...)
+			}
 			if me.Local {
 				s.line("may do", "everything, as an administrator of the socket")
 			}
