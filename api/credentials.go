@@ -41,8 +41,9 @@ var (
 		Summary: "The SCEP challenges, without their secrets, page by page", Answer: "One page.",
 	}}
 	DisableSCEPChallenge = Operation[IDRef, None, SCEPChallenge]{Declaration{
-		Name: "DisableSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges/{id}/disable", Permission: CredentialDisable,
-		Summary: "Disable a SCEP challenge; certificates that it was used for stay", Answer: "The challenge.",
+		Name: "DisableSCEPChallenge", Method: "POST", Path: "/v1/scep/challenges/{id}/disable",
+		Permission: CredentialDisable,
+		Summary:    "Disable a SCEP challenge; certificates that it was used for stay", Answer: "The challenge.",
 		Repeat: "What is disabled stays so.",
 	}}
 )

@@ -9,8 +9,9 @@ import (
 // Revocations and the lists of them.
 var (
 	RevokeCertificate = Operation[CertificateRef, RevokeRequest, Certificate]{Declaration{
-		Name: "RevokeCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/revoke", Permission: CertRevoke,
-		Summary: "Revoke a certificate", Answer: "The certificate with its revocation.",
+		Name: "RevokeCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/revoke",
+		Permission: CertRevoke,
+		Summary:    "Revoke a certificate", Answer: "The certificate with its revocation.",
 	}}
 	ReleaseCertificate = Operation[CertificateRef, None, Certificate]{Declaration{
 		Name: "ReleaseCertificate", Method: "POST", Path: "/v1/certificates/{certificate}/release",

@@ -137,7 +137,8 @@ func (a *Access) mayGive(s *snapshot, c Caller, g Grant) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Denied, "%s has no grant that holds %s and all of this one: nobody gives more than they have",
+	return fault.New(fault.Denied,
+		"%s has no grant that holds %s and all of this one: nobody gives more than they have",
 		c, api.AccessGrant).Because("permission_missing")
 }
 

@@ -37,8 +37,9 @@ func (l Login) check() error {
 	kinds := map[string]bool{"uid": false, "certificate": true, "oidc": true} // whether it has an issuer
 	issuer, known := kinds[l.Kind]
 	if !known || l.ID == "" || issuer != (l.Issuer != "") || len(l.Subject()) > 500 || len(l.Groups) > 200 {
-		return fault.New(fault.Malformed, "a login of kind %q with an issuer of %d bytes, an id of %d bytes and %d groups "+
-			"is none that can be kept", l.Kind, len(l.Issuer), len(l.ID), len(l.Groups)).Because("login")
+		return fault.New(fault.Malformed,
+			"a login of kind %q with an issuer of %d bytes, an id of %d bytes and %d groups "+
+				"is none that can be kept", l.Kind, len(l.Issuer), len(l.ID), len(l.Groups)).Because("login")
 	}
 	return nil
 }

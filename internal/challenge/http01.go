@@ -166,7 +166,8 @@ func request(ctx context.Context, conn net.Conn, u *url.URL) (*http.Response, er
 		MaxResponseHeaderBytes: maxHeader,
 		// The certificate is what the client is about to get, so none is
 		// required yet (RFC 8555, section 8.3).
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // see above
+		//nolint:gosec // see above
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
 	}
 	return transport.RoundTrip(req)
 }

@@ -67,7 +67,8 @@ func (e *EnvelopedData) Decrypt(c *x509.Certificate, key crypto.Decrypter, p Pol
 func (r *recipient) options(n int) (crypto.DecrypterOpts, error) {
 	switch {
 	case r.algorithm.oid.Equal(oidRSA):
-		return &rsa.PKCS1v15DecryptOptions{SessionKeyLen: n}, nil //nolint:staticcheck // deprecated, but what SCEP clients write (S25)
+		//nolint:staticcheck // deprecated, but what SCEP clients write (S25)
+		return &rsa.PKCS1v15DecryptOptions{SessionKeyLen: n}, nil
 	case r.algorithm.oid.Equal(oidOAEP):
 		o, ok := readOAEP(r.algorithm.parameters)
 		if !ok {

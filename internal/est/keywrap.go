@@ -189,8 +189,10 @@ func capabilities(values []byte) (cms.Cipher, cms.KeyTransport, error) {
 		}
 	}
 	if choice == 0 {
-		return 0, transport, refuseWrap("none of the ciphers in its SMIMECapabilities is offered: AES-128 and AES-256 " +
-			"in CBC and GCM are")
+		return 0, transport, refuseWrap(
+			"none of the ciphers in its SMIMECapabilities is offered: AES-128 and AES-256 " +
+				"in CBC and GCM are",
+		)
 	}
 	return choice, transport, nil
 }

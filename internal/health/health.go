@@ -21,6 +21,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/privyseal/privyseal/api"
 )
 
 // State is how bad it is.
@@ -184,10 +186,22 @@ func (r Report) ReadyFor(listener string) bool {
 	})
 }
 
+// API returns the report as the operator API has it.
+func (r Report) API() api.Health {
+	out := api.Health{Ready: r.Ready, State: string(r.State), Checks: []api.HealthCheck{}}
+	for _, c := range r.Checks {
+		out.Checks = append(out.Checks, api.HealthCheck{
+			Name: c.Name, OK: c.State != Failed, State: string(c.State), Detail: c.Detail, Remedy: c.Remedy,
+			Since: c.Since.UTC(), Listeners: c.Needs,
+		})
+	}
+	return out
+}
+
 // Readyz answers 200 when the server, or the listener that ?listener= names, can do
-// its work, else 503; the body, which view makes, says what was looked at and what is
+// its work, else 503; the body is an api.Health: what was looked at and what is
 // wrong. listeners are the names that exist; another one is 404.
-func (b *Board) Readyz(listeners []string, view func(Report) any) http.HandlerFunc {
+func (b *Board) Readyz(listeners []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		name := r.URL.Query().Get("listener")
@@ -202,6 +216,6 @@ func (b *Board) Readyz(listeners []string, view func(Report) any) http.HandlerFu
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(view(report))
+		_ = json.NewEncoder(w).Encode(report.API())
 	}
 }

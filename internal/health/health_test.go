@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/privyseal/privyseal/api"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/crl"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -200,12 +201,12 @@ func TestFT8_ReadinessPerListener(t *testing.T) {
 		return []Check{{Name: "database", State: Failed, Needs: []string{"https"}}}
 	})
 	b.Ask(func(context.Context) []Check { return []Check{{Name: "lists", State: Failed}} })
-	handler := b.Readyz([]string{"http", "https"}, func(r Report) any { return r })
-	ask := func(query string) (int, Report) {
+	handler := b.Readyz([]string{"http", "https"})
+	ask := func(query string) (int, api.Health) {
 		t.Helper()
 		w := httptest.NewRecorder()
 		handler(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz"+query, nil))
-		var r Report
+		var r api.Health
 		if w.Code != http.StatusNotFound {
 			if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil {
 				t.Fatal(err)
@@ -219,11 +220,11 @@ func TestFT8_ReadinessPerListener(t *testing.T) {
 		}
 	}
 	at = at.Add(time.Hour)
-	if _, r := ask(""); r.State != Failed || !r.Checks[0].Since.Equal(now) {
+	if _, r := ask(""); r.State != string(Failed) || !r.Checks[0].Since.Equal(now) {
 		t.Errorf("since when: %+v", r.Checks[0])
 	}
 	down = false
-	if code, r := ask(""); code != 200 || r.State != Failed || !r.Ready || !r.Checks[0].Since.IsZero() {
+	if code, r := ask(""); code != 200 || r.State != string(Failed) || !r.Ready || !r.Checks[0].Since.IsZero() {
 		t.Errorf("with the database back: %d %+v", code, r)
 	}
 	b.Set(Check{Name: "server", State: Failed, Detail: "stopping", Needs: []string{All}})

@@ -35,8 +35,8 @@ var ignored = []struct {
 	{"w_issuer_dn_leading_whitespace", nil, "the name of a CA is copied as it is"},
 	{"w_issuer_dn_trailing_whitespace", nil, "the name of a CA is copied as it is"},
 	{"e_crl_revocation_time_after_this_update", nil,
-		"a list is dated back for clients whose clocks are slow; what was revoked in those minutes belongs on it with " +
-			"its true date"},
+		"a list is dated back for clients whose clocks are slow; what was revoked in those minutes belongs on it " +
+			"with its true date"},
 	{"e_rsa_fermat_factorization", nil,
 		"pki.CheckKey looks for primes that are too close before anything is drafted, in as many rounds and at a " +
 			"fraction of the cost"},

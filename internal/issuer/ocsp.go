@@ -75,7 +75,8 @@ func newResponder(named, included *x509.Certificate, signer Signer) (*Responder,
 	if err != nil {
 		return nil, err
 	}
-	return &Responder{certificate: included, signer: signer, scheme: s, keyHash: sha1.Sum(key)}, nil //nolint:gosec // see the import
+	//nolint:gosec // see the import
+	return &Responder{certificate: included, signer: signer, scheme: s, keyHash: sha1.Sum(key)}, nil
 }
 
 // PublicKeyBits returns the octets of a certificate's subjectPublicKey, which is

@@ -29,7 +29,8 @@ func DecryptForeign(text []byte, secret Secret) (key crypto.Signer, encrypted bo
 		return key, true, err
 	}
 	der := block.Bytes
-	//nolint:staticcheck // SA1019: weak, and for that reason never written here; but such keys exist and are to be taken over
+	// Weak, and for that reason never written here; but such keys exist and are to be taken over.
+	//nolint:staticcheck // SA1019
 	if encrypted = x509.IsEncryptedPEMBlock(block); encrypted {
 		if der, err = decryptPEM(block, secret); err != nil {
 			return nil, true, err

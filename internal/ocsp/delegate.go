@@ -74,3 +74,31 @@ func (d *Delegate) Responder() (*issuer.Responder, error) {
 
 // NotAfter returns when the certificate in use ends; zero if there is none.
 func (d *Delegate) NotAfter() time.Time { return d.Health().NotAfter }
+
+// Health says what the responder of a CA cannot do, and what will end soon. d is its
+// delegate, nil if it has none; healthy asks the key that is not a delegate's to keep,
+// and is nil for a delegate's.
+func (a Answers) Health(d *Delegate, healthy func() error, now time.Time) owncert.Health {
+	var s owncert.Health
+	if d != nil {
+		s = d.Health()
+	}
+	r, err := a.Signer()
+	switch {
+	case s.Failed != nil:
+		return s
+	case err != nil:
+		s.Failed = err
+		return s
+	case healthy != nil:
+		s.Failed = healthy()
+	}
+	if c := r.Certificate(); c != nil && d == nil {
+		s.NotAfter = c.NotAfter
+		soon, err := owncert.Ends(c, now, "sign a new one where the CA's key is, and put it into the configuration")
+		if s.Warning = soon; err != nil {
+			s.Failed = err
+		}
+	}
+	return s
+}

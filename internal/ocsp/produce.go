@@ -286,7 +286,8 @@ func newEntry(key string, body []byte, read reading, from, to time.Time) *entry 
 	}
 	// Half of the life, give or take a tenth, so that what was signed together is
 	// not signed anew together.
-	e.refresh = from.Add(life*2/5 + time.Duration(rand.Int64N(int64(life/5)+1))).Unix() //nolint:gosec,forbidigo // jitter
+	//nolint:gosec,forbidigo // jitter
+	e.refresh = from.Add(life*2/5 + time.Duration(rand.Int64N(int64(life/5)+1))).Unix()
 	e.header = newHeader(body, e.from, e.to, e.until)
 	return e
 }

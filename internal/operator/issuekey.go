@@ -75,7 +75,8 @@ func (k *keyFlags) after(cmd *cobra.Command, err error) {
 	var p *api.Problem
 	switch {
 	case k.out == "" || err == nil:
-	case errors.Is(err, api.ErrUnreachable), errors.Is(err, errUsage), errors.As(err, &p) && p.Refused() && !p.Waiting():
+	case errors.Is(err, api.ErrUnreachable), errors.Is(err, errUsage),
+		errors.As(err, &p) && p.Refused() && !p.Waiting():
 		if err := os.Remove(k.out); err != nil {
 			cmd.PrintErrf("the key that nothing was issued for is still there: %s\n", err)
 		}

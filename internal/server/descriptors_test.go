@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -153,7 +152,7 @@ func TestFS14_Budget(t *testing.T) {
 		for _, b := range all {
 			sum += b.Total
 		}
-		if got := all[listenHTTP]; got != want || sum > files-min(files/4, reservedFiles) {
+		if got := all[listenHTTP]; got != want || sum > files-min(files/4, 512 /* that it needs besides */) {
 			t.Errorf("%d files: %+v, %d connections in all", files, got, sum)
 		}
 	}
@@ -161,14 +160,5 @@ func TestFS14_Budget(t *testing.T) {
 	l.HTTP.Connections = config.Connections{Max: 9, MaxPerSource: 20}
 	if got := bounds(1<<20, l)[listenHTTP]; got != (web.Bounds{Total: 9, PerSource: 9}) {
 		t.Errorf("as configured: %+v", got)
-	}
-}
-
-func TestFS14_LimitIsRaised(t *testing.T) {
-	n, err := openFiles()
-	var l syscall.Rlimit
-	if failed := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || failed != nil || l.Cur != l.Max ||
-		uint64(n) != min(uint64(l.Max), 1<<30) {
-		t.Errorf("%d, %v, %+v", n, err, l)
 	}
 }

@@ -2,20 +2,16 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/privyseal/privyseal/api"
-	"github.com/privyseal/privyseal/internal/audit"
 	"github.com/privyseal/privyseal/internal/ca"
 	"github.com/privyseal/privyseal/internal/config"
-	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/owncert"
-	"github.com/privyseal/privyseal/internal/store"
 )
 
 // askHealth tells the board whom to ask, once everything is there.
@@ -24,9 +20,7 @@ func (srv *server) askHealth() {
 	cas := health.CAs{Set: set, Needs: srv.needs, Longest: srv.longest, Now: srv.now}
 	for _, source := range []func(context.Context) []health.Check{
 		cas.Checks, health.Lists(srv.lists.Lists, srv.needsCA), srv.responderHealth, srv.raHealth, srv.tlsHealth,
-		srv.rootHealth,
-		srv.configHealth, srv.auditHealth, srv.parkedHealth, srv.credentialHealth, srv.secretsHealth, srv.accessHealth,
-		srv.archiveHealth,
+		srv.rootHealth, srv.recordsHealth, srv.secretsHealth, srv.accessHealth,
 	} {
 		srv.health.Ask(source)
 	}
@@ -96,82 +90,22 @@ func (srv *server) longest(service string) time.Duration {
 	return most
 }
 
-func (srv *server) databaseHealth(ctx context.Context) []health.Check {
-	if err := srv.store.Ping(ctx); err != nil {
-		return []health.Check{{
-			Name: "database", State: health.Failed, Detail: fault.Text(err),
-			Needs:  []string{listenHTTPS, listenEST, listenSocket, needSCEP},
-			Remedy: "see to the database; lists and kept OCSP answers go on meanwhile",
-		}}
+// recordsHealth is what the database and the audit record have to say. Where the database
+// does not answer, its own check says so.
+func (srv *server) recordsHealth(ctx context.Context) []health.Check {
+	cfg, now := srv.cfg.Load(), srv.now()
+	checks := append(health.Parked(srv.acme.Parked()), health.Audit(srv.audit.Condition()))
+	if a := cfg.Audit; a.Retention != 0 {
+		failed := srv.unkept.Load() // another node may have taken over since
+		checks = append(checks, health.Archive(a.Archive, failed != nil && now.Sub(*failed) < 3*purgeEvery))
 	}
-	return []health.Check{{Name: "database"}}
-}
-
-// configHealth names the nodes that run another configuration. That is no reason
-// to send clients elsewhere: while a new configuration goes round, it is so on every
-// node.
-func (srv *server) configHealth(ctx context.Context) []health.Check {
-	nodes, err := srv.store.Nodes(ctx)
-	if err != nil {
-		return nil // the database check says so
+	if nodes, err := srv.store.Nodes(ctx); err == nil {
+		checks = append(checks, health.Configuration(nodes, srv.node.Name, cfg.Digest(), now.Add(-aliveFor)))
 	}
-	ours := srv.cfg.Load().Digest()
-	check := health.Check{Name: "configuration", Detail: ours}
-	for _, n := range nodes {
-		if n.Node != srv.node.Name && n.ConfigDigest != ours && srv.now().Sub(n.SeenAt) < aliveFor {
-			check.State, check.Remedy = health.Warning, "give all nodes the same configuration and reload"
-			check.Detail += fmt.Sprintf("; node %s runs %s", n.Node, n.ConfigDigest)
-		}
+	if n, err := srv.store.CountUnbound(ctx, now); err == nil {
+		checks = append(checks, health.Credentials(n)...)
 	}
-	return []health.Check{check}
-}
-
-// auditHealth tells of a record that is not the one that this node saw.
-func (srv *server) auditHealth(context.Context) []health.Check {
-	c := srv.audit.Condition()
-	check := health.Check{Name: "audit record", Detail: c.String()}
-	switch {
-	case len(c.Findings) > 0:
-		check.State, check.Needs = health.Failed, []string{health.All}
-		check.Remedy = "privyseal audit verify says what is missing; restore the newest database, or, if it is known " +
-			"why: privyseal audit accept --reason TEXT"
-	case c.Err != nil:
-		check.State, check.Remedy = health.Warning, "see to the folder audit in state.dir, and to its disk"
-	case c.Late:
-		check.State = health.Warning
-		check.Remedy = "run privyseal audit verify, and then privyseal audit accept --reason TEXT: from then on this " +
-			"node is a witness"
-	}
-	return []health.Check{check}
-}
-
-// parkedHealth tells of rows that background work has given up.
-func (srv *server) parkedHealth(context.Context) []health.Check {
-	n := srv.acme.Parked()
-	if n == 0 {
-		return nil
-	}
-	return []health.Check{{
-		Name: "background work", State: health.Warning,
-		Detail: fmt.Sprintf("%d rows could not be worked on and were ended", n),
-		Remedy: "the log has their ids at error: report them",
-	}}
-}
-
-// credentialHealth tells of credentials that are good for any name without that
-// anybody said so: those of before they were bound.
-func (srv *server) credentialHealth(ctx context.Context) []health.Check {
-	n, err := srv.store.CountUnbound(ctx, srv.now())
-	if err != nil || n == (store.Unbound{}) {
-		return nil // the database check says so
-	}
-	return []health.Check{{
-		Name: "credentials", State: health.Warning,
-		Detail: fmt.Sprintf("good for any name, because they are older than bindings: %d EST users, "+
-			"%d SCEP challenges, %d EAB keys", n.ESTUsers, n.SCEPChallenges, n.EABKeys),
-		Remedy: "est user list, scep challenge list and eab list show them as unbound: make others with --name, " +
-			"--subject or --any-name, and disable these",
-	}}
+	return checks
 }
 
 // secretsHealth reads the key-encryption keys anew: a line that was taken out too early
@@ -212,44 +146,6 @@ func (srv *server) warnOfSecrets(ctx context.Context) {
 	}
 }
 
-// archiveHealth tells of audit events that cannot leave the database.
-func (srv *server) archiveHealth(context.Context) []health.Check {
-	a := srv.cfg.Load().Audit
-	if a.Retention == 0 {
-		return nil
-	}
-	check := health.Check{Name: "audit archive", Detail: a.Archive}
-	failed := srv.unkept.Load() // another node may have taken over since
-	if err := audit.Probe(a.Archive); err != nil {
-		check.State, check.Detail = health.Warning, err.Error()
-	} else if failed != nil && srv.now().Sub(*failed) < 3*purgeEvery {
-		check.State, check.Detail = health.Warning, a.Archive+": events could not be moved there; the log says why"
-	}
-	if check.State == health.Warning {
-		check.Remedy = "make the folder that audit.archive names, for the server's user to write; old audit events " +
-			"stay in the database until then"
-	}
-	return []health.Check{check}
-}
-
-// ownCheck is the check of a certificate of our own. That a CA cannot certify one
-// at all is so on every node: it stands in the check, and is no reason to send
-// the clients of all others elsewhere.
-func ownCheck(name, need string, s owncert.Health) health.Check {
-	check := health.Check{Name: name, Detail: s.Warning}
-	switch {
-	case s.Failed == nil && s.Warning != "":
-		check.State = health.Warning
-	case s.Failed == nil:
-	case owncert.Impossible(s.Failed):
-		check.State, check.Detail = health.Warning, "its CA cannot certify it: "+fault.Text(s.Failed)
-		check.Remedy = "take the responder or the endpoint out, or let another CA have it"
-	default:
-		check.State, check.Detail, check.Needs = health.Failed, fault.Text(s.Failed), []string{need}
-	}
-	return check
-}
-
 // ownEnds returns when the certificates of the server's own end.
 func (srv *server) ownEnds() []health.End {
 	var all []health.End
@@ -277,18 +173,7 @@ func (srv *server) ownEnds() []health.End {
 }
 
 // report is the operator API's view of health.
-func (srv *server) report(ctx context.Context) api.Health { return view(srv.health.Report(ctx)) }
-
-func view(r health.Report) api.Health {
-	out := api.Health{Ready: r.Ready, State: string(r.State), Checks: []api.HealthCheck{}}
-	for _, c := range r.Checks {
-		out.Checks = append(out.Checks, api.HealthCheck{
-			Name: c.Name, OK: c.State != health.Failed, State: string(c.State), Detail: c.Detail, Remedy: c.Remedy,
-			Since: c.Since.UTC(), Listeners: c.Needs,
-		})
-	}
-	return out
-}
+func (srv *server) report(ctx context.Context) api.Health { return srv.health.Report(ctx).API() }
 
 // healthz says that the process answers; whether it can work is /readyz.
 func healthz(w http.ResponseWriter, _ *http.Request) {

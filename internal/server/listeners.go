@@ -79,7 +79,7 @@ func (srv *server) startOps(ctx context.Context, cfg *config.File) error {
 	index(r, func() []string { return []string{"/healthz", "/readyz", "/readyz?listener=NAME", "/metrics"} })
 	r.Get("/healthz", healthz)
 	all := []string{listenHTTPS, listenEST, listenAdmin, listenHTTP, listenOps, listenSocket}
-	r.Get("/readyz", srv.health.Readyz(all, func(r health.Report) any { return view(r) }))
+	r.Get("/readyz", srv.health.Readyz(all))
 	r.Handle("/metrics", srv.metrics.Handler(srv.log))
 	if cfg.Listeners.Ops.Pprof {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

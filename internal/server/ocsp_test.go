@@ -133,7 +133,7 @@ func TestResponderAlarm(t *testing.T) {
 	a := ocsp.Answers{Signer: func() (*issuer.Responder, error) { return r, nil }}
 	const day = 24 * time.Hour
 	for left, want := range map[time.Duration]string{119 * day: "", 31 * day: "", 29 * day: "sign a new one", time.Second: "sign a new one", 0: "has expired"} {
-		state := responderState(a, nil, nil, cert[0].NotAfter.Add(-left))
+		state := a.Health(nil, nil, cert[0].NotAfter.Add(-left))
 		soon := state.Warning
 		if state.Failed != nil {
 			soon = state.Failed.Error()

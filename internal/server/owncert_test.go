@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -20,7 +19,6 @@ import (
 	"github.com/privyseal/privyseal/internal/ceremony"
 	"github.com/privyseal/privyseal/internal/cms"
 	"github.com/privyseal/privyseal/internal/config"
-	"github.com/privyseal/privyseal/internal/fault"
 	"github.com/privyseal/privyseal/internal/health"
 	"github.com/privyseal/privyseal/internal/issuance"
 	"github.com/privyseal/privyseal/internal/issuer"
@@ -324,30 +322,6 @@ func TestFT7_ResponderStateAsksTheKey(t *testing.T) {
 	}
 	if s := h.responderStates()["root"]; s.Failed == nil || s.NotAfter.IsZero() {
 		t.Errorf("no alarm: %+v", s)
-	}
-}
-
-// What is told of a failed certificate: permanent refusals are no reason to send
-// clients elsewhere.
-func TestOwnCheck(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		state owncert.Health
-		want  health.State
-		says  string
-	}{
-		{owncert.Health{}, "", ""},
-		{owncert.Health{Warning: "soon"}, health.Warning, "soon"},
-		{owncert.Health{Failed: errors.New("away")}, health.Failed, "away"},
-		{
-			owncert.Health{Failed: fault.New(fault.RejectedIdentifier, "not below this CA")}, health.Warning,
-			"its CA cannot certify it: not below this CA",
-		},
-		{owncert.Health{Failed: fault.New(fault.BadPublicKey, "compromised")}, health.Failed, "compromised"},
-	} {
-		if got := ownCheck("x", "https", c.state); got.State != c.want || got.Detail != c.says {
-			t.Errorf("%+v: %+v", c.state, got)
-		}
 	}
 }
 

@@ -90,7 +90,7 @@ func (srv *server) raHealth(context.Context) []health.Check {
 	var checks []health.Check
 	states := srv.scep.Health()
 	for _, name := range slices.Sorted(maps.Keys(states)) {
-		checks = append(checks, ownCheck("scep "+name, needSCEP, states[name]))
+		checks = append(checks, health.Own("scep "+name, needSCEP, states[name]))
 	}
 	return checks
 }

@@ -153,7 +153,7 @@ func (srv *server) buildStore(ctx context.Context) error {
 		return err
 	}
 	srv.metrics.WatchStore(s)
-	srv.health.Ask(srv.databaseHealth)
+	srv.health.Ask(health.Database(srv.store, listenHTTPS, listenEST, listenSocket, needSCEP))
 	return nil
 }
 

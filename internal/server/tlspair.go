@@ -157,7 +157,7 @@ func (srv *server) tlsHealth(ctx context.Context) []health.Check {
 		keepers := srv.tls[l.name].keepers()
 		if len(keepers) == 0 {
 			state := srv.givenPair(ctx, current.Leaf, l.conf.TLS.Certificate)
-			checks = append(checks, ownCheck("tls "+l.name, l.name, state))
+			checks = append(checks, health.Own("tls "+l.name, l.name, state))
 		}
 		served := slices.ContainsFunc(keepers, func(k *owncert.Keeper) bool { return k.Health().Failed == nil })
 		for i, k := range keepers {
@@ -165,7 +165,7 @@ func (srv *server) tlsHealth(ctx context.Context) []health.Check {
 			if i > 0 {
 				what += " " + config.KeyKind(k.Specs[0].Algorithm)
 			}
-			check := ownCheck(what, l.name, k.Health())
+			check := health.Own(what, l.name, k.Health())
 			if served && check.State == health.Failed { // by the other kind, which most clients know
 				check.State, check.Needs = health.Warning, nil
 			}

@@ -34,7 +34,8 @@ const (
 	onRevoked = ` ON CONFLICT (certificate_id) DO UPDATE SET reason = excluded.reason, listed_in = NULL,
 		requester = excluded.requester, seq = excluded.seq,
 			released_at = NULL,
-			revoked_at = CASE WHEN revocations.released_at IS NULL THEN revocations.revoked_at ELSE excluded.revoked_at END,
+			revoked_at = CASE WHEN revocations.released_at IS NULL THEN revocations.revoked_at
+				ELSE excluded.revoked_at END,
 			invalidity_at = CASE WHEN revocations.released_at IS NULL
 				THEN COALESCE(excluded.invalidity_at, revocations.invalidity_at) ELSE excluded.invalidity_at END
 			WHERE revocations.released_at IS NOT NULL OR (revocations.reason = 6 AND excluded.reason <> 6)
