@@ -207,6 +207,10 @@ func (a *Authority) check() error {
 	if err := a.Key.Check(); err != nil {
 		return fmt.Errorf("%s: %w", a.Name, err)
 	}
+	if strings.HasPrefix(string(a.Key), "credential:") {
+		return fmt.Errorf("%s: %s: credentials of systemd are for servers; leave key out for the folder's key file",
+			a.Name, a.Key)
+	}
 	if a.Quorum != nil {
 		return fmt.Errorf("%s: a quorum divides what opens the key file of the folder; who may use a token is the "+
 			"token's own affair", a.Name)

@@ -72,6 +72,7 @@ func TestDecodeFileRefuses(t *testing.T) {
 		"bad CA name":      {"name: x\ncas: [{name: ../x}]\nacts: [{crl: {ca: root}}]", "small letters"},
 		"one folder twice": {"name: x\ncas: [{name: a}, {name: b, folder: ./a}]\nacts: [{crl: {ca: a}}]", "same folder"},
 		"bad key":          {"name: x\ncas: [{name: root, key: \"pkcs11:pin-value=1\"}]\nacts: [{crl: {ca: root}}]", "root:"},
+		"a credential":     {"name: x\ncas: [{name: root, key: \"credential:root\"}]\nacts: [{crl: {ca: root}}]", "are for servers"},
 		"quorum and token": {"name: x\ncas: [{name: root, key: \"pkcs11:token=a;object=b\", quorum: {need: 2, custodians: [a, b]}}]\nacts: [{crl: {ca: root}}]", "token's own affair"},
 		"custodian twice":  {"name: x\ncas: [{name: root, quorum: {need: 2, custodians: [a, a]}}]\nacts: [{crl: {ca: root}}]", "there twice"},
 		"csr and new":      {head + "acts: [{sign-ca: {ca: root, csr: a, new: root}}]", "want either csr"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/privyseal/privyseal/internal/enrolment"
 	"github.com/privyseal/privyseal/internal/fault"
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/keys"
 	"github.com/privyseal/privyseal/internal/pki"
 	"github.com/privyseal/privyseal/internal/profile"
@@ -94,7 +95,7 @@ func (f *File) checkSecrets(d *strictyaml.Document) {
 	for _, s := range all {
 		if s.ref == "" {
 			if s.required {
-				d.Report(s.key, "required: a reference, file:PATH or env:NAME")
+				d.Report(s.key, "required: a reference, "+files.References)
 			}
 			continue
 		}
@@ -140,7 +141,7 @@ func (f *File) checkServiceKey(d *strictyaml.Document, key string, ref keys.Ref,
 	}
 	f.checkKey(d, key, ref)
 	if secret == "" {
-		d.Report(secretKey, "required: a reference to the token's PIN, file:PATH or env:NAME")
+		d.Report(secretKey, "required: a reference to the token's PIN, "+files.References)
 	} else if _, err := secret.Read(f.Dir); err != nil {
 		d.Report(secretKey, "%v", err)
 	}

@@ -139,8 +139,8 @@ type Issuer struct {
 	// ID names the issuer for good, such as web-a-1; it is part of the URLs in
 	// certificates and is never used for another key.
 	ID string `yaml:"id"`
-	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file, or
-	// pkcs11:token=…;object=…, a key in a token (RFC 7512).
+	// Key says where the private key is: file:PATH, an encrypted PKCS#8 file,
+	// credential:NAME, one that systemd hands over, or pkcs11:token=…;object=…, a key in a token (RFC 7512).
 	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key's file, or the token's PIN.
 	Passphrase Reference `yaml:"passphrase"`
@@ -358,7 +358,8 @@ type TLSListener struct {
 type TLS struct {
 	// Certificate is a PEM file with the certificate and what certifies it.
 	Certificate string `yaml:"certificate,omitempty" path:"file"`
-	// Key says where the certificate's private key is: file:PATH, encrypted PKCS#8.
+	// Key says where the certificate's private key is: file:PATH or
+	// credential:NAME, encrypted PKCS#8.
 	Key keys.Ref `yaml:"key,omitempty" path:"key"`
 	// Passphrase refers to the passphrase of Key.
 	Passphrase Reference `yaml:"passphrase,omitempty"`
@@ -389,8 +390,8 @@ type OpsListener struct {
 
 // Audit is how the audit record is kept.
 type Audit struct {
-	// Key says where the key that signs checkpoints is: file:PATH, encrypted
-	// PKCS#8. It is not in the database, so that who rules the database cannot
+	// Key says where the key that signs checkpoints is: file:PATH or
+	// credential:NAME, encrypted PKCS#8. It is not in the database, so that who rules the database cannot
 	// forge the record.
 	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key.

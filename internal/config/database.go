@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/internal/files"
 	"github.com/privyseal/privyseal/internal/store"
 	"github.com/privyseal/privyseal/internal/strictyaml"
 )
@@ -16,7 +17,7 @@ import (
 // the file's folder. Its errors never show a URL that may hold a password.
 func (f *File) DatabaseURL() (string, error) {
 	value := f.Database.URL
-	byReference := strings.HasPrefix(value, "file:") || strings.HasPrefix(value, "env:")
+	byReference := files.IsReference(value)
 	if byReference {
 		text, err := Reference(value).Read(f.Dir)
 		if err != nil {

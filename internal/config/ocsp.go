@@ -55,7 +55,8 @@ type OfflineOCSP struct {
 	// Certificate is a PEM file with a responder certificate that the CA signed:
 	// extended key usage OCSPSigning, id-pkix-ocsp-nocheck.
 	Certificate string `yaml:"certificate" path:"file"`
-	// Key says where its private key is: file:PATH, an encrypted PKCS#8 file.
+	// Key says where its private key is: file:PATH or
+	// credential:NAME, an encrypted PKCS#8 file.
 	Key keys.Ref `yaml:"key" path:"key"`
 	// Passphrase refers to the passphrase of the key.
 	Passphrase Reference `yaml:"passphrase"`

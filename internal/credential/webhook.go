@@ -53,8 +53,8 @@ type WebhookConfig struct {
 	NotifyURL string `yaml:"notify_url,omitempty" json:"notify_url,omitempty"`
 	// Timeout bounds a call. Default: 5s.
 	Timeout time.Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
-	// KeyRef refers to the key that signs our calls: file:PATH or env:NAME, 32
-	// bytes or more, taken as they stand there.
+	// KeyRef refers to the key that signs our calls: file:PATH, env:NAME or
+	// credential:NAME, 32 bytes or more, taken as they stand there.
 	KeyRef string `yaml:"key" json:"key"`
 	// CA is a PEM file of the CAs that the service's TLS certificate may come from.
 	// Default: those that the system trusts.

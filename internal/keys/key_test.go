@@ -258,7 +258,10 @@ func TestG1_24_GenerateOpenOpenSSL(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path, _ := ref.path()
+			path, err := ref.path()
+			if err != nil {
+				t.Fatal(err)
+			}
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 				t.Fatalf("mode %v, %v", info.Mode(), err)
 			}

@@ -14,7 +14,8 @@ import (
 )
 
 // Ref says where a private key lives: "file:PATH" is an encrypted PKCS#8 file,
-// "pkcs11:…" an object in a token (RFC 7512). A Ref never holds a secret, so it
+// "credential:NAME" one that systemd hands over (LoadCredential=), "pkcs11:…" an
+// object in a token (RFC 7512). A Ref never holds a secret, so it
 // may be shown and logged.
 type Ref string
 
@@ -26,19 +27,46 @@ func (r Ref) Check() error {
 			return fmt.Errorf("key reference %q: want file:PATH", string(r))
 		}
 		return nil
+	case "credential":
+		if err := files.CheckCredential(rest); err != nil {
+			return fmt.Errorf("key reference %q: %w", string(r), err)
+		}
+		return nil
 	case "pkcs11":
 		_, err := ParseURI(string(r))
 		return err
 	}
-	return fmt.Errorf("key reference %q: want file:PATH or pkcs11:token=…;object=…", string(r))
+	return fmt.Errorf("key reference %q: want file:PATH, credential:NAME or pkcs11:token=…;object=…", string(r))
 }
 
 // ErrNoKey is in the chain of the error of Open when everything is as it should
 // be, but there is no key yet. For a file it is fs.ErrNotExist.
 var ErrNoKey = fs.ErrNotExist
 
-// path returns the path of a file: reference.
-func (r Ref) path() (string, bool) { return strings.CutPrefix(string(r), "file:") }
+// InFile reports whether the key is in a file and not in a token.
+func (r Ref) InFile() bool { return !strings.HasPrefix(string(r), "pkcs11:") }
+
+// path returns the path of a key in a file.
+func (r Ref) path() (string, error) {
+	name, credential := strings.CutPrefix(string(r), "credential:")
+	if !credential {
+		return strings.TrimPrefix(string(r), "file:"), nil
+	}
+	path, err := files.Credential(name, os.LookupEnv)
+	if err != nil {
+		return "", fmt.Errorf("key %s: %w", r, err)
+	}
+	return path, nil
+}
+
+// newPath returns the path for a key that is to be written.
+func (r Ref) newPath() (string, error) {
+	path, file := strings.CutPrefix(string(r), "file:")
+	if !file {
+		return "", fmt.Errorf("key %s: systemd hands it over; make it at file:PATH and load it from there", r)
+	}
+	return path, nil
+}
 
 // Generate makes a new private key of algorithm alg at ref and opens it with the
 // default Config. It never overwrites: a key that exists is an error. A file is
@@ -54,12 +82,15 @@ func GenerateIn(ref Ref, alg string, secret Secret, cfg Config) (*Key, error) {
 	if err := ref.Check(); err != nil {
 		return nil, err
 	}
-	path, ok := ref.path()
-	if !ok {
+	if !ref.InFile() {
 		if err := generateToken(ref, alg, secret, cfg); err != nil {
 			return nil, fmt.Errorf("generate key %s: %w", ref, err)
 		}
 		return Open(context.Background(), ref, secret, cfg)
+	}
+	path, err := ref.newPath()
+	if err != nil {
+		return nil, err
 	}
 	b, err := generateFile(path, alg, secret)
 	if err != nil {
@@ -71,9 +102,12 @@ func GenerateIn(ref Ref, alg string, secret Secret, cfg Config) (*Key, error) {
 // Save writes a private key that was made elsewhere to a file: reference, as
 // Generate does. It never overwrites. A token takes no key from here.
 func Save(ref Ref, key crypto.Signer, secret Secret) error {
-	path, ok := ref.path()
-	if !ok {
+	if !ref.InFile() {
 		return fmt.Errorf("save key %s: bring it into the token with the token's own tools", ref)
+	}
+	path, err := ref.newPath()
+	if err != nil {
+		return err
 	}
 	text, err := Encrypt(key, secret)
 	if err != nil {
@@ -107,9 +141,12 @@ func Open(ctx context.Context, ref Ref, secret Secret, cfg Config) (*Key, error)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open key %s: %w", ref, err)
 	}
-	path, ok := ref.path()
-	if !ok {
+	if !ref.InFile() {
 		return openPKCS11(ctx, ref, secret, cfg)
+	}
+	path, err := ref.path()
+	if err != nil {
+		return nil, err
 	}
 	b, err := openFile(path, secret)
 	if err != nil {
@@ -124,7 +161,11 @@ func (r Ref) Available(module string) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
-	if path, ok := r.path(); ok {
+	if r.InFile() {
+		path, err := r.path()
+		if err != nil {
+			return err
+		}
 		return files.CheckSecret(path)
 	}
 	if !withPKCS11 {

@@ -41,8 +41,8 @@ type ProviderConfig struct {
 	Issuer string `yaml:"issuer" json:"issuer"`
 	// ClientID is what the provider calls this CA.
 	ClientID string `yaml:"client_id" json:"client_id"`
-	// ClientSecret refers to the secret of a confidential client: file:PATH or env:NAME.
-	// A public client has none; PKCE protects both.
+	// ClientSecret refers to the secret of a confidential client: file:PATH, env:NAME
+	// or credential:NAME. A public client has none; PKCE protects both.
 	ClientSecret string `yaml:"client_secret,omitempty" json:"client_secret,omitempty"`
 	// Scopes are asked for beside openid. Default: profile, email, offline_access.
 	Scopes []string `yaml:"scopes,omitempty" json:"scopes,omitempty"`

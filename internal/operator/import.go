@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/big"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -228,7 +227,7 @@ it. With --key-in-place the key is in its token already and is not read.`,
 			f.StringVar(&id, "issuer", "", "the issuer that the configuration declares (required)")
 			f.StringVar(&chain, "chain", "", "PEM file of the CAs above it, root last, as far as they are not "+
 				"installed")
-			f.StringVar(&passphrase, "passphrase", "", "where the passphrase of the key is: file:PATH or env:NAME")
+			f.StringVar(&passphrase, "passphrase", "", "where the passphrase of the key is: "+files.References)
 			f.BoolVar(&keyInPlace, "key-in-place", false, "the key is where the configuration says already")
 			asJSON = jsonFlag(cmd)
 		},
@@ -273,19 +272,13 @@ it. With --key-in-place the key is in its token already and is not read.`,
 // secret reads a passphrase by reference.
 func (c *CLI) secret(ref string) keys.Secret {
 	return func() ([]byte, error) {
-		kind, rest, _ := strings.Cut(ref, ":")
-		switch kind {
-		case "file":
-			text, err := files.ReadSecret(rest)
-			return bytes.TrimRight(text, "\r\n"), err
-		case "env":
-			if v := c.getenv(rest); v != "" {
-				return []byte(v), nil
-			}
-			return nil, fmt.Errorf("the environment has no %s", rest)
+		if ref == "" {
+			return nil, errors.New("the key is encrypted: say where its passphrase is with --passphrase " + files.References)
 		}
-		return nil, errors.New("the key is encrypted: say where its passphrase is with --passphrase file:PATH or " +
-			"env:NAME")
+		return files.ReadReference(ref, "", func(name string) (string, bool) {
+			v := c.getenv(name)
+			return v, v != ""
+		})
 	}
 }
 

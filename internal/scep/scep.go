@@ -69,8 +69,8 @@ type Options struct {
 	// of their own, such as /cgi-bin/pkiclient.exe or /certsrv/mscep/mscep.dll. Each is
 	// taken as it stands, without a suffix.
 	Paths []string `yaml:"paths,omitempty"`
-	// Challenge refers to a challenge password that all devices share: file:PATH
-	// or env:NAME. Those of `privyseal scep challenge create` are good in any case.
+	// Challenge refers to a challenge password that all devices share: file:PATH,
+	// env:NAME or credential:NAME. Those of `privyseal scep challenge create` are good in any case.
 	Challenge string `yaml:"challenge,omitempty"`
 	// ChallengeNames are the names that Challenge is good for, in the words of
 	// `privyseal scep challenge create --name`, such as *.devices.example.test,

@@ -199,7 +199,7 @@ func (srv *server) tell(ctx context.Context, now map[string]ca.Trust) {
 // by themselves.
 func (srv *server) wakeKeys(ctx context.Context) error {
 	for id, k := range srv.signing.Load().keys {
-		if strings.HasPrefix(string(k.Ref()), "file:") && k.Healthy() != nil {
+		if k.Ref().InFile() && k.Healthy() != nil {
 			if err := k.KeepAlive(ctx); err != nil {
 				srv.log.DebugContext(ctx, "a key still fails", "issuer", id, "error", err)
 			}
