@@ -37,7 +37,7 @@ func TestCheck(t *testing.T) {
 		"unknown database":         {"url: sqlite:privyseal.db", "url: mysql://x", "database.url", "want sqlite:PATH"},
 		"password in the URL":      {"url: sqlite:privyseal.db", "url: postgres://u:hunter2@h/d", "database.url", "by reference"},
 		"password as parameter":    {"url: sqlite:privyseal.db", "url: postgres://u@h/d?password=hunter2", "database.url", "by reference"},
-		"database of systemd":      {"url: sqlite:privyseal.db", "url: credential:a/b", "database.url", "without / and :"},
+		"database of systemd":      {"url: sqlite:privyseal.db", "url: credential:a/b", "database.url", "which has no / and no colon"},
 		"database by reference":    {"url: sqlite:privyseal.db", "url: env:NO_SUCH_VARIABLE", "database.url", "secret env:NO_SUCH_VARIABLE: the variable is not set"},
 		"missing secret":           {"file:secrets/kek", "file:secrets/gone", "key_encryption", "secret file:secrets/gone: no such file"},
 		"secret itself":            {"file:secrets/kek", "hunter2", "key_encryption", "want a reference"},

@@ -73,7 +73,7 @@ func readReference(ref, dir string, lookup func(string) (string, bool)) ([]byte,
 // names of files, and a colon would end it in the unit.
 func CheckCredential(name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/:\x00") {
-		return fmt.Errorf("credential %q: want the name of a credential, without / and :", name)
+		return fmt.Errorf("credential %q: want the name of a credential, which has no / and no colon", name)
 	}
 	return nil
 }
