@@ -214,6 +214,19 @@ func TestBlockBeatsGrant(t *testing.T) {
 	must(t, f.Decide(ctx, c, api.CertIssue, web("a.test")))
 }
 
+// TestAgesWithoutGroups: a login that has no groups has to be proved anew as well.
+func TestAgesWithoutGroups(t *testing.T) {
+	f := start(t)
+	l := ada()
+	l.Groups = nil
+	c, _, _ := f.login(t, l)
+	f.give(t, adaSubject, "operator", access.Scope{All: true})
+	must(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")))
+	f.now = f.now.Add(11 * time.Minute)
+	want(t, f.Decide(t.Context(), c, api.CertIssue, web("a.test")), fault.Denied, "permission_missing")
+	must(t, f.Decide(t.Context(), c, api.CertRead, web("a.test")))
+}
+
 // TestAges: acts need groups of the last ten minutes, grants a login of the last five.
 func TestAges(t *testing.T) {
 	f := start(t)

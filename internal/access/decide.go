@@ -109,8 +109,8 @@ func (a *Access) barred(s *snapshot, c Caller, p Permission) string {
 		return "the token has the role " + c.token.Role
 	case c.session == "" || isRead(p):
 		return ""
-	case now.Sub(c.groupsAt) > groupsAge && len(c.login.Groups) > 0:
-		return "the groups of the login are older than " + groupsAge.String() + ": log in again"
+	case now.Sub(c.groupsAt) > groupsAge:
+		return "the login, with its groups, was proved last more than " + groupsAge.String() + " ago: log in again"
 	case slices.Contains(freshLogin, p) && now.Sub(c.login.At) > loginAge:
 		return "it needs a login within " + loginAge.String() + ": log in again"
 	}

@@ -78,6 +78,9 @@ func New(cfg Config) *Server {
 // certificates are asked for. Sessions of providers that are gone are read anew no more.
 func (s *Server) Swap(providers []*Provider, anchors []*Anchor, asksAt string) {
 	w := &ways{providers: map[string]*Provider{}, anchors: anchors, asksAt: asksAt}
+	for _, a := range anchors {
+		a.remember(s.ways.Load().anchors)
+	}
 	for _, p := range providers {
 		p.now = s.cfg.Now
 		w.providers[p.Name] = p

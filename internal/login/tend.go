@@ -43,8 +43,9 @@ func (s *Server) forget(session string) {
 }
 
 // Tend reads the groups of sessions anew that have not been for a while, and ends the
-// sessions of those whom their provider knows no more, or whose certificate was revoked. A provider that does not answer
-// changes nothing: access stops acts by itself when groups are old.
+// sessions of those whom their provider knows no more, or whose certificate was revoked.
+// A provider that does not answer changes nothing: access stops acts by itself when the
+// proof is old.
 func (s *Server) Tend(ctx context.Context) error {
 	s.mu.Lock()
 	all := maps.Clone(s.kept)
@@ -54,7 +55,7 @@ func (s *Server) Tend(ctx context.Context) error {
 	for session, k := range all {
 		now := s.cfg.Now()
 		switch {
-		case !now.Before(k.until), k.provider != nil && s.ways.Load().providers[k.provider.Name] != k.provider:
+		case !now.Before(k.until), k.provider != nil && !s.ways.Load().still(&k):
 			s.forget(session)
 		case k.provider == nil:
 			errs = append(errs, s.certificateAgain(ctx, session, k))
@@ -67,6 +68,17 @@ func (s *Server) Tend(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// still reports whether the provider of a session is configured, and takes the one that
+// is in force: a reload makes others of the same configuration.
+func (w *ways) still(k *kept) bool {
+	now := w.providers[k.provider.Name]
+	if now == nil || now.Issuer != k.provider.Issuer || now.ClientID != k.provider.ClientID {
+		return false
+	}
+	k.provider = now
+	return true
+}
+
 // again reads one session's groups.
 func (s *Server) again(ctx context.Context, session string, k kept) error {
 	l, refresh, err := k.provider.again(ctx, k)
@@ -76,12 +88,19 @@ func (s *Server) again(ctx context.Context, session string, k kept) error {
 	case err != nil:
 		return err
 	}
-	if err = s.cfg.Access.Refresh(ctx, session, l); fault.Is(err, fault.Unauthenticated) {
+	k.refresh = refresh
+	return s.proved(ctx, session, k, l)
+}
+
+// proved keeps that a session's login was proved anew.
+func (s *Server) proved(ctx context.Context, session string, k kept, l access.Login) error {
+	err := s.cfg.Access.Refresh(ctx, session, l)
+	if fault.Is(err, fault.Unauthenticated) {
 		s.forget(session) // it has ended
 		return nil
 	}
 	if err == nil {
-		k.refresh, k.login = refresh, l
+		k.login = l
 		s.keep(session, k)
 	}
 	return err
