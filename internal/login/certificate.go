@@ -87,7 +87,7 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) error {
 	}
 	shown := r.TLS.PeerCertificates
 	who := "certificate " + pki.Fingerprint(shown[0].Raw)
-	guess := limit.Guess{Source: web.Source(web.Client(r)), Endpoint: "login", Identity: who}
+	guess := limit.Guess{Source: web.Source(web.Client(r)), Endpoint: "login", Identity: who, Unknown: true}
 	l, err := s.guarded(r.Context(), guess, func() (access.Login, error) { return s.byCertificate(r.Context(), shown) })
 	if err != nil {
 		return s.refused(r, who, err)
