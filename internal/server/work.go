@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/config"
@@ -149,8 +150,8 @@ func (srv *server) purge(ctx context.Context) error {
 	} {
 		srv.metrics.Purged(table, n)
 	}
-	if cfg := srv.cfg.Load(); err == nil && cfg.Audit.Retention > 0 {
-		err = srv.archive(ctx, cfg.Audit)
+	if cfg := srv.cfg.Load(); ctx.Err() == nil && cfg.Audit.Retention > 0 {
+		err = errors.Join(err, srv.archive(ctx, cfg.Audit)) // a purge that fails does not keep the record from it
 	}
 	return err
 }

@@ -99,17 +99,22 @@ func (s *Store) auditHead(ctx context.Context, node string) (Head, error) {
 	return head, err
 }
 
+// selectHeads walks from chain to chain along the primary key: what it reads grows
+// with the number of chains, not of events.
+const selectHeads = `WITH RECURSIVE chains (node) AS (SELECT MIN(node) FROM audit_events UNION ALL
+	SELECT (SELECT MIN(e.node) FROM audit_events e WHERE e.node > c.node) FROM chains c WHERE c.node IS NOT NULL)
+	SELECT c.node, (SELECT e.seq FROM audit_events e WHERE e.node = c.node ORDER BY e.seq DESC LIMIT 1),
+	(SELECT e.hash FROM audit_events e WHERE e.node = c.node ORDER BY e.seq DESC LIMIT 1)
+	FROM chains c WHERE c.node IS NOT NULL ORDER BY c.node`
+
 // AuditHeads returns the end of every node's chain, by node.
 func (s *Store) AuditHeads(ctx context.Context) ([]Head, error) {
 	var heads []Head
-	err := s.query(ctx, "read audit heads", `SELECT e.node, e.seq, e.hash
-		FROM (SELECT node, MAX(seq) AS seq FROM audit_events GROUP BY node) last
-		JOIN audit_events e ON e.node = last.node AND e.seq = last.seq ORDER BY e.node`, nil,
-		func(scan scanFunc) error {
-			var h Head
-			defer func() { heads = append(heads, h) }()
-			return scan(&h.Node, &h.Seq, &h.Hash)
-		})
+	err := s.query(ctx, "read audit heads", selectHeads, nil, func(scan scanFunc) error {
+		var h Head
+		defer func() { heads = append(heads, h) }()
+		return scan(&h.Node, &h.Seq, &h.Hash)
+	})
 	return heads, err
 }
 

@@ -69,6 +69,41 @@ func TestAuditChain(t *testing.T) {
 	})
 }
 
+// TestAuditHeadsOfNoneAndOfMany: a chain is found wherever its name stands among
+// the others.
+func TestAuditHeadsOfNoneAndOfMany(t *testing.T) {
+	storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
+		ctx := context.Background()
+		heads, err := s.AuditHeads(ctx)
+		noErr(t, err)
+		if len(heads) != 0 {
+			t.Fatalf("heads of an empty record: %+v", heads)
+		}
+		nodes := []string{"node-10", "node-2", "a", "B", "ä", "node-1"}
+		for i, node := range nodes {
+			n := storetest.Open(t, url, node)
+			for range i + 1 {
+				noErr(t, n.AppendAudit(ctx, event(node)))
+			}
+		}
+		heads, err = s.AuditHeads(ctx)
+		noErr(t, err)
+		got := map[string]int64{}
+		for _, h := range heads {
+			got[h.Node] = h.Seq
+			last, err := s.AuditEvents(ctx, h.Node, h.Seq, 1)
+			noErr(t, err)
+			if len(last) != 1 || !bytes.Equal(last[0].Hash, h.Hash) {
+				t.Errorf("head %+v is not %+v", h, last)
+			}
+		}
+		want := map[string]int64{"node-10": 1, "node-2": 2, "a": 3, "B": 4, "ä": 5, "node-1": 6}
+		if diff := cmp.Diff(want, got); diff != "" || len(heads) != len(nodes) {
+			t.Errorf("heads (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestEventDigestCoversEveryField(t *testing.T) {
 	e := event("a")
 	e.Node, e.Seq, e.Prev = "n", 7, []byte{1}

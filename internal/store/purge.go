@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,35 +20,25 @@ type Purged struct {
 	Requests, Credentials                                       int64 // EST users and SCEP challenges are credentials
 }
 
-func (p *Purged) add(q Purged) {
-	p.Orders += q.Orders
-	p.Authorizations += q.Authorizations
-	p.Nonces += q.Nonces
-	p.Limits += q.Limits
-	p.Origins += q.Origins
-	p.Responders += q.Responders
-	p.Requests += q.Requests
-	p.Credentials += q.Credentials
-}
-
-// most returns the largest count.
-func (p Purged) most() int64 {
-	return max(p.Orders, p.Authorizations, p.Nonces, p.Limits, p.Origins, p.Responders, p.Requests, p.Credentials)
-}
-
-// Purge deletes what expired before now, step by step until nothing is left.
-func (s *Store) Purge(ctx context.Context, now time.Time, batch int) (Purged, error) {
-	var total Purged
-	for {
-		step, err := s.PurgeStep(ctx, now, batch)
-		total.add(step)
-		if err != nil || step.most() < int64(batch) {
-			return total, err
-		}
-		if err := ctx.Err(); err != nil {
-			return total, fmt.Errorf("purge: %w", err)
+// Purge deletes what expired before now, a kind after the other, each until nothing
+// is left of it. A kind that fails stops no other: the error has all of them.
+func (s *Store) Purge(ctx context.Context, now time.Time, batch int) (p Purged, err error) {
+	var failed []error
+	for _, k := range s.purges(&p, now, batch) {
+		for {
+			n, err := k.step(ctx)
+			if err != nil {
+				failed = append(failed, err)
+			}
+			if err != nil || n < int64(batch) {
+				break
+			}
+			if ctx.Err() != nil {
+				return p, fmt.Errorf("purge: %w", ctx.Err())
+			}
 		}
 	}
+	return p, errors.Join(failed...)
 }
 
 // keptCredentials is how long an expired EST user or SCEP challenge is still
@@ -59,13 +50,36 @@ const keptCredentials = 30 * 24 * time.Hour
 const keptHooks = 24 * time.Hour
 
 // PurgeStep deletes at most batch rows of each kind, each kind in a commit of its
-// own: expired orders, then expired authorizations that no order names, then
-// expired requests (those that wait for a person only once they are marked as
-// expired), then credentials that expired long ago, spent nonces, limits that
-// are at rest, origins of expired certificates whose order and request are gone,
-// and expired responder certificates. An origin never goes before its order: the
-// order would turn from valid into something else.
+// own. A kind that fails stops no other.
 func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purged, err error) {
+	var failed []error
+	for _, k := range s.purges(&p, now, batch) {
+		if _, err := k.step(ctx); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return p, errors.Join(failed...)
+}
+
+// purge deletes at most a batch of one kind and counts it.
+type purge struct {
+	count *int64
+	run   func(context.Context) (int64, error)
+}
+
+func (k purge) step(ctx context.Context) (int64, error) {
+	n, err := k.run(ctx)
+	*k.count += n
+	return n, err
+}
+
+// purges are expired orders, then expired authorizations that no order names, then
+// expired requests (those that wait for a person only once they are marked as
+// expired), then credentials that expired long ago, limits that are at rest,
+// origins of expired certificates whose order and request are gone, expired
+// responder certificates, and spent nonces. An origin never goes before its order:
+// the order would turn from valid into something else.
+func (s *Store) purges(p *Purged, now time.Time, batch int) []purge {
 	steps := []struct {
 		count *int64
 		sql   string
@@ -101,15 +115,17 @@ func (s *Store) PurgeStep(ctx context.Context, now time.Time, batch int) (p Purg
 		{&p.Responders, `DELETE FROM ocsp_responders WHERE certificate_id IN (SELECT certificate_id FROM ocsp_responders
 			WHERE not_after < $1 ORDER BY not_after LIMIT $2)`, []any{now, batch}},
 	}
+	var all []purge
 	for _, step := range steps {
-		st := may(step.sql, step.args...)
-		if err := s.commit(ctx, &write{what: "purge", guards: []*stmt{st}}); err != nil {
-			return p, err
-		}
-		*step.count += st.n
+		all = append(all, purge{step.count, func(ctx context.Context) (int64, error) {
+			st := may(step.sql, step.args...)
+			err := s.commit(ctx, &write{what: "purge", guards: []*stmt{st}})
+			return st.n, err
+		}})
 	}
-	p.Nonces, err = s.purgeNonces(ctx, now, batch)
-	return p, err
+	return append(all, purge{&p.Nonces, func(ctx context.Context) (int64, error) {
+		return s.purgeNonces(ctx, now, batch)
+	}})
 }
 
 func (s *Store) purgeNonces(ctx context.Context, now time.Time, batch int) (int64, error) {

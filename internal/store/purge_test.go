@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,33 @@ func TestPurgeTakesWhatIsOverAndNothingElse(t *testing.T) {
 		cancel()
 		if _, err := s.Purge(cancelled, base, 0); err == nil {
 			t.Error("a cancelled purge says that it is done")
+		}
+	})
+}
+
+// TestPurgeGoesOnPastAKindThatFails: the first kind cannot be deleted, and the ones
+// behind it are, of more than a batch.
+func TestPurgeGoesOnPastAKindThatFails(t *testing.T) {
+	storetest.EachURL(t, func(t *testing.T, url string, s *store.Store) {
+		ctx := context.Background()
+		a := newAccount(t, s)
+		newOrder(t, s, a.ID, base, "a.test")
+		refuse := []string{`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN RAISE EXCEPTION ''no order may go''; END'`,
+			`CREATE TRIGGER keep BEFORE DELETE ON orders FOR EACH ROW EXECUTE FUNCTION refuse()`}
+		if strings.HasPrefix(url, "sqlite:") {
+			refuse = []string{`CREATE TRIGGER keep BEFORE DELETE ON orders BEGIN
+				SELECT RAISE(ABORT, 'no order may go'); END`}
+		}
+		storetest.Exec(t, url, refuse...)
+		for i := range 5 {
+			if _, _, err := s.UpdateLimit(ctx, fmt.Sprint("old ", i), base, time.Second, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Purge(ctx, base.Add(time.Hour), 2)
+		if err == nil || got != (store.Purged{Limits: 5}) {
+			t.Errorf("purged %+v, %v; want 5 limits and an error", got, err)
 		}
 	})
 }
