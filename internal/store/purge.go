@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -75,9 +76,9 @@ func (k purge) step(ctx context.Context) (int64, error) {
 
 // purges are expired orders, then expired authorizations that no order names, then
 // expired requests (those that wait for a person only once they are marked as
-// expired), then credentials that expired long ago, limits that are at rest,
-// origins of expired certificates whose order and request are gone, expired
-// responder certificates, and spent nonces. An origin never goes before its order:
+// expired), then credentials that expired long ago, limits that are at rest, expired
+// responder certificates, origins of expired certificates whose order and request are
+// gone, and spent nonces. An origin never goes before its order:
 // the order would turn from valid into something else.
 func (s *Store) purges(p *Purged, now time.Time, batch int) []purge {
 	steps := []struct {
@@ -106,12 +107,6 @@ func (s *Store) purges(p *Purged, now time.Time, batch int) []purge {
 		{&p.Limits, `DELETE FROM limits WHERE tat < $1 AND key IN (SELECT key FROM limits WHERE tat < $1 ORDER BY tat
 			LIMIT $2)`,
 			[]any{now.UnixMicro(), batch}},
-		{&p.Origins, `DELETE FROM origins WHERE origin IN (SELECT g.origin FROM certificates c JOIN origins g
-			ON g.certificate_id = c.id AND g.origin = c.origin
-			WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o
-			WHERE o.id = SUBSTR(g.origin, 7))
-			AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.origin = g.origin) LIMIT $3)`,
-			[]any{now, now.Add(-keptOrigins), batch}},
 		{&p.Responders, `DELETE FROM ocsp_responders WHERE certificate_id IN (SELECT certificate_id FROM ocsp_responders
 			WHERE not_after < $1 ORDER BY not_after LIMIT $2)`, []any{now, batch}},
 	}
@@ -123,9 +118,38 @@ func (s *Store) purges(p *Purged, now time.Time, batch int) []purge {
 			return st.n, err
 		}})
 	}
-	return append(all, purge{&p.Nonces, func(ctx context.Context) (int64, error) {
-		return s.purgeNonces(ctx, now, batch)
-	}})
+	return append(all,
+		purge{&p.Origins, func(ctx context.Context) (int64, error) { return s.purgeOrigins(ctx, now, batch) }},
+		purge{&p.Nonces, func(ctx context.Context) (int64, error) { return s.purgeNonces(ctx, now, batch) }})
+}
+
+// purgeOrigins looks for them outside of a commit: what it reads grows with the
+// certificates that expired lately, and no writer may wait for that.
+func (s *Store) purgeOrigins(ctx context.Context, now time.Time, batch int) (int64, error) {
+	var due []any
+	err := s.query(ctx, "look for origins to purge", `SELECT g.origin FROM certificates c JOIN origins g
+		ON g.certificate_id = c.id AND g.origin = c.origin
+		WHERE c.not_after < $1 AND c.not_after > $2 AND NOT EXISTS (SELECT 1 FROM orders o
+		WHERE o.id = SUBSTR(g.origin, 7))
+		AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.origin = g.origin) LIMIT $3`,
+		[]any{now, now.Add(-keptOrigins), batch}, func(scan scanFunc) error {
+			var origin string
+			defer func() { due = append(due, origin) }()
+			return scan(&origin)
+		})
+	if err != nil || len(due) == 0 {
+		return 0, err
+	}
+	for len(due) < batch { // one text for all, which is prepared once
+		due = append(due, due[0])
+	}
+	places := make([]string, batch)
+	for i := range places {
+		places[i] = placeholder(i + 1)
+	}
+	st := may(`DELETE FROM origins WHERE origin IN (`+strings.Join(places, ", ")+`)`, due...)
+	err = s.commit(ctx, &write{what: "purge origins", guards: []*stmt{st}})
+	return st.n, err
 }
 
 func (s *Store) purgeNonces(ctx context.Context, now time.Time, batch int) (int64, error) {
