@@ -244,7 +244,8 @@ func (a *Access) save(ctx context.Context, s *snapshot, last int64, e *edit) err
 	next := store.AccessState{Number: last + 1}
 	a.sweep(s, e)
 	rows := s.after(e, next.Number)
-	if len(rows) > maxRecords && len(e.put) > 0 {
+	adds := slices.ContainsFunc(e.put, func(r store.AccessRecord) bool { return r.Kind != kindBlock })
+	if len(rows) > maxRecords && adds { // who fills the set is blocked all the same
 		return fault.New(fault.Conflict, "there are %d records of access, the most that there may be", maxRecords).
 			Because("access_full")
 	}

@@ -95,10 +95,8 @@ func (a *Access) isLocal(l Login) bool {
 // barred says what keeps the caller from an act whatever grants there are.
 func (a *Access) barred(s *snapshot, c Caller, p Permission) string {
 	now := a.cfg.Now()
-	for _, b := range s.blocks {
-		if slices.Contains(c.subjects, b.Subject) && (b.Until.IsZero() || now.Before(b.Until)) {
-			return b.Subject + " is blocked"
-		}
+	if b := a.blocked(s, slices.Concat(c.subjects, c.barring)...); b != "" {
+		return b + " is blocked"
 	}
 	switch {
 	case a.never(c, p):
@@ -113,6 +111,16 @@ func (a *Access) barred(s *snapshot, c Caller, p Permission) string {
 		return "the login, with its groups, was proved last more than " + groupsAge.String() + " ago: log in again"
 	case slices.Contains(freshLogin, p) && now.Sub(c.login.At) > loginAge:
 		return "it needs a login within " + loginAge.String() + ": log in again"
+	}
+	return ""
+}
+
+// blocked returns the first of some subjects that is blocked, or nothing.
+func (a *Access) blocked(s *snapshot, subjects ...string) string {
+	for _, b := range s.blocks {
+		if slices.Contains(subjects, b.Subject) && (b.Until.IsZero() || a.cfg.Now().Before(b.Until)) {
+			return b.Subject
+		}
 	}
 	return ""
 }

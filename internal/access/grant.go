@@ -207,9 +207,23 @@ func (a *Access) Block(ctx context.Context, c Caller, b Block, requestID string)
 			return nil, err
 		}
 	}
-	return &b, a.change(ctx, func(_ *snapshot, e *edit) error {
+	if !b.Until.IsZero() && !b.Until.After(b.At) {
+		return nil, fault.New(fault.Malformed, "the block would end before it begins").Because("until")
+	}
+	return &b, a.change(ctx, func(s *snapshot, e *edit) error {
+		if s.blockedBeyond(b.Subject, b.Until, b.At) {
+			return fault.New(fault.Conflict, "%s is blocked for longer already: a block is lifted by unblocking", b.Subject).
+				Because("block_longer")
+		}
 		e.event = a.event(c, "access.blocked", b.Subject, requestID, b)
 		return e.write(kindBlock, b.Subject, nil, b)
+	})
+}
+
+// blockedBeyond reports whether a block in force ends after the given time; zero is never.
+func (s *snapshot) blockedBeyond(subject string, until, now time.Time) bool {
+	return !until.IsZero() && slices.ContainsFunc(s.blocks, func(b Block) bool {
+		return b.Subject == subject && (b.Until.IsZero() || now.Before(b.Until) && b.Until.After(until))
 	})
 }
 

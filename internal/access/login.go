@@ -33,6 +33,14 @@ func (l Login) Subject() string {
 	return l.Kind + ":" + l.Issuer + "#" + l.ID
 }
 
+// groups are the login's groups as grants name them.
+func (l Login) groups() (all []string) {
+	for _, g := range l.Groups {
+		all = append(all, "group:"+l.Issuer+"#"+g)
+	}
+	return all
+}
+
 func (l Login) check() error {
 	kinds := map[string]bool{"uid": false, "certificate": true, "oidc": true} // whether it has an issuer
 	issuer, known := kinds[l.Kind]
@@ -64,6 +72,7 @@ type LoginRecord struct {
 type Caller struct {
 	login    Login
 	subjects []string // login, person and groups, as grants name them
+	barring  []string // further ones, by which blocks and ceilings hold and grants do not
 	person   string   // id; empty if the login belongs to nobody
 	session  string   // id
 	groupsAt time.Time
@@ -135,9 +144,7 @@ func (s *snapshot) caller(l Login) Caller {
 		c.person = r.Person
 		c.subjects = append(c.subjects, "person:"+r.Person)
 	}
-	for _, g := range l.Groups {
-		c.subjects = append(c.subjects, "group:"+l.Issuer+"#"+g)
-	}
+	c.subjects = append(c.subjects, l.groups()...)
 	return c
 }
 
@@ -154,13 +161,20 @@ func (s *snapshot) held(c Caller, now time.Time) []Grant {
 
 // Link says that a login belongs to a person; an empty id makes a new person with the
 // given name. As the login gets what the person holds, whoever links needs to be able to
-// give each of those grants.
+// give each of those grants. A login of a blocked person stays theirs.
 func (a *Access) Link(ctx context.Context, c Caller, subject, person, name, requestID string) (*Person, error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, err
 	}
+	if kind, _, _ := strings.Cut(subject, ":"); kind == "person" || kind == "group" {
+		return nil, fault.New(fault.Malformed, "%s is no login", subject).Because("subject")
+	}
 	p := Person{ID: person, Name: name, By: c.String(), At: a.cfg.Now().UTC()}
 	err := a.change(ctx, func(s *snapshot, e *edit) error {
+		if old, linked := s.logins[subject]; linked && old.Person != person && a.blocked(s, "person:"+old.Person) != "" {
+			return fault.New(fault.Denied, "%s belongs to a person who is blocked: unblock person:%s first", subject,
+				old.Person).Because("blocked")
+		}
 		if person == "" {
 			p.ID = store.NewID()
 			if name == "" || len(name) > 200 {
@@ -226,7 +240,8 @@ func (a *Access) Can(ctx context.Context, subject string, p Permission, o Object
 }
 
 // Same reports whether a name, as String makes them, is the caller: the same login,
-// another of the same person, or a token or service of theirs.
+// another of the same person, or a token or service of theirs. Of a token that there is
+// not any more nobody knows whose it was: it may be theirs.
 func (a *Access) Same(ctx context.Context, c Caller, name string) (bool, error) {
 	s, err := a.current(ctx)
 	if err != nil {
@@ -236,9 +251,20 @@ func (a *Access) Same(ctx context.Context, c Caller, name string) (bool, error) 
 		r, linked := s.logins[l]
 		return l == c.login.Subject() || linked && c.person != "" && r.Person == c.person
 	}
-	return name == c.String() || own(name) || slices.ContainsFunc(s.tokens, func(t Token) bool {
-		return (name == "token:"+t.ID || t.Service != "" && name == "service:"+t.Service) && own(t.Owner.Subject())
-	}), nil
+	if name == c.String() || own(name) {
+		return true, nil
+	}
+	kind, _, _ := strings.Cut(name, ":")
+	unknown := kind == "token" || kind == "service"
+	for _, t := range s.tokens {
+		if name == "token:"+t.ID || t.Service != "" && name == "service:"+t.Service {
+			if own(t.Owner.Subject()) {
+				return true, nil
+			}
+			unknown = false
+		}
+	}
+	return unknown, nil
 }
 
 // Records returns the people, logins, grants and blocks, for who may look at all of

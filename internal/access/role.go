@@ -130,6 +130,7 @@ func (a *Access) checkRole(role string) error {
 // never reports whether a ceiling keeps a caller from something.
 func (a *Access) never(c Caller, p Permission) bool {
 	return slices.ContainsFunc(a.rules.Load().Never, func(n Ceiling) bool {
-		return slices.Contains(n.Permissions, p) && (n.Subject == "" || slices.Contains(c.subjects, n.Subject))
+		return slices.Contains(n.Permissions, p) && (n.Subject == "" ||
+			slices.Contains(c.subjects, n.Subject) || slices.Contains(c.barring, n.Subject))
 	})
 }

@@ -44,9 +44,11 @@ type Session struct {
 
 // Token is a secret that lasts longer: a person's own, or a service's.
 type Token struct {
-	ID        string    `json:"id"`
-	Service   string    `json:"service,omitempty"`
-	Owner     Login     `json:"owner"` // without groups: those are known only while a session lasts
+	ID      string `json:"id"`
+	Service string `json:"service,omitempty"`
+	// Owner's groups are those when the token was made: they bar it, by blocks and
+	// ceilings, and give it nothing, as groups are known only while a session lasts.
+	Owner     Login     `json:"owner"`
 	Role      string    `json:"role"`
 	Scope     Scope     `json:"scope"`
 	Networks  []string  `json:"networks,omitempty"` // CIDR; empty is any
@@ -160,8 +162,10 @@ func (a *Access) bearer(s *snapshot, at key, used *time.Time, from netip.Addr) (
 	}
 	for _, t := range s.tokens {
 		if at == (key{kindToken, t.ID}) && now.Before(t.ExpiresAt) && t.goodFrom(from) {
-			c := s.caller(t.Owner)
-			c.token = &t
+			owner := t.Owner
+			owner.Groups = nil
+			c := s.caller(owner)
+			c.token, c.barring = &t, t.Owner.groups()
 			return c, nil
 		}
 	}
@@ -241,7 +245,6 @@ func (a *Access) NewToken(
 	ctx context.Context, c Caller, t Token, requestID string,
 ) (secret string, made *Token, err error) {
 	t.ID, t.At, t.Owner = store.NewID(), a.cfg.Now().UTC(), c.login
-	t.Owner.Groups = nil
 	for _, err := range []error{a.checkRole(t.Role), t.check(t.At)} {
 		if err != nil {
 			return "", nil, err

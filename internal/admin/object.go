@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/privyseal/privyseal/api"
@@ -22,11 +23,15 @@ func (s *Server) endpointObject(protocol, endpoint string) access.Object {
 	return o
 }
 
-// credentialObject is what a credential is to a scope: its bounds have to lie within.
-// One that is for no endpoint reaches every CA.
+// credentialObject is what a credential is to a scope: its bounds have to lie within, the
+// subject too, as what it spells out is certified. One that is for no endpoint reaches
+// every CA.
 func (s *Server) credentialObject(protocol, endpoint string, profiles []string, b pki.Binding) access.Object {
 	o := s.endpointObject(protocol, endpoint)
-	bounds := access.Scope{Profiles: profiles, Names: b.Names}
+	bounds := access.Scope{Profiles: profiles, Names: slices.Concat(b.Names, oneOrNone(b.Subject))}
+	if b.AnyName {
+		bounds.Names = nil
+	}
 	if endpoint != "" {
 		bounds.Endpoints = []string{endpoint}
 	}
@@ -41,15 +46,22 @@ func oneOrNone(text string) []string {
 	return []string{text}
 }
 
+// binding is of a credential that is asked for, its subject in the form in which it is kept.
+func binding(subject string, names []string, anyName bool) pki.Binding {
+	b := pki.Binding{Subject: subject, Names: slices.Clone(names), AnyName: anyName}
+	_, _ = b.Check() // what is wrong is said where it is made
+	return b
+}
+
 // newCredential is the object of making a credential.
 func (s *Server) newCredential(body any) (o access.Object, ok bool) {
 	switch b := body.(type) {
 	case *api.NewEABKey:
-		return s.credentialObject("acme", b.Endpoint, b.Profiles, pki.Binding{Names: b.Names}), true
+		return s.credentialObject("acme", b.Endpoint, b.Profiles, binding(b.Subject, b.Names, b.AnyName)), true
 	case *api.NewESTUser:
-		return s.credentialObject("est", b.Endpoint, oneOrNone(b.Profile), pki.Binding{Names: b.Names}), true
+		return s.credentialObject("est", b.Endpoint, oneOrNone(b.Profile), binding(b.Subject, b.Names, b.AnyName)), true
 	case *api.NewSCEPChallenge:
-		return s.credentialObject("scep", b.Endpoint, oneOrNone(b.Profile), pki.Binding{Names: b.Names}), true
+		return s.credentialObject("scep", b.Endpoint, oneOrNone(b.Profile), binding(b.Subject, b.Names, b.AnyName)), true
 	}
 	return o, false
 }
