@@ -69,6 +69,8 @@ type Config struct {
 	Reload func(context.Context) (api.ReloadResult, error)
 	// AccountKey returns the hash of an ACME account's key, a JWK as the store has it.
 	AccountKey func(jwk []byte) (pki.KeyHash, error)
+	// LogsIn reports whether certificates of a profile log in at this API.
+	LogsIn func(profile string) bool
 	// ListImported is told of a new list of a CA above our issuers: those that it
 	// revokes sign nothing from then on. It may be nil, where nothing signs.
 	ListImported func(context.Context)
@@ -88,6 +90,7 @@ func New(cfg Config) (*Server, error) {
 		"ESTUsers": cfg.ESTUsers == nil, "SCEPChallenges": cfg.SCEPChallenges == nil,
 		"Secrets": cfg.Secrets == nil,
 		"Now":     cfg.Now == nil, "Endpoints": cfg.Endpoints == nil, "IssuerOf": cfg.IssuerOf == nil, "Health": cfg.Health == nil,
+		"LogsIn": cfg.LogsIn == nil,
 		"Reload": cfg.Reload == nil, "AccountKey": cfg.AccountKey == nil,
 	} {
 		if missing {

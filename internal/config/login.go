@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/privyseal/privyseal/internal/login"
@@ -77,6 +78,14 @@ func (f *File) Anchors() ([]*login.Anchor, error) {
 		all = append(all, a)
 	}
 	return all, nil
+}
+
+// LogsIn reports whether certificates of a profile log in at https-admin: those of the
+// built-in one for that, which may be asked for before there is an anchor, and of anchors.
+func (f *File) LogsIn(profile string) bool {
+	return profile == login.OperatorProfile || slices.ContainsFunc(f.Access.Certificates, func(c login.AnchorConfig) bool {
+		return slices.Contains(c.Profiles, profile)
+	})
 }
 
 func (f *File) anchor(c login.AnchorConfig) (*login.Anchor, error) {

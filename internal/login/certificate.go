@@ -65,6 +65,9 @@ func (c *AnchorConfig) Check() error {
 	)
 }
 
+// OperatorProfile is the built-in profile of certificates that log in.
+const OperatorProfile = "operator"
+
 // Anchor is one that can be asked.
 type Anchor struct {
 	AnchorConfig
@@ -129,7 +132,7 @@ func (s *Server) ours(ctx context.Context, a *Anchor, c *x509.Certificate) error
 	if err == nil {
 		profiles := a.Profiles
 		if len(profiles) == 0 {
-			profiles = []string{"operator"}
+			profiles = []string{OperatorProfile}
 		}
 		rules := enrolment.Rules{Endpoint: noEndpoint, Issuer: a.Issuer, LogIn: profiles}
 		err = s.cfg.Enrolment.Check(ctx, rules, h, false)

@@ -261,6 +261,7 @@ func (srv *server) buildAdmin(context.Context) error {
 		Approvals: srv.approvals, ESTUsers: srv.estUsers, SCEPChallenges: srv.scepChallenges,
 		Endpoints: func(protocol string) []string { return srv.cfg.Load().EndpointNames(protocol) },
 		IssuerOf:  func(protocol, endpoint string) string { return srv.cfg.Load().IssuerOf(protocol, endpoint) },
+		LogsIn:    func(profile string) bool { return srv.cfg.Load().LogsIn(profile) },
 		Health:    srv.report,
 		Reload:    srv.reload, AccountKey: acme.HashKey,
 		// This node does not wait for its next look: what it signed meanwhile would

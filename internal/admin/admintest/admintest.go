@@ -107,6 +107,7 @@ func Start(t testing.TB, st *store.Store, issuers ...string) *Server {
 			PublicHTTP: func() string { return "http://ca.test" },
 		}),
 		Version: api.Version{Version: "v0-test", Go: "go-test"}, Now: time.Now,
+		LogsIn: func(profile string) bool { return profile == "operator" },
 		IssuerOf: func(_, endpoint string) string { // of the second CA, where there are two
 			if endpoint == "eab" {
 				return issuers[0]
